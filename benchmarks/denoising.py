@@ -1,0 +1,39 @@
+"""Denoising by the prior alone: PSNR at sigma 15, 25 and 50 of 255, whole pictures.
+
+python benchmarks/denoising.py --images PATH/bsds500/val
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+
+from scoresde.data import list_images
+from scoresde.images import read_image
+from scoresde.restore import choose_device, open_prior
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=None, help="the first so many by name; all by default")
+    parser.add_argument("--prior", default="natural")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    a = parser.parse_args()
+    prior = open_prior(a.prior, choose_device(a.device), a.precision)
+    paths = list_images(a.images)[: a.count]
+    for level in (15, 25, 50):
+        sigma, values = 2 * level / 255, []
+        for index, path in enumerate(paths):
+            x = read_image(path)[None].to(prior.device)
+            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(prior.device)
+            with torch.no_grad():
+                D = prior.denoise(x + sigma * noise, sigma).clamp(-1, 1)
+            values.append(10 * torch.log10(4 / (D - x).double().square().mean()).item())
+        print(f"sigma {level:2d}/255: {statistics.fmean(values):.2f} dB over {len(paths)} pictures", flush=True)
+
+
+if __name__ == "__main__":
+    main()

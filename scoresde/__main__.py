@@ -1,0 +1,5 @@
+"""``python -m scoresde``."""
+
+from scoresde.cli import main
+
+main()

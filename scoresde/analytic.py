@@ -1,0 +1,153 @@
+r"""Priors whose every answer is known: Gaussian mixtures with full covariances.
+
+For :math:`p(x_0) = \sum_k w_k N(\mu_k, C_k)` the noisy marginal is
+:math:`p_t(x) = \sum_k w_k N(\alpha\mu_k, \alpha^2 C_k + \sigma^2 I)`, and with its responsibilities :math:`r_k(x)`
+
+.. math:: E[x_0 | x_t] = \sum_k r_k(x_t) \left(\mu_k + \alpha C_k (\alpha^2 C_k + \sigma^2 I)^{-1}(x_t - \alpha\mu_k)\right).
+
+A linear measurement with Gaussian noise turns a mixture into another mixture, so the exact posterior is one of these again: the
+judge of every solver. (Bishop 2006, sections 2.3.3 and 2.3.9.)
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scoresde.prior import Prior
+from scoresde.sde import EDMSDE, SDE
+
+__all__ = ["GaussianMixturePrior", "GaussianPrior"]
+
+
+class _Operator(Protocol):
+    capabilities: frozenset[str]
+
+    def dense(self, shape: tuple[int, ...], dtype: torch.dtype = ...) -> Tensor: ...
+
+
+class _Noise(Protocol):
+    @property
+    def variance(self) -> float: ...
+
+
+class _Problem(Protocol):
+    """What the exact posterior asks of a linear-Gaussian problem (an ``InverseProblem`` of the problems package is one)."""
+
+    @property
+    def operator(self) -> _Operator: ...
+
+    @property
+    def noise(self) -> _Noise: ...
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+
+
+class GaussianMixturePrior(Prior):
+    """sum_k w_k N(mu_k, C_k), in float64.
+
+    weights: (K,), positive, normalised here. means: (K, *shape). covariances: (K, D, D), symmetric positive semi-definite, D the
+    number of entries of one sample, flattened in C order.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    lam: Tensor
+    Q: Tensor
+
+    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, sde: SDE | None = None) -> None:
+        super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
+        K, D = len(means), int(torch.Size(self.shape).numel())
+        if tuple(weights.shape) != (K,) or tuple(covariances.shape) != (K, D, D):
+            raise ValueError(f"with means {tuple(means.shape)}, weights must be ({K},) and covariances ({K}, {D}, {D})")
+        if not bool((weights > 0).all()):
+            raise ValueError("the weights of a mixture must be positive")
+        covariances = covariances.double()
+        lam, Q = torch.linalg.eigh((covariances + covariances.mT) / 2)
+        if bool((lam < -1e-8 * lam.amax(-1, keepdim=True)).any()):
+            raise ValueError("the covariances of a mixture must be positive semi-definite")
+        self.register_buffer("log_weights", torch.log_softmax(weights.double().log(), 0))
+        self.register_buffer("means", means.double().reshape(K, D))
+        self.register_buffer("lam", lam.clamp_min(0))
+        self.register_buffer("Q", Q)
+
+    @property
+    def weights(self) -> Tensor:
+        return self.log_weights.exp()
+
+    @property
+    def covariances(self) -> Tensor:
+        return (self.Q * self.lam[:, None]) @ self.Q.mT
+
+    def _joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, D), alpha and sigma (B,) -> log w_k p_k(x) (B, K); x - alpha mu in each eigenbasis (B, K, D); its variances."""
+        u = torch.einsum("kde,bkd->bke", self.Q, x[:, None] - alpha[:, None, None] * self.means)
+        variance = alpha[:, None, None] ** 2 * self.lam + sigma[:, None, None] ** 2
+        log_normal = -0.5 * (u**2 / variance + (2 * math.pi * variance).log()).sum(-1)
+        return self.log_weights + log_normal, u, variance
+
+    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self.sde.alpha(t.double()), self.sde.sigma(t.double())
+        joint, u, variance = self._joint(x_t.double().flatten(1), alpha, sigma)
+        each = self.means + torch.einsum("kde,bke->bkd", self.Q, alpha[:, None, None] * self.lam / variance * u)
+        return torch.einsum("bk,bkd->bd", joint.softmax(-1), each).reshape(x_t.shape).to(x_t.dtype)
+
+    def log_prob(self, x: Tensor, t: Tensor | float | None = None) -> Tensor:
+        """log p_t(x) in nats, (B,); t = None is the data itself."""
+        if t is None:
+            alpha, sigma = torch.ones(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+        else:
+            time = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
+            alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
+        return self._joint(x.double().flatten(1), alpha.to(x.device), sigma.to(x.device))[0].logsumexp(-1)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """p(component | x_0 = x), (B, K)."""
+        zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        return self._joint(x.double().flatten(1), zero + 1, zero)[0].softmax(-1)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n exact draws, (n, *shape)."""
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
+        x = self.means[k] + torch.einsum("nde,ne->nd", self.Q[k] * self.lam[k].sqrt()[:, None], z)
+        return x.reshape(n, *self.shape)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and covariance (D, D) of x_0."""
+        mean = self.weights @ self.means
+        d = self.means - mean
+        return mean, torch.einsum("k,kij->ij", self.weights, self.covariances + d[:, :, None] * d[:, None, :])
+
+    def posterior(self, problem: _Problem, y: Tensor) -> "GaussianMixturePrior":
+        r"""The exact posterior p(x_0 | y), y (1, ...), of a linear problem with Gaussian noise.
+
+        :math:`S_k = A C_k A^T + \sigma_y^2 I`, gain :math:`G_k = C_k A^T S_k^{-1}`, mean :math:`\mu_k + G_k(y - A\mu_k)`, covariance
+        :math:`(I - G_k A) C_k (I - G_k A)^T + \sigma_y^2 G_k G_k^T` (Joseph's form), weight :math:`w_k N(y; A\mu_k, S_k)`.
+        """
+        if missing := {"linear", "gaussian_noise"} - problem.capabilities:
+            raise ValueError(
+                f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}"
+            )
+        if len(y) != 1:
+            raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
+        A = problem.operator.dense(self.shape).to(self.means)
+        C, variance = self.covariances, problem.noise.variance
+        S = A @ C @ A.T + variance * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        r = y.double().reshape(1, -1) - self.means @ A.T
+        G = torch.linalg.solve(S, A @ C).mT
+        means = self.means + torch.einsum("kdm,km->kd", G, r)
+        rest = torch.eye(A.shape[1], dtype=A.dtype, device=A.device) - G @ A
+        covariances = rest @ C @ rest.mT + variance * G @ G.mT
+        evidence = -0.5 * ((r * torch.linalg.solve(S, r)).sum(-1) + torch.linalg.slogdet(S).logabsdet)
+        log_weights = torch.log_softmax(self.log_weights + evidence, 0).clamp_min(-700)
+        return GaussianMixturePrior(log_weights.exp(), means.reshape(-1, *self.shape), covariances, self.sde)
+
+
+class GaussianPrior(GaussianMixturePrior):
+    """N(mean, covariance): mean (*shape), covariance (D, D)."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor, sde: SDE | None = None) -> None:
+        super().__init__(torch.ones(1), mean[None], covariance[None], sde)

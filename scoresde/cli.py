@@ -1,0 +1,238 @@
+"""The ``scoresde`` command: a thin layer that turns options into calls, and bad input into one line."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scoresde.errors import InputError
+
+__all__ = ["app", "main"]
+
+# typer carries a click of its own in some versions and imports it in others: the base of both is the same name
+_ClickError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+app = typer.Typer(
+    help="Score-based SDEs for inverse problems: restore photographs, train priors, draw from them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(help="auto, bf16 or fp32 inside the network.")]
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Callable[[float], None] | None]:
+    """A bar on standard error when that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn(text), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+def _print_json(content: Any) -> None:
+    from scoresde.report import finite
+
+    typer.echo(json.dumps(finite(content), indent=2))
+
+
+@app.command()
+def restore(
+    image: Annotated[Path, typer.Argument(help="The photograph, in any format that Pillow reads.")],
+    problem: Annotated[str, typer.Option(help="inpaint, deblur or super-resolve.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and report.json.")] = Path("out/restore"),
+    mask: Annotated[Path | None, typer.Option(help="inpaint: a picture of the same size, white where pixels are missing.")] = None,
+    box: Annotated[str | None, typer.Option(help="inpaint: TOP,LEFT,HEIGHT,WIDTH of a missing rectangle.")] = None,
+    random: Annotated[float | None, typer.Option(help="inpaint: this fraction of the pixels is missing.")] = None,
+    kernel: Annotated[Path | None, typer.Option(help="deblur: the kernel, a picture or a .npy file.")] = None,
+    gaussian: Annotated[float | None, typer.Option(help="deblur: standard deviation of a Gaussian kernel, in pixels.")] = None,
+    motion: Annotated[str | None, typer.Option(help="deblur: LENGTH,ANGLE of a straight stroke, pixels and degrees.")] = None,
+    boundary: Annotated[str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")] = "reflect",
+    scale: Annotated[float, typer.Option(help="super-resolve: the factor.")] = 4.0,
+    filter: Annotated[str, typer.Option(help="super-resolve: bicubic or average.")] = "bicubic",
+    simulate: Annotated[bool, typer.Option("--simulate", help="The picture is the truth; damage it first.")] = False,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise in the measurement, a standard deviation on [-1, 1]. [0.05 with --simulate, else 0.02]")
+    ] = None,
+    solver: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "mmps",
+    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or heun, for the solvers that take one.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver; each has its own default.", min=1)] = None,
+    samples: Annotated[int, typer.Option(help="Posterior draws.")] = 8,
+    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: Annotated[
+        int, typer.Option(help="Largest side, in pixels, that the network sees at once; lower it to save memory.", min=64)
+    ] = 384,
+    as_json: Json = False,
+) -> None:
+    """Restore a photograph: posterior draws, their mean, and a map of what is uncertain."""
+    from scoresde.options import ProblemOptions
+    from scoresde.restore import RestoreOptions
+    from scoresde.restore import restore as run
+
+    damage = ProblemOptions(problem, mask, box, random, kernel, gaussian, motion, boundary, scale, filter)
+    options = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    with _progress("restoring") as progress:
+        report = run(image, damage, options, out, simulate=simulate, progress=progress).report
+    if as_json:
+        _print_json(report)
+        return
+    for name in ("measurement", "draw", "mean"):
+        if name in report:
+            typer.echo(f"{name:12s} {report[name]['psnr']:6.2f} dB  SSIM {report[name]['ssim']:.3f}")
+    cost = f"{report['network_evaluations_per_draw']} network evaluations a draw"
+    typer.echo(
+        f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s ({cost}); wrote {out}/: {', '.join(report['files'])}"
+    )
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="The picture to write, a grid of the draws.")] = Path("out/samples.png"),
+    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
+    n: Annotated[int, typer.Option("--n", help="Draws.", min=1)] = 16,
+    size: Annotated[int | None, typer.Option(help="Side of each draw in pixels; the training size by default.", min=1)] = None,
+    sampler: Annotated[str, typer.Option(help="ddim, ancestral or heun.")] = "heun",
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.", min=1)] = 40,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw from a prior, without any measurement."""
+    import torch
+
+    from scoresde.errors import check_writable
+    from scoresde.images import write_image
+    from scoresde.prior import Counted
+    from scoresde.report import grid
+    from scoresde.restore import choose_device, open_prior
+    from solvers import SAMPLERS
+
+    if sampler not in SAMPLERS:
+        raise InputError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
+    check_writable(out.parent)
+    counted = Counted(open_prior(prior, choose_device(device), precision))
+    shape = (counted.shape[0], size, size) if size else counted.shape
+    generator = torch.Generator().manual_seed(seed)
+    with _progress("sampling") as progress:
+        callback = (lambda i, total, *_: progress(i / total)) if progress else None
+        draws = SAMPLERS[sampler](steps).sample(counted, n, generator=generator, shape=shape, callback=callback)
+    write_image(grid(draws.cpu()), out)
+    report = {
+        "prior": prior,
+        "draws": n,
+        "shape": list(shape),
+        "sampler": sampler,
+        "network_evaluations": counted.nfe,
+        "seed": seed,
+        "file": str(out),
+    }
+    if as_json:
+        _print_json(report)
+    else:
+        typer.echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights, the state and the TensorBoard log.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 20_000,
+    batch: Annotated[int, typer.Option(help="Images of the first crop size per step and process.")] = 16,
+    crop: Annotated[list[int] | None, typer.Option(help="Side of the random crops; repeat it to mix sizes. [64]")] = None,
+    widths: Annotated[str, typer.Option(help="Channels of each level of the UNet, finest first.")] = "48,96,192",
+    blocks: Annotated[int, typer.Option(help="Residual blocks per level and direction.")] = 2,
+    channels: Annotated[int, typer.Option(help="3 for colour, 1 for grey.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate; a cosine takes it to zero.")] = 1e-3,
+    ema: Annotated[float, typer.Option(help="Decay of the average of the weights.")] = 0.999,
+    precision: Annotated[str, typer.Option(help="bf16 or no.")] = "bf16",
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 1000,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a score prior on a folder of images by denoising score matching."""
+    from scoresde.data import ImageFolder
+    from scoresde.networks import UNetConfig
+    from scoresde.options import as_input_error
+    from scoresde.training import TrainConfig, TrainingError
+    from scoresde.training import train as run
+
+    if device not in ("auto", "cpu"):
+        raise InputError(f"--device must be auto or cpu, got {device!r}; choose GPUs with CUDA_VISIBLE_DEVICES or accelerate launch")
+    with as_input_error():
+        try:
+            levels = tuple(int(width) for width in widths.split(","))
+        except ValueError:
+            raise InputError(f"--widths takes whole numbers separated by commas, got {widths!r}") from None
+        network = UNetConfig(channels=channels, widths=levels, blocks=blocks, attention=(len(levels) - 1,))
+        config = TrainConfig(
+            steps=steps, batch=batch, crops=tuple(crop or [64]), learning_rate=learning_rate, ema=ema,
+            precision=precision, seed=seed, network=network,
+        )  # fmt: skip
+    images = ImageFolder(data, channels)
+    try:
+        run(images, out, config, resume=resume, cpu=device == "cpu", save_every=save_every, progress=sys.stderr.isatty())
+    except TrainingError as error:
+        raise InputError(str(error)) from None
+    report = {"prior": str(out / "prior.safetensors"), "images": len(images), "steps": steps, "log": str(out / "log")}
+    if as_json:
+        _print_json(report)
+    else:
+        typer.echo(f"trained {steps} steps on {len(images)} images; wrote {report['prior']}")
+
+
+@app.command("list")
+def list_all(as_json: Json = False) -> None:
+    """Name the priors, problems, solvers and samplers."""
+    from scoresde.checkpoint import embedded_priors, read_header
+    from scoresde.options import PROBLEMS
+    from solvers import SAMPLERS, SOLVERS
+
+    content: dict[str, dict[str, str]] = {
+        "priors": {name: read_header(path).get("card", {}).get("summary", str(path)) for name, path in embedded_priors().items()},
+        "problems": dict(PROBLEMS),
+        "solvers": {name: f"{entry.summary} [{entry.exactness}]" for name, entry in SOLVERS.items()},
+        "samplers": {name: type(make(1)).__doc__ or "" for name, make in SAMPLERS.items()},
+    }
+    if as_json:
+        _print_json(content)
+        return
+    for title, entries in content.items():
+        typer.echo(title)
+        for name, line in entries.items():
+            typer.echo(f"  {name:14s} {line}")
+
+
+def main() -> None:
+    """Run the command; bad input ends in one line on standard error and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except (InputError, _ClickError) as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        typer.echo(f"scoresde: error: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("scoresde: interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,86 @@
+"""Photographs in and out: any format that Pillow reads <-> float tensors (C, H, W) in [-1, 1]."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from scoresde.errors import InputError
+
+__all__ = ["read_array", "read_image", "to_uint8", "write_image", "write_via_rename"]
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """The picture as float32 (H, W) or (H, W, 3) in [0, 1], upright, without alpha.
+
+    Transparent pixels keep their colour values; 16-bit and float files keep their depth.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read {path} as an image: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    if image.mode.startswith("I"):  # 16-bit greyscale opens as I;16 or I
+        scale = 65535.0
+    elif image.mode == "F":  # float files carry no range: [0, 1] is taken as such, anything brighter as 0..255
+        values = np.asarray(image, dtype=np.float32)
+        scale = 1.0 if not (np.nan_to_num(values) > 1).any() else 255.0
+    else:
+        scale = 255.0
+        grey = image.mode in ("1", "L", "LA", "La")
+        image = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+        image = image.convert("L" if grey else "RGB")
+    array = np.asarray(image, dtype=np.float32) / scale
+    if not np.isfinite(array).all():
+        raise InputError(f"{path} has pixels that are NaN or infinite; mark them in a mask and fill them with 0 first")
+    return array
+
+
+def read_image(path: str | Path) -> Tensor:
+    """The picture as float32 (C, H, W) in [-1, 1], C = 1 or 3."""
+    array = read_array(path)
+    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(array)) * 2 - 1
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] -> (H, W) or (H, W, 3) uint8, clipped and rounded."""
+    array = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def write_image(x: Tensor, path: str | Path) -> None:
+    """Write (C, H, W) in [-1, 1] in the format of the path's suffix."""
+    path = Path(path)
+    write_via_rename(path, lambda temporary: Image.fromarray(to_uint8(x)).save(temporary, format=_format(path)))
+
+
+def _format(path: Path) -> str:
+    extensions = Image.registered_extensions()
+    if path.suffix.lower() not in extensions:
+        raise InputError(f"unknown image format {path.suffix!r}; use .png")
+    return extensions[path.suffix.lower()]
+
+
+def write_via_rename(path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    """Call write(temporary path) and rename the result to ``path``: readers see the whole file or none."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)

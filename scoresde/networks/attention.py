@@ -1,0 +1,35 @@
+"""Self-attention over the pixels of a low-resolution feature map."""
+
+import math
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+__all__ = ["Attention2d"]
+
+
+class Attention2d(nn.Module):
+    """x + proj(softmax(q k^T) v) over the H W positions of x (B, C, H, W), in heads of about ``head_channels``.
+
+    Queries and keys have unit length times a learned temperature, so that the logits stay bounded on maps larger
+    than those seen in training (Henry et al. 2020, "Query-key normalization for transformers").
+    """
+
+    def __init__(self, channels: int, head_channels: int = 32) -> None:
+        super().__init__()
+        self.heads = math.gcd(channels, max(1, channels // head_channels))
+        self.norm = nn.GroupNorm(1, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.temperature = nn.Parameter(nn.init.constant_(self.qkv.weight.new_empty(self.heads, 1, 1), 8.0))
+        self.proj = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (three head c) h w -> three b head (h w) c", three=3, head=self.heads)
+        q = F.normalize(q.float(), dim=-1) * self.temperature
+        k = F.normalize(k.float(), dim=-1)
+        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, scale=1.0)
+        return x + self.proj(rearrange(out, "b head (h w) c -> b (head c) h w", h=height, w=width))

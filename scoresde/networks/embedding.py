@@ -1,0 +1,31 @@
+r"""Fourier features of the noise level.
+
+.. math:: \phi(c) = [\cos(2\pi f_k c), \sin(2\pi f_k c)]_k, \quad f_k \text{ log-spaced.}
+
+Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions"; the noise label
+:math:`c = \ln(\sigma)/4` is Karras et al. 2022.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NoiseEmbedding"]
+
+
+class NoiseEmbedding(nn.Module):
+    """Noise label (B,) -> features (B, dim). The frequencies are fixed, so nothing random has to be stored."""
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, features: int = 32) -> None:
+        super().__init__()
+        # labels ln(sigma)/4 span about [-1.6, 1.1]: half a period over that range up to one period per e-fold of sigma
+        frequencies = torch.logspace(math.log10(0.15), math.log10(4.0), features)
+        self.register_buffer("frequencies", 2 * math.pi * frequencies, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+
+    def forward(self, label: Tensor) -> Tensor:
+        phase = label[:, None] * self.frequencies
+        return self.mlp(torch.cat([phase.cos(), phase.sin()], dim=1))

@@ -1,0 +1,212 @@
+"""The training loop: accelerate for devices and precision, an average of the weights, checkpoints that resume exactly.
+
+Everything random in step k is drawn from a generator seeded by (seed, k, rank). A run that was interrupted therefore goes on
+as if it had not been, and nothing but tensors and the step number has to be stored.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from scoresde.checkpoint import read_tensors, save_prior, write_tensors
+from scoresde.data import ImageFolder
+from scoresde.errors import InputError, check_writable
+from scoresde.networks import UNet
+from scoresde.prior import ScorePrior
+from scoresde.sde import EDMSDE
+from scoresde.training.config import TrainConfig
+from scoresde.training.objective import denoising_score_matching
+
+__all__ = ["TrainingError", "train"]
+
+_STATE_FORMAT = "scoresde.training/1"
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; the message says at which step and why."""
+
+
+class _Objective(nn.Module):
+    """The loss as a module, so that accelerate can distribute it and choose its precision."""
+
+    def __init__(self, prior: ScorePrior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x_0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        return denoising_score_matching(self.prior, x_0, sigma, noise)
+
+
+def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
+    """The randomness of one step of one process."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _learning_rate(config: TrainConfig, step: int) -> float:
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _ema_update(config: TrainConfig) -> Callable[[Any, Any, Tensor | int], None]:
+    def update(average: list[Tensor], value: list[Tensor], count: Tensor | int) -> None:
+        decay = min(config.ema, (1 + int(count)) / (10 + int(count)))  # a short memory at first
+        torch._foreach_lerp_(average, value, 1 - decay)
+
+    return update
+
+
+def _build(config: TrainConfig) -> ScorePrior:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = UNet(config.network)
+    shape = (config.network.channels, config.crops[0], config.crops[0])
+    return ScorePrior(network, EDMSDE(config.noise.sigma_min, config.noise.sigma_max), shape, config.sigma_data)
+
+
+def _batch(data: ImageFolder, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = step_generator(config.seed, step, rank)
+    crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
+    n = max(1, round(config.batch * (config.crops[0] / crop) ** 2))
+    x_0 = data.crops(n, crop, generator)
+    return x_0, config.noise.draw(n, generator), torch.randn(x_0.shape, generator=generator)
+
+
+def _save_state(
+    path: Path, step: int, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v.clone() for k, v in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, "config": config.to_dict()})
+
+
+def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    tensors, header = read_tensors(path)
+    if header.get("format") != _STATE_FORMAT:
+        raise InputError(f"{path} is not a training state")
+    saved = TrainConfig.from_dict(header["config"])
+    if saved != config:
+        new, old = config.to_dict(), saved.to_dict()
+        changed = ", ".join(f"{k} was {old[k]}, now {new[k]}" for k in new if new[k] != old[k])
+        raise InputError(f"{path} was made with other settings ({changed}); resume with the same ones or choose another --out")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    network.load_state_dict(part("network."))
+    average.load_state_dict(part("average."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(header["step"])
+
+
+def train(
+    data: ImageFolder,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    resume: bool = False,
+    cpu: bool = False,
+    save_every: int = 1000,
+    log_every: int = 50,
+    progress: bool = False,
+    stop_after: int | None = None,
+) -> ScorePrior:
+    """Train a :class:`ScorePrior` by denoising score matching and return it with its averaged weights.
+
+    Writes ``out/state.safetensors`` (all that a resume needs), ``out/prior.safetensors`` (the averaged prior) and a TensorBoard
+    log under ``out/log``. Ctrl-C saves before it ends. ``stop_after`` ends the run early as an interruption would.
+    Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
+    """
+    config = config or TrainConfig()
+    out = check_writable(out)
+    state_path, prior_path = out / "state.safetensors", out / "prior.safetensors"
+    if resume and not state_path.exists():
+        raise InputError(f"nothing to resume: there is no {state_path}")
+    if state_path.exists() and not resume:
+        raise InputError(f"{state_path} exists; pass --resume to go on with it or choose another --out")
+
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, log_with="tensorboard", project_dir=str(out))
+    accelerator.init_trackers("log")
+    prior = _build(config).to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(prior.network, multi_avg_fn=_ema_update(config))
+    optimizer = torch.optim.AdamW(
+        prior.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
+    first = _load_state(state_path, config, prior.network, average, optimizer) if resume else 0
+    objective, optimizer = accelerator.prepare(_Objective(prior), optimizer)
+
+    def averaged() -> ScorePrior:
+        network = UNet(config.network).to(accelerator.device)
+        network.load_state_dict(average.module.state_dict())
+        return ScorePrior(network, prior.sde, prior.shape, config.sigma_data, card={"training": config.to_dict()})
+
+    def save(step: int) -> None:
+        if accelerator.is_main_process:
+            _save_state(state_path, step, config, prior.network, average, optimizer)
+            save_prior(averaged(), prior_path)
+
+    bar = Progress(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeElapsedColumn(), TimeRemainingColumn(), disable=not (progress and accelerator.is_main_process),
+    )  # fmt: skip
+    last = config.steps if stop_after is None else min(config.steps, stop_after)
+    step, smoothed, logged = first, math.nan, time.perf_counter()
+    try:
+        with bar:
+            task = bar.add_task("training", total=config.steps, completed=first, loss=math.nan)
+            while step < last:
+                rate = _learning_rate(config, step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                batch = _batch(data, config, step, accelerator.process_index)
+                x_0, sigma, noise = (v.to(accelerator.device) for v in batch)
+                loss = objective(x_0, sigma, noise).mean()
+                if not torch.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is {loss.item()} at step {step}: lower --learning-rate (now {rate:.2g}); "
+                        f"{state_path} holds the last good state"
+                    )
+                accelerator.backward(loss)
+                norm = accelerator.clip_grad_norm_(prior.network.parameters(), config.clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                average.update_parameters(prior.network)
+                step += 1
+                value = float(accelerator.reduce(loss.detach(), "mean"))
+                smoothed = value if math.isnan(smoothed) else 0.99 * smoothed + 0.01 * value
+                bar.update(task, completed=step, loss=smoothed)
+                if step % log_every == 0:
+                    speed, logged = log_every / (time.perf_counter() - logged), time.perf_counter()
+                    accelerator.log(
+                        {
+                            "loss": value,
+                            "loss/smoothed": smoothed,
+                            "gradient norm": float(norm),
+                            "learning rate": rate,
+                            "steps per second": speed,
+                        },
+                        step,
+                    )
+                if step % save_every == 0:
+                    save(step)
+    except KeyboardInterrupt:
+        save(step)
+        raise
+    save(step)
+    accelerator.end_training()
+    return averaged().eval().requires_grad_(False)

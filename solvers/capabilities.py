@@ -1,0 +1,33 @@
+"""What a solver needs of a problem, asked for by name before any work is done."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from problems import InverseProblem
+
+__all__ = ["Exactness", "check_capabilities"]
+
+Exactness = Literal["asymptotic", "gaussian", "heuristic"]
+"""What a solver's draws become with enough steps and a perfect prior: the posterior for any prior ("asymptotic"), for Gaussian
+priors ("gaussian"), or something else ("heuristic")."""
+
+
+class _Solver(Protocol):
+    @property
+    def requires(self) -> frozenset[str]: ...
+
+
+def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
+    """ValueError that names what the problem lacks and who can do without."""
+    missing = solver.requires - problem.capabilities
+    if missing:
+        from solvers.registry import SOLVERS
+
+        able = [name for name, entry in SOLVERS.items() if entry.requires <= problem.capabilities]
+        raise ValueError(
+            f"{type(solver).__name__} needs a problem with {', '.join(sorted(missing))}; "
+            f"solvers that can do this one: {', '.join(able) or 'none'}"
+        )
+    if problem.noise.std == 0:
+        raise ValueError(f"{type(solver).__name__} needs a noise level above 0; use a small one for clean measurements")

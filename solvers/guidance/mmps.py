@@ -1,0 +1,67 @@
+r"""Moment matching posterior sampling (Rozet et al. 2024, "Learning diffusion priors from observations by expectation maximization").
+
+The covariance of :math:`p(x_0|u)` is :math:`V = s^2 J` (Tweedie's second formula), so with the Gaussian of the same two moments
+
+.. math:: \nabla_u \log p(y|u) \approx J^T A^T (\sigma_y^2 I + A V A^T)^{-1} (y - A D(u)),
+
+exact for every Gaussian prior. The system is solved by conjugate gradients, one vector-Jacobian product an iteration. The products
+:math:`J^T A^T p_i` of the search directions also make up the answer :math:`J^T A^T \sum_i a_i p_i`, so none is spent on it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg import bcast, dot
+from scoresde.prior import expand_like
+from solvers.capabilities import Exactness
+from solvers.guidance.base import Guidance, Products
+
+__all__ = ["MMPS"]
+
+
+@dataclass(frozen=True)
+class MMPS(Guidance):
+    """iterations: of conjugate gradients, at most; each costs one product.
+
+    A sample stops by itself once its relative residual is below rtol, or when a learned Jacobian shows negative curvature along the next
+    direction.
+    """
+
+    exactness: ClassVar[Exactness] = "gaussian"
+
+    iterations: int = 4
+    rtol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+
+    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+        operator, variance, s2 = problem.operator, problem.noise.variance, expand_like(s**2, x0_hat)
+        r = problem.residual(y, x0_hat)
+        p, rho = r, dot(r, r)
+        target = self.rtol**2 * rho
+        active = rho > target.clamp_min(torch.finfo(r.dtype).tiny)
+        answer = torch.zeros_like(x0_hat)
+        for i in range(self.iterations):
+            JtAtp = vjp(operator.adjoint(p))
+            q = variance * p + operator.apply(s2 * JtAtp)
+            curvature = dot(p, q)
+            # q = variance p + A V A^T p: anything below variance |p|^2 means that V is not positive along A^T p
+            active = active & (curvature > 0.5 * variance * dot(p, p))
+            step = torch.where(active, rho / curvature, torch.zeros_like(rho))
+            answer = answer + bcast(step, answer) * JtAtp
+            if i + 1 == self.iterations or not active.any():
+                break
+            r = r - bcast(step, r) * q
+            new = dot(r, r)
+            p = r + bcast(torch.where(active, new / rho, torch.zeros_like(rho)), r) * p
+            rho = torch.where(active, new, rho)
+            active = active & (rho > target)
+            if not active.any():
+                break
+        return s2 * answer

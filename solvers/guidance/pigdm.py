@@ -1,0 +1,38 @@
+r"""Pseudoinverse-guided diffusion (Song, Vahdat, Mardani and Kautz 2023).
+
+:math:`p(x_0|u)` is taken to be :math:`N(D(u), r^2 I)` with :math:`r^2 = s^2 v/(s^2 + v)`, which is right for a white Gaussian prior of
+variance v:
+
+.. math:: \nabla_u \log p(y|u) \approx J^T A^T (r^2 A A^T + \sigma_y^2 I)^{-1} (y - A D(u)).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import expand_like
+from solvers.capabilities import Exactness
+from solvers.guidance.base import Guidance, Products
+
+__all__ = ["PiGDM"]
+
+
+@dataclass(frozen=True)
+class PiGDM(Guidance):
+    """prior_variance: v, 1 in the paper. Exact for the prior N(m, v I)."""
+
+    exactness: ClassVar[Exactness] = "heuristic"
+    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
+
+    prior_variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.prior_variance > 0:
+            raise ValueError(f"prior_variance must be positive, got {self.prior_variance}")
+
+    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+        r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
+        e = problem.operator.solve(problem.residual(y, x0_hat), problem.noise.variance, r2)
+        return expand_like(s**2, x0_hat) * vjp(problem.operator.adjoint(e))

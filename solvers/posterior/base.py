@@ -1,0 +1,107 @@
+"""What every posterior sampler shares: one call, one kind of answer."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import Counted, Prior
+from solvers.capabilities import Exactness, check_capabilities
+from solvers.noise import spawn
+
+__all__ = ["Posterior", "PosteriorSampler", "Progress"]
+
+Progress = Callable[[float], None]
+"""Called with the finished fraction of the work, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of p(x | y). draws: (n, B, ...). nfe, vjps: network evaluations and vector-Jacobian products per draw. seconds: wall time."""
+
+    draws: Tensor
+    nfe: int
+    vjps: int
+    seconds: float
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> Tensor:
+        """The estimate of least squared error, (B, ...)."""
+        return self.draws.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each entry over the draws, (B, ...); NaN for a single draw, which says nothing about it."""
+        if len(self.draws) == 1:
+            return torch.full_like(self.draws[0], torch.nan)
+        return self.draws.std(0)
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Central interval of each entry from the quantiles of the draws: (lower, upper), each (B, ...)."""
+        if not 0 < level < 1:
+            raise ValueError(f"the level of an interval must lie in (0, 1), got {level}")
+        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=self.draws.dtype, device=self.draws.device)
+        flat = self.draws.flatten(1)
+        pieces = [torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)]  # quantile limits its input's size
+        lower, upper = torch.cat(pieces, dim=1).reshape(2, *self.draws.shape[1:])
+        return lower, upper
+
+
+class PosteriorSampler(ABC):
+    """(prior, problem, y) -> draws of p(x | y). ``exactness`` and ``requires`` say what it promises and what it needs."""
+
+    exactness: ClassVar[Exactness]
+    requires: ClassVar[frozenset[str]]
+
+    def sample(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        y: Tensor,
+        n: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """n draws for each of the B measurements y (B, ...).
+
+        batch: how many draws to run at once (all by default); it bounds memory and changes nothing else, because each draw has a random
+        stream of its own, derived from ``generator``.
+        """
+        check_capabilities(self, problem)
+        if n < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        start, counted = time.perf_counter(), Counted(prior)
+        total = n * len(y)
+        generators = spawn(generator, total)
+        y = problem.operator.observed(y).to(device=prior.device, dtype=prior.dtype)
+        size = min(batch or total, total)
+        chunks, vjps = list(range(0, total, size)), 0
+        draws = []
+        for index, first in enumerate(chunks):
+            rows = torch.arange(first, min(first + size, total))
+
+            def report(fraction: float, index: int = index) -> None:
+                if progress:
+                    progress((index + fraction) / len(chunks))
+
+            x, products = self._draw(counted, problem, y[rows % len(y)], generators[first : first + len(rows)], report)
+            draws.append(x)
+            vjps += products
+        x = torch.cat(draws).reshape(n, len(y), *draws[0].shape[1:])
+        return Posterior(x, counted.nfe // len(chunks), vjps // len(chunks), time.perf_counter() - start)
+
+    @abstractmethod
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        """One draw for each row of y, row i from generators[i]; and the number of vector-Jacobian products."""

@@ -1,0 +1,53 @@
+r"""Times at which a sampler stops on its way from noise to data.
+
+A grid is chosen in the noise-to-signal ratio :math:`s = \sigma/\alpha`, so that it means the same under every SDE.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scoresde.sde import SDE
+
+__all__ = ["TimeGrid"]
+
+Spacing = Literal["karras", "log_snr", "uniform"]
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    r"""n decreasing times from t_max to t_min.
+
+    "karras": :math:`s_i = (s_{max}^{1/\rho} + \tfrac{i}{n-1}(s_{min}^{1/\rho} - s_{max}^{1/\rho}))^\rho` (Karras et al. 2022, eq. 5);
+    "log_snr": uniform in ln s; "uniform": uniform in the SDE's own time.
+    """
+
+    spacing: Spacing = "karras"
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.spacing not in get_args(Spacing):
+            raise ValueError(f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}")
+        if not self.rho > 0:
+            raise ValueError(f"rho must be positive, got {self.rho}")
+
+    def times(self, sde: SDE, n: int) -> Tensor:
+        """(n,) float64, from t_max down to t_min."""
+        if n < 1:
+            raise ValueError(f"a sampler needs at least one step, got {n}")
+        ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
+        ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+        if self.spacing == "uniform":
+            times = torch.lerp(ends[0], ends[1], ramp)
+        elif self.spacing == "log_snr":
+            first, last = sde.log_snr(ends)
+            times = sde.t_from_log_snr(torch.lerp(first, last, ramp))
+        else:
+            first, last = sde.noise_to_signal(ends) ** (1 / self.rho)
+            times = sde.t_from_noise_to_signal(torch.lerp(first, last, ramp) ** self.rho)
+        times[0] = ends[0]  # rounding must not leave the interval
+        if n > 1:
+            times[-1] = ends[1]
+        return times
