@@ -42,6 +42,8 @@ class LinearMatrix(LinearOperator):
     def __init__(self, matrix: Tensor, shape: tuple[int, ...] | None = None) -> None:
         if matrix.ndim != 2:
             raise ValueError(f"the matrix must have two axes, got {tuple(matrix.shape)}")
+        if not torch.isfinite(matrix).all():
+            raise ValueError("the matrix must be finite")
         self.matrix = matrix.detach().double().clone()
         self.shape = tuple(shape) if shape is not None else (matrix.shape[1],)
         if torch.Size(self.shape).numel() != matrix.shape[1]:
@@ -79,6 +81,8 @@ class Grey(LinearOperator):
         return self.operator.capabilities
 
     def apply(self, x: Tensor) -> Tensor:
+        if x.shape[-3] != self.channels:
+            raise ValueError(f"this operator is made for {self.channels} channels, the image has {x.shape[-3]}")
         return self.operator.apply(x.mean(-3, keepdim=True))
 
     def adjoint(self, y: Tensor) -> Tensor:

@@ -47,8 +47,7 @@ class Blur(LinearOperator):
 
     def _check(self, height: int, width: int) -> None:
         kh, kw = self.kernel.shape
-        slack = 0 if self.boundary in ("circular", "valid") else 1
-        if kh > height or kw > width or (self.boundary == "reflect" and max(self._margin) > min(height, width) - slack):
+        if kh > height or kw > width:
             raise ValueError(f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} with boundary {self.boundary!r}")
 
     def _otf(self, height: int, width: int, like: Tensor) -> Tensor:
@@ -69,12 +68,17 @@ class Blur(LinearOperator):
         return F.pad(x, self._margin, mode=self.boundary)
 
     def _pad_transpose(self, z: Tensor, shape: tuple[int, ...]) -> Tensor:
+        left, right, top, bottom = self._margin
         if self.boundary in ("circular", "valid"):
             return z
-        like = torch.zeros(shape, dtype=z.dtype, device=z.device, requires_grad=True)
-        with torch.enable_grad():
-            padded = self._pad(like)
-        return torch.autograd.grad(padded, like, z, create_graph=z.requires_grad)[0]
+        if self.boundary == "zero":
+            return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
+        for axis, margin in ((-2, (top, bottom)), (-1, (left, right))):  # each padded entry is added to the one that it was copied from
+            line = torch.arange(shape[axis], dtype=torch.float64, device=z.device)
+            source = F.pad(line[None, None], margin, mode=self.boundary)[0, 0].long()
+            folded = (*z.shape[:axis], shape[axis], *z.shape[axis:][1:])
+            z = z.new_zeros(folded).index_add(axis, source, z)
+        return z
 
     def apply(self, x: Tensor) -> Tensor:
         self._check(*x.shape[-2:])
@@ -85,6 +89,7 @@ class Blur(LinearOperator):
         return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
 
     def adjoint(self, y: Tensor) -> Tensor:
+        self._check(*self.input_shape(tuple(y.shape[-2:])))
         if self.boundary == "circular":
             return self._filter(y, transpose=True)
         shape = (*y.shape[:-3], *self.input_shape(tuple(y.shape[-3:])))
@@ -102,6 +107,7 @@ class Blur(LinearOperator):
         return (*shape[:-2], shape[-2] + sign * (self.kernel.shape[0] - 1), shape[-1] + sign * (self.kernel.shape[1] - 1))
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
+        self._check(*self.input_shape(tuple(v.shape[-2:])))
         if self.boundary == "circular":
             return self._precondition(v, c0, c1)
         return super().solve(v, c0, c1)
@@ -121,6 +127,8 @@ class GaussianBlur(Blur):
     def __init__(self, std: float, boundary: Boundary = "circular", truncate: float = 4.0) -> None:
         if not (math.isfinite(std) and std > 0):
             raise ValueError(f"the standard deviation of a blur must be positive, got {std}")
+        if not truncate > 0:
+            raise ValueError(f"truncate must be positive, got {truncate}")
         size = 2 * math.ceil(truncate * std) + 1
         super().__init__(get_gaussian_kernel2d((size, size), (std, std), dtype=torch.float64)[0], boundary)
         self.std = std

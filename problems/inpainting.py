@@ -32,6 +32,8 @@ class Inpainting(LinearOperator):
     def apply(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != self.mask.shape[-2:]:
             raise ValueError(f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(x.shape[-2:])}")
+        if self.mask.shape[0] not in (1, x.shape[-3]):
+            raise ValueError(f"the mask has {self.mask.shape[0]} channels, the image has {x.shape[-3]}")
         return torch.where(self.mask.to(x.device), x, torch.zeros_like(x))
 
     def adjoint(self, y: Tensor) -> Tensor:

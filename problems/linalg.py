@@ -44,12 +44,12 @@ def conjugate_gradients(
         q = matvec(p)
         curvature = dot(p, q)
         active = active & (curvature > 0)
-        step = torch.where(active, rho / curvature, torch.zeros_like(rho))
+        step = torch.where(active, rho / torch.where(active, curvature, 1), 0)  # no 0/0, whose gradient where() would let through
         x = x + bcast(step, b) * p
         r = r - bcast(step, b) * q
         z = precondition(r)
         new = dot(r, z)
-        p = z + bcast(torch.where(active, new / rho, torch.zeros_like(rho)), b) * p
+        p = z + bcast(torch.where(active, new / torch.where(active, rho, 1), 0), b) * p
         rho = torch.where(active, new, rho)
         active = active & (dot(r, r) > target)
     return x

@@ -62,7 +62,7 @@ class SuperResolution(LinearOperator):
     """y = x down-sampled by ``factor`` (any number > 1) with the "bicubic" or "average" filter.
 
     y has ceil(H / factor) rows. The way back is ambiguous where factor does not divide H: ``shape`` (H, W) fixes the size of x, otherwise
-    it is taken to be round(rows * factor).
+    it is taken to be floor(rows * factor).
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "closed_form"})
@@ -95,7 +95,7 @@ class SuperResolution(LinearOperator):
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
     def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        height, width = self.shape or (round(shape[-2] * self.factor), round(shape[-1] * self.factor))
+        height, width = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[-2:])
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
             raise ValueError(f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a factor of {self.factor:g}")
         return (*shape[:-2], height, width)

@@ -62,6 +62,8 @@ class GaussianMixturePrior(Prior):
         K, D = len(means), int(torch.Size(self.shape).numel())
         if tuple(weights.shape) != (K,) or tuple(covariances.shape) != (K, D, D):
             raise ValueError(f"with means {tuple(means.shape)}, weights must be ({K},) and covariances ({K}, {D}, {D})")
+        if not (torch.isfinite(means).all() and torch.isfinite(covariances).all()):
+            raise ValueError("the means and covariances of a mixture must be finite")
         if not bool((weights > 0).all()):
             raise ValueError("the weights of a mixture must be positive")
         covariances = covariances.double()
@@ -97,11 +99,12 @@ class GaussianMixturePrior(Prior):
     def log_prob(self, x: Tensor, t: Tensor | float | None = None) -> Tensor:
         """log p_t(x) in nats, (B,); t = None is the data itself."""
         if t is None:
-            alpha, sigma = torch.ones(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+            alpha = torch.ones(len(x), dtype=torch.float64, device=x.device)
+            sigma = torch.zeros_like(alpha)
         else:
-            time = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
+            time = torch.as_tensor(t, dtype=torch.float64, device=x.device).expand(len(x))
             alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
-        return self._joint(x.double().flatten(1), alpha.to(x.device), sigma.to(x.device))[0].logsumexp(-1)
+        return self._joint(x.double().flatten(1), alpha, sigma)[0].logsumexp(-1)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """p(component | x_0 = x), (B, K)."""
@@ -110,8 +113,9 @@ class GaussianMixturePrior(Prior):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws, (n, *shape)."""
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
+        device = generator.device if generator is not None else self.means.device
+        k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator).to(self.means.device)
+        z = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator, device=device).to(self.means)
         x = self.means[k] + torch.einsum("nde,ne->nd", self.Q[k] * self.lam[k].sqrt()[:, None], z)
         return x.reshape(n, *self.shape)
 
@@ -134,10 +138,15 @@ class GaussianMixturePrior(Prior):
         if len(y) != 1:
             raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
         A = problem.operator.dense(self.shape).to(self.means)
+        if y.numel() != len(A):
+            raise ValueError(f"the measurement of a sample {self.shape} has {len(A)} entries, got y of shape {tuple(y.shape)}")
         C, variance = self.covariances, problem.noise.variance
         S = A @ C @ A.T + variance * torch.eye(len(A), dtype=A.dtype, device=A.device)
         r = y.double().reshape(1, -1) - self.means @ A.T
-        G = torch.linalg.solve(S, A @ C).mT
+        try:
+            G = torch.linalg.solve(S, A @ C).mT
+        except torch.linalg.LinAlgError:
+            raise ValueError("without noise some entries of y are certain beforehand; give the problem a noise level above 0") from None
         means = self.means + torch.einsum("kdm,km->kd", G, r)
         rest = torch.eye(A.shape[1], dtype=A.dtype, device=A.device) - G @ A
         covariances = rest @ C @ rest.mT + variance * G @ G.mT

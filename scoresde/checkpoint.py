@@ -94,6 +94,6 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: t
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
         prior = ScorePrior(network, sde_from(header["sde"]), tuple(header["shape"]), header["sigma_data"], autocast, header.get("card"))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not describe a prior that can be built: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}") from None
     prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return prior.eval().requires_grad_(False)

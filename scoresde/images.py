@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors import SafetensorError
 from torch import Tensor
 
 from scoresde.errors import InputError
@@ -17,7 +18,7 @@ __all__ = ["read_array", "read_image", "to_uint8", "write_image", "write_via_ren
 def read_array(path: str | Path) -> np.ndarray:
     """The picture as float32 (H, W) or (H, W, 3) in [0, 1], upright, without alpha.
 
-    Transparent pixels keep their colour values; 16-bit and float files keep their depth.
+    Transparent pixels keep their colour values. Grey 16-bit and float files keep their depth; Pillow reads colour at 8 bits.
     """
     try:
         with Image.open(path) as file:
@@ -64,9 +65,10 @@ def write_image(x: Tensor, path: str | Path) -> None:
 
 def _format(path: Path) -> str:
     extensions = Image.registered_extensions()
-    if path.suffix.lower() not in extensions:
-        raise InputError(f"unknown image format {path.suffix!r}; use .png")
-    return extensions[path.suffix.lower()]
+    name = extensions.get(path.suffix.lower())
+    if name not in Image.SAVE:
+        raise InputError(f"cannot write the image format {path.suffix!r}; use .png")
+    return name
 
 
 def write_via_rename(path: Path, write) -> None:  # type: ignore[no-untyped-def]
@@ -80,7 +82,7 @@ def write_via_rename(path: Path, write) -> None:  # type: ignore[no-untyped-def]
         write(Path(name))
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         Path(name).unlink(missing_ok=True)

@@ -59,7 +59,9 @@ class Prior(nn.Module, ABC):
     def with_sde(self, sde: SDE) -> Self:
         """The same prior under another forward process; parameters are shared, this object is left as it is."""
         other = copy.copy(self)
-        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        # a prior that wraps another takes it along, for both must tell the same time
+        other._modules = {k: m.with_sde(sde) if isinstance(m, Prior) else m for k, m in self._modules.items()}
+        other._buffers = dict(self._buffers)
         other.sde = sde
         return other
 
@@ -125,7 +127,8 @@ class ScorePrior(Prior):
 
     def network_output(self, scaled: Tensor, s: Tensor) -> Tensor:
         """F(c_in u, ln(s)/4), in the type of its input."""
+        dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)
         # None leaves an autocast of the caller (a training loop) in force
         context = nullcontext() if self.autocast is None else torch.autocast(scaled.device.type, self.autocast)
         with context:
-            return self.network(scaled, s.log() / 4).to(scaled.dtype)
+            return self.network(scaled.to(dtype), (s.log() / 4).to(dtype)).to(scaled.dtype)

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ class Attention2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         q, k, v = rearrange(self.qkv(self.norm(x)), "b (three head c) h w -> three b head (h w) c", three=3, head=self.heads)
-        q = F.normalize(q.float(), dim=-1) * self.temperature
-        k = F.normalize(k.float(), dim=-1)
+        precise = torch.promote_types(q.dtype, torch.float32)
+        q = F.normalize(q.to(precise), dim=-1) * self.temperature
+        k = F.normalize(k.to(precise), dim=-1)
         out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, scale=1.0)
         return x + self.proj(rearrange(out, "b head (h w) c -> b (head c) h w", h=height, w=width))

@@ -37,7 +37,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "attention", tuple(self.attention))
-        if min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1:
+        if not self.widths or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1:
             raise ValueError(f"all sizes of a UNet must be positive, got {self}")
         if any(not 0 <= level < len(self.widths) for level in self.attention):
             raise ValueError(f"attention levels {self.attention} are not among the {len(self.widths)} levels")

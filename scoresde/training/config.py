@@ -35,7 +35,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crops", tuple(self.crops))
-        if min(self.steps, self.batch, *self.crops) < 1:
+        if not self.crops or min(self.steps, self.batch, *self.crops) < 1:
             raise ValueError("steps, batch and crops must be positive")
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.sigma_data > 0):
             raise ValueError("learning_rate, clip and sigma_data must be positive and ema in [0, 1)")

@@ -6,8 +6,11 @@ as if it had not been, and nothing but tensors and the step number has to be sto
 
 import hashlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +73,8 @@ def _build(config: TrainConfig) -> ScorePrior:
         torch.manual_seed(config.seed)
         network = UNet(config.network)
     shape = (config.network.channels, config.crops[0], config.crops[0])
-    return ScorePrior(network, EDMSDE(config.noise.sigma_min, config.noise.sigma_max), shape, config.sigma_data)
+    autocast = torch.bfloat16 if config.precision == "bf16" else None
+    return ScorePrior(network, EDMSDE(config.noise.sigma_min, config.noise.sigma_max), shape, config.sigma_data, autocast)
 
 
 def _batch(data: ImageFolder, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,7 +115,25 @@ def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, moments in optimizer.state.items():  # the fused AdamW walks through memory: moments must lie there as parameters do
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
     return int(header["step"])
+
+
+@contextmanager
+def _interrupt_between_steps() -> Iterator[list[int]]:
+    """Ctrl-C fills the list instead of breaking off whatever is going on, so that a step is done as a whole or not at all."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals, and only it gets them
+        yield received
+        return
+    previous = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def train(
@@ -140,7 +162,8 @@ def train(
     if state_path.exists() and not resume:
         raise InputError(f"{state_path} exists; pass --resume to go on with it or choose another --out")
 
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, log_with="tensorboard", project_dir=str(out))
+    # the prior casts by itself: accelerate's choice of precision holds for the whole process
+    accelerator = Accelerator(mixed_precision="no", cpu=cpu, log_with="tensorboard", project_dir=str(out))
     accelerator.init_trackers("log")
     prior = _build(config).to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(prior.network, multi_avg_fn=_ema_update(config))
@@ -160,53 +183,54 @@ def train(
             _save_state(state_path, step, config, prior.network, average, optimizer)
             save_prior(averaged(), prior_path)
 
+    def check_finite(what: str, value: Tensor, step: int, rate: float) -> None:
+        if not torch.isfinite(value):
+            rest = f"; {state_path} holds the last good state" if state_path.exists() else ""
+            raise TrainingError(f"the {what} is {value.item()} at step {step}: lower --learning-rate (now {rate:.2g}){rest}")
+
     bar = Progress(
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
         TimeElapsedColumn(), TimeRemainingColumn(), disable=not (progress and accelerator.is_main_process),
     )  # fmt: skip
     last = config.steps if stop_after is None else min(config.steps, stop_after)
     step, smoothed, logged = first, math.nan, time.perf_counter()
-    try:
-        with bar:
-            task = bar.add_task("training", total=config.steps, completed=first, loss=math.nan)
-            while step < last:
-                rate = _learning_rate(config, step)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                batch = _batch(data, config, step, accelerator.process_index)
-                x_0, sigma, noise = (v.to(accelerator.device) for v in batch)
-                loss = objective(x_0, sigma, noise).mean()
-                if not torch.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is {loss.item()} at step {step}: lower --learning-rate (now {rate:.2g}); "
-                        f"{state_path} holds the last good state"
-                    )
-                accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(prior.network.parameters(), config.clip)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                average.update_parameters(prior.network)
-                step += 1
-                value = float(accelerator.reduce(loss.detach(), "mean"))
-                smoothed = value if math.isnan(smoothed) else 0.99 * smoothed + 0.01 * value
-                bar.update(task, completed=step, loss=smoothed)
-                if step % log_every == 0:
-                    speed, logged = log_every / (time.perf_counter() - logged), time.perf_counter()
-                    accelerator.log(
-                        {
-                            "loss": value,
-                            "loss/smoothed": smoothed,
-                            "gradient norm": float(norm),
-                            "learning rate": rate,
-                            "steps per second": speed,
-                        },
-                        step,
-                    )
-                if step % save_every == 0:
-                    save(step)
-    except KeyboardInterrupt:
-        save(step)
-        raise
+    with bar, _interrupt_between_steps() as interrupted:
+        task = bar.add_task("training", total=config.steps, completed=first, loss=math.nan)
+        while step < last:
+            rate = _learning_rate(config, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = _batch(data, config, step, accelerator.process_index)
+            x_0, sigma, noise = (v.to(accelerator.device) for v in batch)
+            loss = objective(x_0, sigma, noise).mean()
+            check_finite("loss", loss, step, rate)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(prior.network.parameters(), config.clip)
+            check_finite("norm of the gradient", norm, step, rate)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.update_parameters(prior.network)
+            step += 1
+            value = float(accelerator.reduce(loss.detach(), "mean"))
+            smoothed = value if math.isnan(smoothed) else 0.99 * smoothed + 0.01 * value
+            bar.update(task, completed=step, loss=smoothed)
+            if step % log_every == 0:
+                speed, logged = log_every / (time.perf_counter() - logged), time.perf_counter()
+                accelerator.log(
+                    {
+                        "loss": value,
+                        "loss/smoothed": smoothed,
+                        "gradient norm": float(norm),
+                        "learning rate": rate,
+                        "steps per second": speed,
+                    },
+                    step,
+                )
+            if step % save_every == 0:
+                save(step)
+            if interrupted:
+                save(step)
+                raise KeyboardInterrupt
     save(step)
     accelerator.end_training()
     return averaged().eval().requires_grad_(False)

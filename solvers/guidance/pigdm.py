@@ -4,10 +4,14 @@ r"""Pseudoinverse-guided diffusion (Song, Vahdat, Mardani and Kautz 2023).
 variance v:
 
 .. math:: \nabla_u \log p(y|u) \approx J^T A^T (r^2 A A^T + \sigma_y^2 I)^{-1} (y - A D(u)).
+
+Bayes' rule multiplies this gradient by :math:`s^2` to shift the denoiser. Where the prior is far from white, as for photographs, whose
+brightness varies as a whole, :math:`s^2 J` is many times :math:`r^2` in some directions and the shift overshoots without bound; the paper's
+algorithm multiplies by :math:`r^2` instead ("adaptive" weights), which is stable and no longer exact for any prior.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -21,18 +25,22 @@ __all__ = ["PiGDM"]
 
 @dataclass(frozen=True)
 class PiGDM(Guidance):
-    """prior_variance: v, 1 in the paper. Exact for the prior N(m, v I)."""
+    """prior_variance: v, 1 in the paper. weight "bayes": exact for the prior N(m, v I); "adaptive": the paper's, for photographs."""
 
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
 
     prior_variance: float = 1.0
+    weight: Literal["bayes", "adaptive"] = "bayes"
 
     def __post_init__(self) -> None:
         if not self.prior_variance > 0:
             raise ValueError(f"prior_variance must be positive, got {self.prior_variance}")
+        if self.weight not in ("bayes", "adaptive"):
+            raise ValueError(f"weight must be 'bayes' or 'adaptive', got {self.weight!r}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
         e = problem.operator.solve(problem.residual(y, x0_hat), problem.noise.variance, r2)
-        return expand_like(s**2, x0_hat) * vjp(problem.operator.adjoint(e))
+        factor = s**2 if self.weight == "bayes" else r2
+        return expand_like(factor, x0_hat) * vjp(problem.operator.adjoint(e))

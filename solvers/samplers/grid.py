@@ -3,6 +3,7 @@ r"""Times at which a sampler stops on its way from noise to data.
 A grid is chosen in the noise-to-signal ratio :math:`s = \sigma/\alpha`, so that it means the same under every SDE.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,26 +19,33 @@ Spacing = Literal["karras", "log_snr", "uniform"]
 
 @dataclass(frozen=True)
 class TimeGrid:
-    r"""n decreasing times from t_max to t_min.
+    r"""n decreasing times, from t_max to t_min or from where s_max to where s_min is reached.
 
     "karras": :math:`s_i = (s_{max}^{1/\rho} + \tfrac{i}{n-1}(s_{min}^{1/\rho} - s_{max}^{1/\rho}))^\rho` (Karras et al. 2022, eq. 5);
     "log_snr": uniform in ln s; "uniform": uniform in the SDE's own time.
+
+    s_max, s_min: cut the grid short, within the range of the SDE. Samplers start from :math:`N(0, \sigma^2 I)` at the first time and return
+    the denoised image after the last, so s_max should be many times the spread of the data, and s_min below the finest detail that matters.
     """
 
     spacing: Spacing = "karras"
     rho: float = 7.0
+    s_max: float | None = None
+    s_min: float | None = None
 
     def __post_init__(self) -> None:
         if self.spacing not in get_args(Spacing):
             raise ValueError(f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}")
         if not self.rho > 0:
             raise ValueError(f"rho must be positive, got {self.rho}")
+        if not 0 < (self.s_min or 1e-300) < (self.s_max or math.inf):
+            raise ValueError(f"a grid needs 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
     def times(self, sde: SDE, n: int) -> Tensor:
-        """(n,) float64, from t_max down to t_min."""
+        """(n,) float64, decreasing."""
         if n < 1:
             raise ValueError(f"a sampler needs at least one step, got {n}")
-        ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
+        ends = self._ends(sde)
         ramp = torch.linspace(0, 1, n, dtype=torch.float64)
         if self.spacing == "uniform":
             times = torch.lerp(ends[0], ends[1], ramp)
@@ -51,3 +59,11 @@ class TimeGrid:
         if n > 1:
             times[-1] = ends[1]
         return times
+
+    def _ends(self, sde: SDE) -> Tensor:
+        ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
+        limits = sde.noise_to_signal(ends)
+        for i, s in enumerate((self.s_max, self.s_min)):
+            if s is not None and float(limits[1]) < s < float(limits[0]):
+                ends[i] = sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))
+        return ends

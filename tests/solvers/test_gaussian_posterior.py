@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from scipy import stats
+from scipy import integrate, stats
 from torch import Tensor
 
 from problems import Denoising, GaussianNoise, InverseProblem, LinearMatrix
@@ -99,6 +99,26 @@ def test_pigdm_with_the_right_variance_is_exact_and_with_another_is_not() -> Non
     assert (right[1] - covariance).norm() < 0.01 * covariance.norm()
     assert (wrong[1] - covariance).norm() > 0.05 * covariance.norm()
     assert (right[0] - mean).norm() < 0.01 * covariance.trace().sqrt()
+
+
+def test_pigdm_with_adaptive_weights_has_the_bias_of_theory() -> None:
+    r"""On N(m, I) seen directly, du/ds = a(s) u + ..., with :math:`a = (1 - J + r^2 J^2 / (r^2 + \sigma_y^2))/s`; the variance is
+    :math:`s_{max}^2 \exp(-2 \int a\,ds)`."""
+    noise, prior = 0.5, white(EDMSDE(), 4)
+    problem = InverseProblem(Denoising(), GaussianNoise(noise))
+    y = problem.measure(prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6))
+
+    def rate(log_s: float) -> float:
+        s2 = math.exp(2 * log_s)
+        J, r2 = 1 / (1 + s2), s2 / (1 + s2)
+        return 1 - J + r2 * J**2 / (r2 + noise**2)
+
+    total = integrate.quad(rate, math.log(1e-6), math.log(80), limit=200)[0]
+    predicted = 80**2 * math.exp(-2 * total)
+    _, law = linear_law(Guided(PiGDM(weight="adaptive"), Heun(256)), prior, problem, y)
+    torch.testing.assert_close(law, predicted * torch.eye(4, dtype=F64), rtol=0.01, atol=1e-6)
+    exact = noise**2 / (1 + noise**2)
+    assert abs(predicted - exact) > 0.2 * exact
 
 
 def test_pigdm_is_biased_on_a_coloured_prior() -> None:

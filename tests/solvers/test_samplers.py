@@ -55,6 +55,14 @@ def test_the_karras_grid_of_the_paper() -> None:
     assert float(times[1]) == pytest.approx(57.586, abs=1e-3)
 
 
+@pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
+def test_a_grid_can_be_cut_short(sde: SDE) -> None:
+    s = sde.noise_to_signal(TimeGrid(s_max=20.0, s_min=0.05).times(sde, 9))
+    assert float(s[0]) == pytest.approx(20.0, rel=1e-9) and float(s[-1]) == pytest.approx(0.05, rel=1e-9)
+    whole = TimeGrid(s_max=1e9, s_min=1e-9).times(sde, 9)  # beyond what the SDE has: its own range
+    assert torch.equal(whole, TimeGrid().times(sde, 9))
+
+
 def test_evaluations_are_as_documented() -> None:
     for sampler, nfe in [(DDIM(7), 7), (Heun(7), 13)]:
         counted = Counted(mixture(EDMSDE()))
@@ -74,7 +82,13 @@ def test_callbacks_see_every_step_and_seeds_repeat() -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    for make in (lambda: Heun(0), lambda: DDIM(5, eta=2.0), lambda: TimeGrid("nope"), lambda: TimeGrid(rho=-1)):  # type: ignore[arg-type]
+    for make in (
+        lambda: Heun(0),
+        lambda: DDIM(5, eta=2.0),
+        lambda: TimeGrid("nope"),
+        lambda: TimeGrid(rho=-1),
+        lambda: TimeGrid(s_max=0.1, s_min=1),
+    ):  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"got|unknown"):
             make()
     assert math.isfinite(float(TimeGrid().times(VPSDE(), 3)[1]))
