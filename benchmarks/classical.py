@@ -42,9 +42,9 @@ def tv_deconvolution(operator: Blur, y: Tensor, weight: float) -> Tensor:
     """min_x |y - A x|^2 / 2 + weight TV(x) by FISTA (Beck and Teboulle 2009), the prox by Chambolle's algorithm; |A| <= 1."""
     x = z = y.double()
     momentum = 1.0
-    for _ in range(60):
+    for _ in range(40):
         step = z + operator.adjoint(y.double() - operator.apply(z))
-        new = _bchw(denoise_tv_chambolle(_hwc(step), weight=weight, max_num_iter=30, channel_axis=-1)).double()
+        new = _bchw(denoise_tv_chambolle(_hwc(step), weight=weight, max_num_iter=20, channel_axis=-1)).double()
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         z = new + (momentum - 1) / following * (new - x)
         x, momentum = new, following
@@ -62,12 +62,12 @@ def bicubic_tv(operator: SuperResolution, y: Tensor, weight: float) -> Tensor:
     return bicubic(operator, clean, 0)
 
 
-_INPAINTING = {"biharmonic": (biharmonic, [0.0]), "biharmonic, then TV": (biharmonic_tv, [0.02, 0.04, 0.07])}
+_INPAINTING = {"biharmonic": (biharmonic, [0.0]), "biharmonic, then TV": (biharmonic_tv, [0.02, 0.04])}
 _BLUR = {
-    "Wiener": (wiener_filter, [0.003, 0.01, 0.03, 0.1, 0.3]),
-    "TV": (tv_deconvolution, [0.002, 0.004, 0.008, 0.016]),
+    "Wiener": (wiener_filter, [0.01, 0.03, 0.1]),
+    "TV": (tv_deconvolution, [0.004, 0.006, 0.01]),
 }
-_SUPER_RESOLUTION = {"bicubic": (bicubic, [0.0]), "TV, then bicubic": (bicubic_tv, [0.02, 0.04, 0.07])}
+_SUPER_RESOLUTION = {"bicubic": (bicubic, [0.0]), "TV, then bicubic": (bicubic_tv, [0.01, 0.02])}
 
 CLASSICAL = {
     "random 70 %": _INPAINTING,

@@ -139,20 +139,21 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
+    parser.add_argument("--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS])
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
-    prior = open_prior(a.prior, choose_device(a.device), "auto")
+    device = choose_device(a.device)
+    prior = open_prior(a.prior, device, "auto") if set(a.methods) & set(SOLVERS) else None
     results, paths = Results(a.out / "restoration.json"), list_images(a.images)[: a.count]
     facts = (
         f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] (that is {SIGMA / 2} on [0, 1]); averages of "
-        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {torch.get_num_threads()} threads of {prior.device.type}. "
+        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {torch.get_num_threads()} threads of {device.type}. "
         "Classical parameters (in brackets) are the best on these very pictures.\n\n`python benchmarks/restoration.py --images bsds500/val`"
     )
-    for method in ["classical", *a.solvers]:
+    for method in a.methods:
         for index, path in enumerate(paths):
             truth = crop(path)
             for problem, operator in operators(index).items():
@@ -160,9 +161,9 @@ def main() -> None:
                 y = measurement.measure(truth, torch.Generator().manual_seed(index))
                 if method == "classical":
                     classical(results, problem, operator, y, truth, path.stem)
-                elif results.get(problem, method, path.stem) is None:
+                elif prior is not None and results.get(problem, method, path.stem) is None:
                     posterior = SOLVERS[method].sample(
-                        prior, measurement, y.to(prior.device), a.draws, generator=torch.Generator().manual_seed(index)
+                        prior, measurement, y.to(device), a.draws, generator=torch.Generator().manual_seed(index)
                     )
                     cell = {"mean": score(posterior.mean.cpu(), truth), "draw": score(posterior.draws[0].cpu(), truth)}
                     cell |= {"seconds": posterior.seconds, "nfe": posterior.nfe, "vjps": posterior.vjps}
