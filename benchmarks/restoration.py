@@ -51,8 +51,8 @@ def operators(index: int) -> dict[str, LinearOperator]:
 
 
 SOLVERS: dict[str, PosteriorSampler] = {
-    "MMPS": make_solver("mmps"),
     "DiffPIR": make_solver("diffpir"),
+    "MMPS": make_solver("mmps"),
     "PiGDM": make_solver("pigdm"),
     "DPS": make_solver("dps"),
 }

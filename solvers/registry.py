@@ -13,14 +13,17 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.guidance import DPS, MMPS, PiGDM
 from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
-from solvers.samplers import DDIM, Heun, Sampler
+from solvers.samplers import DDIM, Heun, Sampler, TimeGrid
 
 __all__ = ["SAMPLERS", "SOLVERS", "SolverEntry", "make_solver", "solve"]
 
-SAMPLERS: dict[str, Callable[[int], Sampler]] = {
-    "ddim": lambda steps: DDIM(steps),
-    "ancestral": lambda steps: DDIM(steps, eta=1.0),
-    "heun": lambda steps: Heun(steps),
+# Restorations start where the noise hides the picture and end below the noise of most measurements: steps beyond are wasted on them.
+RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "ddim": lambda steps, grid=TimeGrid(): DDIM(steps, grid),
+    "ancestral": lambda steps, grid=TimeGrid(): DDIM(steps, grid, eta=1.0),
+    "heun": lambda steps, grid=TimeGrid(): Heun(steps, grid),
 }
 
 
@@ -37,21 +40,21 @@ class SolverEntry:
 
 
 SOLVERS: dict[str, SolverEntry] = {
-    "diffpir": SolverEntry(
-        "denoise, proximal step to the data, re-noise; fast, not a posterior sampler",
-        lambda steps, _: DiffPIR(steps), 100, None, DiffPIR.exactness, DiffPIR.requires,
-    ),
     "mmps": SolverEntry(
         "moment matching with the full covariance by conjugate gradients; exact for Gaussian priors",
-        lambda steps, sampler: Guided(MMPS(), sampler or Heun(steps)), 32, "ancestral", MMPS.exactness, MMPS.requires,
+        lambda steps, sampler: Guided(MMPS(iterations=3), sampler or Heun(steps)), 20, "ancestral", MMPS.exactness, MMPS.requires,
+    ),
+    "diffpir": SolverEntry(
+        "denoise, proximal step to the data, re-noise; fast, its draws lie close to their mean",
+        lambda steps, _: DiffPIR(steps, lam=3.0, zeta=1.0, grid=RESTORATION_GRID), 30, None, DiffPIR.exactness, DiffPIR.requires,
     ),
     "pigdm": SolverEntry(
-        "pseudoinverse guidance, isotropic covariance; exact for white Gaussian priors",
-        lambda steps, sampler: Guided(PiGDM(), sampler or Heun(steps)), 100, "ancestral", PiGDM.exactness, PiGDM.requires,
+        "pseudoinverse guidance, isotropic covariance, the paper's adaptive weights",
+        lambda steps, sampler: Guided(PiGDM(weight="adaptive"), sampler or Heun(steps)), 30, "ancestral", PiGDM.exactness, PiGDM.requires,
     ),
     "dps": SolverEntry(
-        "gradient of the residual norm; the classic, needs many steps and a tuned step size",
-        lambda steps, sampler: Guided(DPS(), sampler or Heun(steps)), 1000, "ancestral", DPS.exactness, DPS.requires,
+        "gradient of the residual norm; the classic, needs many steps and a step size tuned to the problem",
+        lambda steps, sampler: Guided(DPS(), sampler or Heun(steps)), 60, "ancestral", DPS.exactness, DPS.requires,
     ),
 }  # fmt: skip
 
@@ -67,7 +70,7 @@ def make_solver(name: str, steps: int | None = None, sampler: str | None = None)
     if chosen is not None and chosen not in SAMPLERS:
         raise ValueError(f"unknown sampler {chosen!r}; known: {', '.join(SAMPLERS)}")
     steps = entry.steps if steps is None else steps
-    return entry.build(steps, SAMPLERS[chosen](steps) if chosen else None)
+    return entry.build(steps, SAMPLERS[chosen](steps, RESTORATION_GRID) if chosen else None)
 
 
 def solve(
@@ -76,7 +79,7 @@ def solve(
     y: Tensor,
     n: int = 1,
     *,
-    solver: str | PosteriorSampler = "diffpir",
+    solver: str | PosteriorSampler = "mmps",
     generator: torch.Generator | None = None,
     **settings: Any,
 ) -> Posterior:

@@ -20,7 +20,7 @@ def test_embedded_priors_ship_with_a_card(name: str) -> None:
     prior = load_prior(name)
     assert prior.card["summary"] and prior.card["training"]["seed"] is not None
     card = path.with_suffix(".md").read_text()
-    for word in ("BSDS500", "licence", "seed", "scoresde train", "BM3D", "FFDNet", "DRUNet"):
+    for word in ("BSDS500", "Licence", "seed", "scoresde train", "BM3D", "FFDNet", "DRUNet"):
         assert word in card, f"the card of {name} does not mention {word}"
 
 

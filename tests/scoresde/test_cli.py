@@ -169,7 +169,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "negative sigma": ([good, *box, "--sigma", "-0.1"], "--sigma must be above 0"),
         "NaN sigma": ([good, *box, "--sigma", "nan"], "--sigma must be above 0"),
         "infinite sigma": ([good, *box, "--sigma", "inf"], "finite"),
-        "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: diffpir"),
+        "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: mmps, diffpir"),
         "unknown sampler": ([good, *box, "--solver", "mmps", "--sampler", "magic"], "unknown sampler"),
         "unknown problem": ([good, "--problem", "unscrew"], "unknown problem 'unscrew'"),
         "unknown prior": ([good, *box, "--prior", "magic"], "unknown prior 'magic'"),
