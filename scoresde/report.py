@@ -44,6 +44,7 @@ def grid(images: Tensor, gap: int = 2) -> Tensor:
 
 def sheet(rows: list[list[Panel]], path: Path, titles: list[str] | None = None) -> None:
     """Write a PNG of rows of panels, each with its caption. titles: a heading over each column."""
+    from matplotlib import patheffects
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,7 +67,8 @@ def sheet(rows: list[list[Panel]], path: Path, titles: list[str] | None = None) 
                 inset = axes.inset_axes((0.55, 0.045, 0.4, 0.03))
                 bar = figure.colorbar(shown, cax=inset, orientation="horizontal", ticks=[0, panel.top or 1])
                 bar.ax.tick_params(colors="white", labelsize=6, length=0, pad=1, labeltop=True, labelbottom=False)
-                bar.ax.set_xticklabels(["0", f"{panel.top:.2g}"])
+                outlined = [patheffects.withStroke(linewidth=1.5, foreground="black")]
+                bar.ax.set_xticklabels(["0", f"{panel.top:.2g}"], path_effects=outlined)
                 bar.outline.set_visible(False)  # type: ignore[operator]
             else:
                 picture = to_uint8(panel.image)
