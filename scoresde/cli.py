@@ -166,12 +166,14 @@ def train(
     ema: Annotated[float, typer.Option(help="Decay of the average of the weights.")] = 0.999,
     precision: Annotated[str, typer.Option(help="bf16 or no.")] = "bf16",
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 1000,
+    init: Annotated[str | None, typer.Option(help="Start from the weights of this prior: an embedded one, or a .safetensors file.")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a score prior on a folder of images by denoising score matching."""
+    from scoresde.checkpoint import load_prior
     from scoresde.data import ImageFolder
     from scoresde.networks import UNetConfig
     from scoresde.options import as_input_error
@@ -191,8 +193,9 @@ def train(
             precision=precision, seed=seed, network=network,
         )  # fmt: skip
     images = ImageFolder(data, channels)
+    start = load_prior(init) if init is not None else None
     try:
-        run(images, out, config, resume=resume, cpu=device == "cpu", save_every=save_every, progress=sys.stderr.isatty())
+        run(images, out, config, init=start, resume=resume, cpu=device == "cpu", save_every=save_every, progress=sys.stderr.isatty())
     except TrainingError as error:
         raise InputError(str(error)) from None
     report = {"prior": str(out / "prior.safetensors"), "images": len(images), "steps": steps, "log": str(out / "log")}

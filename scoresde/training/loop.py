@@ -77,6 +77,13 @@ def _build(config: TrainConfig) -> ScorePrior:
     return ScorePrior(network, EDMSDE(config.noise.sigma_min, config.noise.sigma_max), shape, config.sigma_data, autocast)
 
 
+def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
+    try:
+        prior.network.load_state_dict(init.network.state_dict())
+    except RuntimeError:
+        raise InputError("the prior to start from has another network; train with the same channels, widths and blocks") from None
+
+
 def _batch(data: ImageFolder, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = step_generator(config.seed, step, rank)
     crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
@@ -141,6 +148,7 @@ def train(
     out: str | Path,
     config: TrainConfig | None = None,
     *,
+    init: ScorePrior | None = None,
     resume: bool = False,
     cpu: bool = False,
     save_every: int = 1000,
@@ -151,7 +159,8 @@ def train(
     """Train a :class:`ScorePrior` by denoising score matching and return it with its averaged weights.
 
     Writes ``out/state.safetensors`` (all that a resume needs), ``out/prior.safetensors`` (the averaged prior) and a TensorBoard
-    log under ``out/log``. Ctrl-C saves before it ends. ``stop_after`` ends the run early as an interruption would.
+    log under ``out/log``. ``init``: a prior with the same network, whose weights to start from. Ctrl-C saves before it ends.
+    ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
     config = config or TrainConfig()
@@ -166,6 +175,8 @@ def train(
     accelerator = Accelerator(mixed_precision="no", cpu=cpu, log_with="tensorboard", project_dir=str(out))
     accelerator.init_trackers("log")
     prior = _build(config).to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if init is not None and not resume:
+        _start_from(prior, init)
     average = AveragedModel(prior.network, multi_avg_fn=_ema_update(config))
     optimizer = torch.optim.AdamW(
         prior.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True

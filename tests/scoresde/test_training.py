@@ -361,3 +361,19 @@ class TestTraining:
     def test_images_smaller_than_the_crop(self, data: ImageFolder, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="smaller than the crop 64"):
             train(data, tmp_path / "out", dataclasses.replace(CONFIG, crops=(64,)), cpu=True)
+
+
+class TestStartFromAPrior:
+    def test_the_run_begins_with_its_weights(self, data: ImageFolder, tmp_path: Path) -> None:
+        """With a learning rate too small to move anything, what comes out is what went in."""
+        first = train(data, tmp_path / "first", CONFIG, cpu=True)
+        still = dataclasses.replace(CONFIG, learning_rate=1e-30, seed=1)
+        second = train(data, tmp_path / "second", still, init=first, cpu=True)
+        for name, value in first.network.state_dict().items():
+            assert torch.equal(value, second.network.state_dict()[name]), name
+
+    def test_another_network_is_refused(self, data: ImageFolder, tmp_path: Path) -> None:
+        first = train(data, tmp_path / "first", dataclasses.replace(CONFIG, steps=1), cpu=True)
+        other = dataclasses.replace(CONFIG, network=dataclasses.replace(CONFIG.network, widths=(8, 24)))
+        with pytest.raises(InputError, match="another network"):
+            train(data, tmp_path / "second", other, init=first, cpu=True)
