@@ -95,9 +95,9 @@ def classical(results: Results, problem: str, operator: LinearOperator, y: Tenso
                 results.put({"estimate": score(x, truth), "seconds": seconds}, *key)
 
 
-def table(results: Results, pictures: list[str], draws: int, facts: str) -> str:
+def table(results: Results, pictures: list[str], draws: int) -> str:
     """Markdown: a block per problem, a row per method, averages over the pictures."""
-    lines = [facts, ""]
+    lines: list[str] = []
 
     def mean(cells: list[dict], kind: str, what: str) -> float:
         return statistics.fmean(cell[kind][what] for cell in cells)
@@ -128,16 +128,31 @@ def table(results: Results, pictures: list[str], draws: int, facts: str) -> str:
                 scores = " | ".join(f"{mean(cells, kind, 'psnr'):.2f} | {mean(cells, kind, 'ssim'):.3f}" for kind in ("mean", "draw"))
                 lines.append(f"| **{name}** | {scores} | {seconds:.1f} | {cells[0]['nfe']} + {cells[0]['vjps']} |")
         lines.append("")
-    perceptual = [cell[kind]["lpips"] for cell in results.cells.values() for kind in ("estimate", "mean", "draw") if kind in cell]
-    if all(value is None for value in perceptual):
-        lines.append("LPIPS is left out: its AlexNet weights could not be had where this table was made.")
     return "\n".join(lines) + "\n"
+
+
+def write_tables(results: Results, pictures: list[str], draws: int, facts: str, path: Path) -> None:
+    """All pictures, for the methods that have done them all; then the pictures that every method has done."""
+    done: dict[str, set[str]] = {}
+    for key in results.cells:
+        problem, method, picture = key.split("/")
+        done.setdefault(f"{problem}/{method}", set()).add(picture)
+    common = [p for p in pictures if all(p in those for those in done.values())]
+    text = facts + "\n\n" + table(results, pictures, draws)
+    if common and len(common) < len(pictures):
+        text += f"\n## All methods, on the first {len(common)} of these pictures\n\n" + table(results, common, draws)
+    if all(cell[kind]["lpips"] is None for cell in results.cells.values() for kind in ("estimate", "mean", "draw") if kind in cell):
+        text += "\nLPIPS is left out: its AlexNet weights could not be had where this table was made.\n"
+    path.write_text(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument(
+        "--first", type=int, default=None, help="run on the first so many of them only; slow methods get a table of their own"
+    )
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS])
     parser.add_argument("--prior", default="natural")
@@ -154,7 +169,7 @@ def main() -> None:
         "Classical parameters (in brackets) are the best on these very pictures.\n\n`python benchmarks/restoration.py --images bsds500/val`"
     )
     for method in a.methods:
-        for index, path in enumerate(paths):
+        for index, path in enumerate(paths[: a.first]):
             truth = crop(path)
             for problem, operator in operators(index).items():
                 measurement = InverseProblem(operator, GaussianNoise(SIGMA))
@@ -169,7 +184,7 @@ def main() -> None:
                     cell |= {"seconds": posterior.seconds, "nfe": posterior.nfe, "vjps": posterior.vjps}
                     results.put(cell, problem, method, path.stem)
             print(f"{method}: {index + 1}/{len(paths)} {path.stem}", flush=True)
-        (a.out / "restoration.md").write_text(table(results, [p.stem for p in paths], a.draws, facts))
+        write_tables(results, [p.stem for p in paths], a.draws, facts, a.out / "restoration.md")
 
 
 if __name__ == "__main__":
