@@ -4,11 +4,11 @@ from scoresde.analytic import GaussianMixturePrior, GaussianPrior
 from scoresde.checkpoint import load_prior, save_prior
 from scoresde.errors import InputError
 from scoresde.prior import Counted, Prior, ScorePrior
-from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE
+from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, FlowMatchingSDE, SubVPSDE, sde_from
 
 __all__ = [
-    "Counted", "EDMSDE", "GaussianMixturePrior", "GaussianPrior", "InputError", "Prior", "SDE", "ScorePrior", "VESDE", "VPSDE",
-    "load_prior", "save_prior",
+    "CosineVPSDE", "Counted", "EDMSDE", "FlowMatchingSDE", "GaussianMixturePrior", "GaussianPrior", "InputError", "Prior", "SDE",
+    "ScorePrior", "SubVPSDE", "VESDE", "VPSDE", "load_prior", "save_prior", "sde_from",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -66,6 +66,7 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
         "sde": prior.sde.describe(),
         "shape": list(prior.shape),
         "sigma_data": prior.sigma_data,
+        "fourier": list(prior.fourier),
         "card": prior.card,
     }
     tensors = network.state_dict()
@@ -92,7 +93,10 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: t
         network_type, config_type = NETWORKS[settings.pop("kind")]
         network = network_type(config_type(**settings))
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
-        prior = ScorePrior(network, sde_from(header["sde"]), tuple(header["shape"]), header["sigma_data"], autocast, header.get("card"))
+        prior = ScorePrior(
+            network, sde_from(header["sde"]), tuple(header["shape"]), header["sigma_data"], autocast, header.get("card"),
+            header.get("fourier", ()),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}") from None
     prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -154,14 +154,26 @@ def sample(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder of photographs, or a .npy or .npz file of images (N, H, W) or (N, H, W, C), uint8.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the weights, the state and the TensorBoard log.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(help="Images of the first crop size per step and process.")] = 16,
     crop: Annotated[list[int] | None, typer.Option(help="Side of the random crops; repeat it to mix sizes. [64]")] = None,
     widths: Annotated[str, typer.Option(help="Channels of each level of the UNet, finest first.")] = "48,96,192",
     blocks: Annotated[int, typer.Option(help="Residual blocks per level and direction.")] = 2,
+    attention: Annotated[str | None, typer.Option(help="Levels that end with self-attention, 0 the finest. [the coarsest]")] = None,
     channels: Annotated[int, typer.Option(help="3 for colour, 1 for grey.")] = 3,
+    array: Annotated[str | None, typer.Option(help="The name of the array in a .npz file that holds several.")] = None,
+    dequantise: Annotated[bool, typer.Option("--dequantise", help="Arrays: add uniform noise within each of the 256 grey levels.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Arrays: flip and turn at random, as is always done with photographs.")] = False,
+    fourier: Annotated[
+        str | None, typer.Option(help="Exponents of Fourier features, say 4,5,6,7,8: the network resolves grey levels.")
+    ] = None,
+    sigma_data: Annotated[float, typer.Option(help="Standard deviation of the data on [-1, 1].")] = 0.5,
+    noise: Annotated[str, typer.Option(help="MEAN,STD of the logarithm of the noise levels.")] = "-1.2,1.5",
+    noise_range: Annotated[str, typer.Option(help="MIN,MAX noise level.")] = "0.002,80",
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate; a cosine takes it to zero.")] = 1e-3,
     ema: Annotated[float, typer.Option(help="Decay of the average of the weights.")] = 0.999,
     precision: Annotated[str, typer.Option(help="bf16 or no.")] = "bf16",
@@ -172,27 +184,36 @@ def train(
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a score prior on a folder of images by denoising score matching."""
+    """Train a score prior on images by denoising score matching."""
     from scoresde.checkpoint import load_prior
-    from scoresde.data import ImageFolder
+    from scoresde.data import ImageArray, ImageFolder
     from scoresde.networks import UNetConfig
-    from scoresde.options import as_input_error
-    from scoresde.training import TrainConfig, TrainingError
+    from scoresde.options import as_input_error, numbers
+    from scoresde.training import NoiseLevels, TrainConfig, TrainingError
     from scoresde.training import train as run
 
     if device not in ("auto", "cpu"):
         raise InputError(f"--device must be auto or cpu, got {device!r}; choose GPUs with CUDA_VISIBLE_DEVICES or accelerate launch")
     with as_input_error():
-        try:
-            levels = tuple(int(width) for width in widths.split(","))
-        except ValueError:
-            raise InputError(f"--widths takes whole numbers separated by commas, got {widths!r}") from None
-        network = UNetConfig(channels=channels, widths=levels, blocks=blocks, attention=(len(levels) - 1,))
+        levels = numbers(widths, int, "--widths")
+        exponents = numbers(fourier, int, "--fourier") if fourier else ()
+        network = UNetConfig(
+            channels=channels, widths=levels, blocks=blocks, extra=2 * channels * len(exponents),
+            attention=(len(levels) - 1,) if attention is None else numbers(attention, int, "--attention"),
+        )  # fmt: skip
         config = TrainConfig(
             steps=steps, batch=batch, crops=tuple(crop or [64]), learning_rate=learning_rate, ema=ema,
-            precision=precision, seed=seed, network=network,
+            precision=precision, seed=seed, network=network, sigma_data=sigma_data, fourier=exponents,
+            noise=NoiseLevels(*numbers(noise, float, "--noise", 2), *numbers(noise_range, float, "--noise-range", 2)),
         )  # fmt: skip
-    images = ImageFolder(data, channels)
+    if data.suffix in (".npy", ".npz"):
+        images: ImageFolder | ImageArray = ImageArray(data, array, dequantise, flips)
+    elif array or dequantise or flips:
+        raise InputError(f"--array, --dequantise and --flips are for .npy and .npz files; {data} is not one")
+    else:
+        images = ImageFolder(data, channels)
+    if images.channels != channels:
+        raise InputError(f"the images of {data} have {images.channels} channels; pass --channels {images.channels}")
     start = load_prior(init) if init is not None else None
     try:
         run(images, out, config, init=start, resume=resume, cpu=device == "cpu", save_every=save_every, progress=sys.stderr.isatty())
@@ -203,6 +224,50 @@ def train(
         _print_json(report)
     else:
         typer.echo(f"trained {steps} steps on {len(images)} images; wrote {report['prior']}")
+
+
+@app.command()
+def likelihood(
+    images: Annotated[list[Path] | None, typer.Argument(help="Pictures of 8 bits, each of any size that the prior takes.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="A .npy or .npz file of images, (N, H, W) or (N, H, W, C), uint8.")] = None,
+    array: Annotated[str | None, typer.Option(help="The name of the array in a .npz file that holds several.")] = None,
+    count: Annotated[int, typer.Option(help="The first so many images of the data set.", min=1)] = 100,
+    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
+    divergence: Annotated[
+        str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")
+    ] = "hutchinson",
+    probes: Annotated[int, typer.Option(help="hutchinson: vectors at each node, a power of 2.", min=1)] = 4,
+    nodes: Annotated[int | None, typer.Option(help="Noise levels at which the network is evaluated. [48; 32 with the exact trace]")] = None,
+    k: Annotated[int, typer.Option("--k", help="Dequantisation samples of each image.", min=1)] = 1,
+    importance: Annotated[bool, typer.Option("--importance", help="The tighter bound of all k samples together.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 16,
+    as_json: Json = False,
+) -> None:
+    """Bits per dimension of 8-bit images under a prior, with standard errors."""
+    import torch
+
+    from scoresde.likelihood import ImageSource, score_images
+    from scoresde.options import as_input_error
+    from scoresde.restore import choose_device, open_prior
+
+    source = ImageSource(tuple(images or ()), dataset, array, count)
+    model = open_prior(prior, choose_device(device), "fp32")
+    nodes = nodes or (32 if divergence == "exact" else 48)
+    settings: dict[str, Any] = {"divergence": divergence, "probes": probes, "nodes": nodes, "k": k, "importance": importance}
+    with as_input_error(), _progress("likelihood") as progress:
+        report = score_images(model, source, torch.Generator().manual_seed(seed), progress, batch, **settings)
+    report |= {"prior": prior, "seed": seed}
+    if as_json:
+        _print_json(report)
+        return
+    if dataset is None:
+        for name, value, error in zip(report["images"], report["bits_per_dim"], report["std_error"], strict=True):
+            typer.echo(f"{value:8.4f} ± {error:.4f} bits/dim  {name}")
+    if len(report["bits_per_dim"]) > 1:
+        typer.echo(f"{report['mean']:8.4f} ± {report['mean_std_error']:.4f} bits/dim, mean of {len(report['bits_per_dim'])} images")
+    typer.echo(f"{report['nfe']} network evaluations and {report['products']} products an image; {report['seconds']:.1f} s")
 
 
 @app.command("list")

@@ -1,6 +1,7 @@
-"""Training data: random crops of a folder of photographs."""
+"""Training data: random crops of a folder of photographs, or of an array of small images."""
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 from scoresde.images import read_image, to_uint8
 
-__all__ = ["ImageFolder", "SUFFIXES", "list_images"]
+__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "list_images", "read_arrays"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -23,6 +24,16 @@ def list_images(folder: str | Path) -> list[Path]:
     if not paths:
         raise InputError(f"no images under {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return paths
+
+
+class Dataset(Protocol):
+    """What training asks of its data."""
+
+    def __len__(self) -> int: ...
+
+    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+        """(n, C, size, size) in [-1, 1]."""
+        ...
 
 
 class ImageFolder:
@@ -62,3 +73,59 @@ class ImageFolder:
             crop = np.rot90(image[top : top + size, left : left + size], turn % 4)
             batch[i] = crop[:, ::-1] if turn >= 4 else crop
         return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class ImageArray:
+    """Images of one size in an array, (N, H, W) or (N, H, W, C), uint8, from a .npy or .npz file.
+
+    dequantise: add uniform noise within each grey level, :math:`(k + u)/128 - 1` with :math:`u \\sim U[0, 1)`, so that the data has a
+    density (Theis et al. 2016); without it :math:`k/127.5 - 1`. flips: also draw the eight flips and quarter turns.
+    """
+
+    def __init__(self, path: str | Path, key: str | None = None, dequantise: bool = False, flips: bool = False) -> None:
+        self.path, self.dequantise, self.flips = Path(path), dequantise, flips
+        self.images = read_arrays(self.path, key)
+        self.channels = self.images.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+        """(n, C, size, size) in [-1, 1]: uniform image, uniform place."""
+        height, width = self.images.shape[1:3]
+        if min(height, width) < size:
+            raise InputError(f"the images of {self.path} are {width}x{height}, smaller than the crop {size}; use a smaller --crop")
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
+        index, top, left, turn = (draws * [len(self), height - size + 1, width - size + 1, 8]).astype(int).T
+        batch = np.empty((n, size, size, self.channels), np.uint8)
+        for i in range(n):
+            crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
+            if self.flips:
+                crop = np.rot90(crop, turn[i] % 4)
+                crop = crop[:, ::-1] if turn[i] >= 4 else crop
+            batch[i] = crop
+        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float()
+        return (x + torch.rand(x.shape, generator=generator)) / 128 - 1 if self.dequantise else x / 127.5 - 1
+
+
+def read_arrays(path: Path, key: str | None) -> np.ndarray:
+    """(N, H, W, C) uint8."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not an array file that NumPy reads ({error})") from None
+    if isinstance(loaded, np.ndarray):
+        images = loaded
+    else:
+        with loaded:
+            fitting = [name for name in loaded.files if key in (None, name)]
+            if len(fitting) != 1:
+                raise InputError(f"{path} holds {', '.join(loaded.files)}; name one of them with --array")
+            images = loaded[fitting[0]]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+        raise InputError(f"images must be uint8, (N, H, W) or (N, H, W, C), got {images.dtype} {images.shape} in {path}")
+    return images

@@ -15,7 +15,7 @@ from problems import Blur, GaussianBlur, Inpainting, LinearOperator, MotionBlur,
 from scoresde.errors import InputError
 from scoresde.images import read_array
 
-__all__ = ["PROBLEMS", "ProblemOptions", "as_input_error", "build_operator"]
+__all__ = ["PROBLEMS", "ProblemOptions", "as_input_error", "build_operator", "numbers"]
 
 PROBLEMS = {
     "inpaint": "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, --random FRACTION, or transparency",
@@ -49,6 +49,18 @@ def as_input_error() -> Iterator[None]:
         raise
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def numbers(text: str, kind: type, option: str, count: int | None = None) -> tuple[Any, ...]:
+    """Numbers separated by commas, ``count`` of them if given."""
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or (count is not None and len(values) != count):
+        what = {int: "whole numbers", float: "numbers"}[kind]
+        raise InputError(f"{option} takes {'' if count is None else f'{count} '}{what} separated by commas, got {text!r}")
+    return values
 
 
 def build_operator(

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EDMSDE", "SDE", "VESDE", "VPSDE", "sde_from"]
+__all__ = ["EDMSDE", "SDE", "VESDE", "VPSDE", "CosineVPSDE", "FlowMatchingSDE", "SubVPSDE", "sde_from"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,20 @@ class SDE(ABC):
         """The time at which sigma / alpha has the given value."""
         return self.t_from_log_snr(-2 * ratio.log())
 
+    def prior_std(self) -> float:
+        """Standard deviation of the Gaussian from which sampling starts: N(0, sigma(t_max)^2 I)."""
+        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        """Its log-density in nats, (B,), for x (B, ...)."""
+        z = x.double().flatten(1) / self.prior_std()
+        return -0.5 * z.square().sum(1) - z.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std()))
+
+    def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(a, b) of the forward kernel :math:`x_t | x_s \sim N(a\,x_s, b^2 I)`, s < t."""
+        a = self.alpha(t) / self.alpha(s)
+        return a, (self.sigma(t) ** 2 - (a * self.sigma(s)) ** 2).clamp_min(0).sqrt()
+
     def describe(self) -> dict[str, Any]:
         """A description that :func:`sde_from` turns back into the same SDE."""
         return {"kind": type(self).__name__, **asdict(self)}
@@ -116,7 +130,9 @@ class VPSDE(SDE):
         return (self.beta_min + t * (self.beta_max - self.beta_min)).sqrt()
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        integral = torch.nn.functional.softplus(-log_snr)  # alpha^2 = sigmoid(log_snr) = exp(-integral)
+        return self._t_from_beta_integral(torch.nn.functional.softplus(-log_snr))  # alpha^2 = sigmoid(log_snr) = exp(-integral)
+
+    def _t_from_beta_integral(self, integral: Tensor) -> Tensor:
         slope = self.beta_max - self.beta_min
         return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
 
@@ -198,7 +214,102 @@ class EDMSDE(SDE):
         return (-log_snr / 2).exp()
 
 
-_KINDS: dict[str, type[SDE]] = {kind.__name__: kind for kind in (VPSDE, VESDE, EDMSDE)}
+@dataclass(frozen=True)
+class SubVPSDE(VPSDE):
+    r"""Sub-VP: the drift of the VP SDE with less noise, :math:`g^2 = \beta (1 - e^{-2\int\beta})`, so that :math:`\sigma = 1 - \alpha^2`.
+
+    Song et al. 2021, eq. 38: the process of their best likelihoods.
+    """
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self._beta_integral(t))
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return super().diffusion(t) * (-torch.expm1(-2 * self._beta_integral(t))).sqrt()
+
+    def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
+        # alpha / (1 - alpha^2) = 1 / (2 sinh(-ln alpha)), and the integral of beta is -2 ln alpha
+        return self._t_from_beta_integral(2 * torch.asinh((-log_snr / 2).exp() / 2))
+
+
+@dataclass(frozen=True)
+class CosineVPSDE(SDE):
+    r"""Variance preserving along a quarter circle: :math:`\alpha = \cos(\pi t/2)`, :math:`\sigma = \sin(\pi t/2)`.
+
+    :math:`\log\mathrm{SNR} = -2\ln\tan(\pi t/2)` (Nichol and Dhariwal 2021, without their offset; Kingma and Gao 2023, table 1).
+    Times run from eps to 1 - eps, for at 0 and 1 the ratio of signal to noise is infinite and zero.
+    """
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 0.5:
+            raise ValueError(f"CosineVPSDE needs 0 < eps < 0.5, got {self.eps}")
+
+    @property
+    def t_min(self) -> float:
+        return self.eps
+
+    @property
+    def t_max(self) -> float:
+        return 1 - self.eps
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return (math.pi / 2 * t).cos()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (math.pi / 2 * t).sin()
+
+    def drift(self, t: Tensor) -> Tensor:
+        return -math.pi / 2 * (math.pi / 2 * t).tan()
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return (math.pi * (math.pi / 2 * t).tan()).sqrt()
+
+    def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
+        return 2 / math.pi * (-log_snr / 2).exp().atan()
+
+
+@dataclass(frozen=True)
+class FlowMatchingSDE(SDE):
+    r"""Straight lines from data to noise: :math:`\alpha = 1 - t`, :math:`\sigma = t`.
+
+    The probability-flow ODE is the one of flow matching and rectified flow (Lipman et al. 2023; Liu et al. 2023), with velocity
+    :math:`E[\varepsilon - x_0 | x_t]`; the SDE with the same marginals has :math:`f = -1/(1-t)`, :math:`g^2 = 2t/(1-t)`. Times run from
+    eps to 1 - eps.
+    """
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 0.5:
+            raise ValueError(f"FlowMatchingSDE needs 0 < eps < 0.5, got {self.eps}")
+
+    @property
+    def t_min(self) -> float:
+        return self.eps
+
+    @property
+    def t_max(self) -> float:
+        return 1 - self.eps
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def drift(self, t: Tensor) -> Tensor:
+        return -1 / (1 - t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return (2 * t / (1 - t)).sqrt()
+
+    def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
+        return torch.sigmoid(-log_snr / 2)
+
+
+_KINDS: dict[str, type[SDE]] = {kind.__name__: kind for kind in (VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE)}
 
 
 def sde_from(description: dict[str, Any]) -> SDE:

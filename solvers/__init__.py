@@ -1,11 +1,25 @@
 """Solvers: from a prior, and a measurement, to draws."""
 
+from solvers.bits_per_dim import BitsPerDim, bits_per_dim
+from solvers.gaussian_reference import GaussianReference
 from solvers.guidance import DPS, MMPS, Guidance, GuidedPrior, PiGDM
+from solvers.likelihood import LogLikelihood, log_likelihood
 from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
 from solvers.registry import SAMPLERS, SOLVERS, make_solver, solve
-from solvers.samplers import DDIM, Heun, Sampler, TimeGrid
+from solvers.samplers import (
+    DDIM,
+    AnnealedLangevin,
+    DPMSolver,
+    Heun,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+    TimeGrid,
+    Trajectory,
+)
 
 __all__ = [
-    "DDIM", "DPS", "DiffPIR", "Guidance", "Guided", "GuidedPrior", "Heun", "MMPS", "PiGDM", "Posterior", "PosteriorSampler", "SAMPLERS",
-    "SOLVERS", "Sampler", "TimeGrid", "make_solver", "solve",
+    "AnnealedLangevin", "BitsPerDim", "DDIM", "DPMSolver", "DPS", "DiffPIR", "GaussianReference", "Guidance", "Guided", "GuidedPrior",
+    "Heun", "LogLikelihood", "MMPS", "PiGDM", "Posterior", "PosteriorSampler", "PredictorCorrector", "ProbabilityFlowODE", "SAMPLERS",
+    "SOLVERS", "Sampler", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

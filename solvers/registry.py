@@ -13,17 +13,26 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.guidance import DPS, MMPS, PiGDM
 from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
-from solvers.samplers import DDIM, Heun, Sampler, TimeGrid
+from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
 __all__ = ["SAMPLERS", "SOLVERS", "SolverEntry", "make_solver", "solve"]
 
 # Restorations start where the noise hides the picture and end below the noise of most measurements: steps beyond are wasted on them.
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
 
+# With a start at the mean of the data the noise need not be so high, and every step counts when there are few.
+FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": lambda steps, grid=TimeGrid(): DDIM(steps, grid),
     "ancestral": lambda steps, grid=TimeGrid(): DDIM(steps, grid, eta=1.0),
     "heun": lambda steps, grid=TimeGrid(): Heun(steps, grid),
+    "dpm-solver": lambda steps, grid=TimeGrid("log_snr"): DPMSolver(steps, grid),
+    "dpm-solver-sde": lambda steps, grid=TimeGrid("log_snr"): DPMSolver(steps, grid, stochastic=True),
+    "dpm-solver-fast": lambda steps, grid=FAST_GRID: DPMSolver(steps, grid, start="mean"),
+    "predictor-corrector": lambda steps, grid=TimeGrid("uniform"): PredictorCorrector(steps, grid),
+    "langevin": lambda steps, grid=AnnealedLangevin().grid: AnnealedLangevin(steps, grid),
+    "ode": lambda steps, grid=TimeGrid(): ProbabilityFlowODE(steps, grid),
 }
 
 

@@ -22,9 +22,10 @@ __all__ = ["UNet", "UNetConfig"]
 class UNetConfig:
     """Size of a :class:`UNet`.
 
-    channels: of the image. patch: side p of the pixel-unshuffle stem. widths: channels of each level, finest first; each
-    level halves the resolution. blocks: residual blocks per level and direction. attention: levels that end with
-    self-attention (memory grows with the square of the pixels there, so only coarse levels). embedding: noise features.
+    channels: of the image. extra: further input channels, which carry features of the image. patch: side p of the pixel-unshuffle
+    stem. widths: channels of each level, finest first; each level halves the resolution. blocks: residual blocks per level and
+    direction. attention: levels that end with self-attention (memory grows with the square of the pixels there, so only coarse
+    levels). embedding: noise features.
     """
 
     channels: int = 3
@@ -33,11 +34,12 @@ class UNetConfig:
     blocks: int = 2
     attention: tuple[int, ...] = (2,)
     embedding: int = 128
+    extra: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "attention", tuple(self.attention))
-        if not self.widths or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1:
+        if self.extra < 0 or not self.widths or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1:
             raise ValueError(f"all sizes of a UNet must be positive, got {self}")
         if any(not 0 <= level < len(self.widths) for level in self.attention):
             raise ValueError(f"attention levels {self.attention} are not among the {len(self.widths)} levels")
@@ -64,7 +66,7 @@ class ResBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """(x (B, C, H, W), label (B,)) -> (B, C, H, W), for any H and W: the image is padded and cropped inside."""
+    """(x (B, C + extra, H, W), label (B,)) -> (B, C, H, W), for any H and W: the image is padded and cropped inside."""
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class UNet(nn.Module):
         self.stride = config.patch * 2 ** (len(config.widths) - 1)
         self.embedding = NoiseEmbedding(config.embedding)
         folded = config.channels * config.patch**2
+        features = config.extra * config.patch**2
         widths, e = config.widths, config.embedding
 
         def level(i: int) -> nn.ModuleList:
@@ -82,7 +85,7 @@ class UNet(nn.Module):
             return nn.ModuleList(blocks)
 
         pairs = list(itertools.pairwise(widths))
-        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(folded + features, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(level(i) for i in range(len(widths)))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)

@@ -16,7 +16,8 @@ class TrainConfig:
     steps: optimiser steps. batch: images of the first crop size per step and process; crops: side lengths in pixels, one chosen
     at random each step, larger ones in proportionally smaller batches so that each step sees as many pixels. learning_rate:
     peak, reached after ``warmup`` steps, then a cosine to zero. ema: decay of the weight average. clip: gradient norm. precision:
-    "bf16" or "no". sigma_data: standard deviation of the data in [-1, 1].
+    "bf16" or "no". sigma_data: standard deviation of the data in [-1, 1]. fourier: exponents of the Fourier features of
+    :class:`scoresde.ScorePrior`, whose channels the network must have as ``extra``.
     """
 
     steps: int = 20_000
@@ -30,11 +31,18 @@ class TrainConfig:
     precision: str = "bf16"
     seed: int = 0
     sigma_data: float = 0.5
+    fourier: tuple[int, ...] = ()
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     network: UNetConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crops", tuple(self.crops))
+        object.__setattr__(self, "fourier", tuple(self.fourier))
+        if self.network.extra != 2 * self.network.channels * len(self.fourier):
+            raise ValueError(
+                f"{len(self.fourier)} Fourier features of {self.network.channels} channels need a network with "
+                f"extra={2 * self.network.channels * len(self.fourier)}, got {self.network.extra}"
+            )
         if not self.crops or min(self.steps, self.batch, *self.crops) < 1:
             raise ValueError("steps, batch and crops must be positive")
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.sigma_data > 0):

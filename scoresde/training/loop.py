@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scoresde.checkpoint import read_tensors, save_prior, write_tensors
-from scoresde.data import ImageFolder
+from scoresde.data import Dataset
 from scoresde.errors import InputError, check_writable
 from scoresde.networks import UNet
 from scoresde.prior import ScorePrior
@@ -74,7 +74,8 @@ def _build(config: TrainConfig) -> ScorePrior:
         network = UNet(config.network)
     shape = (config.network.channels, config.crops[0], config.crops[0])
     autocast = torch.bfloat16 if config.precision == "bf16" else None
-    return ScorePrior(network, EDMSDE(config.noise.sigma_min, config.noise.sigma_max), shape, config.sigma_data, autocast)
+    sde = EDMSDE(config.noise.sigma_min, config.noise.sigma_max)
+    return ScorePrior(network, sde, shape, config.sigma_data, autocast, fourier=config.fourier)
 
 
 def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
@@ -84,7 +85,7 @@ def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
         raise InputError("the prior to start from has another network; train with the same channels, widths and blocks") from None
 
 
-def _batch(data: ImageFolder, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(data: Dataset, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = step_generator(config.seed, step, rank)
     crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
     n = max(1, round(config.batch * (config.crops[0] / crop) ** 2))
@@ -144,7 +145,7 @@ def _interrupt_between_steps() -> Iterator[list[int]]:
 
 
 def train(
-    data: ImageFolder,
+    data: Dataset,
     out: str | Path,
     config: TrainConfig | None = None,
     *,
@@ -187,7 +188,8 @@ def train(
     def averaged() -> ScorePrior:
         network = UNet(config.network).to(accelerator.device)
         network.load_state_dict(average.module.state_dict())
-        return ScorePrior(network, prior.sde, prior.shape, config.sigma_data, card={"training": config.to_dict()})
+        card = {"training": config.to_dict()}
+        return ScorePrior(network, prior.sde, prior.shape, config.sigma_data, card=card, fourier=config.fourier)
 
     def save(step: int) -> None:
         if accelerator.is_main_process:

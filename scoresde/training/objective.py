@@ -37,7 +37,7 @@ class NoiseLevels:
 def denoising_score_matching(prior: ScorePrior, x_0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """The weighted loss of each sample, (B,). x_0, noise: (B, ...); sigma: (B,)."""
     s = expand_like(sigma, x_0)
-    c_skip, c_out, c_in = (expand_like(c, x_0) for c in prior.preconditioning(sigma))
+    c_skip, c_out = (expand_like(c, x_0) for c in prior.preconditioning(sigma)[:2])
     x_sigma = x_0 + s * noise
     target = (x_0 - c_skip * x_sigma) / c_out
-    return (prior.network_output(c_in * x_sigma, sigma) - target).square().flatten(1).mean(1)
+    return (prior.network_output(x_sigma, sigma) - target).square().flatten(1).mean(1)

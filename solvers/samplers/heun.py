@@ -1,9 +1,11 @@
-r"""Heun's method on the probability-flow ODE (Karras et al. 2022, algorithm 1).
+r"""Heun's method with churn (Karras et al. 2022, algorithms 1 and 2).
 
-In :math:`u = x_t/\alpha_t` and :math:`s = \sigma_t/\alpha_t` the ODE of every SDE is :math:`du/ds = (u - D(u, s))/s`. Each step is an Euler
-step corrected by the slope at its end; the last step, to s = 0, is Euler's, which returns the denoiser.
+In :math:`u = x_t/\alpha_t` and :math:`s = \sigma_t/\alpha_t` the probability-flow ODE of every SDE is :math:`du/ds = (u - D(u, s))/s`. Each
+step is an Euler step corrected by the slope at its end; the last step, to s = 0, is Euler's, which returns the denoiser. Churn adds noise
+before each step, from s to :math:`\hat s = (1 + \gamma)s`, which heals the errors of earlier steps.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,13 +19,34 @@ __all__ = ["Heun"]
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """NFE = 2 steps - 1. Deterministic given the start."""
+    r"""NFE = 2 steps - 1. Deterministic given the start unless churn > 0.
+
+    churn: :math:`S_{churn}`; :math:`\gamma = \min(S_{churn}/n, \sqrt2 - 1)` where churn_min <= s <= churn_max, else 0. churn_noise:
+    :math:`S_{noise}`, the standard deviation of the noise that churn adds; 1 keeps the marginals right.
+    """
+
+    churn: float = 0.0
+    churn_min: float = 0.0
+    churn_max: float = math.inf
+    churn_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.churn >= 0 and self.churn_noise >= 0 and 0 <= self.churn_min <= self.churn_max):
+            raise ValueError(f"churn must not be negative, and churn_min not above churn_max, got {self}")
 
     def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
         sde = prior.sde
         u, x0_hat = x_t / sde.alpha(times[0]), x_t
-        for i, t in enumerate(times):
-            s = sde.noise_to_signal(t)
+        s_limit = sde.noise_to_signal(times[0])
+        gamma = min(self.churn / len(times), math.sqrt(2) - 1)
+        for i, time in enumerate(times):
+            t, s = time, sde.noise_to_signal(time)
+            if gamma > 0 and self.churn_min <= float(s) <= self.churn_max:
+                s_hat = ((1 + gamma) * s).minimum(s_limit)  # the SDE ends there
+                z = noise(tuple(u.shape), u.dtype, u.device)
+                u = u + self.churn_noise * (s_hat**2 - s**2).clamp_min(0).sqrt() * z
+                s, t = s_hat, sde.t_from_noise_to_signal(s_hat)
             x0_hat = prior.denoise(sde.alpha(t) * u, t)
             if i + 1 == len(times):
                 u = x0_hat

@@ -1,0 +1,80 @@
+"""``scoresde likelihood``: from pictures or a data set to bits per dimension."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.data import read_arrays
+from scoresde.errors import InputError
+from scoresde.images import read_image, to_uint8
+from scoresde.prior import Prior
+from solvers.bits_per_dim import bits_per_dim
+from solvers.noise import spawn
+
+__all__ = ["ImageSource", "score_images"]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Pictures, or the first ``count`` images of an array."""
+
+    images: tuple[Path, ...] = ()
+    dataset: Path | None = None
+    array: str | None = None
+    count: int = 100
+
+    def __post_init__(self) -> None:
+        if bool(self.images) == (self.dataset is not None):
+            raise InputError("give pictures or --dataset FILE, one of the two")
+
+    def read(self, channels: int) -> tuple[list[str], Iterator[Tensor]]:
+        """Their names, and one after the other as uint8 (1, C, H, W)."""
+        if self.dataset is not None:
+            array = read_arrays(self.dataset, self.array)[: self.count]
+            if array.shape[-1] != channels:
+                raise InputError(f"the images of {self.dataset} have {array.shape[-1]} channels, the prior {channels}")
+            return [str(i) for i in range(len(array))], (torch.from_numpy(x).permute(2, 0, 1)[None] for x in array)
+        return [str(path) for path in self.images], (self._picture(path, channels) for path in self.images)
+
+    def _picture(self, path: Path, channels: int) -> Tensor:
+        x = read_image(path)
+        if x.shape[0] != channels:
+            x = x.mean(0, keepdim=True).expand(channels, -1, -1)
+        pixels = to_uint8(x)
+        return torch.from_numpy(np.ascontiguousarray(pixels.reshape(*x.shape[1:], channels))).permute(2, 0, 1)[None]
+
+
+def score_images(
+    prior: Prior, source: ImageSource, generator: torch.Generator, progress: Callable[[float], None] | None = None,
+    batch: int = 16, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The report of the command. settings: of :func:`solvers.bits_per_dim`."""
+    names, pictures = source.read(prior.shape[0])
+    values: list[float] = []
+    errors: list[float] = []
+    seconds, nfe, products = 0.0, 0, 0
+    waiting: list[Tensor] = []
+    streams = iter(spawn(generator, len(names)))
+    for i, picture in enumerate(pictures):
+        if waiting and waiting[0].shape != picture.shape:
+            raise InputError(f"{names[i]} has another size than {names[i - 1]}; likelihoods of pictures compare only at one size")
+        waiting.append(picture)
+        if len(waiting) == batch or i + 1 == len(names):
+            result = bits_per_dim(prior, torch.cat(waiting), generator=next(streams), batch=batch, **settings)
+            values += result.value.tolist()
+            errors += result.std_error.tolist()
+            seconds, nfe, products = seconds + result.seconds, result.nfe, result.products
+            waiting = []
+            if progress:
+                progress((i + 1) / len(names))
+    x = torch.tensor(values, dtype=torch.float64)
+    mean_error = float(x.std() / len(x) ** 0.5) if len(x) > 1 else errors[0]
+    return {
+        "images": names, "bits_per_dim": values, "std_error": errors, "mean": float(x.mean()), "mean_std_error": mean_error,
+        "dequantisation": "uniform", "nfe": nfe, "products": products, "seconds": seconds, **settings,
+    }  # fmt: skip

@@ -1,0 +1,372 @@
+"""The exact log-likelihood against densities in closed form, against brute force on a network, and its error bars against their promise."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.integrate import solve_ivp
+from torch import Tensor, nn
+
+from problems import GaussianNoise, Inpainting, InverseProblem
+from scoresde import (
+    EDMSDE,
+    SDE,
+    VESDE,
+    VPSDE,
+    CosineVPSDE,
+    Counted,
+    FlowMatchingSDE,
+    GaussianMixturePrior,
+    GaussianPrior,
+    Prior,
+    ScorePrior,
+    SubVPSDE,
+)
+from scoresde.networks import UNet, UNetConfig
+from solvers import MMPS, GaussianReference, bits_per_dim, log_likelihood
+from solvers.likelihood import quadrature_weights
+from solvers.probes import Probes, lattice_colours
+
+F64 = torch.float64
+SDES: list[SDE] = [VPSDE(), SubVPSDE(), CosineVPSDE(), VESDE(), EDMSDE(), FlowMatchingSDE()]
+each_sde = pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def mixture(sde: SDE | None = None, side: int = 4, smallest: float = 0.01) -> GaussianMixturePrior:
+    """Three full-covariance components in side^2 dimensions, neither aligned nor equal."""
+    g, d = seeded(0), side**2
+    roots = torch.randn(3, d, d, dtype=F64, generator=g)
+    covariances = 0.3 * roots @ roots.mT / d + smallest * torch.eye(d, dtype=F64)
+    means = 0.7 * torch.randn(3, 1, side, side, dtype=F64, generator=g)
+    return GaussianMixturePrior(torch.tensor([0.5, 0.3, 0.2]), means, covariances, sde)
+
+
+def network(shape: tuple[int, ...] = (1, 4, 4)) -> ScorePrior:
+    """A small network with random weights: no symmetry helps it."""
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(channels=shape[0], widths=(8, 16), blocks=1, attention=(1,), embedding=16))
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.15)
+    return ScorePrior(net.double(), EDMSDE(0.01, 20.0), shape).requires_grad_(False).eval()
+
+
+class TestAgainstClosedForms:
+    @each_sde
+    def test_mixture(self, sde: SDE) -> None:
+        """Within 1e-3 nats of ln p_0, and of ln p_t at t_min, there for points far from any sample as well."""
+        prior = mixture(sde)
+        x = prior.sample(5, seeded(1))
+        far = torch.cat([x, torch.randn(3, *prior.shape, dtype=F64, generator=seeded(2))])
+        assert float(prior.log_prob(far)[5:].max()) < float(prior.log_prob(x).min()) - 10
+        clean = log_likelihood(prior, x, nodes=64)
+        noisy = log_likelihood(prior, far, nodes=300, end="t_min")
+        torch.testing.assert_close(clean.value, prior.log_prob(x), rtol=0, atol=1e-3)
+        torch.testing.assert_close(noisy.value, prior.log_prob(far, sde.t_min), rtol=0, atol=1e-3)
+        assert not clean.std_error.any()
+
+    def test_both_ends_differ_where_the_data_are_not_smooth(self) -> None:
+        """The check above would not see the continuation to 0 if t_min did not matter."""
+        prior = mixture(VPSDE(eps=1e-2), smallest=0.003)
+        x = prior.sample(4, seeded(0))
+        assert float((prior.log_prob(x) - prior.log_prob(x, 1e-2)).abs().mean()) > 0.1
+        raw = log_likelihood(prior, x, nodes=96, end="t_min").value - prior.log_prob(x)
+        continued = log_likelihood(prior, x, nodes=96, end="data").value - prior.log_prob(x)
+        assert float(continued.abs().max()) < 0.2 * float(raw.abs().max())
+
+    def test_gaussian_is_exact_on_any_grid(self) -> None:
+        root = torch.randn(9, 9, dtype=F64, generator=seeded(0))
+        prior = GaussianPrior(torch.randn(1, 3, 3, dtype=F64, generator=seeded(1)), root @ root.T + 0.1 * torch.eye(9), VPSDE())
+        x = prior.sample(4, seeded(2))
+        for settings in ({"divergence": "exact"}, {"divergence": "hutchinson", "probes": 1}):
+            got = log_likelihood(prior, x, nodes=8, generator=seeded(0), **settings)  # type: ignore[arg-type]
+            torch.testing.assert_close(got.value, prior.log_prob(x), rtol=0, atol=1e-8)
+            assert float(got.std_error.max()) < 1e-8
+
+    def test_isotropic_reference_reaches_the_same_answer(self) -> None:
+        prior = mixture(EDMSDE())
+        x = prior.sample(3, seeded(1))
+        isotropic = GaussianReference(prior.moments()[0], torch.full((16,), 0.5, dtype=F64))
+        got = log_likelihood(prior, x, reference=isotropic, nodes=96, end="t_min")
+        torch.testing.assert_close(got.value, prior.log_prob(x, prior.sde.t_min), rtol=0, atol=1e-3)
+
+    def test_integrates_to_one_in_two_dimensions(self) -> None:
+        means = torch.tensor([[-1.0, 0.3], [0.8, -0.4]], dtype=F64)
+        covariances = torch.tensor([[[0.2, 0.1], [0.1, 0.15]], [[0.1, -0.05], [-0.05, 0.3]]], dtype=F64)
+        prior = GaussianMixturePrior(torch.tensor([0.6, 0.4]), means, covariances, VPSDE())
+        axis = torch.linspace(-4.5, 4.5, 61, dtype=F64)
+        points = torch.cartesian_prod(axis, axis)
+        ll = log_likelihood(prior, points, nodes=40, batch=4000)
+        assert float(ll.value.exp().sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-3)
+
+    def test_a_guided_prior_has_a_likelihood_too(self) -> None:
+        """MMPS is exact on a Gaussian, so the flow must give the exact posterior density."""
+        full = mixture(EDMSDE())
+        prior = GaussianPrior(full.means[0].reshape(full.shape), full.covariances[0], EDMSDE())
+        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
+        y = problem.measure(prior.sample(1, seeded(4)), seeded(5))
+        posterior = prior.posterior(problem, y)
+        x = posterior.sample(3, seeded(6))
+        guided = MMPS(iterations=16, rtol=1e-12).condition(prior, problem, y)
+        got = log_likelihood(guided, x, nodes=48)
+        torch.testing.assert_close(got.value, posterior.log_prob(x), rtol=0, atol=5e-3)
+
+    @pytest.mark.parametrize(("solver", "order"), [("rk4", 4), ("ab4", 4)])
+    def test_order_of_convergence(self, solver: str, order: int) -> None:
+        """Halving the steps lowers the error of the end point by about 2^order."""
+        prior = mixture(EDMSDE())
+        x = prior.sample(4, seeded(1))
+        z = {n: log_likelihood(prior, x, nodes=n + 1, end="t_min", solver=solver).z for n in (40, 80, 480)}  # type: ignore[arg-type]
+        errors = [float((z[n] - z[480]).norm()) for n in (40, 80)]
+        assert math.log2(errors[0] / errors[1]) > order - 0.7
+
+
+class TestAgainstBruteForce:
+    def test_network(self) -> None:
+        """The raw ODE of the EDM in sigma, with the dense Jacobian, by SciPy at tight tolerance: no reference, no clock."""
+        prior = network()
+        x = 0.5 * torch.randn(1, 1, 4, 4, dtype=F64, generator=seeded(0))
+        sde: EDMSDE = prior.sde  # type: ignore[assignment]
+        d = x[0].numel()
+
+        def field(log_s: float, state: np.ndarray) -> np.ndarray:
+            u = torch.from_numpy(state[:-1]).reshape(1, 1, 4, 4)
+            s = torch.tensor(math.exp(log_s), dtype=F64)
+            J = torch.autograd.functional.jacobian(lambda v: prior.denoise(v, s), u).reshape(d, d)
+            slope = (u - prior.denoise(u, s)).flatten()
+            return np.append(slope.numpy(), d - float(J.trace()))
+
+        got = log_likelihood(prior, x, nodes=100, end="t_min")
+        for one, value in zip(x, got.value, strict=True):
+            ends = (math.log(sde.sigma_min), math.log(sde.sigma_max))
+            solution = solve_ivp(field, ends, np.append(one.flatten().numpy(), 0.0), rtol=1e-6, atol=1e-6)
+            end, change = torch.from_numpy(solution.y[:-1, -1]), solution.y[-1, -1]
+            # d ln p / d ln s = tr J - d, so ln p at sigma_min is ln p at sigma_max plus the integral of d - tr J
+            reference = GaussianReference.of(prior, prior.shape)
+            variance = reference.variances + sde.sigma_max**2
+            last = -0.5 * ((end - reference.mean) ** 2 / variance + (2 * math.pi * variance).log()).sum()
+            assert float(value) == pytest.approx(float(last) + change, abs=2e-3)
+
+    def test_probes_estimate_the_trace(self) -> None:
+        """For each kind of probe E[v^T J v] is the trace: the mean over many draws, by its own standard error."""
+        d, n = 12, 4000
+        J = torch.randn(d, d, dtype=F64, generator=seeded(0))
+        reference = GaussianReference.from_covariance(torch.zeros(d, dtype=F64), J @ J.T)
+        for eigen, structured in ((False, False), (False, True), (True, True)):
+            v = Probes((1, 3, 4), 4, reference, eigen, structured).draw([seeded(s) for s in range(n)], F64, torch.device("cpu"))
+            v = v.flatten(2)
+            forms = torch.einsum("kbi,ij,kbj->kb", v, J, v).mean(0)
+            assert abs(float(forms.mean() - J.trace())) < 4 * float(forms.std()) / math.sqrt(n)
+            torch.testing.assert_close(v.square().sum(2), torch.full((4, n), float(d), dtype=F64))
+
+    def test_structured_probes_cancel_all_pairs_of_different_colours(self) -> None:
+        shape, k = (3, 6, 8), 16
+        colours = lattice_colours(shape, k)
+        reference = GaussianReference(torch.zeros(144, dtype=F64), torch.ones(144, dtype=F64))
+        v = Probes(shape, k, reference, False, True).draw([seeded(0)], F64, torch.device("cpu"))[:, 0].flatten(1)
+        gram = v.T @ v / k
+        same = colours[:, None] == colours[None]
+        assert torch.equal(gram.abs() > 0.5, same) and not gram[~same].any()
+        # neighbours within a tile of 4 x 4 pixels differ
+        plane = colours.reshape(shape)[0]
+        assert len(plane[:4, :4].unique()) == 16
+
+    def test_full_structured_probes_are_the_exact_trace(self) -> None:
+        prior = network()
+        x = 0.5 * torch.randn(2, 1, 4, 4, dtype=F64, generator=seeded(0))
+        exact = log_likelihood(prior, x, nodes=24, solver="ab4", end="t_min")
+        full = log_likelihood(prior, x, divergence="hutchinson", probes=16, nodes=24, end="t_min", generator=seeded(1))
+        torch.testing.assert_close(full.value, exact.value, rtol=0, atol=1e-9)
+
+    def test_quadrature_is_exact_for_polynomials(self) -> None:
+        nodes = torch.arange(12, dtype=F64)
+        for power in range(6):
+            assert float(quadrature_weights(12) @ nodes**power) == pytest.approx(11 ** (power + 1) / (power + 1), rel=1e-12)
+
+
+class TestErrorBars:
+    def test_intervals_cover_as_often_as_they_say(self) -> None:
+        """Over 600 runs; 3.3 standard errors of a proportion, a level of 1e-3, are granted."""
+        prior, n = mixture(VPSDE()), 600
+        x = prior.sample(n, seeded(1))
+        got = log_likelihood(prior, x, divergence="hutchinson", probes=2, nodes=64, batch=n, generator=seeded(2))
+        exact = prior.log_prob(x)
+        for level in (0.68, 0.95):
+            low, high = got.interval(level)
+            covered = float(((low <= exact) & (exact <= high)).double().mean())
+            assert abs(covered - level) < 3.3 * math.sqrt(level * (1 - level) / n)
+        errors = got.value - exact
+        assert float(errors.square().mean() / got.std_error.square().mean()) == pytest.approx(1, abs=0.35)
+        assert abs(float(errors.mean())) < 4 * float(errors.std()) / math.sqrt(n)
+
+    def test_structure_beats_independent_probes(self) -> None:
+        prior = mixture(VPSDE())
+        x = prior.sample(100, seeded(1))
+        rmse = {
+            probing: (log_likelihood(
+                prior, x, divergence="hutchinson", probes=8, probing=probing, basis=basis, generator=seeded(0), batch=100  # type: ignore[arg-type]
+            ).value - prior.log_prob(x)).square().mean().sqrt().item()
+            for probing, basis in (("rademacher", "pixel"), ("hadamard", "eigen"))
+        }  # fmt: skip
+        assert rmse["hadamard"] < 0.5 * rmse["rademacher"]
+
+
+class TestContract:
+    def test_batches_and_seeds(self) -> None:
+        prior = mixture()
+        x = prior.sample(5, seeded(0))
+        for settings in ({"divergence": "exact", "chunk": 5}, {"divergence": "hutchinson", "probes": 4}):
+            whole = log_likelihood(prior, x, generator=seeded(0), **settings)  # type: ignore[arg-type]
+            parts = log_likelihood(prior, x, batch=2, generator=seeded(0), **settings)  # type: ignore[arg-type]
+            first = log_likelihood(prior, x[:2], generator=seeded(0), **settings)  # type: ignore[arg-type]
+            torch.testing.assert_close(parts.value, whole.value, rtol=0, atol=1e-9)
+            torch.testing.assert_close(first.value, whole.value[:2], rtol=0, atol=1e-9)
+        a, b = (log_likelihood(prior, x, divergence="hutchinson", probes=4, generator=seeded(s)).value for s in (0, 1))
+        assert not torch.allclose(a, b)
+
+    @pytest.mark.parametrize("settings", [{"divergence": "exact"}, {"divergence": "hutchinson", "probes": 2}, {"end": "t_min"}], ids=str)
+    def test_evaluations_are_counted(self, settings: dict) -> None:
+        prior = Counted(network())
+        x = torch.zeros(2, 1, 4, 4, dtype=F64)
+        reference = GaussianReference.of(prior, prior.shape)
+        prior.nfe = 0
+        got = log_likelihood(prior, x, nodes=16, reference=reference, **settings)
+        assert got.nfe == prior.nfe and got.products == 16 * settings.get("probes", 16)
+
+    def test_single_precision(self) -> None:
+        prior = mixture()
+        x = prior.sample(3, seeded(0)).float()
+        got = log_likelihood(prior, x)
+        assert got.value.dtype == F64
+        torch.testing.assert_close(got.value, prior.log_prob(x.double()), rtol=0, atol=1e-2)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_device(self) -> None:
+        prior = mixture()
+        x = prior.sample(3, seeded(0))
+        there = log_likelihood(mixture().to("cuda"), x.cuda())
+        torch.testing.assert_close(there.value.cpu(), log_likelihood(prior, x).value, rtol=0, atol=1e-8)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"x": torch.full((1, 1, 4, 4), math.nan, dtype=F64)}, "NaN"),
+            ({"x": torch.zeros(1, 4, 4)}, r"\(B, 1, 4, 4\)"),
+            ({"x": torch.zeros(1, 3, 4, 4)}, r"got \(1, 3, 4, 4\)"),
+            ({"x": torch.zeros(1, 1, 4, 4, dtype=torch.uint8)}, "bits_per_dim"),
+            ({"divergence": "skilling"}, "exact, hutchinson"),
+            ({"end": "t_max"}, "data, t_min"),
+            ({"solver": "euler"}, "rk4, ab4"),
+            ({"nodes": 4}, "at least 8"),
+            ({"divergence": "hutchinson", "probes": 3}, "power of 2"),
+            ({"divergence": "hutchinson", "probes": 0}, "at least 1"),
+            ({"s_max": 1e-9}, "s_max"),
+        ],
+    )
+    def test_bad_input_is_named(self, change: dict, message: str) -> None:
+        arguments = {"x": torch.zeros(1, 1, 4, 4, dtype=F64), **change}
+        with pytest.raises(ValueError, match=message):
+            log_likelihood(mixture(), arguments.pop("x"), **arguments)
+
+    def test_a_mixture_wants_its_own_shape(self) -> None:
+        """A prior that is no image model has one size only; an error, not a broadcast."""
+        with pytest.raises(ValueError, match="16 dimensions"):
+            log_likelihood(mixture(), torch.zeros(1, 1, 5, 5, dtype=F64))
+
+
+def normal_prior(mean: float, std: float, shape: tuple[int, ...] = (1, 2, 2)) -> GaussianPrior:
+    d = math.prod(shape)
+    return GaussianPrior(torch.full(shape, mean, dtype=F64), std**2 * torch.eye(d, dtype=F64), EDMSDE(1e-4, 80.0))
+
+
+class TestBitsPerDim:
+    def test_bins_of_a_wide_gaussian(self) -> None:
+        """Where the density is flat over a bin the bound is the discrete entropy itself: -log2 of the mass of the bin."""
+        prior = normal_prior(-0.2, 0.5)
+        q = torch.randint(0, 256, (6, 1, 2, 2), generator=seeded(0), dtype=torch.uint8)
+        edges = -1 + (q.double() + torch.arange(2, dtype=F64).reshape(2, 1, 1, 1, 1)) / 128
+        mass = torch.from_numpy(stats.norm.cdf(edges[1], -0.2, 0.5) - stats.norm.cdf(edges[0], -0.2, 0.5))
+        expected = -mass.log2().flatten(1).mean(1)
+        got = bits_per_dim(prior, q, divergence="exact", nodes=16, generator=seeded(1))
+        torch.testing.assert_close(got.value, expected, rtol=0, atol=0.01)
+        as_float = bits_per_dim(prior, q.double() / 127.5 - 1, divergence="exact", nodes=16, generator=seeded(1))
+        torch.testing.assert_close(as_float.value, got.value)
+
+    def test_the_importance_bound_is_tighter_and_converges(self) -> None:
+        """Bins as wide as the density: the plain bound is loose by a known amount, the other one closes in on the mass."""
+        prior = normal_prior(0.0, 0.4, (1, 1, 1))
+        q = torch.tensor([1, 2], dtype=torch.uint8).reshape(2, 1, 1, 1)
+        edges = -1 + q.double().flatten() * 0.5
+        exact = -np.log2(stats.norm.cdf(edges + 0.5, 0, 0.4) - stats.norm.cdf(edges, 0, 0.4))
+        loose = [-stats.norm.logpdf(np.linspace(e, e + 0.5, 20001), 0, 0.4).mean() / math.log(2) - math.log2(0.5) for e in edges.tolist()]
+        settings = {"levels": 4, "divergence": "exact", "nodes": 8, "k": 20_000, "batch": 40_000}
+        plain = bits_per_dim(prior, q, generator=seeded(0), **settings)  # type: ignore[arg-type]
+        tight = bits_per_dim(prior, q, importance=True, generator=seeded(0), **settings)  # type: ignore[arg-type]
+        for got, expected in ((plain, loose), (tight, exact)):
+            assert bool(((got.value - torch.tensor(np.array(expected))).abs() < 4 * got.std_error + 1e-4).all())
+        assert float((plain.value - tight.value).min()) > 4 * float(tight.std_error.max())
+
+    def test_the_data_range_is_a_choice_of_units(self) -> None:
+        q = torch.randint(0, 256, (3, 1, 2, 2), generator=seeded(0), dtype=torch.uint8)
+        ours = bits_per_dim(normal_prior(0.0, 0.5), q, divergence="exact", nodes=16, generator=seeded(1))
+        unit = bits_per_dim(normal_prior(0.5, 0.25), q, data_range=(0.0, 1.0), divergence="exact", nodes=16, generator=seeded(1))
+        torch.testing.assert_close(ours.value, unit.value, rtol=0, atol=1e-3)
+
+    def test_standard_errors(self) -> None:
+        prior = mixture(EDMSDE())
+        q = torch.randint(80, 180, (4, 1, 4, 4), generator=seeded(0), dtype=torch.uint8)
+        got = bits_per_dim(prior, q, divergence="hutchinson", probes=1, k=3, generator=seeded(1))
+        assert bool((got.std_error > 0).all()) and got.mean_std_error == pytest.approx(float(got.value.std()) / 2)
+        assert got.mean == pytest.approx(float(got.value.mean()))
+
+    @pytest.mark.parametrize(
+        ("x", "settings", "message"),
+        [
+            (torch.full((1, 1, 2, 2), 2.0), {}, "outside"),
+            (torch.full((1, 1, 2, 2), math.nan), {}, "NaN"),
+            (torch.full((1, 1, 2, 2), 0.502), {"levels": 4}, "not on the grid"),
+            (torch.full((1, 1, 2, 2), 300), {}, "outside"),
+            (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), {"k": 0}, "at least 1"),
+            (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), {"data_range": (1.0, -1.0)}, "low < high"),
+        ],
+    )
+    def test_bad_input_is_named(self, x: Tensor, settings: dict, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            bits_per_dim(normal_prior(0.0, 0.5), x, **settings)
+
+
+class TestReference:
+    def test_of_other_priors(self) -> None:
+        """A prior that is neither a mixture nor a network says its mean and variance through its denoiser at the highest noise."""
+
+        class Wrapped(Prior):
+            def __init__(self, inner: Prior) -> None:
+                super().__init__(inner.sde, inner.shape)
+                self.inner = inner
+
+            def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+                return self.inner._denoise(x_t, t)
+
+        inner = normal_prior(0.3, 0.7)
+        reference = GaussianReference.of(Wrapped(inner), inner.shape)
+        assert reference.basis is None
+        torch.testing.assert_close(reference.mean, torch.full((4,), 0.3, dtype=F64), rtol=0, atol=1e-3)
+        torch.testing.assert_close(reference.variances, torch.full((4,), 0.49, dtype=F64), rtol=1e-3, atol=0)
+
+    def test_from_data(self) -> None:
+        x = torch.randn(500, 1, 2, 2, dtype=F64, generator=seeded(0)) * 2 + 1
+        reference = GaussianReference.from_data(x)
+        covariance = (reference.basis * reference.variances) @ reference.basis.T  # type: ignore[operator]
+        torch.testing.assert_close(covariance, torch.cov(x.flatten(1).T))
+        torch.testing.assert_close(reference.mean, x.flatten(1).mean(0))
+
+    def test_bad_input_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"mean \(D,\)"):
+            GaussianReference(torch.zeros(3), torch.ones(2))
+        with pytest.raises(ValueError, match="not negative"):
+            GaussianReference(torch.zeros(3), -torch.ones(3))
