@@ -13,7 +13,7 @@ from scoresde.data import read_arrays
 from scoresde.errors import InputError
 from scoresde.images import read_image, to_uint8
 from scoresde.prior import Prior
-from solvers.bits_per_dim import bits_per_dim
+from solvers.likelihood import bits_per_dim
 from solvers.noise import spawn
 
 __all__ = ["ImageSource", "score_images"]

@@ -1,9 +1,7 @@
 """Solvers: from a prior, and a measurement, to draws."""
 
-from solvers.bits_per_dim import BitsPerDim, bits_per_dim
-from solvers.gaussian_reference import GaussianReference
 from solvers.guidance import DPS, MMPS, Guidance, GuidedPrior, PiGDM
-from solvers.likelihood import LogLikelihood, log_likelihood
+from solvers.likelihood import BitsPerDim, GaussianReference, LogLikelihood, bits_per_dim, log_likelihood
 from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
 from solvers.registry import SAMPLERS, SOLVERS, make_solver, solve
 from solvers.samplers import (

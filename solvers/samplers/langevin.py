@@ -8,7 +8,8 @@ with :math:`\nabla\log p_s(u) = (D(u, s) - u)/s^2`. The defaults are the paper's
 apart, :math:`\epsilon = 2\cdot10^{-5}` at :math:`\sigma = 0.01`, that is, step_size 0.2. Unadjusted steps widen a Gaussian of variance s^2
 by the factor :math:`1/(1 - \text{step\_size}/4)`; MALA (Roberts and Tweedie 1996) accepts or rejects each step so that none is left. A
 score is not a density, so the log-ratio of densities is the line integral of the score between u and u', by the
-trapezoidal rule (exact for Gaussians; Sjöberg et al. 2023). The last level ends in the denoiser, as in all samplers.
+trapezoidal rule (Sjöberg et al. 2023): exact for Gaussians, while between modes its error, of third order in the step, shifts their
+weights a little. The last level ends in the denoiser, as in all samplers.
 """
 
 from dataclasses import dataclass, field

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scoresde.prior import Prior
-from solvers.likelihood import log_likelihood
+from solvers.likelihood.log_likelihood import log_likelihood
 from solvers.noise import spawn
 
 __all__ = ["BitsPerDim", "bits_per_dim"]

@@ -16,7 +16,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from solvers.gaussian_reference import GaussianReference
+from solvers.likelihood.reference import GaussianReference
 
 __all__ = ["Probes", "lattice_colours", "value_and_products"]
 

@@ -1,0 +1,7 @@
+"""Exact log-likelihoods by the probability-flow ODE, with error bars."""
+
+from solvers.likelihood.bits_per_dim import BitsPerDim, bits_per_dim
+from solvers.likelihood.log_likelihood import LogLikelihood, log_likelihood
+from solvers.likelihood.reference import GaussianReference
+
+__all__ = ["BitsPerDim", "GaussianReference", "LogLikelihood", "bits_per_dim", "log_likelihood"]
