@@ -71,7 +71,7 @@ def restore(
         float | None, typer.Option(help="Noise in the measurement, a standard deviation on [-1, 1]. [0.05 with --simulate, else 0.02]")
     ] = None,
     solver: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "mmps",
-    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or heun, for the solvers that take one.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the solver; each has its own default.", min=1)] = None,
     samples: Annotated[int, typer.Option(help="Posterior draws.")] = 8,
     prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
@@ -110,7 +110,7 @@ def sample(
     prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
     n: Annotated[int, typer.Option("--n", help="Draws.", min=1)] = 16,
     size: Annotated[int | None, typer.Option(help="Side of each draw in pixels; the training size by default.", min=1)] = None,
-    sampler: Annotated[str, typer.Option(help="ddim, ancestral or heun.")] = "heun",
+    sampler: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "heun",
     steps: Annotated[int, typer.Option(help="Steps of the sampler.", min=1)] = 40,
     seed: Seed = 0,
     device: Device = "auto",
@@ -281,7 +281,7 @@ def list_all(as_json: Json = False) -> None:
         "priors": {name: read_header(path).get("card", {}).get("summary", str(path)) for name, path in embedded_priors().items()},
         "problems": dict(PROBLEMS),
         "solvers": {name: f"{entry.summary} [{entry.exactness}]" for name, entry in SOLVERS.items()},
-        "samplers": {name: type(make(1)).__doc__ or "" for name, make in SAMPLERS.items()},
+        "samplers": {name: entry.summary for name, entry in SAMPLERS.items()},
     }
     if as_json:
         _print_json(content)
@@ -289,7 +289,7 @@ def list_all(as_json: Json = False) -> None:
     for title, entries in content.items():
         typer.echo(title)
         for name, line in entries.items():
-            typer.echo(f"  {name:14s} {line}")
+            typer.echo(f"  {name:20s} {line}")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from solvers.guidance import DPS, MMPS, PiGDM
 from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
-__all__ = ["SAMPLERS", "SOLVERS", "SolverEntry", "make_solver", "solve"]
+__all__ = ["SAMPLERS", "SOLVERS", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
 
 # Restorations start where the noise hides the picture and end below the noise of most measurements: steps beyond are wasted on them.
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
@@ -23,17 +23,42 @@ RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
 # With a start at the mean of the data the noise need not be so high, and every step counts when there are few.
 FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "ddim": lambda steps, grid=TimeGrid(): DDIM(steps, grid),
-    "ancestral": lambda steps, grid=TimeGrid(): DDIM(steps, grid, eta=1.0),
-    "heun": lambda steps, grid=TimeGrid(): Heun(steps, grid),
-    "dpm-solver": lambda steps, grid=TimeGrid("log_snr"): DPMSolver(steps, grid),
-    "dpm-solver-sde": lambda steps, grid=TimeGrid("log_snr"): DPMSolver(steps, grid, stochastic=True),
-    "dpm-solver-fast": lambda steps, grid=FAST_GRID: DPMSolver(steps, grid, start="mean"),
-    "predictor-corrector": lambda steps, grid=TimeGrid("uniform"): PredictorCorrector(steps, grid),
-    "langevin": lambda steps, grid=AnnealedLangevin().grid: AnnealedLangevin(steps, grid),
-    "ode": lambda steps, grid=TimeGrid(): ProbabilityFlowODE(steps, grid),
-}
+
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A named sampler; called with steps and perhaps a grid, it makes it."""
+
+    summary: str
+    build: Callable[[int, TimeGrid], Sampler]
+    grid: TimeGrid
+
+    def __call__(self, steps: int, grid: TimeGrid | None = None) -> Sampler:
+        return self.build(steps, grid or self.grid)
+
+
+SAMPLERS: dict[str, SamplerEntry] = {
+    "ddim": SamplerEntry("probability-flow ODE, first order; NFE = steps", DDIM, TimeGrid()),
+    "ancestral": SamplerEntry("the reverse SDE as DDPM runs it; NFE = steps", lambda n, grid: DDIM(n, grid, eta=1.0), TimeGrid()),
+    "heun": SamplerEntry("probability-flow ODE, second order (EDM); NFE = 2 steps - 1", Heun, TimeGrid()),
+    "dpm-solver": SamplerEntry("DPM-Solver++ 2M; NFE = steps", DPMSolver, DPMSolver().grid),
+    "dpm-solver-sde": SamplerEntry(
+        "DPM-Solver++ 2M on the reverse SDE; NFE = steps", lambda n, grid: DPMSolver(n, grid, stochastic=True), DPMSolver().grid
+    ),
+    "dpm-solver-fast": SamplerEntry(
+        "DPM-Solver++ 2M from the mean of the data, for 5 to 15 evaluations; NFE = steps + 1",
+        lambda n, grid: DPMSolver(n, grid, start="mean"), FAST_GRID,
+    ),
+    "predictor-corrector": SamplerEntry(
+        "reverse diffusion with a Langevin correction after each step, for 1000 steps; NFE = 2 steps - 1",
+        PredictorCorrector, PredictorCorrector().grid,
+    ),
+    "langevin": SamplerEntry(
+        "annealed Langevin dynamics, 100 updates at each level; NFE = 100 steps + 1", AnnealedLangevin, AnnealedLangevin().grid
+    ),
+    "ode": SamplerEntry(
+        "probability-flow ODE with adaptive steps; NFE as the tolerance asks, whatever the steps", ProbabilityFlowODE, TimeGrid()
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ and k samples at once a tighter bound, :math:`\ln \tfrac1k \sum_i p(x_{u_i})` in
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,8 @@ def bits_per_dim(
     """Bits per dimension of images x (B, *shape): uint8, or floating point on the grid lo + (hi - lo) q / (levels - 1).
 
     k: dequantisation samples of each image. importance: the tighter bound of k samples; the noise of random probes would make
-    it too good by half its variance, which is taken off. settings: of :func:`log_likelihood`; the density is that of x_t at t_min unless
-    ``end`` says otherwise, for the density of dequantised data is not smooth.
+    it too good by half its variance, which is taken off; beyond a nat that is no longer reliable, and a warning says so. settings: of
+    :func:`log_likelihood`; the density is that of x_t at t_min unless ``end`` says otherwise, for that of dequantised data is not smooth.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -69,6 +70,12 @@ def bits_per_dim(
     ll = log_likelihood(prior, x_u.to(prior.dtype), generator=streams[1], **{"end": "t_min", **settings})
     value, error = ll.value.reshape(-1, k), ll.std_error.reshape(-1, k)
     if importance:
+        if float(error.max()) > 1:
+            warnings.warn(
+                f"the probes leave ln p open by {float(error.max()):.1f} nats, too much for an importance bound: "
+                "use the exact trace or more probes and nodes",
+                stacklevel=2,
+            )
         corrected = value - error.square() / 2
         nats = corrected.logsumexp(1) - math.log(k)
         weights = corrected.softmax(1)

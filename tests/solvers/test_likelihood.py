@@ -324,6 +324,12 @@ class TestBitsPerDim:
         assert bool((got.std_error > 0).all()) and got.mean_std_error == pytest.approx(float(got.value.std()) / 2)
         assert got.mean == pytest.approx(float(got.value.mean()))
 
+    def test_an_importance_bound_on_noise_is_warned_of(self) -> None:
+        prior = network()
+        q = torch.full((1, 1, 4, 4), 100, dtype=torch.uint8)
+        with pytest.warns(UserWarning, match="exact trace"):
+            bits_per_dim(prior, q, divergence="hutchinson", probes=1, nodes=8, k=2, importance=True, generator=seeded(0))
+
     @pytest.mark.parametrize(
         ("x", "settings", "message"),
         [
