@@ -255,7 +255,7 @@ class CosineVPSDE(SDE):
         return 1 - self.eps
 
     def alpha(self, t: Tensor) -> Tensor:
-        return (math.pi / 2 * t).cos()
+        return (math.pi / 2 * (1 - t)).sin()  # the cosine loses its last digits near 1
 
     def sigma(self, t: Tensor) -> Tensor:
         return (math.pi / 2 * t).sin()
