@@ -10,7 +10,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 from scoresde.images import read_image, to_uint8
 
-__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "list_images", "read_arrays"]
+__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "list_images", "read_arrays", "read_pixels"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -24,6 +24,20 @@ def list_images(folder: str | Path) -> list[Path]:
     if not paths:
         raise InputError(f"no images under {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return paths
+
+
+def read_pixels(path: Path, channels: int) -> np.ndarray:
+    """(H, W, channels) uint8; the mean over the channels where their number is another."""
+    x = read_image(path)
+    if x.shape[0] != channels:
+        x = x.mean(0, keepdim=True).expand(channels, -1, -1)
+    return to_uint8(x).reshape(*x.shape[1:], channels)
+
+
+def _turned(image: np.ndarray, turn: int) -> np.ndarray:
+    """One of the eight flips and quarter turns of (H, W, C)."""
+    image = np.rot90(image, turn % 4)
+    return image[:, ::-1] if turn >= 4 else image
 
 
 class Dataset(Protocol):
@@ -49,10 +63,7 @@ class ImageFolder:
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:
             return self._cache[index]
-        x = read_image(self.paths[index])
-        if x.shape[0] != self.channels:
-            x = x.mean(0, keepdim=True).expand(self.channels, -1, -1)
-        image = to_uint8(x).reshape(*x.shape[1:], self.channels)
+        image = read_pixels(self.paths[index], self.channels)
         if image.nbytes <= self._room:
             self._room -= image.nbytes
             self._cache[index] = image
@@ -70,8 +81,7 @@ class ImageFolder:
                 raise InputError(f"{self.paths[index]} is {width}x{height}, smaller than the crop {size}; use a smaller --crop")
             top, left = int(draw[1] * (height - size + 1)), int(draw[2] * (width - size + 1))
             turn = int(draw[3] * 8)
-            crop = np.rot90(image[top : top + size, left : left + size], turn % 4)
-            batch[i] = crop[:, ::-1] if turn >= 4 else crop
+            batch[i] = _turned(image[top : top + size, left : left + size], turn)
         return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -100,10 +110,7 @@ class ImageArray:
         batch = np.empty((n, size, size, self.channels), np.uint8)
         for i in range(n):
             crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
-            if self.flips:
-                crop = np.rot90(crop, turn[i] % 4)
-                crop = crop[:, ::-1] if turn[i] >= 4 else crop
-            batch[i] = crop
+            batch[i] = _turned(crop, turn[i]) if self.flips else crop
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float()
         return (x + torch.rand(x.shape, generator=generator)) / 128 - 1 if self.dequantise else x / 127.5 - 1
 

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.data import read_arrays
+from scoresde.data import read_arrays, read_pixels
 from scoresde.errors import InputError
-from scoresde.images import read_image, to_uint8
 from scoresde.prior import Prior
-from solvers.likelihood import bits_per_dim
+from solvers.likelihood import BitsPerDim, bits_per_dim
 from solvers.noise import spawn
 
 __all__ = ["ImageSource", "score_images"]
@@ -38,15 +37,13 @@ class ImageSource:
             array = read_arrays(self.dataset, self.array)[: self.count]
             if array.shape[-1] != channels:
                 raise InputError(f"the images of {self.dataset} have {array.shape[-1]} channels, the prior {channels}")
-            return [str(i) for i in range(len(array))], (torch.from_numpy(x).permute(2, 0, 1)[None] for x in array)
-        return [str(path) for path in self.images], (self._picture(path, channels) for path in self.images)
+            return [str(i) for i in range(len(array))], (_tensor(x) for x in array)
+        return [str(path) for path in self.images], (_tensor(read_pixels(path, channels)) for path in self.images)
 
-    def _picture(self, path: Path, channels: int) -> Tensor:
-        x = read_image(path)
-        if x.shape[0] != channels:
-            x = x.mean(0, keepdim=True).expand(channels, -1, -1)
-        pixels = to_uint8(x)
-        return torch.from_numpy(np.ascontiguousarray(pixels.reshape(*x.shape[1:], channels))).permute(2, 0, 1)[None]
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, C) -> (1, C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
 def score_images(
@@ -72,9 +69,9 @@ def score_images(
             waiting = []
             if progress:
                 progress((i + 1) / len(names))
-    x = torch.tensor(values, dtype=torch.float64)
-    mean_error = float(x.std() / len(x) ** 0.5) if len(x) > 1 else errors[0]
+    x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
+    whole = BitsPerDim(x, x_error, nfe, products, seconds)
     return {
-        "images": names, "bits_per_dim": values, "std_error": errors, "mean": float(x.mean()), "mean_std_error": mean_error,
+        "images": names, "bits_per_dim": values, "std_error": errors, "mean": whole.mean, "mean_std_error": whole.mean_std_error,
         "dequantisation": "uniform", "nfe": nfe, "products": products, "seconds": seconds, **settings,
     }  # fmt: skip

@@ -233,18 +233,14 @@ class SubVPSDE(VPSDE):
 
 
 @dataclass(frozen=True)
-class CosineVPSDE(SDE):
-    r"""Variance preserving along a quarter circle: :math:`\alpha = \cos(\pi t/2)`, :math:`\sigma = \sin(\pi t/2)`.
-
-    :math:`\log\mathrm{SNR} = -2\ln\tan(\pi t/2)` (Nichol and Dhariwal 2021, without their offset; Kingma and Gao 2023, table 1).
-    Times run from eps to 1 - eps, for at 0 and 1 the ratio of signal to noise is infinite and zero.
-    """
+class _OpenEnds(SDE):
+    """Times from eps to 1 - eps: at 0 and 1 themselves the ratio of signal to noise is infinite and zero."""
 
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
         if not 0 < self.eps < 0.5:
-            raise ValueError(f"CosineVPSDE needs 0 < eps < 0.5, got {self.eps}")
+            raise ValueError(f"{type(self).__name__} needs 0 < eps < 0.5, got {self.eps}")
 
     @property
     def t_min(self) -> float:
@@ -253,6 +249,15 @@ class CosineVPSDE(SDE):
     @property
     def t_max(self) -> float:
         return 1 - self.eps
+
+
+@dataclass(frozen=True)
+class CosineVPSDE(_OpenEnds):
+    r"""Variance preserving along a quarter circle: :math:`\alpha = \cos(\pi t/2)`, :math:`\sigma = \sin(\pi t/2)`.
+
+    :math:`\log\mathrm{SNR} = -2\ln\tan(\pi t/2)` (Nichol and Dhariwal 2021, without their offset; Kingma and Gao 2023, table 1).
+    Times run from eps to 1 - eps, for at 0 and 1 the ratio of signal to noise is infinite and zero.
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return (math.pi / 2 * (1 - t)).sin()  # the cosine loses its last digits near 1
@@ -271,27 +276,13 @@ class CosineVPSDE(SDE):
 
 
 @dataclass(frozen=True)
-class FlowMatchingSDE(SDE):
+class FlowMatchingSDE(_OpenEnds):
     r"""Straight lines from data to noise: :math:`\alpha = 1 - t`, :math:`\sigma = t`.
 
     The probability-flow ODE is the one of flow matching and rectified flow (Lipman et al. 2023; Liu et al. 2023), with velocity
     :math:`E[\varepsilon - x_0 | x_t]`; the SDE with the same marginals has :math:`f = -1/(1-t)`, :math:`g^2 = 2t/(1-t)`. Times run from
     eps to 1 - eps.
     """
-
-    eps: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.eps < 0.5:
-            raise ValueError(f"FlowMatchingSDE needs 0 < eps < 0.5, got {self.eps}")
-
-    @property
-    def t_min(self) -> float:
-        return self.eps
-
-    @property
-    def t_max(self) -> float:
-        return 1 - self.eps
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t

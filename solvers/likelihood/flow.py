@@ -138,6 +138,5 @@ class Flow:
             yield self.drawer.draw(generators, dtype, device), 1 / self.drawer.k
             return
         step = self.chunk or max(1, min(d, 2**17 // (B * d)))
-        for first in range(0, d, step):
-            rows = torch.eye(d, dtype=dtype, device=device)[first : first + step]
+        for rows in torch.eye(d, dtype=dtype, device=device).split(step):
             yield rows[:, None].expand(-1, B, -1).reshape(-1, B, *self.shape), 1.0

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ from scipy import stats
 from torch import Tensor
 
 from scoresde import EDMSDE, InputError, ScorePrior, load_prior, save_prior
-from scoresde.cli import main
 from scoresde.data import ImageArray
 from scoresde.networks import UNet, UNetConfig
 from scoresde.prior import fourier_features
 from scoresde.training import TrainConfig
+from tests.commands import run
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -29,17 +28,6 @@ def archive(tmp_path: Path) -> Path:
     path = tmp_path / "digits.npz"
     np.savez(path, train=rng.integers(0, 256, (20, 8, 8), dtype=np.uint8), test=rng.integers(0, 256, (6, 8, 8), dtype=np.uint8))
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    old, sys.argv = sys.argv, ["scoresde", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            main()
-    finally:
-        sys.argv = old
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
 
 
 class TestImageArray:

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scoresde import EDMSDE, ScorePrior, save_prior
-from scoresde.cli import main
 from scoresde.networks import UNet, UNetConfig
+from tests.commands import run
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,6 @@ def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (33, 22)) -> 
     shape = (size[1], size[0], len(mode)) if len(mode) > 1 else (size[1], size[0])
     Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8), mode if mode != "RGBA" else None).save(path)
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    old, sys.argv = sys.argv, ["scoresde", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            main()
-    finally:
-        sys.argv = old
-    out, err = capsys.readouterr()
-    code = stop.value.code
-    return (code if isinstance(code, int) else 1), out, err
 
 
 def restore(capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object) -> tuple[int, str, str]:
