@@ -3,145 +3,387 @@ r"""Convolution with a kernel, :math:`y = k * x`, for five ways to treat the bor
 The image is padded by the rule of the boundary, convolved circularly by FFT, and cropped: one path for every boundary and any
 kernel size. The adjoint is the transpose of each of the three steps. "circular" and a symmetric world apart, real photographs
 know what lies beyond the frame: "valid" keeps just the pixels whose whole neighbourhood is in x, so x is larger than y.
+
+A circular convolution is its polar decomposition: with the transfer function :math:`\hat k = |\hat k| e^{i\varphi}` and the Hartley
+transform H, :math:`A = (Q H)\,\mathrm{diag}|\hat k|\,H`, Q the all-pass filter :math:`e^{i\varphi}`: that is its real SVD.
 """
 
+from __future__ import annotations
+
 import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from kornia.filters import get_gaussian_kernel2d, get_motion_kernel2d
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from problems.linalg import bcast
-from problems.operator import LinearOperator
+from problems.operator import LinearOperator, Operator, Shape, check_image
+from problems.svd import SVD, separable_svd
+from problems.transforms import dct2, hartley2, idct2
 
-__all__ = ["Blur", "Boundary", "GaussianBlur", "MotionBlur"]
+__all__ = ["BOUNDARIES", "Blur", "Boundary", "Convolution", "DiskBlur", "GaussianBlur", "MotionBlur", "clean_kernel", "example_kernel"]
 
 Boundary = Literal["circular", "reflect", "replicate", "zero", "valid"]
-_CLOSED_FORM = frozenset({"linear", "adjoint", "solve", "closed_form"})
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
+_CLOSED_FORM = frozenset({"svd", "closed_form"})
 
 
-class Blur(LinearOperator):
+class Convolution(LinearOperator):
     """y[i] = sum_j k[j] x[i + c - j], c the middle of the kernel: a true convolution, per channel.
 
-    kernel: (h, w), used as it is (normalise it to sum 1 to keep the brightness). boundary: what x is taken to be outside the frame.
-    The solve is exact by FFT for "circular", by conjugate gradients otherwise.
+    boundary: what x is taken to be outside the frame. The solve is exact by FFT for "circular", otherwise by conjugate gradients unless
+    the kernel is separable.
     """
 
-    def __init__(self, kernel: Tensor, boundary: Boundary = "circular") -> None:
-        if kernel.ndim != 2 or not kernel.numel():
-            raise ValueError(f"a kernel must have shape (h, w), got {tuple(kernel.shape)}")
-        if not torch.isfinite(kernel).all() or not kernel.abs().sum() > 0:
-            raise ValueError("a kernel must be finite and not all zero")
-        if boundary not in get_args(Boundary):
-            raise ValueError(f"unknown boundary {boundary!r}; known: {', '.join(get_args(Boundary))}")
-        self.kernel, self.boundary = kernel.detach().double().clone(), boundary
-        height, width = kernel.shape
-        # rows/columns of x that the kernel reaches before and after each pixel of y
-        self._margin = (width - 1 - (width - 1) // 2, (width - 1) // 2, height - 1 - (height - 1) // 2, (height - 1) // 2)
+    boundary: Boundary
 
     @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
-        return _CLOSED_FORM if self.boundary == "circular" else LinearOperator.capabilities
+    @abstractmethod
+    def taps(self) -> Tensor:
+        """The kernel, (1, h, w), or (C, h, w): one for each channel."""
 
-    def _check(self, height: int, width: int) -> None:
-        kh, kw = self.kernel.shape
+    def _check_boundary(self) -> None:
+        if self.boundary not in BOUNDARIES:
+            raise ValueError(f"unknown boundary {self.boundary!r}; known: {', '.join(BOUNDARIES)}")
+
+    @property
+    def fast(self) -> frozenset[str]:  # type: ignore[override]
+        return _CLOSED_FORM if self.boundary == "circular" else frozenset()
+
+    @cached_property
+    def _margin(self) -> tuple[int, int, int, int]:
+        """Rows and columns of x that the kernel reaches beyond each pixel of y: left, right, top, bottom."""
+        height, width = self.taps.shape[-2:]
+        return width - 1 - (width - 1) // 2, (width - 1) // 2, height - 1 - (height - 1) // 2, (height - 1) // 2
+
+    def _check(self, shape: Shape) -> None:
+        (kh, kw), (height, width) = self.taps.shape[-2:], shape[-2:]
         if kh > height or kw > width:
             raise ValueError(f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} with boundary {self.boundary!r}")
+        if len(self.taps) not in (1, shape[0]):
+            raise ValueError(f"there are {len(self.taps)} kernels for {shape[0]} channels; give one, or one for each channel")
 
-    def _otf(self, height: int, width: int, like: Tensor) -> Tensor:
-        """Transfer function of the circular convolution on a (height, width) grid, its centre at the kernel's middle."""
-        kh, kw = self.kernel.shape
-        padded = F.pad(self.kernel.to(like), (0, width - kw, 0, height - kh))
-        return torch.fft.rfft2(torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (0, 1)))
-
-    def _filter(self, x: Tensor, transpose: bool) -> Tensor:
-        otf = self._otf(x.shape[-2], x.shape[-1], x)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * (otf.conj() if transpose else otf), s=x.shape[-2:])
-
-    def _pad(self, x: Tensor) -> Tensor:
-        if self.boundary in ("circular", "valid"):
-            return x
-        if self.boundary == "zero":
-            return F.pad(x, self._margin)
-        return F.pad(x, self._margin, mode=self.boundary)
-
-    def _pad_transpose(self, z: Tensor, shape: tuple[int, ...]) -> Tensor:
-        left, right, top, bottom = self._margin
-        if self.boundary in ("circular", "valid"):
-            return z
-        if self.boundary == "zero":
-            return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
-        for axis, margin in ((-2, (top, bottom)), (-1, (left, right))):  # each padded entry is added to the one that it was copied from
-            line = torch.arange(shape[axis], dtype=torch.float64, device=z.device)
-            source = F.pad(line[None, None], margin, mode=self.boundary)[0, 0].long()
-            folded = (*z.shape[:axis], shape[axis], *z.shape[axis:][1:])
-            z = z.new_zeros(folded).index_add(axis, source, z)
-        return z
-
-    def apply(self, x: Tensor) -> Tensor:
-        self._check(*x.shape[-2:])
-        if self.boundary == "circular":
-            return self._filter(x, transpose=False)
-        left, right, top, bottom = self._margin
-        z = self._filter(self._pad(x), transpose=False)
-        return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        self._check(*self.input_shape(tuple(y.shape[-2:])))
-        if self.boundary == "circular":
-            return self._filter(y, transpose=True)
-        shape = (*y.shape[:-3], *self.input_shape(tuple(y.shape[-3:])))
-        return self._pad_transpose(self._filter(F.pad(y, self._margin), transpose=True), shape)
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        self._check(shape)
         return self._resize(shape, -1)
 
-    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._resize(shape, 1)
+    def input_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        shape = self._resize(shape, 1)
+        self._check(shape)
+        return shape
 
-    def _resize(self, shape: tuple[int, ...], sign: int) -> tuple[int, ...]:
+    def _resize(self, shape: Shape, sign: int) -> Shape:
         if self.boundary != "valid":
             return shape
-        return (*shape[:-2], shape[-2] + sign * (self.kernel.shape[0] - 1), shape[-1] + sign * (self.kernel.shape[1] - 1))
+        return (*shape[:-2], shape[-2] + sign * (self.taps.shape[-2] - 1), shape[-1] + sign * (self.taps.shape[-1] - 1))
 
-    def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        self._check(*self.input_shape(tuple(v.shape[-2:])))
+    def _spectrum(self, height: int, width: int, like: Tensor) -> Tensor:
+        """Transfer function of the circular convolution on a (height, width) grid, its centre at the kernel's middle."""
+
+        def make() -> Tensor:
+            kh, kw = self.taps.shape[-2:]
+            padded = F.pad(self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh))
+            spectrum = torch.fft.rfft2(torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1)))
+            return spectrum.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+
+        return self._constant(("spectrum", height, width), like, make)
+
+    def _filter(self, x: Tensor, height: int, width: int, transpose: bool) -> Tensor:
+        """Circular convolution of x, filled up with zeros to (height, width)."""
+        spectrum = self._spectrum(height, width, x)
+        X = torch.fft.rfft2(x, s=(height, width))
+        return torch.fft.irfft2(X * (spectrum.conj() if transpose else spectrum), s=(height, width))
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        """A size that is quick to transform; what is appended stays out of the part that is kept."""
+        return next_fast_len(height, True), next_fast_len(width, True)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        if self.boundary == "valid":
+            return x
+        return F.pad(x, self._margin) if self.boundary == "zero" else F.pad(x, self._margin, mode=self.boundary)
+
+    def _pad_transpose(self, z: Tensor, shape: Shape) -> Tensor:
+        if self.boundary == "valid":
+            return z
+        left, right, top, bottom = self._margin
+        if self.boundary == "zero":
+            return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
+        for axis, (before, after) in ((-2, (top, bottom)), (-1, (left, right))):
+            size = shape[axis]
+            source = extended(size, before, after, self.boundary, z.device)
+            z, ends = z.narrow(axis, before, size), (z.narrow(axis, 0, before), z.narrow(axis, before + size, after))
+            for end, index in zip(ends, (source[:before], source[before + size :]), strict=True):
+                if len(index):  # each padded entry is added to the one that it was copied from
+                    z = z.index_add(axis, index, end)
+        return z
+
+    def _apply(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return self._precondition(v, c0, c1)
-        return super().solve(v, c0, c1)
+            return self._filter(x, x.shape[-2], x.shape[-1], transpose=False)
+        left, right, top, bottom = self._margin
+        padded = self._pad(x)
+        height, width = padded.shape[-2:]
+        z = self._filter(padded, *self._grid(height, width), False)
+        return z[..., top : height - bottom, left : width - right]
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        if self.boundary == "circular":
+            return self._filter(y, y.shape[-2], y.shape[-1], transpose=True)
+        y = F.pad(y, self._margin)
+        z = self._filter(y, *self._grid(y.shape[-2], y.shape[-1]), True)[..., : y.shape[-2], : y.shape[-1]]
+        return self._pad_transpose(z, shape)
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        height, width = shape[-2:]
+        precise = torch.empty(0, dtype=torch.float64, device=like.device)
+        spectrum = self._spectrum(height, width, precise)
+        size = spectrum.abs()
+        size = torch.where(size > 1e-14 * size.max(), size, torch.zeros_like(size))  # below lies rounding, of no certain phase
+        phase = torch.where(size > 0, spectrum / torch.where(size > 0, size, 1), 1)
+        phase = phase.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+        mirrored = size.flip(-2).roll(1, -2)[..., 1 : (width + 1) // 2].flip(-1)  # |k(-f)| = |k(f)|
+        s = torch.cat([size, mirrored], -1).to(like).expand(shape)
+
+        def allpass(x: Tensor, p: Tensor) -> Tensor:
+            return torch.fft.irfft2(torch.fft.rfft2(x) * p, s=(height, width))
+
+        return SVD(
+            s, hartley2, hartley2, lambda w: allpass(hartley2(w), phase), lambda y: hartley2(allpass(y, phase.conj())),
+            complete_v=True, complete_u=True,
+        )  # fmt: skip
+
+    def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
+        if self.boundary == "circular":
+            return self._inverse_filter(v, c0, c1)
+        return super()._solve(v, c0, c1, shape)
+
+    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+        if self.boundary != "circular":
+            return super().prox(z, y, noise_variance, prior_variance)
+        height, width = self.input_shape(tuple(y.shape[1:]))[-2:]
+        spectrum, power = self._spectrum(height, width, z), self._power(height, width, z)
+        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(z)  # three transforms in the place of six
+        gain = bcast(prior_variance, z) * spectrum.conj() / (bcast(noise_variance, z) + bcast(prior_variance, z) * power)
+        return z + torch.fft.irfft2(gain * residual, s=(height, width))
+
+    def _inverse_filter(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
+        """The solve with a circular boundary."""
+        power = self._power(r.shape[-2], r.shape[-1], r)
+        return torch.fft.irfft2(torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=r.shape[-2:])
+
+    def _power(self, height: int, width: int, like: Tensor) -> Tensor:
+        """|transfer function|^2, as ``rfft2`` orders it."""
+        return self._constant(("power", height, width), like, lambda: self._spectrum(height, width, like).abs().square())
+
+    @cached_property
+    def _even(self) -> bool:
+        """Whether each kernel is its own mirror image along both axes."""
+        return all(torch.allclose(self.taps, self.taps.flip(axis), rtol=1e-6, atol=1e-12) for axis in (-2, -1))
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """The solve as if the boundary were circular: exact away from the border."""
+        """The solve with another boundary, exact away from the border: mirrored, which the cosine transform makes diagonal, for an even
+        kernel on a continued image; else zero outside, as if more were known there."""
         height, width = r.shape[-2:]
-        if self.kernel.shape[0] > height or self.kernel.shape[1] > width:  # a "valid" measurement may be smaller than the kernel
+        if self._even and self.boundary in ("reflect", "replicate"):
+            power = self._power(2 * height, 2 * width, r)[..., :height, :width]
+            return idct2(dct2(r) / (bcast(c0, r) + bcast(c1, r) * power))
+        kh, kw = self.taps.shape[-2:]
+        size = self._grid(height + kh - 1, width + kw - 1)
+        if size[0] < kh or size[1] < kw:
             return r
-        power = self._otf(height, width, r).abs().square()
-        return torch.fft.irfft2(torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=(height, width))
+        padded = F.pad(r, (0, size[1] - width, 0, size[0] - height))
+        return self._inverse_filter(padded, c0, c1)[..., :height, :width]
 
 
-class GaussianBlur(Blur):
-    """Gaussian kernel of the given standard deviation in pixels, cut at ``truncate`` deviations."""
+def extended(size: int, before: int, after: int, boundary: Boundary, device: torch.device | None = None) -> Tensor:
+    """For each place of an axis padded by the boundary's rule, the index that it is copied from."""
+    index = torch.arange(-before, size + after, device=device)
+    if boundary == "circular":
+        return index % size
+    if boundary == "replicate":
+        return index.clamp(0, size - 1)
+    period = max(2 * size - 2, 1)
+    index = index % period
+    return torch.where(index < size, index, period - index)
 
-    def __init__(self, std: float, boundary: Boundary = "circular", truncate: float = 4.0) -> None:
-        if not (math.isfinite(std) and std > 0):
-            raise ValueError(f"the standard deviation of a blur must be positive, got {std}")
-        if not truncate > 0:
-            raise ValueError(f"truncate must be positive, got {truncate}")
-        size = 2 * math.ceil(truncate * std) + 1
-        super().__init__(get_gaussian_kernel2d((size, size), (std, std), dtype=torch.float64)[0], boundary)
-        self.std = std
+
+def clean_kernel(kernel: Tensor) -> Tensor:
+    if kernel.ndim not in (2, 3) or not kernel.numel():
+        raise ValueError(f"a kernel must have shape (h, w), or (C, h, w) with one for each channel, got {tuple(kernel.shape)}")
+    if kernel.is_complex() or not torch.isfinite(kernel).all() or not kernel.abs().sum() > 0:
+        raise ValueError("a kernel must be real, finite and not all zero")
+    kernel = kernel.detach().clone()
+    return kernel if kernel.is_floating_point() else kernel.double()
 
 
-class MotionBlur(Blur):
+def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:
+    """For examples: asymmetric, of both signs, with no value that stands out."""
+    generator = torch.Generator().manual_seed(height * 10 + width)
+    kernel = torch.randn(channels, height, width, generator=generator, dtype=torch.float64) / (height * width) ** 0.5
+    return kernel if channels > 1 else kernel[0]
+
+
+def _fits(shape: Shape, height: int, width: int) -> bool:
+    return height <= shape[-2] and width <= shape[-1]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Blur(Convolution):
+    """Convolution with the user's kernel, (h, w), or (C, h, w) with one for each channel, used as it is (make it sum to 1 to keep the
+    brightness). For several blurred copies of one picture, ``Stack`` several of these."""
+
+    kernel: Tensor
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", clean_kernel(self.kernel))
+        self._check_boundary()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        sizes = [(h, w) for h, w in ((3, 5), (4, 2), (3, 1)) if _fits(shape, h, w)]
+        found: dict[str, Operator] = {f"blur-{h}x{w}-{b}": cls(example_kernel(h, w), b) for h, w in sizes for b in BOUNDARIES}
+        if _fits(shape, 3, 3):
+            found |= {f"blur-per-channel-{b}": cls(example_kernel(3, 3, shape[0]), b) for b in ("circular", "reflect")}  # type: ignore[arg-type]
+        return found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianBlur(Convolution):
+    """Gaussian kernel of the given standard deviation in pixels, cut at ``truncate`` deviations.
+
+    It is separable, so that for every boundary two small decompositions, one an axis, give its SVD.
+    """
+
+    std: float
+    boundary: Boundary = "circular"
+    truncate: float = 4.0
+
+    _LARGEST = 1024  # side of an image whose axes are still decomposed
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.std) and self.std > 0):
+            raise ValueError(f"the standard deviation of a blur must be positive, got {self.std}")
+        if not (math.isfinite(self.truncate) and self.truncate > 0):
+            raise ValueError(f"truncate must be positive, got {self.truncate}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"gaussian-{b}": cls(0.7, b, truncate=2.0) for b in BOUNDARIES} if _fits(shape, 5, 5) else {}
+
+    @property
+    def fast(self) -> frozenset[str]:  # type: ignore[override]
+        return _CLOSED_FORM
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        size = 2 * math.ceil(self.truncate * self.std) + 1
+        return get_gaussian_kernel2d((size, size), (self.std, self.std), dtype=torch.float64)[0]
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]
+
+    def _axis(self, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Thin SVD of the matrix that blurs one axis of x."""
+
+        def make() -> tuple[Tensor, Tensor, Tensor]:
+            line = self.kernel.sum(0)
+            before, after = self._margin[:2] if self.boundary != "valid" else (0, 0)
+            rows = torch.eye(size, dtype=torch.float64)
+            if self.boundary == "zero":
+                rows = F.pad(rows, (0, 0, before, after))
+            elif before or after:
+                rows = rows[extended(size, before, after, self.boundary)]
+            matrix = F.conv1d(rows.T[:, None], line.flip(0)[None, None])[:, 0].T
+            U, s, Vt = torch.linalg.svd(matrix, full_matrices=False)
+            return U.to(like), s.to(like), Vt.to(like)
+
+        return self._constant(("axis", size), like, make)
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        if self.boundary == "circular":
+            return super()._svd(shape, like)
+        return separable_svd(shape[0], self._axis(shape[-2], like), self._axis(shape[-1], like))
+
+    def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
+        if self.boundary == "circular" or max(shape[-2:]) <= self._LARGEST:
+            return super()._solve(v, c0, c1, shape)
+        return self._iterate(v, c0, c1, shape)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MotionBlur(Convolution):
     """A straight stroke of ``length`` pixels (odd, at least 3) at ``angle`` degrees, anticlockwise from the horizontal."""
 
-    def __init__(self, length: int, angle: float = 0.0, boundary: Boundary = "circular") -> None:
-        if length < 3 or length % 2 == 0:
-            raise ValueError(f"the length of a motion blur must be odd and at least 3, got {length}")
-        kernel = get_motion_kernel2d(
-            length, torch.tensor([float(angle)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64), mode="bilinear"
-        )
-        super().__init__(kernel[0] / kernel[0].sum(), boundary)
-        self.length, self.angle = length, angle
+    length: int
+    angle: float = 0.0
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        if self.length < 3 or self.length % 2 != 1:
+            raise ValueError(f"the length of a motion blur must be odd and at least 3, got {self.length}")
+        object.__setattr__(self, "length", int(self.length))
+        if not math.isfinite(self.angle):
+            raise ValueError(f"the angle of a motion blur must be finite, got {self.angle}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"motion-{b}": cls(5, 30.0, b) for b in BOUNDARIES} if _fits(shape, 5, 5) else {}
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        angle, direction = torch.tensor([float(self.angle)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        kernel = get_motion_kernel2d(self.length, angle, direction, mode="bilinear")[0]
+        return kernel / kernel.sum()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DiskBlur(Convolution):
+    """A lens out of focus: a disk of ``radius`` pixels, each tap the share of its pixel that lies inside."""
+
+    radius: float
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"the radius of a disk must be positive, got {self.radius}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"disk-{b}": cls(1.7, b) for b in BOUNDARIES} if _fits(shape, 5, 5) else {}
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        half, fine = math.ceil(self.radius - 0.5), 33
+        place = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
+        inside = (place[:, None] ** 2 + place**2 <= self.radius**2).double()
+        kernel = F.avg_pool2d(inside[None, None], fine)[0, 0]
+        return kernel / kernel.sum()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]

@@ -1,55 +1,84 @@
 """Missing pixels: A = diag(mask)."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from problems.linalg import bcast
-from problems.operator import LinearOperator
+from problems.operator import LinearOperator, Operator, Shape, check_image
+from problems.svd import SVD
 
-__all__ = ["Inpainting", "box_mask", "random_mask"]
+__all__ = ["Inpainting", "binary", "box_mask", "random_mask"]
 
 
+def binary(mask: Tensor, what: str = "mask") -> Tensor:
+    """A copy as booleans; ValueError unless it holds zeros and ones only."""
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"a {what} must be binary: 1 where a pixel is observed, 0 where it is missing")
+    return mask.detach().bool().clone()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Inpainting(LinearOperator):
     """y = mask * x. mask (H, W), (1, H, W) or (C, H, W): True or 1 where the pixel is observed.
 
     y has the shape of x, with zeros in the holes.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "closed_form"})
+    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
-    def __init__(self, mask: Tensor) -> None:
-        if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError("a mask must be binary: 1 where a pixel is observed, 0 where it is missing")
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        mask = binary(self.mask)
         if mask.ndim not in (2, 3):
             raise ValueError(f"a mask must have shape (H, W) or (C, H, W), got {tuple(mask.shape)}")
-        mask = mask.bool().clone()
         if not mask.any():
             raise ValueError("the mask observes no pixel at all: there is nothing to restore from")
-        self.mask = mask if mask.ndim == 3 else mask[None]
+        object.__setattr__(self, "mask", mask if mask.ndim == 3 else mask[None])
 
-    def apply(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != self.mask.shape[-2:]:
-            raise ValueError(f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(x.shape[-2:])}")
-        if self.mask.shape[0] not in (1, x.shape[-3]):
-            raise ValueError(f"the mask has {self.mask.shape[0]} channels, the image has {x.shape[-3]}")
-        return torch.where(self.mask.to(x.device), x, torch.zeros_like(x))
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        per_channel = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.6
+        per_channel.view(-1)[0] = True
+        return {
+            "inpaint": cls(random_mask(shape[1], shape[2], 0.4, torch.Generator().manual_seed(1))),
+            "inpaint-per-channel": cls(per_channel),
+        }
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.apply(y)
+    def output_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if tuple(shape[-2:]) != tuple(self.mask.shape[-2:]):
+            raise ValueError(f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(shape[-2:])}")
+        if self.mask.shape[0] not in (1, shape[-3]):
+            raise ValueError(f"the mask has {self.mask.shape[0]} channels, the image has {shape[-3]}")
+        return shape
+
+    def input_shape(self, shape: Shape) -> Shape:
+        return self.output_shape(shape)
 
     def observed(self, y: Tensor) -> Tensor:
         return self.apply(y)
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
+    def _apply(self, x: Tensor) -> Tensor:
+        return torch.where(self.mask.to(x.device), x, 0)  # not a product: NaN in a hole is nothing
 
-    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        return self._apply(y)
 
-    def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        return v / (bcast(c0, v) + bcast(c1, v) * self.mask.to(v))
+    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+        prior_variance = bcast(prior_variance, z)
+        return z + self.apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        def same(x: Tensor) -> Tensor:
+            return x
+
+        return SVD(self.mask.to(like).expand(shape), same, same, same, same, complete_v=True, complete_u=True)
 
 
 def box_mask(height: int, width: int, top: int, left: int, box_height: int, box_width: int) -> Tensor:

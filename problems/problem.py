@@ -1,43 +1,109 @@
-r"""A measurement and its noise: :math:`y = A x + n`."""
+r"""A measurement and its noise: :math:`y \sim p(\cdot \mid A(x))`."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from problems.noise import GaussianNoise
-from problems.operator import LinearOperator
+from problems.description import Described, decode, moved
+from problems.linalg import Generators
+from problems.noise import CorrelatedNoise, GaussianNoise, Noise, noises
+from problems.operator import LinearOperator, Operator, operators
 
-__all__ = ["InverseProblem"]
+__all__ = ["InverseProblem", "problem_from"]
 
 
-@dataclass(frozen=True)
-class InverseProblem:
-    """y = A x + n. Frozen and independent of any prior; x and y are batches (B, ...), images in [-1, 1]."""
+@dataclass(frozen=True, eq=False, repr=False)
+class InverseProblem(Described):
+    """y = A x + n, or any other noise. Frozen and independent of any prior; x and y are batches (B, ...), images in [-1, 1]."""
 
-    operator: LinearOperator
-    noise: GaussianNoise
+    kind = "problem"
 
-    def measure(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of y given x."""
+    operator: Operator
+    noise: Noise
+
+    def measure(self, x: Tensor, generator: Generators = None) -> Tensor:
+        """A draw of y given x. generator: one, or one per sample."""
         return self.operator.observed(self.noise.sample(self.operator.apply(x), generator))
 
     def log_likelihood(self, y: Tensor, x: Tensor) -> Tensor:
-        """log p(y | x) in nats, (B,). Entries that the operator never observes are left out but for a constant."""
-        return self.noise.log_prob(self.operator.observed(y), self.operator.apply(x))
+        """log p(y | x) in nats, (B,), of the entries that the operator observes."""
+        mean = self._mean(y, x)
+        if type(self.noise).log_prob is not Noise.log_prob:
+            if not bool((self.operator.observed(torch.ones_like(mean)) == 1).all()):
+                raise ValueError(f"{type(self.noise).__name__} has a density of whole measurements only, and this operator leaves holes")
+            return self.noise.log_prob(self.operator.observed(y), mean)
+        return self.operator.observed(self.noise.log_density(self.operator.observed(y), mean)).flatten(1).sum(1)
 
     def residual(self, y: Tensor, x: Tensor) -> Tensor:
         """y - A x, zero where nothing is observed."""
-        return self.operator.observed(y) - self.operator.apply(x)
+        return self.operator.observed(y) - self._mean(y, x)
+
+    def _mean(self, y: Tensor, x: Tensor) -> Tensor:
+        """A x, of the shape of y but for the batch."""
+        mean = self.operator.apply(x)
+        if mean.shape[1:] != y.shape[1:]:
+            raise ValueError(f"x gives a measurement of shape {tuple(mean.shape[1:])}, y has {tuple(y.shape[1:])}")
+        return mean
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What a solver may ask for, by name."""
+        """What a solver may ask for, by name: the operator's, "gaussian_noise" (of one level), "normal" (any Gaussian) and
+        "noise_covariance" (``noise.covary``)."""
         names = set(self.operator.capabilities)
-        if isinstance(self.noise, GaussianNoise):
+        if isinstance(self.noise, GaussianNoise | CorrelatedNoise):
+            names.add("normal")
+        if isinstance(self.noise, GaussianNoise) and not isinstance(self.noise.std, Tensor):
             names.add("gaussian_noise")
+        if type(self.noise).covary is not Noise.covary:
+            names.add("noise_covariance")
         return frozenset(names)
+
+    @property
+    def noise_variance(self) -> float:
+        """sigma_y^2, for those who have asked for the capability "gaussian_noise"."""
+        if not isinstance(self.noise, GaussianNoise):
+            raise ValueError(f"{type(self.noise).__name__} is not Gaussian noise of one level")
+        return self.noise.variance
+
+    def noise_covariance(self, shape: tuple[int, ...]) -> Tensor:
+        """Covariance (m, m) of a Gaussian noise on measurements of this shape, float64. For exact posteriors of small problems."""
+        m = torch.Size(shape).numel()
+        unit = torch.eye(m, dtype=torch.float64).reshape(m, *shape)
+        return self.noise.covary(torch.zeros_like(unit), unit).reshape(m, m)
+
+    @property
+    def linear_operator(self) -> LinearOperator:
+        """The operator, for those who have asked for the capability "linear"."""
+        if not isinstance(self.operator, LinearOperator):
+            raise ValueError(f"{type(self.operator).__name__} is not linear")
+        return self.operator
 
     def input_shape(self, y: Tensor) -> tuple[int, ...]:
         """Shape of x, without batch, for the measurement y (B, ...)."""
         return self.operator.input_shape(tuple(y.shape[1:]))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> InverseProblem:
+        """A copy whose tensors live there."""
+        return moved(self, device, dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, for ``json``, from which ``problem_from`` makes the same problem again, to the bit."""
+        return {"operator": self.operator.describe(), "noise": self.noise.describe()}
+
+
+def problem_from(description: dict[str, Any]) -> InverseProblem:
+    """The problem that ``describe`` described. Operators and kinds of noise of your own must have been imported."""
+    known: dict[str, dict[str, type]] = {
+        "operator": {cls.__name__: cls for cls in operators()},
+        "noise": {cls.__name__: cls for cls in noises()},
+    }
+    if not isinstance(description, dict) or set(description) != {"operator", "noise"}:
+        raise ValueError("the description of a problem has the two keys operator and noise")
+    operator, noise = (decode(description[key], known) for key in ("operator", "noise"))
+    if not isinstance(operator, Operator) or not isinstance(noise, Noise):
+        raise ValueError("the description of a problem has an operator under operator and a noise under noise")
+    return InverseProblem(operator, noise)

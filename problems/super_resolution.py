@@ -2,22 +2,27 @@ r"""Down-sampling with an antialiasing filter, :math:`y = R_h\, x\, R_w^T`.
 
 Each axis is a small dense matrix R whose rows hold the filter, stretched by the factor so that it also removes what the coarse
 grid cannot carry; rows sum to one and the border is mirrored (the definition of MATLAB's imresize). A acts on the two axes
-separately, hence :math:`A A^T = R_h R_h^T \otimes R_w R_w^T`, and two small eigendecompositions solve it in closed form.
+separately, so two small decompositions are its SVD.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from problems.linalg import bcast
-from problems.operator import LinearOperator
+from problems.operator import LinearOperator, Operator, Shape, check_image
+from problems.svd import SVD, separable_svd
 
-__all__ = ["Filter", "SuperResolution", "resize_matrix"]
+__all__ = ["FILTERS", "Filter", "SuperResolution", "resize_matrix"]
 
-Filter = Literal["bicubic", "average"]
+Filter = Literal["bicubic", "bilinear", "lanczos3", "average"]
+FILTERS: tuple[Filter, ...] = get_args(Filter)
 
 
 def _cubic(u: Tensor) -> Tensor:
@@ -26,6 +31,22 @@ def _cubic(u: Tensor) -> Tensor:
     near = (1.5 * u - 2.5) * u**2 + 1
     far = ((-0.5 * u + 2.5) * u - 4) * u + 2
     return torch.where(u <= 1, near, torch.where(u < 2, far, torch.zeros_like(u)))
+
+
+def _triangle(u: Tensor) -> Tensor:
+    return (1 - u.abs()).clamp_min(0)
+
+
+def _lanczos(u: Tensor) -> Tensor:
+    return torch.where(u.abs() < 3, torch.sinc(u) * torch.sinc(u / 3), torch.zeros_like(u))
+
+
+# the filter and how far it reaches, in pixels of the coarse grid
+_KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "bicubic": (_cubic, 2),
+    "bilinear": (_triangle, 1),
+    "lanczos3": (_lanczos, 3),
+}
 
 
 def _box_overlap(left: Tensor, right: Tensor, pixel: Tensor) -> Tensor:
@@ -40,11 +61,12 @@ def resize_matrix(size: int, out: int, kind: Filter, factor: float) -> Tensor:
         pixel = torch.arange(size, dtype=torch.float64)
         weights = _box_overlap((rows * factor)[:, None], ((rows + 1) * factor)[:, None], pixel)
         return weights / weights.sum(1, keepdim=True)
+    kernel, radius = _KERNELS[kind]
     centre = (rows + 0.5) * factor - 0.5
-    reach = math.ceil(2 * factor) + 1
+    reach = math.ceil(radius * factor) + 1
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     taps = centre.floor()[:, None] + offsets
-    weights = _cubic((taps - centre[:, None]) / factor)
+    weights = kernel((taps - centre[:, None]) / factor)
     weights = weights / weights.sum(1, keepdim=True)
     index = taps.long() % (2 * size)  # mirror with the edge pixel repeated: period 2 size
     index = torch.where(index < size, index, 2 * size - 1 - index)
@@ -52,59 +74,67 @@ def resize_matrix(size: int, out: int, kind: Filter, factor: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _eigh(size: int, out: int, kind: Filter, factor: float) -> tuple[Tensor, Tensor]:
-    matrix = resize_matrix(size, out, kind, factor)
-    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    return values.clamp_min(0), vectors
+def _axis(size: int, out: int, kind: Filter, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    U, s, Vt = torch.linalg.svd(resize_matrix(size, out, kind, factor), full_matrices=False)
+    return U, s, Vt
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class SuperResolution(LinearOperator):
-    """y = x down-sampled by ``factor`` (any number > 1) with the "bicubic" or "average" filter.
+    """y = x down-sampled by ``factor`` (any number > 1), antialiased by one of ``FILTERS``; "bicubic" is MATLAB's ``imresize``.
 
     y has ceil(H / factor) rows. The way back is ambiguous where factor does not divide H: ``shape`` (H, W) fixes the size of x, otherwise
-    it is taken to be floor(rows * factor).
+    it is taken to be floor(rows * factor). For a filter of your own see ``Decimation``.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "closed_form"})
+    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
-    def __init__(self, factor: float, filter: Filter = "bicubic", shape: tuple[int, int] | None = None) -> None:
-        if not (math.isfinite(factor) and factor > 1):
-            raise ValueError(f"the factor must be above 1, got {factor}")
-        if filter not in get_args(Filter):
-            raise ValueError(f"unknown filter {filter!r}; known: {', '.join(get_args(Filter))}")
-        self.factor, self.filter, self.shape = float(factor), filter, shape
+    factor: float
+    filter: Filter = "bicubic"
+    shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.factor) and self.factor > 1):
+            raise ValueError(f"the factor must be above 1, got {self.factor}")
+        if self.filter not in FILTERS:
+            raise ValueError(f"unknown filter {self.filter!r}; known: {', '.join(FILTERS)}")
+        object.__setattr__(self, "factor", float(self.factor))
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        size = (shape[1], shape[2])
+        found: dict[str, Operator] = {f"{f}-x{k}": cls(k, f, size) for f in FILTERS for k in (2, 3, 2.5)}
+        return found | {"bicubic-x4": cls(4, shape=size)}
 
     def _size(self, pixels: int) -> int:
         return max(1, math.ceil(pixels / self.factor - 1e-9))
 
-    def _matrices(self, shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = shape[-2:]
-        if self.shape is not None and (height, width) != tuple(self.shape):
-            raise ValueError(f"this operator is made for images of {tuple(self.shape)} (height, width), got {(height, width)}")
-        return tuple(resize_matrix(n, self._size(n), self.filter, self.factor).to(like) for n in (height, width))  # type: ignore[return-value]
+    def _constants(self, size: int, like: Tensor) -> tuple[Tensor, ...]:
+        """The matrix of one axis and its thin SVD."""
+        arguments = (size, self._size(size), self.filter, self.factor)
+        return self._constant(size, like, lambda: tuple(part.to(like) for part in (resize_matrix(*arguments), *_axis(*arguments))))
 
-    def apply(self, x: Tensor) -> Tensor:
-        rows, columns = self._matrices(tuple(x.shape), x)
-        return rows @ x @ columns.T
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        rows, columns = self._matrices(self.input_shape(tuple(y.shape)), y)
-        return rows.T @ y @ columns
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
+            raise ValueError(f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}")
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
-    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def input_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
         height, width = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[-2:])
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
             raise ValueError(f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a factor of {self.factor:g}")
         return (*shape[:-2], height, width)
 
-    def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        height, width = self.input_shape(tuple(v.shape))[-2:]
-        (lam_h, u_h), (lam_w, u_w) = (
-            tuple(part.to(v) for part in _eigh(n, self._size(n), self.filter, self.factor)) for n in (height, width)
-        )
-        spectrum = lam_h[:, None] * lam_w
-        w = (u_h.T @ v @ u_w) / (bcast(c0, v) + bcast(c1, v) * spectrum)
-        return u_h @ w @ u_w.T
+    def _apply(self, x: Tensor) -> Tensor:
+        rows, columns = (self._constants(n, x)[0] for n in x.shape[-2:])
+        return rows @ x @ columns.T
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        rows, columns = (self._constants(n, y)[0] for n in shape[-2:])
+        return rows.T @ y @ columns
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        (_, *rows), (_, *columns) = (self._constants(n, like) for n in shape[-2:])
+        return separable_svd(shape[0], tuple(rows), tuple(columns))  # type: ignore[arg-type]

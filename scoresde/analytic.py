@@ -22,24 +22,16 @@ __all__ = ["GaussianMixturePrior", "GaussianPrior"]
 
 
 class _Operator(Protocol):
-    capabilities: frozenset[str]
-
     def dense(self, shape: tuple[int, ...], dtype: torch.dtype = ...) -> Tensor: ...
-
-
-class _Noise(Protocol):
-    @property
-    def variance(self) -> float: ...
 
 
 class _Problem(Protocol):
     """What the exact posterior asks of a linear-Gaussian problem (an ``InverseProblem`` of the problems package is one)."""
 
     @property
-    def operator(self) -> _Operator: ...
+    def linear_operator(self) -> _Operator: ...
 
-    @property
-    def noise(self) -> _Noise: ...
+    def noise_covariance(self, shape: tuple[int, ...]) -> Tensor: ...
 
     @property
     def capabilities(self) -> frozenset[str]: ...
@@ -128,20 +120,20 @@ class GaussianMixturePrior(Prior):
     def posterior(self, problem: _Problem, y: Tensor) -> "GaussianMixturePrior":
         r"""The exact posterior p(x_0 | y), y (1, ...), of a linear problem with Gaussian noise.
 
-        :math:`S_k = A C_k A^T + \sigma_y^2 I`, gain :math:`G_k = C_k A^T S_k^{-1}`, mean :math:`\mu_k + G_k(y - A\mu_k)`, covariance
-        :math:`(I - G_k A) C_k (I - G_k A)^T + \sigma_y^2 G_k G_k^T` (Joseph's form), weight :math:`w_k N(y; A\mu_k, S_k)`.
+        :math:`S_k = A C_k A^T + \Sigma_y`, gain :math:`G_k = C_k A^T S_k^{-1}`, mean :math:`\mu_k + G_k(y - A\mu_k)`, covariance
+        :math:`(I - G_k A) C_k (I - G_k A)^T + G_k \Sigma_y G_k^T` (Joseph's form), weight :math:`w_k N(y; A\mu_k, S_k)`.
         """
-        if missing := {"linear", "gaussian_noise"} - problem.capabilities:
+        if missing := {"linear", "normal"} - problem.capabilities:
             raise ValueError(
                 f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}"
             )
         if len(y) != 1:
             raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
-        A = problem.operator.dense(self.shape).to(self.means)
+        A = problem.linear_operator.dense(self.shape).to(self.means)
         if y.numel() != len(A):
             raise ValueError(f"the measurement of a sample {self.shape} has {len(A)} entries, got y of shape {tuple(y.shape)}")
-        C, variance = self.covariances, problem.noise.variance
-        S = A @ C @ A.T + variance * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        C, noise = self.covariances, problem.noise_covariance(tuple(y.shape[1:])).to(A)
+        S = A @ C @ A.T + noise
         r = y.double().reshape(1, -1) - self.means @ A.T
         try:
             G = torch.linalg.solve(S, A @ C).mT
@@ -149,7 +141,7 @@ class GaussianMixturePrior(Prior):
             raise ValueError("without noise some entries of y are certain beforehand; give the problem a noise level above 0") from None
         means = self.means + torch.einsum("kdm,km->kd", G, r)
         rest = torch.eye(A.shape[1], dtype=A.dtype, device=A.device) - G @ A
-        covariances = rest @ C @ rest.mT + variance * G @ G.mT
+        covariances = rest @ C @ rest.mT + G @ noise @ G.mT
         evidence = -0.5 * ((r * torch.linalg.solve(S, r)).sum(-1) + torch.linalg.slogdet(S).logabsdet)
         log_weights = torch.log_softmax(self.log_weights + evidence, 0).clamp_min(-700)
         return GaussianMixturePrior(log_weights.exp(), means.reshape(-1, *self.shape), covariances, self.sde)

@@ -54,21 +54,33 @@ def _print_json(content: Any) -> None:
 
 @app.command()
 def restore(
-    image: Annotated[Path, typer.Argument(help="The photograph, in any format that Pillow reads.")],
-    problem: Annotated[str, typer.Option(help="inpaint, deblur or super-resolve.")],
+    image: Annotated[Path, typer.Argument(help="The photograph, in any format that Pillow reads; or a measurement (C, ...) as .npy.")],
+    problem: Annotated[str, typer.Option(help="A name from `scoresde list`, or a problem.json.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures and report.json.")] = Path("out/restore"),
-    mask: Annotated[Path | None, typer.Option(help="inpaint: a picture of the same size, white where pixels are missing.")] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="inpaint: a picture of the same size, white where pixels are missing; mri: white where k-space is measured."),
+    ] = None,
     box: Annotated[str | None, typer.Option(help="inpaint: TOP,LEFT,HEIGHT,WIDTH of a missing rectangle.")] = None,
     random: Annotated[float | None, typer.Option(help="inpaint: this fraction of the pixels is missing.")] = None,
-    kernel: Annotated[Path | None, typer.Option(help="deblur: the kernel, a picture or a .npy file.")] = None,
+    kernel: Annotated[Path | None, typer.Option(help="deblur, super-resolve: the kernel, a picture or a .npy, .npz or .mat file.")] = None,
     gaussian: Annotated[float | None, typer.Option(help="deblur: standard deviation of a Gaussian kernel, in pixels.")] = None,
     motion: Annotated[str | None, typer.Option(help="deblur: LENGTH,ANGLE of a straight stroke, pixels and degrees.")] = None,
+    disk: Annotated[float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")] = None,
     boundary: Annotated[str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")] = "reflect",
     scale: Annotated[float, typer.Option(help="super-resolve: the factor.")] = 4.0,
-    filter: Annotated[str, typer.Option(help="super-resolve: bicubic or average.")] = "bicubic",
+    filter: Annotated[str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")] = "bicubic",
+    photons: Annotated[float | None, typer.Option(help="Photons of a white pixel: adds counting noise to --sigma.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting that `scoresde list` shows with the problem; repeat it.")
+    ] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="The picture is the truth; damage it first.")] = False,
     sigma: Annotated[
-        float | None, typer.Option(help="Noise in the measurement, a standard deviation on [-1, 1]. [0.05 with --simulate, else 0.02]")
+        float | None,
+        typer.Option(
+            help="Noise in the measurement, a standard deviation on [-1, 1]. [0.1 for jpeg and quantise; else 0.05 with --simulate, "
+            "0.02 without]"
+        ),
     ] = None,
     solver: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "mmps",
     sampler: Annotated[str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")] = None,
@@ -84,11 +96,13 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Restore a photograph: posterior draws, their mean, and a map of what is uncertain."""
-    from scoresde.options import ProblemOptions
+    from scoresde.damage import ProblemOptions
     from scoresde.restore import RestoreOptions
     from scoresde.restore import restore as run
 
-    damage = ProblemOptions(problem, mask, box, random, kernel, gaussian, motion, boundary, scale, filter)
+    damage = ProblemOptions(
+        problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
+    )  # fmt: skip
     options = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
     with _progress("restoring") as progress:
         report = run(image, damage, options, out, simulate=simulate, progress=progress).report
@@ -204,7 +218,7 @@ def train(
         config = TrainConfig(
             steps=steps, batch=batch, crops=tuple(crop or [64]), learning_rate=learning_rate, ema=ema,
             precision=precision, seed=seed, network=network, sigma_data=sigma_data, fourier=exponents,
-            noise=NoiseLevels(*numbers(noise, float, "--noise", 2), *numbers(noise_range, float, "--noise-range", 2)),
+            noise=NoiseLevels(*numbers(noise, float, "--noise", "MEAN,STD"), *numbers(noise_range, float, "--noise-range", "MIN,MAX")),
         )  # fmt: skip
     if data.suffix in (".npy", ".npz"):
         images: ImageFolder | ImageArray = ImageArray(data, array, dequantise, flips)
@@ -270,16 +284,20 @@ def likelihood(
     typer.echo(f"{report['nfe']} network evaluations and {report['products']} products an image; {report['seconds']:.1f} s")
 
 
+def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
+    return summary + "".join(f" [--set {name}={value}]" for name, value in defaults.items())
+
+
 @app.command("list")
 def list_all(as_json: Json = False) -> None:
     """Name the priors, problems, solvers and samplers."""
     from scoresde.checkpoint import embedded_priors, read_header
-    from scoresde.options import PROBLEMS
+    from scoresde.damage import PROBLEMS
     from solvers import SAMPLERS, SOLVERS
 
     content: dict[str, dict[str, str]] = {
         "priors": {name: read_header(path).get("card", {}).get("summary", str(path)) for name, path in embedded_priors().items()},
-        "problems": dict(PROBLEMS),
+        "problems": {name: _with_settings(entry.summary, entry.settings) for name, entry in PROBLEMS.items()},
         "solvers": {name: f"{entry.summary} [{entry.exactness}]" for name, entry in SOLVERS.items()},
         "samplers": {name: entry.summary for name, entry in SAMPLERS.items()},
     }

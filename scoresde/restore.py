@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from problems import GaussianNoise, Grey, InverseProblem
+from problems import Colourisation, InverseProblem, Operator
 from scoresde.checkpoint import load_prior
+from scoresde.damage import Frame, ProblemOptions, build_noise, build_operator
 from scoresde.errors import InputError, check_writable
 from scoresde.evaluation import psnr, ssim
 from scoresde.images import read_image, write_image, write_via_rename
-from scoresde.options import ProblemOptions, as_input_error, build_operator
+from scoresde.options import as_input_error
 from scoresde.prior import Prior
 from scoresde.report import Panel, colour_map, sheet, write_json
 from scoresde.tiling import TiledPrior
@@ -51,12 +54,6 @@ class RestoreOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int = _TILE
-
-    def noise_level(self, simulate: bool) -> float:
-        sigma = self.sigma if self.sigma is not None else (0.05 if simulate else 0.02)
-        if not sigma > 0:
-            raise InputError(f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; for a clean picture use 0.01")
-        return sigma
 
 
 @dataclass(frozen=True)
@@ -112,14 +109,15 @@ def restore(
     simulate: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Restoration:
-    """Restore ``image`` and write mean.png, std.png, draw_*.png, sheet.png and report.json into ``out``.
+    """Restore ``image`` and write mean.png, std.png, draw_*.png, sheet.png, problem.json and report.json into ``out``.
 
-    simulate: the picture is the truth and is damaged first; otherwise it is the measurement.
+    simulate: the picture is the truth and is damaged first; otherwise it is the measurement, which may also be a .npy file (C, ...).
     """
-    sigma = options.noise_level(simulate)
-    picture = read_image(image)[None]
+    picture = _read(image, simulate)
     generator = torch.Generator().manual_seed(options.seed)
-    base, description = build_operator(damage, image, picture.shape[-2], picture.shape[-1], simulate, generator)
+    height, width = picture.shape[-2:]
+    base, description = build_operator(damage, Frame(image, height, width, simulate, generator))
+    noise = build_noise(damage, options.sigma, 0.1 if base.rounds else 0.05 if simulate else 0.02)
     if options.samples < 1:
         raise InputError(f"--samples must be at least 1, got {options.samples}")
     with as_input_error():
@@ -127,25 +125,46 @@ def restore(
     out = check_writable(out)
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision)
-    grey = picture.shape[1] == 1 and prior.shape[0] > 1
-    if not grey and picture.shape[1] != prior.shape[0]:
-        raise InputError(f"{image} has {picture.shape[1]} channels, the prior {options.prior!r} is for {prior.shape[0]}")
-    operator = Grey(base, prior.shape[0]) if grey else base
     with as_input_error():
-        problem = InverseProblem(operator, GaussianNoise(sigma))
-        y = (
-            problem.measure(picture.expand(-1, prior.shape[0], -1, -1) if grey else picture, generator)
-            if simulate
-            else operator.observed(picture)
-        )
+        operator = _for_prior(base, picture, simulate, prior.shape[0], options.prior)
+        problem = InverseProblem(operator, noise)
+        grey = operator is not base
+        truth = (picture.expand(-1, prior.shape[0], -1, -1) if grey else picture) if simulate else None
+        y = operator.observed(picture) if truth is None else operator.apply(truth) if base.rounds else problem.measure(truth, generator)
 
     posterior = restore_tensor(prior, problem, y, options, progress)
     draws = posterior.draws.float().cpu()
     posterior = replace(posterior, draws=draws.mean(2, keepdim=True) if grey else draws)
     truth = picture if simulate else None
-    report = _report(image, description, options, sigma, posterior, truth, y)
-    _write(out, posterior, y, truth, report, simulate)
+    report = _report(image, description, options, problem, posterior, truth, y)
+    _write(out, posterior, problem, y, truth, report)
     return Restoration(posterior, y, truth, report)
+
+
+def _read(path: Path, simulate: bool) -> Tensor:
+    """The picture, or the measurement in a .npy file, (1, C, ...)."""
+    if path.suffix != ".npy":
+        return read_image(path)[None]
+    if simulate:
+        raise InputError(f"--simulate damages a picture; {path} is a measurement already")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read the measurement {path}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
+    if array.dtype.kind not in "fiub" or array.ndim < 1 or not np.isfinite(array).all():
+        raise InputError(f"a measurement must be an array of finite real numbers, got {array.dtype} {array.shape} in {path}")
+    return torch.from_numpy(array.astype(np.float32))[None]
+
+
+def _for_prior(base: Operator, picture: Tensor, simulate: bool, channels: int, name: str) -> Operator:
+    """The operator on the prior's channels: a grey picture is the mean of the prior's colours."""
+    shape = tuple(picture.shape[1:])
+    given = shape[0] if simulate else base.input_shape(shape)[0]
+    if given == channels:
+        return base
+    if given != 1:
+        raise InputError(f"the picture has {given} channels, the prior {name!r} is for {channels}")
+    return base @ Colourisation((1 / channels,) * channels)
 
 
 def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
@@ -155,12 +174,20 @@ def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str
 
 
 def _report(
-    image: Path, description: dict[str, Any], options: RestoreOptions, sigma: float, posterior: Posterior, truth: Tensor | None, y: Tensor
+    image: Path,
+    description: dict[str, Any],
+    options: RestoreOptions,
+    problem: InverseProblem,
+    posterior: Posterior,
+    truth: Tensor | None,
+    y: Tensor,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "image": str(image),
         **description,
-        "sigma": sigma,
+        "operator": repr(problem.operator),
+        "noise": repr(problem.noise),
+        "sigma": getattr(problem.noise, "std", None),
         "sigma_units": "standard deviation on [-1, 1]",
         "prior": options.prior,
         "solver": options.solver,
@@ -181,10 +208,10 @@ def _caption(title: str, scores: dict[str, float] | None) -> str:
     return f"{title}\n{scores['psnr']:.2f} dB · SSIM {scores['ssim']:.3f}"
 
 
-def panels(posterior: Posterior, y: Tensor, truth: Tensor | None, report: dict[str, Any]) -> list[Panel]:
-    """truth | measurement | one draw | posterior mean | posterior standard deviation."""
+def panels(posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]) -> list[Panel]:
+    """truth | measurement | one draw | posterior mean | posterior standard deviation. view: the measurement as a picture."""
     row = [Panel(truth[0], "truth")] if truth is not None else []
-    row.append(Panel(y[0], _caption("measurement", report.get("measurement"))))
+    row.append(Panel(view[0], _caption("measurement", report.get("measurement"))))
     row.append(Panel(posterior.draws[0, 0], _caption("one draw", report.get("draw"))))
     if len(posterior.draws) > 1:
         std = posterior.std[0].mean(0)
@@ -197,23 +224,29 @@ def _nice_top(values: Tensor) -> float:
     return float(f"{max(float(values.flatten().double().quantile(0.995)) if values.numel() < 1 << 23 else float(values.max()), 1e-3):.1g}")
 
 
-def _write(out: Path, posterior: Posterior, y: Tensor, truth: Tensor | None, report: dict[str, Any], simulate: bool) -> None:
-    from PIL import Image
-
+def _write(out: Path, posterior: Posterior, problem: InverseProblem, y: Tensor, truth: Tensor | None, report: dict[str, Any]) -> None:
+    view = problem.operator.preview(y)
     for i, draw in enumerate(posterior.draws):
         write_image(draw[0], out / f"draw_{i + 1}.png")
     write_image(posterior.mean[0], out / "mean.png")
-    files = ["mean.png", "draw_1.png", "sheet.png", "report.json"]
-    if simulate:
-        write_image(y[0], out / "measurement.png")
-        files.append("measurement.png")
+    files = ["mean.png", "draw_1.png", "sheet.png", "report.json", "problem.json"]
+    if truth is not None:
+        write_image(view[0], out / "measurement.png")
+        write_via_rename(out / "measurement.npy", lambda temporary: _save(temporary, y[0].numpy()))
+        files += ["measurement.png", "measurement.npy"]
     if len(posterior.draws) > 1:
         std = posterior.std[0].mean(0)
         top = _nice_top(std)
         report["std_map_white"] = top
-        view = Image.fromarray(colour_map(std, top))
-        write_via_rename(out / "std.png", lambda temporary: view.save(temporary, format="PNG"))
+        colours = Image.fromarray(colour_map(std, top))
+        write_via_rename(out / "std.png", lambda temporary: colours.save(temporary, format="PNG"))
         files.append("std.png")
     report["files"] = files
-    sheet([panels(posterior, y, truth, report)], out / "sheet.png")
+    sheet([panels(posterior, view, truth, report)], out / "sheet.png")
+    write_json(problem.describe(), out / "problem.json")
     write_json(report, out / "report.json")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # np.save would append a suffix to the name
+        np.save(file, array)

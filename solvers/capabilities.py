@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from problems import InverseProblem
+from torch import Tensor
+
+from problems import GaussianNoise, InverseProblem
 
 __all__ = ["Exactness", "check_capabilities"]
 
@@ -29,5 +31,5 @@ def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
             f"{type(solver).__name__} needs a problem with {', '.join(sorted(missing))}; "
             f"solvers that can do this one: {', '.join(able) or 'none'}"
         )
-    if problem.noise.std == 0:
+    if isinstance(problem.noise, GaussianNoise) and not isinstance(problem.noise.std, Tensor) and problem.noise.std == 0:
         raise ValueError(f"{type(solver).__name__} needs a noise level above 0; use a small one for clean measurements")

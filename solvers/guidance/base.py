@@ -30,7 +30,7 @@ class Guidance(ABC):
     """Turns (prior, problem, y) into a :class:`GuidedPrior`."""
 
     exactness: ClassVar[Exactness] = "heuristic"
-    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
+    requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
 
     def condition(self, prior: Prior, problem: InverseProblem, y: Tensor) -> "GuidedPrior":
         """A prior whose denoiser approximates E[x_0 | x_t, y]. y: (1, ...), or (B, ...) for batches of a multiple of B."""

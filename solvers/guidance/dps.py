@@ -4,7 +4,8 @@ The likelihood of :math:`x_t` is taken to be that of :math:`\hat x_0(x_t)`, as i
 
 .. math:: \nabla_u \log p(y|u) \approx -\rho\,\nabla_u \|y - A D(u)\|^2 = 2\rho\,J^T A^T e,\quad e = y - A D(u).
 
-Theory (their eq. 16) has :math:`\rho = 1/(2\sigma_y^2)` ("likelihood"). Their algorithm replaces it by the step
+Theory (their eq. 16) has :math:`\rho = 1/(2\sigma_y^2)` ("likelihood"; for other noise the gradient of its log-density). A nonlinear A
+enters by its vector-Jacobian product. Their algorithm replaces it by the step
 :math:`-\zeta \nabla \|e\|` per step of a 1000-step DDPM ("residual"), the norm **per sample**; in a continuous-time denoiser that
 step is the score :math:`-(\zeta/\beta)\,\nabla_{x_t}\|e\|`, with beta the noise variance that DDPM's linear schedule adds per step at the
 same signal-to-noise ratio. Either way the doubt in :math:`\hat x_0` is left out: on a white Gaussian prior of variance v seen directly,
@@ -45,12 +46,13 @@ class DPS(Guidance):
             raise ValueError(f"weight must be 'residual' or 'likelihood', got {self.weight!r}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
-        e = problem.residual(y, x0_hat)
+        operator = problem.operator
         if self.weight == "likelihood":
-            factor = self.zeta * s**2 / problem.noise.variance
-        else:
-            t = _DDPM.t_from_noise_to_signal(s).clamp(1 / _DDPM_STEPS, 1)
-            beta, alpha = _DDPM.diffusion(t) ** 2 / _DDPM_STEPS, _DDPM.alpha(t)
-            norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
-            factor = self.zeta * s**2 * alpha / (beta * norm)
-        return expand_like(factor, x0_hat) * vjp(problem.operator.adjoint(e))
+            score = operator.observed(problem.noise.score(y, operator.apply(x0_hat)))
+            return expand_like(self.zeta * s**2, x0_hat) * vjp(operator.vjp(x0_hat, score))
+        e = problem.residual(y, x0_hat)
+        t = _DDPM.t_from_noise_to_signal(s).clamp(1 / _DDPM_STEPS, 1)
+        beta, alpha = _DDPM.diffusion(t) ** 2 / _DDPM_STEPS, _DDPM.alpha(t)
+        norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
+        factor = self.zeta * s**2 * alpha / (beta * norm)
+        return expand_like(factor, x0_hat) * vjp(operator.vjp(x0_hat, e))

@@ -2,10 +2,12 @@ r"""Moment matching posterior sampling (Rozet et al. 2024, "Learning diffusion p
 
 The covariance of :math:`p(x_0|u)` is :math:`V = s^2 J` (Tweedie's second formula), so with the Gaussian of the same two moments
 
-.. math:: \nabla_u \log p(y|u) \approx J^T A^T (\sigma_y^2 I + A V A^T)^{-1} (y - A D(u)),
+.. math:: \nabla_u \log p(y|u) \approx J^T A^T (\Sigma_y + A V A^T)^{-1} (y - A D(u)),\qquad \Sigma_y = \sigma_y^2 I,
 
-exact for every Gaussian prior. The system is solved by conjugate gradients, one vector-Jacobian product an iteration. The products
-:math:`J^T A^T p_i` of the search directions also make up the answer :math:`J^T A^T \sum_i a_i p_i`, so none is spent on it.
+exact for every Gaussian prior and linear measurement with Gaussian noise. A nonlinear A is replaced by its Jacobian at :math:`D(u)`, other
+noise by the Gaussian of the same covariance :math:`\Sigma_y` there (as an extended Kalman filter does). The system is solved by conjugate
+gradients, one vector-Jacobian product an iteration. The products :math:`J^T A^T p_i` of the search directions also make up the answer
+:math:`J^T A^T \sum_i a_i p_i`, so none is spent on it.
 """
 
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ class MMPS(Guidance):
     """
 
     exactness: ClassVar[Exactness] = "gaussian"
+    requires: ClassVar[frozenset[str]] = frozenset({"vjp", "noise_covariance"})
 
     iterations: int = 4
     rtol: float = 1e-5
@@ -41,18 +44,20 @@ class MMPS(Guidance):
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
-        operator, variance, s2 = problem.operator, problem.noise.variance, expand_like(s**2, x0_hat)
-        r = problem.residual(y, x0_hat)
+        A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
+        mean = problem.operator.apply(x0_hat)
+        r = problem.operator.observed(y) - mean
         p, rho = r, dot(r, r)
         target = self.rtol**2 * rho
         active = rho > target.clamp_min(torch.finfo(r.dtype).tiny)
         answer = torch.zeros_like(x0_hat)
         for i in range(self.iterations):
-            JtAtp = vjp(operator.adjoint(p))
-            q = variance * p + operator.apply(s2 * JtAtp)
+            JtAtp = vjp(A.adjoint(p))
+            noise = problem.noise.covary(mean, p)
+            q = noise + A.apply(s2 * JtAtp)
             curvature = dot(p, q)
-            # q = variance p + A V A^T p: anything below variance |p|^2 means that V is not positive along A^T p
-            active = active & (curvature > 0.5 * variance * dot(p, p))
+            # q = (Sigma_y + A V A^T) p: anything below p^T Sigma_y p means that V is not positive along A^T p
+            active = active & (curvature > 0.5 * dot(p, noise))
             step = torch.where(active, rho / curvature, torch.zeros_like(rho))
             answer = answer + bcast(step, answer) * JtAtp
             if i + 1 == self.iterations or not active.any():

@@ -41,6 +41,7 @@ class PiGDM(Guidance):
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
-        e = problem.operator.solve(problem.residual(y, x0_hat), problem.noise.variance, r2)
+        A = problem.linear_operator
+        e = A.solve(problem.residual(y, x0_hat), problem.noise_variance, r2)
         factor = s**2 if self.weight == "bayes" else r2
-        return expand_like(factor, x0_hat) * vjp(problem.operator.adjoint(e))
+        return expand_like(factor, x0_hat) * vjp(A.adjoint(e))

@@ -48,14 +48,14 @@ class DiffPIR(PosteriorSampler):
     def _draw(
         self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
     ) -> tuple[Tensor, int]:
-        sde, variance, noise = prior.sde, problem.noise.variance, Noise(generators)
+        sde, variance, noise = prior.sde, problem.noise_variance, Noise(generators)
         times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
         shape = (len(y), *problem.input_shape(y))
         x_t = sde.sigma(times[0]) * noise(shape, prior.dtype, prior.device)
         x0_hat = x_t
         for i, t in enumerate(times):
             s2 = float(sde.noise_to_signal(t)) ** 2
-            x0_hat = problem.operator.prox(prior.denoise(x_t, t), y, variance, s2 / self.lam)
+            x0_hat = problem.linear_operator.prox(prior.denoise(x_t, t), y, variance, s2 / self.lam)
             if i + 1 < len(times):
                 t_next = times[i + 1]
                 eps_hat = (x_t - sde.alpha(t) * x0_hat) / sde.sigma(t)

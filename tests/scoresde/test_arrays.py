@@ -173,7 +173,7 @@ class TestCommands:
         cases = [
             ((*train,), "holds train, test"),
             ((*train, "--array", "train", "--fourier", "a"), "--fourier takes whole numbers"),
-            ((*train, "--array", "train", "--noise", "1"), "--noise takes 2 numbers"),
+            ((*train, "--array", "train", "--noise", "1"), "--noise takes MEAN,STD"),
             (("train", tmp_path / "colour.npy", "--out", tmp_path / "o", *self.SMALL), "pass --channels 3"),
             (("train", tmp_path, "--out", tmp_path / "o", "--dequantise"), ".npy and .npz"),
             (("likelihood",), "pictures or --dataset"),

@@ -12,7 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from problems import MRI, problem_from
 from scoresde import EDMSDE, ScorePrior, save_prior
+from scoresde.damage import PROBLEMS
 from scoresde.networks import UNet, UNetConfig
 from tests.commands import run
 
@@ -81,6 +83,75 @@ def test_restore_simulated(capsys: pytest.CaptureFixture[str], prior: Path, tmp_
         assert mean.size == (33, 22) and mean.mode == ("L" if mode == "L" else "RGB")
 
 
+COLOUR_ONLY = {"colourise": ["--set", "weights=luma"], "demosaic": ["--set", "pattern=GBRG"]}
+MORE_OPTIONS = {
+    "denoise": ["--photons", "30"],
+    "deblur": ["--disk", "2.5"],
+    "compressed-sensing": ["--set", "fraction=0.4", "--set", "transform=dct"],
+    "mri": ["--set", "acceleration=2", "--set", "coils=2"],
+    "tomography": ["--set", "angles=7"],
+    "phase-retrieval": ["--set", "oversampling=1.5"],
+    "hdr": ["--set", "gain=3"],
+    "jpeg": ["--set", "quality=30", "--set", "subsampling=no"],
+    "quantise": ["--set", "levels=5"],
+    "gamma-blur": ["--gaussian", "0.8"],
+}
+
+
+def restore_by_mmps(capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object) -> tuple[int, str, str]:
+    return restore(capsys, prior, image, out, "--solver", "mmps", *more)  # the last --solver counts
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("problem", [*MORE_OPTIONS, *COLOUR_ONLY])
+def test_every_problem_is_simulated_and_repeated(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str
+) -> None:
+    """The measurement and the description that a run writes give, put in again, the same draws."""
+    image, first, again = picture(tmp_path / "photo.png", mode), tmp_path / "first", tmp_path / "again"
+    options = (MORE_OPTIONS | COLOUR_ONLY)[problem]
+    code, out, err = restore_by_mmps(capsys, prior, image, first, "--problem", problem, "--simulate", "--json", *options)
+    if mode == "L" and problem in COLOUR_ONLY:
+        assert code == 2 and "channels" in err
+        return
+    assert code == 0, err
+    assert json.loads(out)["problem"] == problem
+    for name in json.loads(out)["files"]:
+        assert (first / name).stat().st_size > 0
+    code, _, err = restore_by_mmps(capsys, prior, first / "measurement.npy", again, "--problem", first / "problem.json")
+    assert code == 0, err
+    if mode == "RGB":
+        for name in ("mean.png", "draw_2.png"):
+            assert np.array_equal(np.array(Image.open(first / name)), np.array(Image.open(again / name)))
+
+
+def test_every_named_problem_has_been_tried() -> None:
+    tried = {options[1] for options in PROBLEM_OPTIONS.values()} | {*MORE_OPTIONS, *COLOUR_ONLY}
+    assert tried == set(PROBLEMS)
+
+
+def test_a_grey_scan_of_a_colour_scene_comes_back_in_colour(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+    scan = picture(tmp_path / "scan.png", "L")
+    for problem in COLOUR_ONLY:
+        code, _, err = restore_by_mmps(capsys, prior, scan, tmp_path / problem, "--problem", problem)
+        assert code == 0, err
+        with Image.open(tmp_path / problem / "mean.png") as mean:
+            assert mean.mode == "RGB" and mean.size == (33, 22)
+
+
+def test_a_sampling_mask_is_white_where_k_space_is_measured(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+    mask = np.zeros((22, 33), np.uint8)
+    mask[:, 10:20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    image = picture(tmp_path / "photo.png")
+    code, _, err = restore_by_mmps(
+        capsys, prior, image, tmp_path / "out", "--problem", "mri", "--mask", tmp_path / "mask.png", "--simulate"
+    )
+    assert code == 0, err
+    described = problem_from(json.loads((tmp_path / "out" / "problem.json").read_text())).operator
+    assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))
+
+
 @pytest.mark.parametrize("solver", ["mmps", "pigdm", "dps", "diffpir"])
 def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, solver: str) -> None:
     small = picture(tmp_path / "small.png")
@@ -142,6 +213,8 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
     (tmp_path / "cut.safetensors").write_bytes(prior.read_bytes()[:-100])
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty.json").write_text("{}")
+    np.save(tmp_path / "y.npy", np.full((3, 4, 4), np.nan))
     box = ["--problem", "inpaint", "--box", "3,4,5,5"]
     return {
         "missing file": ([tmp_path / "nowhere.png", *box], "there is no file"),
@@ -166,6 +239,20 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "no permission": ([good, *box, "--out", tmp_path / "file" / "out"], "cannot write into"),
         "no samples": ([good, *box, "--samples", "0"], "--samples must be at least 1"),
         "kernel too large": ([good, "--problem", "deblur", "--gaussian", "20"], "too large"),
+        "unknown setting": ([good, "--problem", "jpeg", "--set", "loss=3"], "jpeg has quality=10, subsampling=True; got 'loss=3'"),
+        "setting of words": ([good, "--problem", "hdr", "--set", "gain=much"], "--set gain takes a number"),
+        "quality of 0": ([good, "--problem", "jpeg", "--set", "quality=0"], "from 1 to 100"),
+        "hadamard on any size": (
+            [good, "--problem", "compressed-sensing", "--simulate", "--set", "transform=hadamard"],
+            "power of two",
+        ),
+        "sinogram of unknown size": ([good, "--problem", "tomography"], "--set size=HEIGHT,WIDTH"),
+        "no such description": ([good, "--problem", tmp_path / "nowhere.json"], "cannot read the problem"),
+        "description of nothing": ([good, "--problem", tmp_path / "empty.json"], "two keys operator and noise"),
+        "measurement simulated": ([tmp_path / "y.npy", "--problem", "denoise", "--simulate"], "is a measurement already"),
+        "measurement with NaN": ([tmp_path / "y.npy", "--problem", "denoise"], "finite real numbers"),
+        "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
+        "solver that needs linearity": ([good, "--problem", "hdr", "--solver", "pigdm"], "solvers that can do this one: mmps, dps"),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),
         "bad boundary": ([good, "--problem", "deblur", "--gaussian", "1", "--boundary", "magic"], "unknown boundary"),
@@ -250,6 +337,6 @@ def test_the_installed_command_lists_what_there_is() -> None:
     """In a process of its own, as a user starts it."""
     done = subprocess.run([sys.executable, "-m", "scoresde", "list", "--json"], capture_output=True, text=True, check=True)
     listed = json.loads(done.stdout)
-    assert {"natural"} <= set(listed["priors"]) and {"inpaint", "deblur", "super-resolve"} == set(listed["problems"])
+    assert {"natural"} <= set(listed["priors"]) and set(PROBLEMS) == set(listed["problems"])
     assert {"mmps", "pigdm", "dps", "diffpir"} <= set(listed["solvers"])
     assert done.stderr == ""

@@ -147,7 +147,8 @@ def test_wrapped_priors_change_their_clock_together() -> None:
 
 def test_capabilities_are_asked_for_by_name() -> None:
     class Opaque(Denoising):
-        capabilities = frozenset({"linear", "adjoint"})
+        own = frozenset({"apply", "vjp", "linear", "adjoint"})
+        fast = frozenset()
 
     prior = mixture()
     problem = InverseProblem(Opaque(), GaussianNoise(0.1))

@@ -1,0 +1,68 @@
+"""What every noise answers: a draw, and the density of a measurement."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from problems.description import Described
+from problems.linalg import Generators, randn_like
+
+__all__ = ["Noise", "check_positive", "noises", "rand_like"]
+
+
+class Noise(Described, ABC):
+    """p(y | mean), mean = A x (B, ...). A frozen dataclass."""
+
+    kind = "noise"
+
+    @abstractmethod
+    def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """A draw of y. generator: one, or one per sample."""
+
+    @abstractmethod
+    def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
+        """ln p(y_i | mean) of each entry, in nats, shape of y. Constants are kept."""
+
+    def log_prob(self, y: Tensor, mean: Tensor) -> Tensor:
+        """ln p(y | mean) of each sample, (B,)."""
+        return self.log_density(y, mean).flatten(1).sum(1)
+
+    def score(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Gradient of ``log_prob`` with respect to mean, shape of y."""
+        outer = torch.is_grad_enabled() and (mean.requires_grad or y.requires_grad)
+        with torch.enable_grad():
+            m = mean if outer and mean.requires_grad else mean.detach().requires_grad_()
+            return torch.autograd.grad(self.log_prob(y, m).sum(), m, create_graph=outer, materialize_grads=True)[0]
+
+    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+        """Cov[y | mean] v, shape of v: for those who put a Gaussian of the same moments in the place of this noise."""
+        raise ValueError(f"{type(self).__name__} is nothing that a Gaussian could stand for")
+
+
+def noises() -> list[type[Noise]]:
+    """Every concrete kind of noise."""
+
+    def below(cls: type[Noise]) -> Iterator[type[Noise]]:
+        for sub in cls.__subclasses__():
+            if not inspect.isabstract(sub):
+                yield sub
+            yield from below(sub)
+
+    return list(dict.fromkeys(below(Noise)))  # type: ignore[type-abstract]
+
+
+def rand_like(x: Tensor, generator: Generators = None) -> Tensor:
+    """Uniform numbers in (0, 1): the normal distribution function of ``randn_like``, so that generators are used alike everywhere."""
+    tiny = torch.finfo(x.dtype).eps
+    return torch.special.ndtr(randn_like(x, generator)).clamp(tiny, 1 - tiny)
+
+
+def check_positive(value: float, name: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive, got {value}")

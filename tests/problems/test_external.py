@@ -1,0 +1,242 @@
+"""Files and libraries of others."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from torch import Tensor
+
+from problems import GaussianNoise, InverseProblem, LinearOperator, from_deepinv, read_kernel, read_mask
+from tests.problems.tools import randn
+
+OBSERVED = np.array([[1, 0, 1], [0, 1, 1]])
+KERNEL = np.array([[1.0, 2.0, 0.0], [3.0, 4.0, 2.0]])
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    """As a file of the kind that the name tells; alone in it."""
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".npz":
+        np.savez(path, it=array)
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {"it": array})
+    else:
+        Image.fromarray(array).save(path)
+    return path
+
+
+class TestMask:
+    @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
+    def test_in_an_array_one_is_observed(self, tmp_path: Path, suffix: str, dtype: type) -> None:
+        mask = read_mask(write(tmp_path / f"mask{suffix}", OBSERVED.astype(dtype)), (2, 3))
+        assert mask.dtype == torch.bool and mask.tolist() == OBSERVED.astype(bool).tolist()
+
+    @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+    def test_in_a_picture_white_is_missing(self, tmp_path: Path, mode: str) -> None:
+        picture = Image.fromarray((255 * (1 - OBSERVED)).astype(np.uint8)).convert(mode)
+        picture.save(tmp_path / "mask.png")
+        assert read_mask(tmp_path / "mask.png", (2, 3)).tolist() == OBSERVED.astype(bool).tolist()
+
+    def test_soft_edges_are_cut_at_the_middle(self, tmp_path: Path) -> None:
+        """One pixel in a hundred may be grey."""
+        picture = np.zeros((20, 20), np.uint8)
+        picture[:, 10:] = 255
+        picture[0, 9], picture[1, 9] = 100, 160
+        mask = read_mask(write(tmp_path / "mask.png", picture))
+        assert bool(mask[0, 9]) and not bool(mask[1, 9])
+
+    def test_of_one_variable_among_several(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "masks.npz", one=OBSERVED, other=1 - OBSERVED)
+        assert read_mask(tmp_path / "masks.npz", key="other").tolist() == (OBSERVED == 0).tolist()
+        with pytest.raises(ValueError, match="holds one, other; name one of them as key"):
+            read_mask(tmp_path / "masks.npz")
+
+    def test_errors(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="is 3x2, the image is 4x2; they must be the same size"):
+            read_mask(write(tmp_path / "a.npy", OBSERVED), (2, 4))
+        with pytest.raises(ValueError, match="not black and white"):
+            read_mask(write(tmp_path / "b.png", np.full((4, 4), 128, np.uint8)))
+        with pytest.raises(ValueError, match="not binary"):
+            read_mask(write(tmp_path / "c.npy", OBSERVED * 0.5))
+        with pytest.raises(ValueError, match="not binary"):
+            read_mask(write(tmp_path / "d.mat", np.where(OBSERVED == 1, np.nan, 0)))
+        with pytest.raises(ValueError, match=r"two axes, got shape \(1, 2, 3\)"):
+            read_mask(write(tmp_path / "e.npy", OBSERVED[None]))
+
+
+class TestKernel:
+    @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    def test_sums_to_one(self, tmp_path: Path, suffix: str, dtype: type) -> None:
+        kernel = read_kernel(write(tmp_path / f"kernel{suffix}", KERNEL.astype(dtype)))
+        assert kernel.dtype == torch.float64
+        np.testing.assert_allclose(kernel, KERNEL / 12, atol=1e-16)
+
+    def test_of_a_picture(self, tmp_path: Path) -> None:
+        """As grey, the luma of Rec. 601, to half a level of 255."""
+        picture = np.stack([KERNEL * 20, KERNEL * 60, KERNEL * 40], 2).astype(np.uint8)
+        grey = picture @ [0.299, 0.587, 0.114]
+        kernel = read_kernel(write(tmp_path / "kernel.png", picture))
+        np.testing.assert_allclose(kernel * grey.sum(), grey, atol=0.5 + 6 * 0.5 * grey.max() / grey.sum())
+
+    @pytest.mark.parametrize("suffix", [".npz", ".mat"])
+    def test_of_one_variable_among_several(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"kernels{suffix}"
+        save: Callable[..., None] = np.savez if suffix == ".npz" else lambda path, **parts: scipy.io.savemat(path, parts)
+        save(path, sharp=np.ones((1, 1)), soft=KERNEL)
+        np.testing.assert_allclose(read_kernel(path, key="soft"), KERNEL / 12, atol=1e-16)
+        for key in (None, "hard"):
+            with pytest.raises(ValueError, match="holds sharp, soft; name one of them as key"):
+                read_kernel(path, key)
+
+    @pytest.mark.parametrize(
+        ("array", "found"),
+        [
+            (np.array([[1.0, np.nan]]), r"float64 \(1, 2\)"),
+            (np.array([[1.0, np.inf]]), r"float64 \(1, 2\)"),
+            (np.ones(3), r"float64 \(3,\)"),
+            (np.ones((1, 3, 3)), r"float64 \(1, 3, 3\)"),
+            (np.array([[1.0, -1.0]]), r"float64 \(1, 2\)"),
+            (np.array([[1j]]), r"complex128 \(1, 1\)"),
+            (np.array([["a"]]), r"<U1 \(1, 1\)"),
+        ],
+    )
+    def test_errors(self, tmp_path: Path, array: np.ndarray, found: str) -> None:
+        with pytest.raises(ValueError, match=f"2-D array of finite numbers with a positive sum, got {found}"):
+            read_kernel(write(tmp_path / "kernel.npy", array))
+
+    @pytest.mark.parametrize("reader", [read_kernel, read_mask])
+    @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat", ".png"])
+    def test_damaged_files(self, tmp_path: Path, suffix: str, reader: Callable[[Path], Tensor]) -> None:
+        """Cut anywhere, empty, of another kind, or not there at all. What is overwritten may be seen to be so, and raises nothing else."""
+        whole = write(tmp_path / f"whole{suffix}", np.full((2, 3), 255, np.uint8)).read_bytes()
+        damaged, middle = tmp_path / f"damaged{suffix}", len(whole) // 2
+        for content in (b"", b"nonsense", whole[:20], whole[:middle]):
+            damaged.write_bytes(content)
+            with pytest.raises(ValueError, match="damaged"):
+                reader(damaged)
+        for start in range(0, len(whole) - 4, 5) if suffix != ".mat" else ():  # scipy's reader of .mat can fall where it cannot be caught
+            damaged.write_bytes(whole[:start] + bytes(4) + whole[start + 4 :])
+            with contextlib.suppress(ValueError):
+                reader(damaged)
+        with pytest.raises(ValueError, match=r"there is no file .*absent"):
+            reader(tmp_path / f"absent{suffix}")
+
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "nothing.npz")
+        with pytest.raises(ValueError, match="holds nothing"):
+            read_kernel(tmp_path / "nothing.npz")
+
+    def test_objects_are_not_unpickled(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "object.npy", np.array([{}], dtype=object))
+        with pytest.raises(ValueError, match="cannot read"):
+            read_kernel(tmp_path / "object.npy")
+
+
+class TestPictures:
+    """Read as kernels, whose values are those of the picture but for their sum."""
+
+    def test_of_sixteen_bits(self, tmp_path: Path) -> None:
+        picture = np.random.default_rng(0).integers(0, 65536, (4, 5), dtype=np.uint16)
+        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.png", picture)), picture / picture.sum(), rtol=1e-13)
+
+    @pytest.mark.parametrize("brightest", [1e-3, 1.0, 200.0])
+    def test_of_floats(self, tmp_path: Path, brightest: float) -> None:
+        picture = brightest * np.random.default_rng(0).random((4, 5), dtype=np.float32)
+        expected = picture / picture.sum(dtype=np.float64)
+        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.tiff", picture)), expected, rtol=1e-13)
+
+    def test_is_turned_upright(self, tmp_path: Path) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (4, 5), dtype=np.uint8)
+        image = Image.fromarray(picture)
+        exif = image.getexif()
+        exif[0x0112] = 6  # to be turned by a quarter clockwise
+        image.save(tmp_path / "a.png", exif=exif)
+        np.testing.assert_allclose(read_kernel(tmp_path / "a.png"), np.rot90(picture, -1) / picture.sum(), rtol=1e-13)
+
+    def test_transparent_pixels_keep_their_colours(self, tmp_path: Path) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
+        picture[..., 1:3] = picture[..., :1]
+        picture[..., 3] = 0
+        expected = picture[..., 0] / picture[..., 0].sum()
+        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.png", picture)), expected, rtol=1e-13)
+
+    def test_errors(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"there is no file .*absent.png"):
+            read_kernel(tmp_path / "absent.png")
+        (tmp_path / "text.png").write_text("not a picture")
+        with pytest.raises(ValueError, match=r"cannot read .*text.png as an image"):
+            read_kernel(tmp_path / "text.png")
+        with pytest.raises(ValueError, match="finite numbers"):
+            read_kernel(write(tmp_path / "nan.tiff", np.array([[0.5, np.nan]], dtype=np.float32)))
+
+
+class Blurred:
+    """What deepinv's linear physics look like from here."""
+
+    def A(self, x: Tensor, **_: object) -> Tensor:
+        return (x + x.roll(1, -1)) / 2
+
+    def A_adjoint(self, y: Tensor, **_: object) -> Tensor:
+        return 7 * y  # wrong on purpose: it is not asked
+
+
+class Saturated:
+    def A(self, x: Tensor) -> Tensor:
+        return torch.tanh(3 * x)
+
+
+class TestDeepinv:
+    def test_linear(self) -> None:
+        x, y = randn(2, 1, 4, 5), randn(2, 1, 4, 5, seed=1)
+        operator = from_deepinv(Blurred(), (1, 4, 5))
+        assert isinstance(operator, LinearOperator)
+        torch.testing.assert_close(operator.apply(x), (x + x.roll(1, -1)) / 2, atol=0, rtol=0)
+        torch.testing.assert_close(operator.adjoint(y), (y + y.roll(-1, -1)) / 2, atol=1e-15, rtol=0)
+        assert "gaussian_noise" in InverseProblem(operator, GaussianNoise(0.1)).capabilities
+
+    def test_nonlinear(self) -> None:
+        x = randn(2, 1, 4, 5)
+        operator = from_deepinv(Saturated(), (1, 4, 5))
+        assert not isinstance(operator, LinearOperator)
+        torch.testing.assert_close(operator.apply(x), torch.tanh(3 * x), atol=0, rtol=0)
+
+    def test_errors(self) -> None:
+        with pytest.raises(ValueError, match="a method A; object has none"):
+            from_deepinv(object(), (1, 4, 5))
+
+        class Many(Saturated):
+            def A(self, x: Tensor) -> Tensor:
+                return [x, x]  # type: ignore[return-value]
+
+        with pytest.raises(ValueError, match=r"Many\.A gives a list, not one tensor"):
+            from_deepinv(Many(), (1, 4, 5))
+
+        class Liar(Saturated):
+            A_adjoint = Saturated.A
+
+        with pytest.raises(ValueError, match="not linear"):
+            from_deepinv(Liar(), (1, 4, 5))
+
+    def test_the_real_one(self) -> None:
+        deepinv = pytest.importorskip("deepinv")
+        x = randn(2, 3, 16, 16).float()
+        kernel = torch.rand(1, 1, 3, 3)
+        for physics in (
+            deepinv.physics.Denoising(),
+            deepinv.physics.Inpainting((3, 16, 16), mask=0.5),
+            deepinv.physics.Blur(filter=kernel, padding="circular"),
+            deepinv.physics.Downsampling(img_size=(3, 16, 16), factor=2, filter="gaussian"),
+        ):
+            operator = from_deepinv(physics, (3, 16, 16))
+            assert isinstance(operator, LinearOperator)
+            y = physics.A(x)
+            torch.testing.assert_close(operator.apply(x), y)
+            torch.testing.assert_close(operator.adjoint(y), physics.A_adjoint(y), atol=1e-4, rtol=1e-4)
