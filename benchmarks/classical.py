@@ -10,7 +10,8 @@ from skimage.restoration import denoise_tv_chambolle, inpaint_biharmonic, wiener
 from skimage.transform import resize
 from torch import Tensor
 
-from problems import Blur, Inpainting, SuperResolution
+from problems import Inpainting, SuperResolution
+from problems.blur import Convolution
 
 __all__ = ["CLASSICAL"]
 
@@ -33,12 +34,12 @@ def biharmonic_tv(operator: Inpainting, y: Tensor, weight: float) -> Tensor:
     return _bchw(denoise_tv_chambolle(_hwc(biharmonic(operator, y, 0)), weight=weight, channel_axis=-1))
 
 
-def wiener_filter(operator: Blur, y: Tensor, balance: float) -> Tensor:
+def wiener_filter(operator: Convolution, y: Tensor, balance: float) -> Tensor:
     kernel, picture = operator.kernel.numpy(), _hwc(y)
     return _bchw(np.stack([wiener(picture[..., c], kernel, balance, clip=False) for c in range(picture.shape[-1])], axis=-1))
 
 
-def tv_deconvolution(operator: Blur, y: Tensor, weight: float) -> Tensor:
+def tv_deconvolution(operator: Convolution, y: Tensor, weight: float) -> Tensor:
     """min_x |y - A x|^2 / 2 + weight TV(x) by FISTA (Beck and Teboulle 2009), the prox by Chambolle's algorithm; |A| <= 1."""
     x = z = y.double()
     momentum = 1.0
@@ -52,7 +53,7 @@ def tv_deconvolution(operator: Blur, y: Tensor, weight: float) -> Tensor:
 
 
 def bicubic(operator: SuperResolution, y: Tensor, _: float) -> Tensor:
-    height, width = operator.input_shape(tuple(y.shape))[-2:]
+    height, width = operator.input_shape(tuple(y.shape[1:]))[-2:]
     return _bchw(resize(_hwc(y), (height, width), order=3, mode="symmetric", clip=False))
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from problems import (
     JPEG,
@@ -40,6 +41,7 @@ from scoresde.report import Panel, sheet
 from scoresde.restore import RestoreOptions, choose_device, open_prior, panels, restore_tensor, scores
 
 SIDE = 128
+WIDTH = 1000
 SIZE = (SIDE, SIDE)
 
 
@@ -95,6 +97,9 @@ def main() -> None:
         row = panels(posterior, operator.preview(y), truth, report)
         rows.append([Panel(row[0].image, title), *row[1:]])
     sheet(rows, arguments.out)
+    with Image.open(arguments.out) as full:  # small enough for a page
+        small = full.convert("RGB").resize((WIDTH, round(full.height * WIDTH / full.width)), Image.Resampling.LANCZOS)
+    small.quantize(256).save(arguments.out, optimize=True)
 
 
 if __name__ == "__main__":

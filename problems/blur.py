@@ -180,6 +180,11 @@ class Convolution(LinearOperator):
         power = self._power(r.shape[-2], r.shape[-1], r)
         return torch.fft.irfft2(torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=r.shape[-2:])
 
+    def _gram(self, x: Tensor, shape: Shape) -> Tensor:
+        if self.boundary != "circular":
+            return super()._gram(x, shape)
+        return torch.fft.irfft2(torch.fft.rfft2(x) * self._power(x.shape[-2], x.shape[-1], x), s=x.shape[-2:])
+
     def _power(self, height: int, width: int, like: Tensor) -> Tensor:
         """|transfer function|^2, as ``rfft2`` orders it."""
         return self._constant(("power", height, width), like, lambda: self._spectrum(height, width, like).abs().square())

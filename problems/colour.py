@@ -129,7 +129,8 @@ class Demosaicing(LinearOperator):
         return self._constant((height, width), like, lambda: self.mask(height, width).to(like))
 
     def _apply(self, x: Tensor) -> Tensor:
-        return (x * self._mask(x)).sum(1, keepdim=True)
+        (r, g, b), (red, green, blue) = x.split(1, dim=1), self._mask(x)
+        return torch.addcmul(torch.addcmul(r * red, g, green), b, blue)  # quicker than a sum over the channels
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._mask(y)

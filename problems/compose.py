@@ -175,6 +175,10 @@ class Stack(_Side, LinearOperator):
         pieces = [op._adjoint(part, shape) for op, part in zip(self.operators, self.parts(y), strict=True)]
         return reduce(torch.add, pieces)
 
+    def _gram(self, x: Tensor, shape: Shape) -> Tensor:
+        first, *rest = (op._gram(x, shape) for op in self.operators)
+        return sum(rest, start=first)
+
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         if len(self.operators) > 1:
             return self._iterate(v, c0, c1, shape)

@@ -31,6 +31,8 @@ class Inpainting(LinearOperator):
 
     fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
+    own: ClassVar[frozenset[str]] = LinearOperator.own | {"mask"}
+
     mask: Tensor
 
     def __post_init__(self) -> None:
@@ -62,17 +64,21 @@ class Inpainting(LinearOperator):
         return self.output_shape(shape)
 
     def observed(self, y: Tensor) -> Tensor:
-        return self.apply(y)
+        self.output_shape(tuple(y.shape[1:]))
+        return torch.where(self.mask.to(y.device), y, 0)  # not a product: NaN in a hole is nothing
 
     def _apply(self, x: Tensor) -> Tensor:
-        return torch.where(self.mask.to(x.device), x, 0)  # not a product: NaN in a hole is nothing
+        return x * self._constant("mask", x, lambda: self.mask.to(x))
+
+    def _gram(self, x: Tensor, shape: Shape) -> Tensor:
+        return self._apply(x)
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return self._apply(y)
 
     def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
         prior_variance = bcast(prior_variance, z)
-        return z + self.apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
+        return z + self._apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         def same(x: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ def conjugate_gradients(
     precondition: Callable[[Tensor], Tensor] = lambda r: r,
     iterations: int = 500,
     rtol: float | None = None,
+    warn: bool = True,
 ) -> Tensor:
     """Solve M x = b for symmetric positive (semi-)definite M, each sample (first axis) by itself.
 
@@ -96,7 +97,7 @@ def conjugate_gradients(
         p = z + bcast(torch.where(active, new / torch.where(active, rho, 1), 0), b) * p
         rho = torch.where(active, new, rho)
         active = active & (dot(r, r) > target)
-    if active.any():
+    if warn and active.any():
         _warn(matvec(x.detach()) - b.detach(), b, iterations, rtol)
     return x
 

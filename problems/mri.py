@@ -107,23 +107,40 @@ class MRI(LinearOperator):
     def observed(self, y: Tensor) -> Tensor:
         return torch.where(self.mask.to(y.device), y, 0)
 
-    def _maps(self, like: Tensor) -> Tensor | None:
-        maps = self.sensitivities
-        if maps is None:
-            return None
-        dtype = torch.complex128 if like.dtype == torch.float64 else torch.complex64
-        return self._constant("maps", like, lambda: maps.to(like.device, dtype))
+    def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What the image is multiplied with before the plain Fourier transform, (coils or 1, H, W), and k-space after it, (H, W).
+
+        Shifting both sides by half their length is a factor on the other side of the transform, 1 and -1 by turns where sides are even.
+        """
+
+        def make() -> tuple[Tensor, Tensor]:
+            before, after = torch.ones(1, 1, dtype=torch.complex128), torch.ones(1, 1, dtype=torch.complex128)
+            for axis, n in enumerate(self.mask.shape):
+                place = torch.arange(n, dtype=torch.float64)
+                line = (-1, 1) if axis == 0 else (1, -1)
+                turn = torch.stack([place, place - n // 2]) * (2 * math.pi * (n // 2) / n)
+                first, second = torch.polar(torch.ones_like(turn), turn)
+                before, after = before * first.reshape(line), after * second.reshape(line)
+            if self.mask.shape[0] % 2 == 0 and self.mask.shape[1] % 2 == 0:
+                before, after = before.real.round(), after.real.round()
+            maps = before[None] if self.sensitivities is None else self.sensitivities.cpu().to(torch.complex128) * before
+            dtypes = {True: torch.complex128 if like.dtype == torch.float64 else torch.complex64, False: like.dtype}
+            pair = (maps, after * self.mask.cpu())
+            first, second = (part.to(like.device, dtypes[part.is_complex()]) for part in pair)
+            return first, second
+
+        return self._constant("weights", like, make)
 
     def _apply(self, x: Tensor) -> Tensor:
-        z = (_join(x) if self.complex_image else x)[:, :, None]
-        maps = self._maps(x)
-        mask = self._constant("mask", x, lambda: self.mask.to(x))
-        return rearrange(_parts(_fourier(z if maps is None else z * maps)) * mask, "b i c p h w -> b (i c p) h w")
+        before, after = self._weights(x)
+        k = fft2((_join(x) if self.complex_image else x)[:, :, None] * before, norm="ortho")
+        return rearrange(_parts(k * after), "b i c p h w -> b (i c p) h w")
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
-        k = _join(rearrange(self.observed(y), "b (i c p) h w -> b (i p) c h w", c=self.coils, p=2), axis=1)
-        z, maps = _inverse(k), self._maps(y)
-        z = z[:, :, 0] if maps is None else (z * maps.conj()).sum(2)
+        before, after = self._weights(y)
+        k = _join(rearrange(y, "b (i c p) h w -> b (i p) c h w", c=self.coils, p=2), axis=1)
+        z = ifft2(k * after.conj(), norm="ortho") * before.conj()
+        z = z[:, :, 0] if len(before) == 1 else z.sum(2)
         return rearrange(_parts(z), "b i p h w -> b (i p) h w") if self.complex_image else z.real
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:

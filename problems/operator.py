@@ -219,7 +219,7 @@ class LinearOperator(Operator):
         shape = self.input_shape(_shape(y))
         if "svd" in self.capabilities:
             return self.svd(shape, y).pinv(y, rtol)
-        return conjugate_gradients(lambda x: self._adjoint(self._apply(x), shape), self._adjoint(y, shape), iterations=1000, rtol=rtol)
+        return conjugate_gradients(lambda x: self._gram(x, shape), self._adjoint(y, shape), iterations=1000, rtol=rtol)
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """(c0 I + c1 A A^T)^{-1} v. c0 > 0, c1 >= 0: numbers or one per sample (B,)."""
@@ -247,8 +247,12 @@ class LinearOperator(Operator):
         """(c0 I + c1 A^T A)^{-1} z."""
         if self._tall(_shape(z)):
             shape = _shape(z)
-            return conjugate_gradients(lambda u: bcast(c0, u) * u + bcast(c1, u) * self._adjoint(self._apply(u), shape), z)
+            return conjugate_gradients(lambda u: bcast(c0, u) * u + bcast(c1, u) * self._gram(u, shape), z)
         return (z - bcast(c1, z) * self.adjoint(self.solve(self.apply(z), c0, c1))) / bcast(c0, z)
+
+    def _gram(self, x: Tensor, shape: Shape) -> Tensor:
+        """A^T A x."""
+        return self._adjoint(self._apply(x), shape)
 
     def _tall(self, shape: Shape) -> bool:
         """Whether an iterative solve is cheaper for x, of this shape, than for y: y is larger, and nothing preconditions."""
