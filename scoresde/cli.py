@@ -284,6 +284,50 @@ def likelihood(
     typer.echo(f"{report['nfe']} network evaluations and {report['products']} products an image; {report['seconds']:.1f} s")
 
 
+@app.command()
+def verify(
+    solver: Annotated[list[str] | None, typer.Option(help="A solver of the table; repeat it. [all]")] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="An exact problem; repeat it. [all]")] = None,
+    draws: Annotated[int, typer.Option(help="Draws for each measurement.", min=10)] = 500,
+    seeds: Annotated[int, typer.Option(help="Measurements of each problem.", min=1)] = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare solvers with posteriors whose exact law is known."""
+    from solvers.verification import EXACT_PROBLEMS, VERIFIED, verdict_row
+    from solvers.verification import verify as run
+
+    for given, known, what in ((solver, VERIFIED, "solver"), (problem, EXACT_PROBLEMS, "exact problem")):
+        if unknown := [name for name in given or () if name not in known]:
+            raise InputError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+    pairs = [(name, case) for case in problem or EXACT_PROBLEMS for name in solver or VERIFIED]
+    rows: list[dict[str, Any]] = []
+    if not as_json:
+        typer.echo(f"{'problem':15s}{'solver':17s}distance  mean   cov    modes  cover90  seen  unseen   NFE    products  ms/draw")
+    with _progress("verifying") as progress:
+        for index, (name, case) in enumerate(pairs):
+            try:
+                row = verdict_row(run(VERIFIED[name], case, draws=draws, seeds=seeds))
+            except ValueError as error:
+                row = {"refused": str(error)}
+            rows.append({"problem": case, "solver": name} | row)
+            if progress:
+                progress((index + 1) / len(pairs))
+            if not as_json:
+                typer.echo(_verdict_line(rows[-1]))
+    if as_json:
+        _print_json(rows)
+
+
+def _verdict_line(row: dict[str, Any]) -> str:
+    start = f"{row['problem']:15s}{row['solver']:17s}"
+    if "refused" in row:
+        return f"{start}cannot: {row['refused']}"
+    return (
+        f"{start}{row['distance']:8.4g}  {row['mean']:5.3g}  {row['cov']:5.3g}  {row['modes']:5.3f}  {row['cover90']:7.3f}  "
+        f"{row['seen']:4.2f}  {row['unseen']:6.2f}  {row['nfe']:6.0f}  {row['vjps']:8.0f}  {1e3 * row['seconds']:7.2f}"
+    )
+
+
 def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
     return summary + "".join(f" [--set {name}={value}]" for name, value in defaults.items())
 

@@ -1,8 +1,22 @@
 """Solvers: from a prior, and a measurement, to draws."""
 
-from solvers.guidance import DPS, MMPS, Guidance, GuidedPrior, PiGDM
+from solvers.guidance import DPS, LGDMC, MMPS, MPGD, TMPD, Guidance, GuidedPrior, PiGDM
 from solvers.likelihood import BitsPerDim, GaussianReference, LogLikelihood, bits_per_dim, log_likelihood
-from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
+from solvers.posterior import (
+    DAPS,
+    DDNM,
+    DDRM,
+    TDS,
+    DiffPIR,
+    Guided,
+    MCGDiff,
+    Posterior,
+    PosteriorSampler,
+    PredictedTwist,
+    REDDiff,
+    RePaint,
+    SplitGibbs,
+)
 from solvers.registry import SAMPLERS, SOLVERS, make_solver, solve
 from solvers.samplers import (
     DDIM,
@@ -17,7 +31,8 @@ from solvers.samplers import (
 )
 
 __all__ = [
-    "AnnealedLangevin", "BitsPerDim", "DDIM", "DPMSolver", "DPS", "DiffPIR", "GaussianReference", "Guidance", "Guided", "GuidedPrior",
-    "Heun", "LogLikelihood", "MMPS", "PiGDM", "Posterior", "PosteriorSampler", "PredictorCorrector", "ProbabilityFlowODE", "SAMPLERS",
-    "SOLVERS", "Sampler", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
+    "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "GaussianReference", "Guidance",
+    "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "MCGDiff", "MMPS", "MPGD", "PiGDM", "Posterior", "PosteriorSampler",
+    "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS", "SOLVERS", "Sampler", "SplitGibbs",
+    "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

@@ -19,8 +19,8 @@ class Noise:
 
     def __init__(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> None:
         self._generator = generator
-        self._ahead: list[Tensor] = []
-        self._steps = 1
+        self._ahead: dict[object, list[Tensor]] = {}  # for each shape: solvers ask for those of x and of y by turns
+        self._steps: dict[object, int] = {}
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         g = self._generator
@@ -29,12 +29,14 @@ class Noise:
             return torch.randn(shape, generator=g, dtype=dtype, device=where).to(device)
         if len(g) != shape[0]:
             raise ValueError(f"{len(g)} generators for {shape[0]} draws")
-        if not self._ahead or self._ahead[-1].shape != torch.Size(shape) or self._ahead[-1].dtype != dtype:
-            steps = max(1, min(self._steps, _BLOCK // torch.Size(shape[1:]).numel()))
-            self._steps = 2 * steps
+        key = (tuple(shape), dtype)
+        ahead = self._ahead.setdefault(key, [])
+        if not ahead:
+            steps = max(1, min(self._steps.get(key, 1), _BLOCK // torch.Size(shape[1:]).numel()))
+            self._steps[key] = 2 * steps
             rows = [torch.randn((steps, *shape[1:]), generator=one, dtype=dtype, device=one.device) for one in g]
-            self._ahead = list(torch.stack(rows, dim=1).to(device).flip(0))
-        return self._ahead.pop()
+            ahead.extend(torch.stack(rows, dim=1).to(device).flip(0))
+        return ahead.pop()
 
 
 def spawn(generator: torch.Generator | None, n: int) -> list[torch.Generator]:

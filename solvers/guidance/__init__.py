@@ -2,7 +2,10 @@
 
 from solvers.guidance.base import Guidance, GuidedPrior
 from solvers.guidance.dps import DPS
+from solvers.guidance.lgd import LGDMC
 from solvers.guidance.mmps import MMPS
+from solvers.guidance.mpgd import MPGD
 from solvers.guidance.pigdm import PiGDM
+from solvers.guidance.tmpd import TMPD
 
-__all__ = ["DPS", "MMPS", "Guidance", "GuidedPrior", "PiGDM"]
+__all__ = ["DPS", "LGDMC", "MMPS", "MPGD", "TMPD", "Guidance", "GuidedPrior", "PiGDM"]

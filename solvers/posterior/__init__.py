@@ -1,7 +1,19 @@
 """Posterior samplers: from a prior and a measurement to draws."""
 
 from solvers.posterior.base import Posterior, PosteriorSampler
+from solvers.posterior.daps import DAPS
 from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
+from solvers.posterior.mcgdiff import MCGDiff
+from solvers.posterior.particles import ParticleSampler
+from solvers.posterior.predicted_twist import PredictedTwist
+from solvers.posterior.red_diff import REDDiff
+from solvers.posterior.repaint import RePaint
+from solvers.posterior.spectral import DDNM, DDRM
+from solvers.posterior.split_gibbs import SplitGibbs
+from solvers.posterior.tds import TDS
 
-__all__ = ["DiffPIR", "Guided", "Posterior", "PosteriorSampler"]
+__all__ = [
+    "DAPS", "DDNM", "DDRM", "TDS", "DiffPIR", "Guided", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler", "PredictedTwist",
+    "REDDiff", "RePaint", "SplitGibbs",
+]  # fmt: skip

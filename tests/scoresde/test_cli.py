@@ -340,3 +340,17 @@ def test_the_installed_command_lists_what_there_is() -> None:
     assert {"natural"} <= set(listed["priors"]) and set(PROBLEMS) == set(listed["problems"])
     assert {"mmps", "pigdm", "dps", "diffpir"} <= set(listed["solvers"])
     assert done.stderr == ""
+
+
+def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["verify", "--solver", "mmps", "--solver", "repaint", "--problem", "gaussian", "--draws", 200]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    right, refused = json.loads(out)
+    assert right["distance"] < 1.6 and right["cover90"] == pytest.approx(0.9, abs=0.05) and right["nfe"] == 127
+    assert "needs a problem with mask" in refused["refused"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and out.splitlines()[1].startswith("gaussian") and "cannot: " in out
+    for wrong in (["--solver", "nope"], ["--problem", "nope"]):
+        code, _, err = run(capsys, "verify", *wrong)
+        assert code == 2 and "unknown" in err

@@ -1,0 +1,107 @@
+r"""Decoupled annealing posterior sampling (Zhang et al. 2024).
+
+At each noise level s: a short probability-flow ODE from :math:`x_t` to :math:`\hat x_0`; a draw from
+:math:`q(x_0) \propto N(x_0; \hat x_0, r^2 I)\,p(y|x_0)`; fresh noise of the next level. Levels are decoupled: no path leads through them.
+
+Right only if :math:`p(x_0|x_t) = N(\hat x_0, r^2 I)`. With :math:`r = s` ("sigma", the published choice) the variance of unseen directions
+is doubled at every level; :math:`r^2 = s^2/(1 + s^2)` ("unit") is what a white prior of variance 1 has.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg import bcast
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["DAPS"]
+
+
+@dataclass(frozen=True)
+class DAPS(PosteriorSampler):
+    """steps: levels. ode: Euler steps of each. r: see above. inner: "langevin" (``langevin`` steps of size ``tau`` over the curvature) or
+    "exact" (by ``prox``, for linear Gaussian measurements). The likelihood has the noise of the problem. NFE = steps * ode."""
+
+    exactness: ClassVar[Exactness] = "heuristic"
+
+    steps: int = 200
+    ode: int = 5
+    r: Literal["sigma", "unit"] = "sigma"
+    inner: Literal["langevin", "exact"] = "langevin"
+    langevin: int = 100
+    tau: float = 0.3
+    grid: TimeGrid = field(default_factory=TimeGrid)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.ode < 1 or self.langevin < 1 or not 0 < self.tau < 2:
+            raise ValueError(f"DAPS needs steps, ode, langevin >= 1 and tau in (0, 2), got {self}")
+        for name, kinds in (("r", ("sigma", "unit")), ("inner", ("langevin", "exact"))):
+            if getattr(self, name) not in kinds:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(kinds)}")
+
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"linear", "solve", "gaussian_noise"}) if self.inner == "exact" else frozenset({"vjp", "noise_covariance"})
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        levels = [float(sde.noise_to_signal(t)) for t in times]
+        u = levels[0] * noise(shape, prior.dtype, prior.device)
+        x0 = u
+        for i, s in enumerate(levels):
+            x0_hat = self._ode(prior, u, s, levels[-1])
+            r2 = s**2 if self.r == "sigma" else s**2 / (1 + s**2)
+            x0 = self._exact(problem, x0_hat, y, r2, noise) if self.inner == "exact" else self._langevin(problem, x0_hat, y, r2, noise)
+            if i + 1 < len(levels):
+                u = x0 + levels[i + 1] * noise(shape, prior.dtype, prior.device)
+            progress((i + 1) / len(levels))
+        return x0, 0
+
+    def _ode(self, prior: Prior, u: Tensor, s: float, s_min: float) -> Tensor:
+        """Euler steps of du/ds = (u - D)/s from s to s_min, evenly spaced in s^{1/7}; the last returns the denoised image."""
+        sde, D = prior.sde, u
+        ends = torch.tensor([s, min(s, s_min)], dtype=torch.float64) ** (1 / 7)
+        levels = (torch.lerp(ends[0], ends[1], torch.linspace(0, 1, self.ode, dtype=torch.float64)) ** 7) if self.ode > 1 else ends[:1] ** 7
+        for i, level in enumerate(levels):
+            t = sde.t_from_noise_to_signal(level).to(dtype=prior.dtype, device=prior.device)
+            D = prior.denoise(sde.alpha(t) * u, t)
+            if i + 1 < len(levels):
+                u = u + float(levels[i + 1] / level - 1) * (u - D)
+        return D
+
+    def _exact(self, problem: InverseProblem, x0_hat: Tensor, y: Tensor, r2: float, noise: Noise) -> Tensor:
+        A, variance = problem.linear_operator, problem.noise_variance
+        z = x0_hat + r2**0.5 * noise(tuple(x0_hat.shape), x0_hat.dtype, x0_hat.device)
+        blurred = A.observed(y + variance**0.5 * noise(tuple(y.shape), y.dtype, y.device))
+        return A.prox(z, blurred, variance, r2)
+
+    def _langevin(self, problem: InverseProblem, x0_hat: Tensor, y: Tensor, r2: float, noise: Noise) -> Tensor:
+        step = bcast(self.tau / (1 / r2 + self._curvature(problem, x0_hat, noise)), x0_hat)
+        x0 = x0_hat
+        for _ in range(self.langevin):
+            score = problem.operator.observed(problem.noise.score(y, problem.operator.apply(x0)))
+            slope = problem.operator.vjp(x0, score) + (x0_hat - x0) / r2
+            x0 = x0 + step * slope + (2 * step) ** 0.5 * noise(tuple(x0.shape), x0.dtype, x0.device)
+        return x0
+
+    def _curvature(self, problem: InverseProblem, x0_hat: Tensor, noise: Noise) -> Tensor:
+        """|J^T Sigma_y^{-1} J| of each sample, by a few power iterations, Sigma_y by its row sums."""
+        J, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
+        variance = problem.noise.covary(mean, torch.ones_like(mean)).clamp_min(torch.finfo(mean.dtype).tiny)
+        v, size = noise(tuple(x0_hat.shape), x0_hat.dtype, x0_hat.device), x0_hat.new_ones(len(x0_hat))
+        for _ in range(8):
+            v = v / bcast(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
+            v = J.adjoint(J.apply(v) / variance)
+            size = v.flatten(1).norm(dim=1)
+        return size

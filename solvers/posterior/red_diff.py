@@ -1,0 +1,59 @@
+r"""RED-diff (Mardani et al. 2024): one image by optimisation, the denoiser as its regulariser.
+
+The posterior is approximated by :math:`N(\mu, 0)`; stochastic gradients of the variational bound, t from noise to data,
+
+.. math:: \nabla_\mu \tfrac1{2\sigma_y^2}\|y - A\mu\|^2 + \lambda \tfrac{\sigma_t}{\alpha_t} \bigl(\hat\varepsilon(x_t) - \varepsilon\bigr),
+          \qquad x_t = \alpha_t\mu + \sigma_t\varepsilon,
+
+drive Adam. A point estimate: its "draws" differ by the noise of the optimisation alone and say nothing about uncertainty.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["REDDiff"]
+
+
+@dataclass(frozen=True)
+class REDDiff(PosteriorSampler):
+    """learning_rate: of Adam. lam: weight of the prior against the data term, both in units of the noise's precision. NFE = steps."""
+
+    exactness: ClassVar[Exactness] = "heuristic"
+    requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
+
+    steps: int = 1000
+    learning_rate: float = 0.1
+    lam: float = 0.25
+    grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr", s_max=10.0, s_min=0.01))
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.learning_rate > 0 or not self.lam >= 0:
+            raise ValueError(f"REDDiff needs steps >= 1, learning_rate > 0 and lam >= 0, got {self}")
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+        mu = problem.operator.vjp(torch.zeros(shape, dtype=prior.dtype, device=prior.device), y).clone()
+        first, second = torch.zeros_like(mu), torch.zeros_like(mu)
+        for i, t in enumerate(self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)):
+            s, eps = float(sde.noise_to_signal(t)), noise(shape, prior.dtype, prior.device)
+            u = mu + s * eps
+            eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s
+            gradient = self.lam * s * (eps_hat - eps) - problem.operator.vjp(mu, problem.residual(y, mu))
+            first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
+            corrected = first / (1 - 0.9 ** (i + 1)), second / (1 - 0.99 ** (i + 1))
+            mu = mu - self.learning_rate * corrected[0] / (corrected[1].sqrt() + 1e-8)
+            progress((i + 1) / self.steps)
+        return mu, 0

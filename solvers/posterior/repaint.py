@@ -1,0 +1,63 @@
+r"""RePaint (Lugmayr et al. 2022): inpainting by pasting.
+
+Each step towards less noise is ancestral in the holes, and what is seen is y at the new noise level. The step is made ``resample`` times,
+with a step back between, so that the holes can settle with their surroundings. y brings noise :math:`\sigma_y` of its own: it is pasted
+with :math:`\sqrt{s^2 - \sigma_y^2}` more, and as it is once s is below. Not exact: the holes learn of y through the pasted pixels only.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["RePaint"]
+
+
+@dataclass(frozen=True)
+class RePaint(PosteriorSampler):
+    """resample: times that each step is made, 10 in the paper. NFE = steps * resample."""
+
+    exactness: ClassVar[Exactness] = "heuristic"
+    requires: ClassVar[frozenset[str]] = frozenset({"mask", "gaussian_noise"})
+
+    steps: int = 50
+    resample: int = 10
+    grid: TimeGrid = field(default_factory=TimeGrid)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.resample < 1:
+            raise ValueError(f"steps and resample must be at least 1, got {self.steps} and {self.resample}")
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+
+        def randn() -> Tensor:
+            return noise(shape, prior.dtype, prior.device)
+
+        mask = problem.operator.apply(torch.ones(1, *shape[1:], dtype=prior.dtype, device=prior.device))
+        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        levels = [*(float(sde.noise_to_signal(t)) for t in times), 0.0]
+        u = levels[0] * randn()
+        for i, t in enumerate(times):
+            s, s_next = levels[i], levels[i + 1]
+            q = (s_next / s) ** 2
+            for repeat in range(self.resample):
+                D = prior.denoise(sde.alpha(t) * u, t)
+                lower = (1 - q) * D + q * u + s_next * (1 - q) ** 0.5 * randn()
+                pasted = y + max(s_next**2 - problem.noise_variance, 0.0) ** 0.5 * randn()
+                lower = mask * pasted + (1 - mask) * lower
+                last = repeat + 1 == self.resample
+                u = lower if last else lower + (s**2 - s_next**2) ** 0.5 * randn()
+            progress((i + 1) / len(times))
+        return u, 0

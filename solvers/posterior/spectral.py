@@ -1,0 +1,94 @@
+r"""DDRM and DDNM+: diffusion in the basis of singular vectors.
+
+In :math:`u = x_t/\alpha_t`, :math:`s = \sigma_t/\alpha_t` and the coefficients :math:`\bar u = V^T u`, the measurement is
+:math:`\bar y_i = (U^T y)_i/s_i`, which tells :math:`\bar x_i` to within :math:`\tau_i = \sigma_y/s_i`. What A cannot see
+(:math:`s_i = 0`, and all that V does not span) follows DDIM with noise eta. Neither is exact for any prior: the measured coefficients
+are steered by y and the denoiser's mean, and do not tell the others how much was learnt.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["DDNM", "DDRM"]
+
+
+@dataclass(frozen=True)
+class _Spectral(PosteriorSampler):
+    exactness: ClassVar[Exactness] = "heuristic"
+    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
+
+    steps: int = 20
+    eta: float = 0.85
+    grid: TimeGrid = field(default_factory=TimeGrid)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.eta <= 1:
+            raise ValueError(f"steps must be at least 1 and eta in [0, 1], got {self.steps} and {self.eta}")
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+        svd = problem.linear_operator.svd(shape[1:], y)
+        seen = svd.s > 1e-6 * svd.s.max()
+        tau = torch.where(seen, problem.noise_variance**0.5 / torch.where(seen, svd.s, 1), torch.inf)
+        y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
+        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        levels = [float(sde.noise_to_signal(t)) for t in times] + [0.0]
+        z = noise(shape, prior.dtype, prior.device)
+        z_bar = svd.Vt(z)
+        known = seen & (tau < levels[0])
+        start = torch.where(known, y_bar + (levels[0] ** 2 - tau.clamp_max(levels[0]) ** 2).sqrt() * z_bar, levels[0] * z_bar)
+        u = levels[0] * z + svd.V(start - levels[0] * z_bar)
+        for i, t in enumerate(times):
+            s, s_next = levels[i], levels[i + 1]
+            D = prior.denoise(sde.alpha(t) * u, t)
+            z = noise(shape, prior.dtype, prior.device)
+            free = D + (1 - self.eta**2) ** 0.5 * s_next / s * (u - D) + self.eta * s_next * z
+            steered = self._steer(svd.Vt(D), svd.Vt(u), y_bar, tau, s, s_next, svd.Vt(z))
+            u = free + svd.V(torch.where(seen, steered - svd.Vt(free), 0))
+            progress((i + 1) / len(times))
+        return u, 0
+
+    @abstractmethod
+    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
+        """The measured coefficients at the next level."""
+
+
+@dataclass(frozen=True)
+class DDRM(_Spectral):
+    """Denoising diffusion restoration models (Kawar et al. 2022, eqs. 7 and 8): eta .85, eta_b 1, 20 steps as published."""
+
+    eta_b: float = 1.0
+
+    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
+        below = D + (1 - self.eta**2) ** 0.5 * s_next * (y - D) / tau.clamp_min(1e-30) + self.eta * s_next * z
+        spread = (s_next**2 - (self.eta_b * tau).clamp_max(1e30) ** 2).clamp_min(0).sqrt()
+        above = (1 - self.eta_b) * D + self.eta_b * y + spread * z
+        return torch.where(tau > s_next, below, above)
+
+
+@dataclass(frozen=True)
+class DDNM(_Spectral):
+    """Denoising diffusion null-space models with noise, DDNM+ (Wang, Yu and Zhang 2023, section 3.3): the estimate's measured coefficients
+    are replaced by y's, as far as the noise of the step (a share eta of it) can hide the noise that y brings along."""
+
+    steps: int = 100
+
+    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
+        share = (self.eta * s_next / tau.clamp_min(1e-30)).clamp_max(1)
+        x0_hat = D + share * (y - D)
+        fresh = ((self.eta * s_next) ** 2 - (share * tau).nan_to_num(0) ** 2).clamp_min(0).sqrt()
+        return x0_hat + (1 - self.eta**2) ** 0.5 * s_next / s * (u - D) + fresh * z

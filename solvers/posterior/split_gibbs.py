@@ -1,0 +1,82 @@
+r"""Split Gibbs sampling: PnP-DM (Wu et al. 2024), DPnP (Xu and Chi 2024).
+
+A copy z of x, tied by :math:`N(z; x, \rho^2 I)`, and two exact conditional draws in turn:
+
+.. math:: z \sim p(y|z)\,N(z; x, \rho^2 I) \quad\text{(a Gaussian: prox and perturb)}, \qquad
+          x \sim p_0(x)\,N(z; x, \rho^2 I) \quad\text{(the reverse SDE from noise } \rho).
+
+For :math:`\rho \to 0` the law of x tends to the posterior, ever more slowly; :math:`\rho` is lowered along the way. At a given
+:math:`\rho` the chain's law is the posterior under the measurement :math:`y = A(x + \rho n') + n`: too wide by :math:`\rho`.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["SplitGibbs"]
+
+
+@dataclass(frozen=True)
+class SplitGibbs(PosteriorSampler):
+    """sweeps: of two draws each. rho falls geometrically from rho_max to rho_min over ``anneal`` of them and stays. inner: steps of each
+    reverse SDE. NFE = sweeps * inner."""
+
+    exactness: ClassVar[Exactness] = "asymptotic"
+    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
+
+    sweeps: int = 100
+    rho_max: float = 10.0
+    rho_min: float = 0.3
+    anneal: float = 0.6
+    inner: int = 10
+    s_min: float = 0.01
+    grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr"))
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1 or self.inner < 1 or not 0 < self.s_min < self.rho_min <= self.rho_max or not 0 <= self.anneal <= 1:
+            raise ValueError(f"SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max and anneal in [0, 1], got {self}")
+
+    def rho(self, sweep: int) -> float:
+        """The tie of this sweep."""
+        fraction = min(1.0, sweep / max(1.0, self.anneal * (self.sweeps - 1)))
+        return self.rho_max * (self.rho_min / self.rho_max) ** fraction
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        A, noise, shape = problem.linear_operator, Noise(generators), (len(y), *problem.input_shape(y))
+        x = self.rho_max * noise(shape, prior.dtype, prior.device)
+        for sweep in range(self.sweeps):
+            rho = self.rho(sweep)
+            z = x + rho * noise(shape, prior.dtype, prior.device)
+            blurred = y + problem.noise_variance**0.5 * noise(tuple(y.shape), prior.dtype, prior.device)
+            z = A.prox(z, A.observed(blurred), problem.noise_variance, rho**2)
+            x = self._denoising_draw(prior, z, rho, noise)
+            progress((sweep + 1) / self.sweeps)
+        return x, 0
+
+    def _denoising_draw(self, prior: Prior, z: Tensor, rho: float, noise: Noise) -> Tensor:
+        """A draw of x_0 given x_0 + rho n = z: ancestral steps down from rho."""
+        sde = prior.sde
+        times = (
+            TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min).times(sde, self.inner).to(dtype=prior.dtype, device=prior.device)
+        )
+        levels = [*(float(sde.noise_to_signal(t)) for t in times), 0.0]
+        levels[0], u = rho, z
+        for t, s, s_next in zip(times, levels, levels[1:], strict=False):
+            D = prior.denoise(sde.alpha(t) * u, t)
+            q = (s_next / s) ** 2
+            u = (1 - q) * D + q * u
+            if s_next > 0:
+                u = u + s_next * (1 - q) ** 0.5 * noise(tuple(u.shape), u.dtype, u.device)
+        return u
