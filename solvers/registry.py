@@ -12,7 +12,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.guidance import DPS, MMPS, PiGDM
-from solvers.posterior import DiffPIR, Guided, Posterior, PosteriorSampler
+from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, SplitGibbs
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
 __all__ = ["SAMPLERS", "SOLVERS", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
@@ -89,6 +89,19 @@ SOLVERS: dict[str, SolverEntry] = {
     "dps": SolverEntry(
         "gradient of the residual norm; the classic, needs many steps and a step size tuned to the problem",
         lambda steps, sampler: Guided(DPS(), sampler or Heun(steps)), 60, "ancestral", DPS.exactness, DPS.requires,
+    ),
+    "ddrm": SolverEntry(
+        "diffusion in the basis of singular vectors; fast, where the measurement has an svd",
+        lambda steps, _: DDRM(steps, grid=RESTORATION_GRID), 20, None, DDRM.exactness, DDRM.requires,
+    ),
+    "ddnm": SolverEntry(
+        "the range of the measurement replaced at each step (svd); for holes and small pictures, not for blur",
+        lambda steps, _: DDNM(steps, eta=1.0, grid=RESTORATION_GRID), 30, None, DDNM.exactness, DDNM.requires,
+    ),
+    "split-gibbs": SolverEntry(
+        "exact draws given y and given the prior by turns (PnP-DM); steps are sweeps of 3 evaluations",
+        lambda steps, _: SplitGibbs(steps, rho_max=2.0, rho_min=0.08, inner=3, anneal=0.9), 12, None, SplitGibbs.exactness,
+        SplitGibbs.requires,
     ),
 }  # fmt: skip
 

@@ -152,7 +152,7 @@ def test_a_sampling_mask_is_white_where_k_space_is_measured(capsys: pytest.Captu
     assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))
 
 
-@pytest.mark.parametrize("solver", ["mmps", "pigdm", "dps", "diffpir"])
+@pytest.mark.parametrize("solver", ["mmps", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"])
 def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, solver: str) -> None:
     small = picture(tmp_path / "small.png")
     code, out, err = run(
