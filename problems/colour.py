@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from problems.linalg import bcast
 from problems.operator import LinearOperator, Operator, Shape, check_image
 from problems.svd import SVD
 
@@ -134,6 +135,11 @@ class Demosaicing(LinearOperator):
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._mask(y)
+
+    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+        self.output_shape(tuple(z.shape[1:]))
+        variance = bcast(prior_variance, z)
+        return z + self._mask(z) * (variance / (bcast(noise_variance, z) + variance) * (y - z))  # each pixel's own colour
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         return frame_svd(self, shape, like)

@@ -164,7 +164,8 @@ class Stack(_Side, LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        from problems.blur import Blur, example_kernel
+        from problems.blur import Blur
+        from problems.convolution import example_kernel
         from problems.inpainting import Inpainting, random_mask
 
         mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))

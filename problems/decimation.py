@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from problems.blur import BOUNDARIES, Blur, Boundary, clean_kernel, example_kernel
+from problems.blur import Blur
+from problems.convolution import BOUNDARIES, Boundary, clean_kernel, example_kernel
 from problems.linalg import bcast
 from problems.operator import LinearOperator, Operator, Shape, check_image
 from problems.svd import SVD

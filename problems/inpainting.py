@@ -77,6 +77,7 @@ class Inpainting(LinearOperator):
         return self._apply(y)
 
     def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+        self.output_shape(tuple(z.shape[1:]))
         prior_variance = bcast(prior_variance, z)
         return z + self._apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
 

@@ -39,7 +39,7 @@ from problems import (
     operators,
     problem_from,
 )
-from problems.blur import BOUNDARIES, example_kernel
+from problems.convolution import BOUNDARIES, example_kernel
 from problems.function import Jacobian
 from tests.problems.tools import randn, seeded
 
