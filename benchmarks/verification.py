@@ -13,7 +13,7 @@ from scoresde.report import write_json
 from solvers.verification import EXACT_PROBLEMS, VERIFIED, verdict_row, verify
 
 HEAD = (
-    "| solver | says | SW2/floor | mean | cov | modes | cover 90 % | var seen | var unseen | NFE | products | ms / draw |\n" + "|" + "---|" * 12
+    "| solver | says | SW2/floor | mean | cov | modes | cover 90 % | var seen | var unseen | NFE | products | ms / draw |\n|" + "---|" * 12
 )
 
 
