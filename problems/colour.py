@@ -13,31 +13,10 @@ from torch import Tensor
 
 from problems.linalg import bcast
 from problems.operator import LinearOperator, Operator, Shape, check_image
-from problems.svd import SVD
 
-__all__ = ["Colourisation", "Demosaicing", "frame_svd"]
+__all__ = ["Colourisation", "Demosaicing"]
 
 _FAST = frozenset({"svd", "closed_form"})
-
-
-def frame_svd(operator: LinearOperator, shape: Shape, like: Tensor) -> SVD:
-    """Of an operator with A A^T = c I: U = I, s = sqrt(c), V = A^T / sqrt(c)."""
-    assert operator.row_gram is not None
-    s = operator.row_gram**0.5
-
-    def same(y: Tensor) -> Tensor:
-        return y
-
-    output = operator.output_shape(shape)
-    return SVD(
-        torch.full(output, s, dtype=like.dtype, device=like.device),
-        V=lambda w: operator._adjoint(w, shape) / s,
-        Vt=lambda x: operator._apply(x) / s,
-        U=same,
-        Ut=same,
-        complete_v=torch.Size(output).numel() == torch.Size(shape).numel(),
-        complete_u=True,
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,9 +61,6 @@ class Colourisation(LinearOperator):
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._weights(y)[:, None, None]
-
-    def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        return frame_svd(self, shape, like)
 
 
 Pattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
@@ -140,6 +116,3 @@ class Demosaicing(LinearOperator):
         self.output_shape(tuple(z.shape[1:]))
         variance = bcast(prior_variance, z)
         return z + self._mask(z) * (variance / (bcast(noise_variance, z) + variance) * (y - z))  # each pixel's own colour
-
-    def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        return frame_svd(self, shape, like)

@@ -12,9 +12,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from problems.colour import frame_svd
 from problems.operator import LinearOperator, Operator, Shape
-from problems.svd import SVD
 from problems.transforms import dct2, hadamard2, idct2
 
 __all__ = ["CompressedSensing"]
@@ -97,6 +95,3 @@ class CompressedSensing(LinearOperator):
             return hadamard2(X)
         x = idct2(X)
         return x * signs if self.transform == "random" else x
-
-    def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        return frame_svd(self, shape, like)

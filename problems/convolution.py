@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from problems.linalg import bcast
+from problems.linalg import bcast, complex_dtype
 from problems.operator import LinearOperator, Shape, check_image
 from problems.svd import SVD
 from problems.transforms import dct2, hartley2, idct2
@@ -89,7 +89,7 @@ class Convolution(LinearOperator):
             kh, kw = self.taps.shape[-2:]
             padded = F.pad(self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh))
             spectrum = torch.fft.rfft2(torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1)))
-            return spectrum.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+            return spectrum.to(complex_dtype(like))
 
         return self._constant(("spectrum", height, width), like, make)
 
@@ -146,7 +146,7 @@ class Convolution(LinearOperator):
         size = spectrum.abs()
         size = torch.where(size > 1e-14 * size.max(), size, torch.zeros_like(size))  # below lies rounding, of no certain phase
         phase = torch.where(size > 0, spectrum / torch.where(size > 0, size, 1), 1)
-        phase = phase.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+        phase = phase.to(complex_dtype(like))
         mirrored = size.flip(-2).roll(1, -2)[..., 1 : (width + 1) // 2].flip(-1)  # |k(-f)| = |k(f)|
         s = torch.cat([size, mirrored], -1).to(like).expand(shape)
 
@@ -209,8 +209,6 @@ class Convolution(LinearOperator):
 def extended(size: int, before: int, after: int, boundary: Boundary, device: torch.device | None = None) -> Tensor:
     """For each place of an axis padded by the boundary's rule, the index that it is copied from."""
     index = torch.arange(-before, size + after, device=device)
-    if boundary == "circular":
-        return index % size
     if boundary == "replicate":
         return index.clamp(0, size - 1)
     period = max(2 * size - 2, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from problems.blur import Blur
 from problems.convolution import BOUNDARIES, Boundary, clean_kernel, example_kernel
-from problems.linalg import bcast
+from problems.linalg import bcast, complex_dtype
 from problems.operator import LinearOperator, Operator, Shape, check_image
 from problems.svd import SVD
 from problems.transforms import hartley2
@@ -85,7 +85,7 @@ class Decimation(LinearOperator):
         s = power.sqrt().repeat(1, k, k)[..., : half.shape[-1]]
         floor = 1e-14 * s.max()
         ratio = torch.where(s > floor, half / torch.where(s > floor, s, 1), 0)
-        return power.to(like), ratio.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+        return power.to(like), ratio.to(complex_dtype(like))
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         k, (height, width) = self.factor, shape[-2:]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from problems.operator import LinearOperator, Operator, Shape
-from problems.svd import SVD
 
 __all__ = ["Denoising"]
 
@@ -36,9 +34,3 @@ class Denoising(LinearOperator):
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y
-
-    def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        def same(x: Tensor) -> Tensor:
-            return x
-
-        return SVD(torch.ones(shape, dtype=like.dtype, device=like.device), same, same, same, same, complete_v=True, complete_u=True)

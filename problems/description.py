@@ -5,19 +5,23 @@ nothing is rounded; an operator or a noise is an object with its name and its se
 """
 
 import base64
+import inspect
 import math
 import zlib
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Described", "decode", "encode", "moved"]
+__all__ = ["Described", "concrete", "decode", "encode", "moved"]
 
 _KINDS = "bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128"
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _KINDS.split()}
+
+
+K = TypeVar("K")
 
 
 class Described:
@@ -33,6 +37,12 @@ class Described:
     def __repr__(self) -> str:
         assert is_dataclass(self)
         return f"{type(self).__name__}({', '.join(f'{f.name}={_short(getattr(self, f.name))}' for f in fields(self))})"
+
+
+def concrete(cls: type[K]) -> list[type[K]]:
+    """Every class below this one that can be made and is not private, the user's own too."""
+    below = [kind for sub in cls.__subclasses__() for kind in (sub, *concrete(sub))]
+    return [kind for kind in dict.fromkeys(below) if not inspect.isabstract(kind) and not kind.__name__.startswith("_")]
 
 
 def _short(value: Any) -> str:

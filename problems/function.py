@@ -16,15 +16,6 @@ __all__ = ["Jacobian", "LinearFunction", "NonlinearFunction"]
 Function = Callable[[Tensor], Tensor]
 
 
-def _pull(function: Function, x: Tensor, v: Tensor) -> Tensor:
-    """J^T v at x, with a graph if one is wanted; also in inference mode."""
-    outer = torch.is_grad_enabled() and v.requires_grad
-    with torch.inference_mode(False), torch.enable_grad():
-        u = x.detach().clone().requires_grad_()
-        v = v.clone() if v.is_inference() else v
-        return torch.autograd.grad(function(u), u, v, create_graph=outer, materialize_grads=True)[0]
-
-
 def _output(function: Function, shape: Shape, dtype: torch.dtype = torch.float32) -> Shape:
     with torch.no_grad():
         y = function(torch.zeros(1, *shape, dtype=dtype))
@@ -80,7 +71,7 @@ class LinearFunction(_Known, LinearOperator):
         return {"function": cls(lambda x: torch.cumsum(x, -1).flatten(1)[:, 1::2] if x[0].numel() > 1 else 2 * x.flatten(1), shape)}
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
-        return _pull(self.function, torch.zeros(len(y), *shape, dtype=y.dtype, device=y.device), y)
+        return Operator.vjp(self, y.new_zeros(len(y), *shape), y)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

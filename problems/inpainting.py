@@ -10,7 +10,7 @@ from torch import Tensor
 
 from problems.linalg import bcast
 from problems.operator import LinearOperator, Operator, Shape, check_image
-from problems.svd import SVD
+from problems.svd import SVD, identity
 
 __all__ = ["Inpainting", "binary", "box_mask", "random_mask"]
 
@@ -82,10 +82,7 @@ class Inpainting(LinearOperator):
         return z + self._apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        def same(x: Tensor) -> Tensor:
-            return x
-
-        return SVD(self.mask.to(like).expand(shape), same, same, same, same, complete_v=True, complete_u=True)
+        return SVD(self.mask.to(like).expand(shape), identity, identity, identity, identity, complete_v=True, complete_u=True)
 
 
 def box_mask(height: int, width: int, top: int, left: int, box_height: int, box_width: int) -> Tensor:

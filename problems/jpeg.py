@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from problems.operator import Operator, Shape
+from problems.pointwise import straight_through
 
 __all__ = ["JPEG"]
 
@@ -78,7 +79,7 @@ class JPEG(Operator):
         q, D = self._table(table, plane), _dct(plane)
         eightfold = _whole(D @ _whole(4 * blocks @ D.T) / 4)
         level = (eightfold.abs() / (8 * q) + 0.5).floor() * eightfold.sign()
-        coefficients = _passing(level * q, eightfold / 8)
+        coefficients = straight_through(level * q, eightfold / 8)
         back = _byte(_whole(4 * D.T @ coefficients) @ D / 32 + 128)
         return rearrange(back, "b i j r c -> b (i r) (j c)")[:, :height, :width]
 
@@ -102,15 +103,10 @@ class JPEG(Operator):
         return _doubled(half)[:, :height, :width]
 
 
-def _passing(value: Tensor, x: Tensor) -> Tensor:
-    """value, with the gradient of x."""
-    return x + (value - x).detach()
-
-
 def _whole(x: Tensor, down: Tensor | None = None) -> Tensor:
     """Rounded; halves go up, and down where asked."""
     value = (x + 0.5).floor()
-    return _passing(value if down is None else torch.where(down, (x - 0.5).ceil(), value), x)
+    return straight_through(value if down is None else torch.where(down, (x - 0.5).ceil(), value), x)
 
 
 def _byte(x: Tensor, down: Tensor | None = None) -> Tensor:

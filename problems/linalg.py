@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["SolveWarning", "bcast", "conjugate_gradients", "dot", "randn_like", "transposes"]
+__all__ = ["SolveWarning", "bcast", "complex_dtype", "conjugate_gradients", "dot", "randn_like", "transposes"]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -25,6 +25,11 @@ def bcast(value: Tensor | float, x: Tensor) -> Tensor | float:
     if isinstance(value, Tensor) and value.ndim:
         return value.reshape(-1, *[1] * (x.ndim - 1))
     return value
+
+
+def complex_dtype(x: Tensor) -> torch.dtype:
+    """The complex numbers of the precision of x, single at least."""
+    return torch.complex128 if x.dtype == torch.float64 else torch.complex64
 
 
 def randn_like(x: Tensor, generator: Generators = None) -> Tensor:

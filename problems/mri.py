@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.fft import fft2, fftshift, ifft2, ifftshift
 
 from problems.inpainting import binary
+from problems.linalg import complex_dtype
 from problems.operator import LinearOperator, Operator, Shape
-from problems.svd import SVD
+from problems.svd import SVD, identity
 from problems.transforms import hartley2
 
 __all__ = ["MRI", "birdcage_maps", "cartesian_mask"]
@@ -124,7 +125,7 @@ class MRI(LinearOperator):
             if self.mask.shape[0] % 2 == 0 and self.mask.shape[1] % 2 == 0:
                 before, after = before.real.round(), after.real.round()
             maps = before[None] if self.sensitivities is None else self.sensitivities.cpu().to(torch.complex128) * before
-            dtypes = {True: torch.complex128 if like.dtype == torch.float64 else torch.complex64, False: like.dtype}
+            dtypes = {True: complex_dtype(like), False: like.dtype}
             pair = (maps, after * self.mask.cpu())
             first, second = (part.to(like.device, dtypes[part.is_complex()]) for part in pair)
             return first, second
@@ -147,15 +148,12 @@ class MRI(LinearOperator):
         output = self.output_shape(shape)
         if self.complex_image:
 
-            def same(y: Tensor) -> Tensor:
-                return y
-
             def split(z: Tensor) -> Tensor:
                 return rearrange(_parts(z), "b i p h w -> b (i p) h w")
 
             return SVD(
-                self.mask.to(like).expand(output), lambda w: split(_inverse(_join(w))), lambda x: split(_fourier(_join(x))), same, same,
-                complete_v=True, complete_u=True,
+                self.mask.to(like).expand(output), lambda w: split(_inverse(_join(w))), lambda x: split(_fourier(_join(x))), identity,
+                identity, complete_v=True, complete_u=True,
             )  # fmt: skip
         mask = ifftshift(self.mask.double(), dim=_AXES)
         mirrored = mask.flip(_AXES).roll((1, 1), _AXES)

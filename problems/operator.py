@@ -15,18 +15,17 @@ conjugate gradients if not.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from problems.description import Described, moved
+from problems.description import Described, concrete, moved
 from problems.linalg import Generators, bcast, conjugate_gradients, randn_like
-from problems.svd import SVD, dense_svd
+from problems.svd import SVD, dense_svd, identity
 
 __all__ = ["LinearOperator", "MissingCapability", "Operator", "Shape", "check_image", "operators"]
 
@@ -89,7 +88,7 @@ class Operator(Described, ABC):
         with torch.inference_mode(False), torch.enable_grad():
             x, v = (t.clone() if t.is_inference() else t for t in (x, v))
             u = x if outer and x.requires_grad else x.detach().requires_grad_()
-            return torch.autograd.grad(self.apply(u), u, v, create_graph=outer)[0]
+            return torch.autograd.grad(self.apply(u), u, v, create_graph=outer, materialize_grads=True)[0]
 
     def linearise(self, x: Tensor) -> LinearOperator:
         """The Jacobian at x (B, *shape), as an operator on batches of B."""
@@ -159,14 +158,7 @@ def check_image(shape: Shape) -> None:
 
 def operators() -> list[type[Operator]]:
     """Every concrete class of operators that is known, the user's own too."""
-
-    def below(cls: type[Operator]) -> Iterator[type[Operator]]:
-        for sub in cls.__subclasses__():
-            if not inspect.isabstract(sub) and not sub.__name__.startswith("_"):
-                yield sub
-            yield from below(sub)
-
-    return list(dict.fromkeys(below(Operator)))  # type: ignore[type-abstract]
+    return concrete(Operator)  # type: ignore[type-abstract]
 
 
 class LinearOperator(Operator):
@@ -188,7 +180,18 @@ class LinearOperator(Operator):
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         """The decomposition for x of this shape, in the precision and on the device of ``like``."""
-        raise NotImplementedError
+        if self.row_gram is None:
+            raise NotImplementedError
+        scale, output = self.row_gram**0.5, self.output_shape(shape)
+        return SVD(  # A A^T = c I: U = I, s = sqrt(c), V = A^T / sqrt(c)
+            torch.full(output, scale, dtype=like.dtype, device=like.device),
+            V=lambda w: self._adjoint(w, shape) / scale,
+            Vt=lambda x: self._apply(x) / scale,
+            U=identity,
+            Ut=identity,
+            complete_v=torch.Size(output).numel() == torch.Size(shape).numel(),
+            complete_u=True,
+        )
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y for y (B, ...), in the shape that ``input_shape`` gives."""

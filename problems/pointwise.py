@@ -9,12 +9,12 @@ from torch import Tensor
 
 from problems.operator import Operator, Shape
 
-__all__ = ["Clipping", "Gamma", "Quantisation", "round_through"]
+__all__ = ["Clipping", "Gamma", "Quantisation", "straight_through"]
 
 
-def round_through(x: Tensor) -> Tensor:
-    """x rounded, with the gradient of x: the derivative of a step is zero and says nothing (straight-through, Bengio et al. 2013)."""
-    return x + (x.round() - x).detach()
+def straight_through(value: Tensor, x: Tensor) -> Tensor:
+    """value, a rounding of x, with the gradient of x: that of a step is zero and says nothing (Bengio et al. 2013)."""
+    return x + (value - x).detach()
 
 
 class _Pointwise(Operator):
@@ -89,4 +89,5 @@ class Quantisation(_Pointwise):
 
     def _apply(self, x: Tensor) -> Tensor:
         step = (self.levels - 1) / 2
-        return round_through((x.clamp(-1, 1) + 1) * step) / step - 1
+        place = (x.clamp(-1, 1) + 1) * step
+        return straight_through(place.round(), place) / step - 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from problems.linalg import bcast
 
-__all__ = ["SVD", "dense_svd", "separable_svd"]
+__all__ = ["SVD", "dense_svd", "identity", "separable_svd"]
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -53,6 +53,10 @@ class SVD:
         rtol = self.s.numel() * torch.finfo(self.s.dtype).eps if rtol is None else rtol
         kept = self.s > rtol * self.s.max()
         return self.V(torch.where(kept, w / torch.where(kept, self.s, 1), 0))
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
 
 
 def dense_svd(matrix: Tensor, shape_x: tuple[int, ...], shape_y: tuple[int, ...]) -> SVD:

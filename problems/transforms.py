@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from problems.linalg import complex_dtype
+
 __all__ = ["dct2", "hadamard2", "hartley2", "idct2"]
 
 
@@ -43,7 +45,7 @@ def _idct(X: Tensor) -> Tensor:
 
 def _twiddle(x: Tensor) -> Tensor:
     angle = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) * (-math.pi / (2 * x.shape[-1]))
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex128 if x.dtype == torch.float64 else torch.complex64)
+    return torch.polar(torch.ones_like(angle), angle).to(complex_dtype(x))
 
 
 def dct2(x: Tensor) -> Tensor:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from problems.description import Described
+from problems.description import Described, concrete
 from problems.linalg import Generators, randn_like
 
 __all__ = ["Noise", "check_positive", "noises", "rand_like"]
@@ -47,14 +45,7 @@ class Noise(Described, ABC):
 
 def noises() -> list[type[Noise]]:
     """Every concrete kind of noise."""
-
-    def below(cls: type[Noise]) -> Iterator[type[Noise]]:
-        for sub in cls.__subclasses__():
-            if not inspect.isabstract(sub):
-                yield sub
-            yield from below(sub)
-
-    return list(dict.fromkeys(below(Noise)))  # type: ignore[type-abstract]
+    return concrete(Noise)  # type: ignore[type-abstract]
 
 
 def rand_like(x: Tensor, generator: Generators = None) -> Tensor:

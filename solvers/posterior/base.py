@@ -75,11 +75,7 @@ class PosteriorSampler(ABC):
         batch: how many draws to run at once (all by default); it bounds memory and changes nothing else, because each draw has a random
         stream of its own, derived from ``generator``.
         """
-        check_capabilities(self, problem)
-        if n < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        self._check(problem, y, n, batch)
         start, counted = time.perf_counter(), Counted(prior)
         total = n * len(y)
         generators = spawn(generator, total)
@@ -99,6 +95,14 @@ class PosteriorSampler(ABC):
             vjps += products
         x = torch.cat(draws).reshape(n, len(y), *draws[0].shape[1:])
         return Posterior(x, counted.nfe // len(chunks), vjps // len(chunks), time.perf_counter() - start)
+
+    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
+        """ValueError that names what is wrong with the arguments of ``sample``."""
+        check_capabilities(self, problem)
+        if n < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
 
     @abstractmethod
     def _draw(

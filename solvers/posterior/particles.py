@@ -11,7 +11,6 @@ from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.prior import Prior, expand_like
-from solvers.capabilities import check_capabilities
 from solvers.noise import spawn
 from solvers.posterior.base import Posterior, PosteriorSampler, Progress
 
@@ -99,11 +98,7 @@ class ParticleSampler(PosteriorSampler):
 
         The draws of one measurement are exchangeable but not independent: they are resampled from one population.
         """
-        check_capabilities(self, problem)
-        if n < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        self._check(problem, y, n, batch)
         start, shape = time.perf_counter(), problem.input_shape(y)
         y = problem.operator.observed(y).to(device=prior.device, dtype=torch.float64)
         denoise = Denoiser(prior, shape, batch or 1 << 30)
