@@ -48,6 +48,8 @@ class GaussianMixturePrior(Prior):
     means: Tensor
     lam: Tensor
     Q: Tensor
+    Q_flat: Tensor
+    means_in_Q: Tensor
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, sde: SDE | None = None) -> None:
         super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
@@ -66,6 +68,8 @@ class GaussianMixturePrior(Prior):
         self.register_buffer("means", means.double().reshape(K, D))
         self.register_buffer("lam", lam.clamp_min(0))
         self.register_buffer("Q", Q)
+        self.register_buffer("Q_flat", Q.transpose(0, 1).reshape(D, K * D))  # all eigenbases side by side: one product serves them all
+        self.register_buffer("means_in_Q", torch.einsum("kde,kd->ke", Q, means.double().reshape(K, D)))
 
     @property
     def weights(self) -> Tensor:
@@ -77,16 +81,22 @@ class GaussianMixturePrior(Prior):
 
     def _joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, D), alpha and sigma (B,) -> log w_k p_k(x) (B, K); x - alpha mu in each eigenbasis (B, K, D); its variances."""
-        u = torch.einsum("kde,bkd->bke", self.Q, x[:, None] - alpha[:, None, None] * self.means)
+        if alpha.stride() == (0,):  # one time for all: one set of variances
+            alpha, sigma = alpha[:1], sigma[:1]
+        K, D = self.lam.shape
+        u = (x @ self.Q_flat).reshape(-1, K, D) - alpha[:, None, None] * self.means_in_Q
         variance = alpha[:, None, None] ** 2 * self.lam + sigma[:, None, None] ** 2
-        log_normal = -0.5 * (u**2 / variance + (2 * math.pi * variance).log()).sum(-1)
+        log_normal = -0.5 * ((u**2 / variance).sum(-1) + (2 * math.pi * variance).log().sum(-1))
         return self.log_weights + log_normal, u, variance
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self.sde.alpha(t.double()), self.sde.sigma(t.double())
+        if t.stride() == (0,):  # elementwise functions lose the sign that all times are one
+            t = t[:1]
+        alpha, sigma = (v.expand(len(x_t)) for v in (self.sde.alpha(t.double()), self.sde.sigma(t.double())))
         joint, u, variance = self._joint(x_t.double().flatten(1), alpha, sigma)
-        each = self.means + torch.einsum("kde,bke->bkd", self.Q, alpha[:, None, None] * self.lam / variance * u)
-        return torch.einsum("bk,bkd->bd", joint.softmax(-1), each).reshape(x_t.shape).to(x_t.dtype)
+        r = joint.softmax(-1)
+        pull = r[..., None] * (alpha[: len(variance), None, None] * self.lam / variance) * u
+        return (r @ self.means + pull.flatten(1) @ self.Q_flat.T).reshape(x_t.shape).to(x_t.dtype)
 
     def log_prob(self, x: Tensor, t: Tensor | float | None = None) -> Tensor:
         """log p_t(x) in nats, (B,); t = None is the data itself."""

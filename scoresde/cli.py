@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scoresde import arguments as options
 from scoresde.errors import InputError
 
 __all__ = ["app", "main"]
@@ -24,11 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="auto, bf16 or fp32 inside the network.")]
 
 
 @contextmanager
@@ -55,81 +51,139 @@ def _print_json(content: Any) -> None:
 @app.command()
 def restore(
     image: Annotated[Path, typer.Argument(help="The photograph, in any format that Pillow reads; or a measurement (C, ...) as .npy.")],
-    problem: Annotated[str, typer.Option(help="A name from `scoresde list`, or a problem.json.")],
+    problem: options.Problem,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and report.json.")] = Path("out/restore"),
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="inpaint: a picture of the same size, white where pixels are missing; mri: white where k-space is measured."),
-    ] = None,
-    box: Annotated[str | None, typer.Option(help="inpaint: TOP,LEFT,HEIGHT,WIDTH of a missing rectangle.")] = None,
-    random: Annotated[float | None, typer.Option(help="inpaint: this fraction of the pixels is missing.")] = None,
-    kernel: Annotated[Path | None, typer.Option(help="deblur, super-resolve: the kernel, a picture or a .npy, .npz or .mat file.")] = None,
-    gaussian: Annotated[float | None, typer.Option(help="deblur: standard deviation of a Gaussian kernel, in pixels.")] = None,
-    motion: Annotated[str | None, typer.Option(help="deblur: LENGTH,ANGLE of a straight stroke, pixels and degrees.")] = None,
-    disk: Annotated[float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")] = None,
-    boundary: Annotated[str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")] = "reflect",
-    scale: Annotated[float, typer.Option(help="super-resolve: the factor.")] = 4.0,
-    filter: Annotated[str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")] = "bicubic",
-    photons: Annotated[float | None, typer.Option(help="Photons of a white pixel: adds counting noise to --sigma.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting that `scoresde list` shows with the problem; repeat it.")
-    ] = None,
+    mask: options.Mask = None,
+    box: options.Box = None,
+    random: options.Random = None,
+    kernel: options.Kernel = None,
+    gaussian: options.Gaussian = None,
+    motion: options.Motion = None,
+    disk: options.Disk = None,
+    boundary: options.Boundary = "reflect",
+    scale: options.Scale = 4.0,
+    filter: options.Filter = "bicubic",
+    photons: options.Photons = None,
+    settings: options.Settings = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="The picture is the truth; damage it first.")] = False,
-    sigma: Annotated[
-        float | None,
-        typer.Option(
-            help="Noise in the measurement, a standard deviation on [-1, 1]. [0.1 for jpeg and quantise; else 0.05 with --simulate, "
-            "0.02 without]"
-        ),
-    ] = None,
-    solver: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "mmps",
-    sampler: Annotated[str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the solver; each has its own default.", min=1)] = None,
-    samples: Annotated[int, typer.Option(help="Posterior draws.")] = 8,
-    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    tile: Annotated[
-        int, typer.Option(help="Largest side, in pixels, that the network sees at once; lower it to save memory.", min=64)
-    ] = 384,
-    as_json: Json = False,
+    sigma: options.Sigma = None,
+    solver: options.Solver = "mmps",
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    samples: options.Samples = 8,
+    calibration: Annotated[Path | None, typer.Option(help="A file of `scoresde calibrate`: writes intervals that can be trusted.")] = None,
+    level: Annotated[float, typer.Option(help="Of the intervals: the share of pixels that they hold.")] = 0.9,
+    prior: options.Prior = "natural",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = 384,
+    as_json: options.Json = False,
 ) -> None:
     """Restore a photograph: posterior draws, their mean, and a map of what is uncertain."""
     from scoresde.damage import ProblemOptions
+    from scoresde.intervals import IntervalOptions
     from scoresde.restore import RestoreOptions
     from scoresde.restore import restore as run
 
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    options = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    how = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
     with _progress("restoring") as progress:
-        report = run(image, damage, options, out, simulate=simulate, progress=progress).report
+        interval = IntervalOptions(level, calibration)
+        report = run(image, damage, how, out, simulate=simulate, interval=interval, progress=progress).report
     if as_json:
         _print_json(report)
         return
     for name in ("measurement", "draw", "mean"):
         if name in report:
             typer.echo(f"{name:12s} {report[name]['psnr']:6.2f} dB  SSIM {report[name]['ssim']:.3f}")
+    if "interval" in report:
+        typer.echo(_interval_line(report["interval"]))
     cost = f"{report['network_evaluations_per_draw']} network evaluations a draw"
     typer.echo(
         f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s ({cost}); wrote {out}/: {', '.join(report['files'])}"
     )
 
 
+def _interval_line(interval: dict[str, Any]) -> str:
+    kind = "calibrated" if interval["calibrated"] else "raw Gaussian"
+    held = f", hold the truth in {interval['coverage']:.1%} of the pixels" if "coverage" in interval else ""
+    line = f"intervals    {interval['level']:.0%}, {kind}, mean width {interval['mean_width']:.3f} on [-1, 1]{held}"
+    return line + (f"\nwarning      {interval['warning']}" if "warning" in interval else "")
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Photographs like those to be restored.")],
+    problem: options.Problem,
+    out: Annotated[Path, typer.Option(help="The file to write, for `scoresde restore --calibration`.")] = Path("out/calibration.json"),
+    count: Annotated[int, typer.Option(help="Pictures, drawn at random from the folder; all if it has fewer.", min=1)] = 50,
+    crop: Annotated[int, typer.Option(help="Side of their centre crops.", min=1)] = 96,
+    level: Annotated[list[float] | None, typer.Option(help="A level to calibrate; repeat it. [0.5, 0.68, 0.9, 0.95]")] = None,
+    mask: options.Mask = None,
+    box: options.Box = None,
+    random: options.Random = None,
+    kernel: options.Kernel = None,
+    gaussian: options.Gaussian = None,
+    motion: options.Motion = None,
+    disk: options.Disk = None,
+    boundary: options.Boundary = "reflect",
+    scale: options.Scale = 4.0,
+    filter: options.Filter = "bicubic",
+    photons: options.Photons = None,
+    settings: options.Settings = None,
+    sigma: options.Sigma = None,
+    solver: options.Solver = "mmps",
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    samples: options.Samples = 8,
+    prior: options.Prior = "natural",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = 384,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how far the intervals of a restoration can be trusted, on photographs of your own, and correct them."""
+    from scoresde.calibrate import CalibrateOptions
+    from scoresde.calibrate import calibrate as run
+    from scoresde.damage import ProblemOptions
+    from scoresde.restore import RestoreOptions
+
+    damage = ProblemOptions(
+        problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
+    )  # fmt: skip
+    how = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    chosen = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
+    with _progress("calibrating") as progress:
+        report = run(folder, damage, how, chosen, out, progress)
+    if as_json:
+        _print_json(report)
+        return
+    typer.echo("level   scale   coverage before  after   mean width before  after")
+    for row in report["levels"]:
+        after = "      " if row["coverage_after"] is None else f"{row['coverage_after']:6.1%}"
+        typer.echo(
+            f"{row['level']:5.3g}  {row['scale']:6.3f}  {row['coverage_before']:15.1%}  {after}  "
+            f"{row['mean_width_before']:17.3f}  {row['mean_width_after']:5.3f}"
+        )
+    typer.echo(f"from {report['pictures']} pictures of {crop}x{crop}; after: each picture by the scale of all others; wrote {out}")
+
+
 @app.command()
 def sample(
     out: Annotated[Path, typer.Option(help="The picture to write, a grid of the draws.")] = Path("out/samples.png"),
-    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
+    prior: options.Prior = "natural",
     n: Annotated[int, typer.Option("--n", help="Draws.", min=1)] = 16,
     size: Annotated[int | None, typer.Option(help="Side of each draw in pixels; the training size by default.", min=1)] = None,
     sampler: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "heun",
     steps: Annotated[int, typer.Option(help="Steps of the sampler.", min=1)] = 40,
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: Json = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Draw from a prior, without any measurement."""
     import torch
@@ -193,10 +247,10 @@ def train(
     precision: Annotated[str, typer.Option(help="bf16 or no.")] = "bf16",
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 1000,
     init: Annotated[str | None, typer.Option(help="Start from the weights of this prior: an embedded one, or a .safetensors file.")] = None,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a score prior on images by denoising score matching."""
     from scoresde.checkpoint import load_prior
@@ -246,7 +300,7 @@ def likelihood(
     dataset: Annotated[Path | None, typer.Option(help="A .npy or .npz file of images, (N, H, W) or (N, H, W, C), uint8.")] = None,
     array: Annotated[str | None, typer.Option(help="The name of the array in a .npz file that holds several.")] = None,
     count: Annotated[int, typer.Option(help="The first so many images of the data set.", min=1)] = 100,
-    prior: Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")] = "natural",
+    prior: options.Prior = "natural",
     divergence: Annotated[
         str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")
     ] = "hutchinson",
@@ -254,10 +308,10 @@ def likelihood(
     nodes: Annotated[int | None, typer.Option(help="Noise levels at which the network is evaluated. [48; 32 with the exact trace]")] = None,
     k: Annotated[int, typer.Option("--k", help="Dequantisation samples of each image.", min=1)] = 1,
     importance: Annotated[bool, typer.Option("--importance", help="The tighter bound of all k samples together.")] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 16,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Bits per dimension of 8-bit images under a prior, with standard errors."""
     import torch
@@ -287,45 +341,53 @@ def likelihood(
 @app.command()
 def verify(
     solver: Annotated[list[str] | None, typer.Option(help="A solver of the table; repeat it. [all]")] = None,
-    problem: Annotated[list[str] | None, typer.Option(help="An exact problem; repeat it. [all]")] = None,
-    draws: Annotated[int, typer.Option(help="Draws for each measurement.", min=10)] = 500,
+    problem: Annotated[list[str] | None, typer.Option(help="An exact problem; repeat it. [nine; with --full all]")] = None,
+    draws: Annotated[int, typer.Option(help="Draws for each measurement.", min=10)] = 200,
     seeds: Annotated[int, typer.Option(help="Measurements of each problem.", min=1)] = 1,
-    as_json: Json = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All problems, up to 800 dimensions; memory; and simulation-based calibration on some.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes at once. [as many as processors]", min=1)] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Compare solvers with posteriors whose exact law is known."""
-    from solvers.verification import EXACT_PROBLEMS, VERIFIED, verdict_row
-    from solvers.verification import verify as run
+    from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, VERIFIED, processors, table
 
-    for given, known, what in ((solver, VERIFIED, "solver"), (problem, EXACT_PROBLEMS, "exact problem")):
+    every = EXACT_PROBLEMS | FULL_PROBLEMS
+    for given, known, what in ((solver, VERIFIED, "solver"), (problem, every, "exact problem")):
         if unknown := [name for name in given or () if name not in known]:
             raise InputError(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
-    pairs = [(name, case) for case in problem or EXACT_PROBLEMS for name in solver or VERIFIED]
+    pairs = [(name, case) for case in problem or (every if full else EXACT_PROBLEMS) for name in solver or VERIFIED]
     rows: list[dict[str, Any]] = []
     if not as_json:
-        typer.echo(f"{'problem':15s}{'solver':17s}distance  mean   cov    modes  cover90  seen  unseen   NFE    products  ms/draw")
+        typer.echo(f"{'problem':15s}{'solver':17s}{'  '.join(_VERDICT)}  products  ms/draw" + ("  kB/draw    SBC p" if full else ""))
     with _progress("verifying") as progress:
-        for index, (name, case) in enumerate(pairs):
-            try:
-                row = verdict_row(run(VERIFIED[name], case, draws=draws, seeds=seeds))
-            except ValueError as error:
-                row = {"refused": str(error)}
-            rows.append({"problem": case, "solver": name} | row)
+        for row in table(pairs, draws=draws, seeds=seeds, jobs=jobs or processors(), full=full):
+            rows.append(row)
             if progress:
-                progress((index + 1) / len(pairs))
+                progress(len(rows) / len(pairs))
             if not as_json:
-                typer.echo(_verdict_line(rows[-1]))
+                typer.echo(_verdict_line(row))
     if as_json:
         _print_json(rows)
+
+
+_VERDICT = {
+    "distance": ("distance", ".4g"), "scatter": ("floor_scatter", ".2f"), "  mean": ("mean", ".3g"), "   cov": ("cov", ".3g"),
+    "modes": ("modes", ".3f"), "cover50": ("cover50", ".3f"), "cover90": ("cover90", ".3f"), "cover95": ("cover95", ".3f"),
+    "  seen": ("seen", ".2f"), "unseen": ("unseen", ".2f"), " NFE": ("nfe", ".0f"),
+}  # fmt: skip
 
 
 def _verdict_line(row: dict[str, Any]) -> str:
     start = f"{row['problem']:15s}{row['solver']:17s}"
     if "refused" in row:
         return f"{start}cannot: {row['refused']}"
-    return (
-        f"{start}{row['distance']:8.4g}  {row['mean']:5.3g}  {row['cov']:5.3g}  {row['modes']:5.3f}  {row['cover90']:7.3f}  "
-        f"{row['seen']:4.2f}  {row['unseen']:6.2f}  {row['nfe']:6.0f}  {row['vjps']:8.0f}  {1e3 * row['seconds']:7.2f}"
-    )
+    line = start + "  ".join(f"{row[key]:>{len(title)}{kind if row[key] < 1e4 else '.0e'}}" for title, (key, kind) in _VERDICT.items())
+    line += f"  {row['vjps']:8.0f}  {1e3 * row['seconds']:7.2f}"
+    if "sbc" in row:
+        line += f"  {row['memory'] / 1024:7.1f}" + (f"  {row['sbc']['p_all']:7.2g}" if row["sbc"] else "")
+    return line
 
 
 def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
@@ -333,7 +395,7 @@ def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
 
 
 @app.command("list")
-def list_all(as_json: Json = False) -> None:
+def list_all(as_json: options.Json = False) -> None:
     """Name the priors, problems, solvers and samplers."""
     from scoresde.checkpoint import embedded_priors, read_header
     from scoresde.damage import PROBLEMS

@@ -90,11 +90,13 @@ Build = Callable[[ProblemOptions, dict[str, Any], Frame], Operator]
 
 @dataclass(frozen=True)
 class ProblemEntry:
-    """A named problem: a line for ``scoresde list``, how to make the operator, and its ``--set`` settings with their defaults."""
+    """A named problem: a line for ``scoresde list``, how to make the operator, its ``--set`` settings with their defaults, and which
+    of the other options it looks at."""
 
     summary: str
     build: Build
     settings: dict[str, Any] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
 
 
 def build_operator(options: ProblemOptions, frame: Frame) -> tuple[Operator, dict[str, Any]]:
@@ -224,14 +226,18 @@ def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -
     return Gamma(1 / chosen["gamma"]) @ _deblur(options, chosen, frame) @ Gamma(chosen["gamma"])
 
 
+_BLURS = ("kernel", "gaussian", "motion", "disk", "boundary")
+
 PROBLEMS: dict[str, ProblemEntry] = {
     "denoise": ProblemEntry("noise alone", lambda *_: Denoising()),
     "inpaint": ProblemEntry(
-        "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, --random FRACTION, or transparency", _inpaint
+        "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, --random FRACTION, or transparency", _inpaint,
+        uses=("mask", "box", "random"),
     ),
-    "deblur": ProblemEntry("known blur: --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE, --disk RADIUS", _deblur),
+    "deblur": ProblemEntry("known blur: --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE, --disk RADIUS", _deblur, uses=_BLURS),
     "super-resolve": ProblemEntry(
-        "a small picture: --scale FACTOR, --filter bicubic|bilinear|lanczos3|average or --kernel FILE", _super_resolve
+        "a small picture: --scale FACTOR, --filter bicubic|bilinear|lanczos3|average or --kernel FILE", _super_resolve,
+        uses=("scale", "filter", "kernel", "boundary"),
     ),
     "colourise": ProblemEntry("a grey picture of a colour scene", _colourise, {"weights": "mean"}),
     "demosaic": ProblemEntry(
@@ -243,7 +249,7 @@ PROBLEMS: dict[str, ProblemEntry] = {
     ),
     "mri": ProblemEntry(
         "undersampled k-space, columns at random or --mask FILE (white is measured)", _mri,
-        {"acceleration": 4.0, "centre": 0.08, "coils": 1},
+        {"acceleration": 4.0, "centre": 0.08, "coils": 1}, ("mask",),
     ),
     "tomography": ProblemEntry("line integrals from angles over 180 degrees (CT)", _tomography, {"angles": 60, "size": ""}),
     "phase-retrieval": ProblemEntry(
@@ -255,5 +261,5 @@ PROBLEMS: dict[str, ProblemEntry] = {
         "the artefacts of JPEG", lambda o, s, f: JPEG(s["quality"], s["subsampling"]), {"quality": 10, "subsampling": True}
     ),
     "quantise": ProblemEntry("few grey levels", lambda o, s, f: Quantisation(s["levels"]), {"levels": 8}),
-    "gamma-blur": ProblemEntry("blur of light, seen through a gamma curve: as deblur", _gamma_blur, {"gamma": 2.2}),
+    "gamma-blur": ProblemEntry("blur of light, seen through a gamma curve: as deblur", _gamma_blur, {"gamma": 2.2}, _BLURS),
 }  # fmt: skip

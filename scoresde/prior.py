@@ -84,6 +84,10 @@ class Counted(Prior):
         super().__init__(prior.sde, prior.shape)
         self.prior, self.nfe = prior, 0
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.prior.dtype
+
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.nfe += 1
         return self.prior._denoise(x_t, t)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from scoresde.images import to_uint8, write_via_rename
 
-__all__ = ["Panel", "colour_map", "finite", "grid", "sheet", "write_json"]
+__all__ = ["Panel", "colour_map", "finite", "grid", "nice_top", "sheet", "write_json", "write_map"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,19 @@ def colour_map(values: Tensor, top: float) -> np.ndarray:
 
     scaled = (values.detach().float().cpu() / max(top, 1e-12)).clamp(0, 1).numpy()
     return (matplotlib.colormaps["inferno"](scaled)[..., :3] * 255).round().astype(np.uint8)
+
+
+def nice_top(values: Tensor) -> float:
+    """A round number near the largest of a map's values: where its colours end."""
+    return float(f"{max(float(values.flatten().double().quantile(0.995)) if values.numel() < 1 << 23 else float(values.max()), 1e-3):.1g}")
+
+
+def write_map(values: Tensor, path: Path) -> float:
+    """Write (H, W) >= 0 as a PNG in false colours; the value that is white."""
+    top = nice_top(values)
+    colours = Image.fromarray(colour_map(values, top))
+    write_via_rename(path, lambda temporary: colours.save(temporary, format="PNG"))
+    return top
 
 
 def grid(images: Tensor, gap: int = 2) -> Tensor:

@@ -7,26 +7,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from problems import Colourisation, InverseProblem, Operator
+from problems import Colourisation, InverseProblem, Noise, Operator
 from scoresde.checkpoint import load_prior
 from scoresde.damage import Frame, ProblemOptions, build_noise, build_operator
 from scoresde.errors import InputError, check_writable
 from scoresde.evaluation import psnr, ssim
 from scoresde.images import read_image, write_image, write_via_rename
+from scoresde.intervals import IntervalOptions, Intervals
 from scoresde.options import as_input_error
 from scoresde.prior import Prior
-from scoresde.report import Panel, colour_map, sheet, write_json
+from scoresde.procedure import procedure
+from scoresde.report import Panel, nice_top, sheet, write_json, write_map
 from scoresde.tiling import TiledPrior
 from solvers import Posterior, make_solver
 
 __all__ = [
     "DEFAULT_SOLVER",
+    "Measured",
     "RestoreOptions",
     "Restoration",
+    "check_options",
     "choose_device",
+    "choose_noise",
+    "draw",
+    "measured",
     "open_prior",
     "panels",
     "restore",
@@ -54,6 +60,21 @@ class RestoreOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int = _TILE
+
+    def procedure(self, damage: ProblemOptions, noise: Noise) -> dict[str, Any]:
+        """What a calibration of these restorations is tied to."""
+        return procedure(
+            damage, noise, prior=self.prior, solver=self.solver, sampler=self.sampler, steps=self.steps, samples=self.samples
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement y of the prior's channels. grey: the picture behind it is grey, the mean of the prior's colours."""
+
+    problem: InverseProblem
+    y: Tensor
+    grey: bool
 
 
 @dataclass(frozen=True)
@@ -100,6 +121,39 @@ def restore_tensor(
         return solver.sample(tiled, problem, y, options.samples, generator=generator, batch=batch, progress=progress)
 
 
+def check_options(options: RestoreOptions) -> None:
+    """InputError if no solver can be made of them."""
+    if options.samples < 1:
+        raise InputError(f"--samples must be at least 1, got {options.samples}")
+    with as_input_error():
+        make_solver(options.solver, options.steps, options.sampler)
+
+
+def choose_noise(damage: ProblemOptions, sigma: float | None, base: Operator, simulate: bool) -> Noise:
+    """The noise asked for, or the default of the operator."""
+    return build_noise(damage, sigma, 0.1 if base.rounds else 0.05 if simulate else 0.02)
+
+
+def measured(
+    base: Operator, noise: Noise, picture: Tensor, simulate: bool, prior: Prior, name: str, generator: torch.Generator
+) -> Measured:
+    """picture (1, C, ...): the truth, which is measured here, or the measurement. name: the prior's, for errors."""
+    with as_input_error():
+        operator = _for_prior(base, picture, simulate, prior.shape[0], name)
+        problem = InverseProblem(operator, noise)
+        grey = operator is not base
+        truth = (picture.expand(-1, prior.shape[0], -1, -1) if grey else picture) if simulate else None
+        y = operator.observed(picture) if truth is None else operator.apply(truth) if base.rounds else problem.measure(truth, generator)
+    return Measured(problem, y, grey)
+
+
+def draw(prior: Prior, of: Measured, options: RestoreOptions, progress: Callable[[float], None] | None = None) -> Posterior:
+    """Posterior draws on the CPU, grey again if the picture was."""
+    posterior = restore_tensor(prior, of.problem, of.y, options, progress)
+    draws = posterior.draws.float().cpu()
+    return replace(posterior, draws=draws.mean(2, keepdim=True) if of.grey else draws)
+
+
 def restore(
     image: Path,
     damage: ProblemOptions,
@@ -107,9 +161,11 @@ def restore(
     out: Path,
     *,
     simulate: bool = False,
+    interval: IntervalOptions | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Restoration:
-    """Restore ``image`` and write mean.png, std.png, draw_*.png, sheet.png, problem.json and report.json into ``out``.
+    """Restore ``image`` and write mean.png, std.png, draw_*.png, sheet.png, problem.json and report.json into ``out``; with a
+    calibration also lower.png, upper.png and interval.png.
 
     simulate: the picture is the truth and is damaged first; otherwise it is the measurement, which may also be a .npy file (C, ...).
     """
@@ -117,28 +173,18 @@ def restore(
     generator = torch.Generator().manual_seed(options.seed)
     height, width = picture.shape[-2:]
     base, description = build_operator(damage, Frame(image, height, width, simulate, generator))
-    noise = build_noise(damage, options.sigma, 0.1 if base.rounds else 0.05 if simulate else 0.02)
-    if options.samples < 1:
-        raise InputError(f"--samples must be at least 1, got {options.samples}")
-    with as_input_error():
-        make_solver(options.solver, options.steps, options.sampler)
+    noise = choose_noise(damage, options.sigma, base, simulate)
+    check_options(options)
     out = check_writable(out)
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision)
-    with as_input_error():
-        operator = _for_prior(base, picture, simulate, prior.shape[0], options.prior)
-        problem = InverseProblem(operator, noise)
-        grey = operator is not base
-        truth = (picture.expand(-1, prior.shape[0], -1, -1) if grey else picture) if simulate else None
-        y = operator.observed(picture) if truth is None else operator.apply(truth) if base.rounds else problem.measure(truth, generator)
-
-    posterior = restore_tensor(prior, problem, y, options, progress)
-    draws = posterior.draws.float().cpu()
-    posterior = replace(posterior, draws=draws.mean(2, keepdim=True) if grey else draws)
+    intervals = (interval or IntervalOptions()).open(options.procedure(damage, noise))
+    scene = measured(base, noise, picture, simulate, prior, options.prior, generator)
+    posterior = draw(prior, scene, options, progress)
     truth = picture if simulate else None
-    report = _report(image, description, options, problem, posterior, truth, y)
-    _write(out, posterior, problem, y, truth, report)
-    return Restoration(posterior, y, truth, report)
+    report = _report(image, description, options, scene.problem, posterior, truth, scene.y)
+    _write(out, posterior, scene.problem, scene.y, truth, intervals, report)
+    return Restoration(posterior, scene.y, truth, report)
 
 
 def _read(path: Path, simulate: bool) -> Tensor:
@@ -216,15 +262,13 @@ def panels(posterior: Posterior, view: Tensor, truth: Tensor | None, report: dic
     if len(posterior.draws) > 1:
         std = posterior.std[0].mean(0)
         row.append(Panel(posterior.mean[0], _caption(f"posterior mean of {len(posterior.draws)}", report.get("mean"))))
-        row.append(Panel(std, "posterior standard deviation\non [−1, 1]", top=_nice_top(std)))
+        row.append(Panel(std, "posterior standard deviation\non [−1, 1]", top=nice_top(std)))
     return row
 
 
-def _nice_top(values: Tensor) -> float:
-    return float(f"{max(float(values.flatten().double().quantile(0.995)) if values.numel() < 1 << 23 else float(values.max()), 1e-3):.1g}")
-
-
-def _write(out: Path, posterior: Posterior, problem: InverseProblem, y: Tensor, truth: Tensor | None, report: dict[str, Any]) -> None:
+def _write(
+    out: Path, posterior: Posterior, problem: InverseProblem, y: Tensor, truth: Tensor | None, intervals: Intervals, report: dict[str, Any]
+) -> None:
     view = problem.operator.preview(y)
     for i, draw in enumerate(posterior.draws):
         write_image(draw[0], out / f"draw_{i + 1}.png")
@@ -235,12 +279,9 @@ def _write(out: Path, posterior: Posterior, problem: InverseProblem, y: Tensor, 
         write_via_rename(out / "measurement.npy", lambda temporary: _save(temporary, y[0].numpy()))
         files += ["measurement.png", "measurement.npy"]
     if len(posterior.draws) > 1:
-        std = posterior.std[0].mean(0)
-        top = _nice_top(std)
-        report["std_map_white"] = top
-        colours = Image.fromarray(colour_map(std, top))
-        write_via_rename(out / "std.png", lambda temporary: colours.save(temporary, format="PNG"))
-        files.append("std.png")
+        report["std_map_white"] = write_map(posterior.std[0].mean(0), out / "std.png")
+        report["interval"] = intervals.report(posterior, truth)
+        files += ["std.png", *intervals.write(posterior, out)]
     report["files"] = files
     sheet([panels(posterior, view, truth, report)], out / "sheet.png")
     write_json(problem.describe(), out / "problem.json")

@@ -15,6 +15,7 @@ from solvers.posterior import (
     PredictedTwist,
     REDDiff,
     RePaint,
+    SecondOrder,
     SplitGibbs,
 )
 from solvers.registry import SAMPLERS, SOLVERS, make_solver, solve
@@ -33,6 +34,6 @@ from solvers.samplers import (
 __all__ = [
     "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "GaussianReference", "Guidance",
     "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "MCGDiff", "MMPS", "MPGD", "PiGDM", "Posterior", "PosteriorSampler",
-    "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS", "SOLVERS", "Sampler", "SplitGibbs",
-    "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
+    "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS", "SOLVERS", "Sampler", "SecondOrder",
+    "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.guidance import DPS, MMPS, PiGDM
-from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, SplitGibbs
+from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, PredictedTwist, SecondOrder, SplitGibbs
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
 __all__ = ["SAMPLERS", "SOLVERS", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
@@ -77,6 +77,14 @@ SOLVERS: dict[str, SolverEntry] = {
     "mmps": SolverEntry(
         "moment matching with the full covariance by conjugate gradients; exact for Gaussian priors",
         lambda steps, sampler: Guided(MMPS(iterations=3), sampler or Heun(steps)), 20, "ancestral", MMPS.exactness, MMPS.requires,
+    ),
+    "second-order": SolverEntry(
+        "ancestral steps with the covariance of each, drawn given y; spreads as wide as it should in few steps",
+        lambda steps, _: SecondOrder(steps, grid=RESTORATION_GRID), 20, None, SecondOrder.exactness, SecondOrder.requires,
+    ),
+    "predicted-twist": SolverEntry(
+        "sequential Monte Carlo, near exact; for small pictures and measurements of at most 1024 numbers; sets its own steps",
+        lambda steps, _: PredictedTwist(s_max=20.0), 1, None, PredictedTwist.exactness, PredictedTwist.requires,
     ),
     "diffpir": SolverEntry(
         "denoise, proximal step to the data, re-noise; fast, its draws lie close to their mean",

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from scoresde.prior import Prior
 from solvers.likelihood.grid import Levels, error_of_sum, quadrature_weights
-from solvers.likelihood.probes import Probes, value_and_products
+from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
+from solvers.products import value_and_products
 
 __all__ = ["End", "Flow", "Solver"]
 

@@ -9,33 +9,15 @@ computing the diagonal of a matrix inverse"; Stathopoulos, Laeuchli and Orginos 
 near neighbours share one: the Jacobian of a denoiser is local where the noise is small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from scipy.linalg import hadamard
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from solvers.likelihood.reference import GaussianReference
 
-__all__ = ["Probes", "lattice_colours", "value_and_products"]
-
-
-def value_and_products(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """f(x) and v (k, B, ...) -> v^T df/dx (k, B, ...), from one evaluation of f."""
-    try:
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no batching rule
-            pulled = torch.func.vjp(f, x)
-        return pulled[0].detach(), lambda v: torch.vmap(lambda one: pulled[1](one)[0])(v).detach()
-    except RuntimeError:  # a guided prior differentiates inside, which functorch does not allow
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value = f(x)
-
-        def products(v: Tensor) -> Tensor:
-            return torch.stack([torch.autograd.grad(value, x, one, retain_graph=True)[0] for one in v])
-
-        return value.detach(), products
+__all__ = ["Probes", "lattice_colours"]
 
 
 def lattice_colours(shape: tuple[int, ...], k: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Posterior samplers: from a prior and a measurement to draws."""
 
-from solvers.posterior.base import Posterior, PosteriorSampler
+from solvers.posterior.base import IndependentSampler, Posterior, PosteriorSampler
 from solvers.posterior.daps import DAPS
 from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
@@ -9,11 +9,12 @@ from solvers.posterior.particles import ParticleSampler
 from solvers.posterior.predicted_twist import PredictedTwist
 from solvers.posterior.red_diff import REDDiff
 from solvers.posterior.repaint import RePaint
+from solvers.posterior.second_order import SecondOrder
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
 from solvers.posterior.tds import TDS
 
 __all__ = [
-    "DAPS", "DDNM", "DDRM", "TDS", "DiffPIR", "Guided", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler", "PredictedTwist",
-    "REDDiff", "RePaint", "SplitGibbs",
+    "DAPS", "DDNM", "DDRM", "TDS", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",
+    "PredictedTwist", "REDDiff", "RePaint", "SecondOrder", "SplitGibbs",
 ]  # fmt: skip

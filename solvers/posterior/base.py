@@ -14,7 +14,7 @@ from scoresde.prior import Counted, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.noise import spawn
 
-__all__ = ["Posterior", "PosteriorSampler", "Progress"]
+__all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 
 Progress = Callable[[float], None]
 """Called with the finished fraction of the work, 0 to 1."""
@@ -59,6 +59,32 @@ class PosteriorSampler(ABC):
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
 
+    @abstractmethod
+    def sample(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        y: Tensor,
+        n: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """n draws for each of the B measurements y (B, ...). batch: how many to run through the network at once, to bound memory."""
+
+    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
+        """ValueError that names what is wrong with the arguments of ``sample``."""
+        check_capabilities(self, problem)
+        if n < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+
+
+class IndependentSampler(PosteriorSampler):
+    """Draws that know nothing of one another: each has a random stream of its own."""
+
     def sample(
         self,
         prior: Prior,
@@ -95,14 +121,6 @@ class PosteriorSampler(ABC):
             vjps += products
         x = torch.cat(draws).reshape(n, len(y), *draws[0].shape[1:])
         return Posterior(x, counted.nfe // len(chunks), vjps // len(chunks), time.perf_counter() - start)
-
-    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
-        """ValueError that names what is wrong with the arguments of ``sample``."""
-        check_capabilities(self, problem)
-        if n < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement has NaN or infinite entries; mask them out")
 
     @abstractmethod
     def _draw(

@@ -18,14 +18,14 @@ from problems.linalg import bcast
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["DAPS"]
 
 
 @dataclass(frozen=True)
-class DAPS(PosteriorSampler):
+class DAPS(IndependentSampler):
     """steps: levels. ode: Euler steps of each. r: see above. inner: "langevin" (``langevin`` steps of size ``tau`` over the curvature) or
     "exact" (by ``prox``, for linear Gaussian measurements). The likelihood has the noise of the problem. NFE = steps * ode."""
 

@@ -22,14 +22,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["DiffPIR"]
 
 
 @dataclass(frozen=True)
-class DiffPIR(PosteriorSampler):
+class DiffPIR(IndependentSampler):
     """lam: weight of the denoiser against the data, 1 to 15 in the paper. zeta: share of fresh noise, .1 to .3 there. NFE = steps."""
 
     exactness: ClassVar[Exactness] = "heuristic"

@@ -9,14 +9,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.base import Sampler
 
 __all__ = ["Guided"]
 
 
 @dataclass(frozen=True)
-class Guided(PosteriorSampler):
+class Guided(IndependentSampler):
     """Condition the prior, then sample it."""
 
     guidance: Guidance

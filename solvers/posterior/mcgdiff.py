@@ -49,7 +49,7 @@ class MCGDiff(ParticleSampler):
         seen = svd.s > 1e-6 * svd.s.max()
         tau2 = torch.where(seen, problem.noise_variance / torch.where(seen, svd.s, 1) ** 2, torch.inf)
         y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
-        levels = [float(sde.noise_to_signal(t)) for t in self.grid.times(sde, self.steps)] + [0.0]
+        levels = self.grid.levels(sde, self.steps)
         many = max(n, self.particles)
 
         def randn() -> Tensor:

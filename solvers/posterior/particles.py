@@ -13,8 +13,11 @@ from problems import InverseProblem
 from scoresde.prior import Prior, expand_like
 from solvers.noise import spawn
 from solvers.posterior.base import Posterior, PosteriorSampler, Progress
+from solvers.products import Differentiated, value_and_products
 
-__all__ = ["Denoiser", "ParticleSampler", "effective_share", "log_normal", "systematic"]
+__all__ = ["Denoiser", "ParticleSampler", "Point", "effective_share", "systematic"]
+
+_PRODUCTS = 1 << 12  # at once
 
 
 def systematic(log_weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -29,54 +32,61 @@ def effective_share(log_weights: Tensor) -> float:
     return float(1 / torch.softmax(log_weights, 0).square().sum() / len(log_weights))
 
 
-def log_normal(r: Tensor, L: Tensor) -> Tensor:
-    """ln N(r; 0, L L^T) but for the constant -m/2 ln 2 pi: r (N, m), L (N or 1, m, m) lower triangular -> (N,)."""
-    w = torch.linalg.solve_triangular(L, r[..., None], upper=False)[..., 0]
-    return -0.5 * w.square().sum(-1) - L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-
-
 class Denoiser:
-    """D(u, s) = E[x_0 | x_0 + s n = u] of any prior, on flat float64 particles (N, D), with products of its Jacobian; it counts both."""
+    """D(u, s) = E[x_0 | x_0 + s n = u] of any prior, on flat float64 particles (N, D), with products of its Jacobian; it counts both.
+
+    batch: particles in the network at once.
+    """
 
     def __init__(self, prior: Prior, shape: tuple[int, ...], batch: int) -> None:
         self.prior, self.shape, self.batch = prior, shape, batch
         self.evaluations = self.products = 0
 
     def __call__(self, u: Tensor, s: float) -> Tensor:
-        self.evaluations += len(u)
         with torch.no_grad():
-            return torch.cat([self._denoise(part, s).flatten(1) for part in u.split(self.batch)]).double()
+            return torch.cat([self._denoise(part, s) for part in u.split(self.batch)]).double()
 
-    def with_pulled(self, u: Tensor, s: float, pull: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """D and J^T v, J = dD/du, v = pull(D) for all particles at once."""
+    def at(self, u: Tensor, s: float) -> "Point":
+        """D(u) and, from the same evaluation where all particles fit a batch, products with its Jacobian."""
         if len(u) > self.batch:
-            return self.with_product(u, s, pull(self(u, s)))
-        self.evaluations += len(u)
-        self.products += len(u)
-        with torch.enable_grad():
-            point = u.detach().requires_grad_()
-            D = self._denoise(point, s).flatten(1)
-            values = D.detach().double()
-            return values, torch.autograd.grad(D, point, pull(values).to(D.dtype))[0]
+            parts = u.split(self.batch)
 
-    def with_product(self, u: Tensor, s: float, v: Tensor) -> tuple[Tensor, Tensor]:
-        """D and J^T v, J = dD/du."""
-        self.evaluations += len(u)
-        self.products += len(u)
-        pairs = []
-        for part, w in zip(u.split(self.batch), v.split(self.batch), strict=True):
-            with torch.enable_grad():
-                point = part.detach().requires_grad_()
-                D = self._denoise(point, s).flatten(1)
-                pairs.append((D.detach().double(), torch.autograd.grad(D, point, w.to(D.dtype))[0]))
-        values, products = zip(*pairs, strict=True)
-        return torch.cat(values), torch.cat(products)
+            def again(v: Tensor) -> Tensor:
+                return torch.cat([self.at(a, s).vjp(b) for a, b in zip(parts, v.split(self.batch), strict=True)])
+
+            return Point(self(u, s), again)
+        one = Differentiated(lambda u: self._denoise(u, s), u)
+
+        def vjp(v: Tensor) -> Tensor:
+            self.products += len(u)
+            return one.vjp(v)
+
+        return Point(one.value.double(), vjp)
+
+    def pulled(self, u: Tensor, s: float, rows: Tensor) -> Tensor:
+        """J^T a for every row a (m, D) at every particle, (N, D, m)."""
+        self.products += len(u) * len(rows)
+        answer = []
+        for part in u.split(min(self.batch, _PRODUCTS)):
+            _, products = value_and_products(lambda v: self._denoise(v, s), part)
+            some = rows.split(max(1, min(self.batch, _PRODUCTS) // len(part)))
+            answer.append(torch.cat([products(a[:, None].expand(-1, len(part), -1).to(self.prior.dtype)) for a in some]))
+        return torch.cat(answer, 1).permute(1, 2, 0).double()
 
     def _denoise(self, u: Tensor, s: float) -> Tensor:
+        self.evaluations += len(u)
         sde = self.prior.sde
         t = sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64)).to(dtype=self.prior.dtype, device=u.device).expand(len(u))
         x = u.to(self.prior.dtype).reshape(-1, *self.shape)
-        return self.prior.denoise(expand_like(sde.alpha(t), x) * x, t)
+        return self.prior.denoise(expand_like(sde.alpha(t), x) * x, t).flatten(1)
+
+
+@dataclass(frozen=True)
+class Point:
+    """D at some particles, (N, D), and v -> J^T v there, J = dD/du."""
+
+    D: Tensor
+    vjp: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,3 @@ class ParticleSampler(PosteriorSampler):
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Tensor, dict[str, Any]]:
         """n draws (n, D) for one measurement y (1, ...), and what tells whether to trust them."""
-
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
-        raise NotImplementedError  # ``sample`` does it all

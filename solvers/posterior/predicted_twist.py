@@ -27,19 +27,21 @@ from torch import Tensor
 
 from problems import InverseProblem
 from solvers.capabilities import Exactness
-from solvers.posterior.particles import Denoiser, ParticleSampler, effective_share, log_normal, systematic
+from solvers.posterior.particles import Denoiser, ParticleSampler, Point, effective_share, systematic
+from solvers.posterior.twist import Twist
 
 __all__ = ["PredictedTwist"]
 
 
 @dataclass(frozen=True)
 class PredictedTwist(ParticleSampler):
-    """particles: at least so many, and at least twice the draws. ratio: sigma'/sigma, and ``late_ratio`` once the weights have become
-    flat, when the population also shrinks to half. cap: of a log-weight above the median, against outliers while the twists are crude
-    (None for an unbiased evidence). products: with the Jacobian, at each level, of all representatives together.
+    """particles: at least so many, and at least twice the draws; half of them once the weights have become flat. ratio: s'/s while the
+    weights of a step vary, down to ``flat_ratio`` where they do not. resample: when the effective share falls below. truncate: the weights
+    of a step at sqrt(M) times their mean, M particles, against outliers while the twists are crude (Ionides 2008; it vanishes as M grows;
+    False for an unbiased evidence). products: with the Jacobian, at each level, of all representatives together.
 
     diagnostics: "share" (least effective share of an increment: below .1 is suspect), "ancestors" (first particles with living offspring:
-    below 30 the masses of modes are suspect), "levels", "log_evidence" (ln p of the whitened y; low by what is capped).
+    below 30 the masses of modes are suspect), "levels", "log_evidence" (ln p of the whitened y; low by what is truncated).
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
@@ -47,78 +49,66 @@ class PredictedTwist(ParticleSampler):
 
     particles: int = 512
     ratio: float = 0.8
-    late_ratio: float = 0.65
+    flat_ratio: float = 0.6
     s_max: float = 80.0
     s_min: float = 0.02
+    resample: float = 0.5
     products: int = 2048
-    cap: float | None = 6.0
+    truncate: bool = True
 
     _FEWEST = 32  # representatives
     _ROWS = 1024  # of a measurement whose m x m matrices are still handled outright
 
     def __post_init__(self) -> None:
-        if not (0 < self.ratio < 1 and 0 < self.late_ratio < 1 and 0 < self.s_min < self.s_max):
-            raise ValueError(f"ratios must lie in (0, 1) and 0 < s_min < s_max, got {self}")
-        if self.particles < 2 or self.products < 1 or (self.cap is not None and not self.cap > 0):
-            raise ValueError(f"at least 2 particles, 1 product and a positive cap are needed, got {self}")
+        if not (0 < self.flat_ratio <= self.ratio < 1 and 0 < self.s_min < self.s_max and 0 <= self.resample <= 1):
+            raise ValueError(f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}")
+        if self.particles < 2 or self.products < 1:
+            raise ValueError(f"at least 2 particles and 1 product are needed, got {self}")
 
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Tensor, dict[str, Any]]:
-        A, r_y = self._whitened(problem, denoise.shape, y)
+        A, y_white = self._whitened(problem, denoise.shape, y)
         m, size = A.shape
-        eye, AAt = torch.eye(m, dtype=A.dtype, device=A.device), A @ A.T
-        many = max(2 * n, self.particles)
+        many, few = max(2 * n, self.particles), max(n, self.particles // 2)
 
         def randn(*shape: int) -> Tensor:
             return torch.randn(shape, dtype=A.dtype, generator=generator, device=generator.device).to(A.device)
 
-        s, ratio, levels, calm, rough = self.s_max, self.ratio, 0, 0, False
+        s, levels, pace = self.s_max, 0, _Pace()
         z = randn(many, size)
-        D, Jz = denoise.with_product(torch.zeros_like(z), s, z)
-        u = D + s * (z + Jz / 2)  # N(D(0), s^2 + V), to first order in V / s^2
+        at = denoise.at(torch.zeros_like(z), s)
+        u = at.D + s * (z + at.vjp(z) / 2)  # N(D(0), s^2 + V), to first order in V / s^2
         log_w, ancestors, predicted = torch.zeros(many, dtype=A.dtype, device=A.device), torch.arange(many), None
         share, evidence = 1.0, 0.0
         while s > 0:
             levels += 1
-            D = denoise(u, s)
-            G, of = self._products(denoise, A, u, D, s, log_w, generator)
-            P = s**2 * (A @ G)
-            P = (P + P.mT) / 2
-            S = eye + P
-            r, L = r_y - D @ A.T, _cholesky(S)
-            log_psi = log_normal(r, L[of])
-            log_w, step_share, step_evidence = self._weigh(log_w, log_psi if predicted is None else log_psi - predicted)
-            share, evidence = min(share, step_share), evidence + step_evidence
-            rough, calm = rough or step_share < 0.97, calm + 1 if step_share > 0.985 else 0
-            shrink = rough and calm >= 2 and len(u) > max(n, self.particles // 2)
-            if shrink or effective_share(log_w) < 0.8:
-                chosen = systematic(log_w, max(n, self.particles // 2) if shrink else len(u), generator)
-                u, D, r, of, ancestors = u[chosen], D[chosen], r[chosen], of[chosen], ancestors[chosen.cpu()]
-                log_w = torch.zeros(len(chosen), dtype=A.dtype, device=A.device)
-            ratio = self.late_ratio if shrink else ratio
-            s_next = ratio * s if s > self.s_min else 0.0
+            at = denoise.at(u, s)
+            twist = self._twist(denoise, A, y_white, u, at, s, log_w, generator)
+            log_psi = twist.log_density()
+            inc = self._truncated(log_psi if predicted is None else log_psi - predicted)
+            evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0))
+            log_w, step_share = log_w + inc, effective_share(inc)
+            share = min(share, step_share)
+            shrink = pace.settled(step_share, twist.information()) and len(u) > few
+            if shrink or effective_share(log_w) < self.resample:
+                chosen = systematic(log_w, few if shrink else len(u), generator)
+                u, twist, ancestors, log_w = u[chosen], twist[chosen], ancestors[chosen.cpu()], torch.zeros_like(log_w[chosen])
+                at = denoise.at(u, s)
+            s_next = s * self._ratio(step_share) if s > self.s_min else 0.0
             rho = (s_next / s) ** 2
-            c = s * math.sqrt(1 - rho)
-            K = P @ torch.linalg.solve(P + s**2 * rho / (1 - rho) * AAt + 1e-12 * s**2 * AAt.diagonal().amax() * eye, P)
-            M = _cholesky((K + K.mT) / 2) @ torch.linalg.solve_triangular(_cholesky(G.mT @ G), G.mT, upper=False)
-            L_next = _cholesky(S - M @ M.mT)
-            z = randn(len(u), size)
-            missed = r - _matvec(M[of], z) - _matvec(L_next[of], randn(len(u), m))
-            z = z + _matvec(M[of].mT, torch.cholesky_solve(missed[..., None], L[of])[..., 0])
-            predicted = log_normal(r - _matvec(M[of], z), L_next[of])
-            Jz = denoise.with_product(u, s, z)[1]
-            u = (1 - rho) * D + rho * u + c * (math.sqrt(rho) * z + (1 - math.sqrt(rho)) * Jz)
-            s = s_next
+            ahead = twist.lookahead(A, rho)
+            z = ahead.condition(randn(len(u), size), randn(len(u), m))
+            predicted = ahead.log_density(z)
+            noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
+            u, s = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise, s_next
             progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(self.s_max / self.s_min))
         assert predicted is not None
-        inc = -0.5 * (r_y - u @ A.T).square().sum(1) - predicted
-        log_w = log_w + inc
-        chosen = systematic(log_w, n, generator)
-        evidence += float(torch.logsumexp(log_w, 0) - torch.logsumexp(log_w - inc, 0)) - 0.5 * m * math.log(2 * math.pi)
+        inc = -0.5 * (y_white - u @ A.T).square().sum(1) - predicted
+        evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)) - 0.5 * m * math.log(2 * math.pi)
+        chosen = systematic(log_w + inc, n, generator)
         living = len(ancestors[chosen.cpu()].unique())
-        share = min(share, effective_share(inc))
-        return u[chosen], {"share": share, "ancestors": living, "levels": levels, "log_evidence": evidence}
+        return u[chosen], {"share": min(share, effective_share(inc)), "ancestors": living, "levels": levels, "log_evidence": evidence}
 
     def _whitened(self, problem: InverseProblem, shape: tuple[int, ...], y: Tensor) -> tuple[Tensor, Tensor]:
         """(m, D) and (m,): A and y in the left singular vectors, in units of the noise."""
@@ -132,36 +122,34 @@ class PredictedTwist(ParticleSampler):
         rows = svd.V(unit.reshape(-1, *svd.s.shape)).flatten(1)
         return rows, svd.Ut(y).flatten()[kept] / problem.noise_variance**0.5
 
-    def _products(
-        self, denoise: Denoiser, A: Tensor, u: Tensor, D: Tensor, s: float, log_w: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """G = J A^T at some particles, (R, D, m), and for each particle whose it uses, (M,)."""
-        of = torch.arange(len(u), device=u.device)
+    def _twist(
+        self, denoise: Denoiser, A: Tensor, y: Tensor, u: Tensor, at: Point, s: float, log_w: Tensor, generator: torch.Generator
+    ) -> Twist:
+        """The products J A^T of every particle, or of representatives, each particle using those of the one nearest in D."""
         representatives = max(self.products // len(A), self._FEWEST)
-        if len(A) > 4 and len(u) > representatives:
-            chosen = systematic(log_w, representatives, generator).unique()
-            of, u = torch.cdist(D, D[chosen]).argmin(1), u[chosen]
-        G = denoise.with_product(u.repeat_interleave(len(A), 0), s, A.repeat(len(u), 1))[1]
-        return G.reshape(len(u), len(A), -1).mT, of
+        if len(A) <= 4:
+            G, of = torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1), torch.arange(len(u), device=u.device)
+        else:
+            chosen = systematic(log_w, min(representatives, len(u)), generator).unique()
+            G, of = denoise.pulled(u[chosen], s, A), torch.cdist(at.D, at.D[chosen]).argmin(1)
+        return Twist.at(s, y - at.D @ A.T, G, of, A)
 
-    def _weigh(self, log_w: Tensor, inc: Tensor) -> tuple[Tensor, float, float]:
-        """New log-weights, the effective share of the increment, and its part of the log-evidence."""
-        if self.cap is not None:
-            inc = inc.minimum(inc.median() + self.cap)
-        evidence = torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)
-        return log_w + inc, effective_share(inc), float(evidence)
+    def _ratio(self, share: float) -> float:
+        """s'/s: ``ratio`` where the last step's effective share was .9 or less, ``flat_ratio`` where it was 1."""
+        return self.flat_ratio + (self.ratio - self.flat_ratio) * min(1.0, 10 * (1 - share))
 
-
-def _matvec(M: Tensor, v: Tensor) -> Tensor:
-    return (M @ v[..., None])[..., 0]
+    def _truncated(self, inc: Tensor) -> Tensor:
+        return inc.minimum(torch.logsumexp(inc, 0) - math.log(len(inc)) / 2) if self.truncate else inc
 
 
-def _cholesky(S: Tensor) -> Tensor:
-    """Of symmetric matrices (R, m, m) that rounding, or a network's Jacobian, may have left slightly indefinite."""
-    L, info = torch.linalg.cholesky_ex(S)
-    if not bool(info.any()):
-        return L
-    values, vectors = torch.linalg.eigh(S)
-    floor = 1e-10 * values.amax(-1, keepdim=True).clamp_min(1e-300)
-    R = torch.linalg.qr((vectors * values.maximum(floor).sqrt()[..., None, :]).mT).R
-    return R.mT * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[..., None, :]
+class _Pace:
+    """Tells when the population may shrink: the weights are flat, and not because nothing has been learnt yet."""
+
+    def __init__(self) -> None:
+        self.rough, self.calm, self.whole = False, 0, 0.0
+
+    def settled(self, share: float, information: float) -> bool:
+        """After a step of this effective share, with so many nats left: two flat steps, after rough ones or with half of y told."""
+        self.whole = self.whole or information
+        self.rough, self.calm = self.rough or share < 0.97, self.calm + 1 if share > 0.985 else 0
+        return self.calm >= 2 and (self.rough or information < self.whole / 2)

@@ -18,14 +18,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["REDDiff"]
 
 
 @dataclass(frozen=True)
-class REDDiff(PosteriorSampler):
+class REDDiff(IndependentSampler):
     """learning_rate: of Adam. lam: weight of the prior against the data term, both in units of the noise's precision. NFE = steps."""
 
     exactness: ClassVar[Exactness] = "heuristic"

@@ -15,14 +15,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["RePaint"]
 
 
 @dataclass(frozen=True)
-class RePaint(PosteriorSampler):
+class RePaint(IndependentSampler):
     """resample: times that each step is made, 10 in the paper. NFE = steps * resample."""
 
     exactness: ClassVar[Exactness] = "heuristic"
@@ -47,7 +47,7 @@ class RePaint(PosteriorSampler):
 
         mask = problem.operator.apply(torch.ones(1, *shape[1:], dtype=prior.dtype, device=prior.device))
         times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels = [*(float(sde.noise_to_signal(t)) for t in times), 0.0]
+        levels = self.grid.levels(sde, self.steps)
         u = levels[0] * randn()
         for i, t in enumerate(times):
             s, s_next = levels[i], levels[i + 1]

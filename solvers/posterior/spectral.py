@@ -17,14 +17,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["DDNM", "DDRM"]
 
 
 @dataclass(frozen=True)
-class _Spectral(PosteriorSampler):
+class _Spectral(IndependentSampler):
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
 
@@ -46,7 +46,7 @@ class _Spectral(PosteriorSampler):
         tau = torch.where(seen, problem.noise_variance**0.5 / torch.where(seen, svd.s, 1), torch.inf)
         y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
         times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels = [float(sde.noise_to_signal(t)) for t in times] + [0.0]
+        levels = self.grid.levels(sde, self.steps)
         z = noise(shape, prior.dtype, prior.device)
         z_bar = svd.Vt(z)
         known = seen & (tau < levels[0])

@@ -19,14 +19,14 @@ from problems import InverseProblem
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["SplitGibbs"]
 
 
 @dataclass(frozen=True)
-class SplitGibbs(PosteriorSampler):
+class SplitGibbs(IndependentSampler):
     """sweeps: of two draws each. rho falls geometrically from rho_max to rho_min over ``anneal`` of them and stays. inner: steps of each
     reverse SDE. NFE = sweeps * inner."""
 
@@ -68,10 +68,8 @@ class SplitGibbs(PosteriorSampler):
     def _denoising_draw(self, prior: Prior, z: Tensor, rho: float, noise: Noise) -> Tensor:
         """A draw of x_0 given x_0 + rho n = z: ancestral steps down from rho."""
         sde = prior.sde
-        times = (
-            TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min).times(sde, self.inner).to(dtype=prior.dtype, device=prior.device)
-        )
-        levels = [*(float(sde.noise_to_signal(t)) for t in times), 0.0]
+        grid = TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min)
+        times, levels = grid.times(sde, self.inner).to(dtype=prior.dtype, device=prior.device), grid.levels(sde, self.inner)
         levels[0], u = rho, z
         for t, s, s_next in zip(times, levels, levels[1:], strict=False):
             D = prior.denoise(sde.alpha(t) * u, t)

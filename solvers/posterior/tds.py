@@ -45,7 +45,7 @@ class TDS(ParticleSampler):
     ) -> tuple[Tensor, dict[str, Any]]:
         sde, shape, variance = denoise.prior.sde, denoise.shape, problem.noise_variance
         svd = problem.linear_operator.svd(shape, y)
-        levels = [float(sde.noise_to_signal(t)) for t in self.grid.times(sde, self.steps)] + [0.0]
+        levels = self.grid.levels(sde, self.steps)
         many, size = max(n, self.particles), torch.Size(shape).numel()
 
         def randn() -> Tensor:
@@ -83,12 +83,7 @@ class TDS(ParticleSampler):
     def _twist(self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
         """D(u), the gradient of ln psi, and ln psi but for a constant, (N,). One evaluation and one product."""
         spread = variance + s**2 / (1 + s**2) * svd.s**2
-        found: dict[str, Tensor] = {}
-
-        def pull(D: Tensor) -> Tensor:
-            r = svd.Ut(y) - svd.s * svd.Vt(D.reshape(-1, *denoise.shape))
-            found["log_psi"] = -0.5 * torch.where(svd.s > 0, r**2 / spread + spread.log(), 0).flatten(1).sum(1)
-            return svd.V(torch.where(svd.s > 0, svd.s * r / spread, 0)).flatten(1)
-
-        D, slope = denoise.with_pulled(u, s, pull)
-        return D, slope, found["log_psi"]
+        at = denoise.at(u, s)
+        r = svd.Ut(y) - svd.s * svd.Vt(at.D.reshape(-1, *denoise.shape))
+        log_psi = -0.5 * torch.where(svd.s > 0, r**2 / spread + spread.log(), 0).flatten(1).sum(1)
+        return at.D, at.vjp(svd.V(torch.where(svd.s > 0, svd.s * r / spread, 0)).flatten(1)), log_psi

@@ -60,6 +60,10 @@ class TimeGrid:
             times[-1] = ends[1]
         return times
 
+    def levels(self, sde: SDE, n: int) -> list[float]:
+        """The n noise-to-signal ratios of the times, decreasing, and 0, the data: n steps."""
+        return [*sde.noise_to_signal(self.times(sde, n)).tolist(), 0.0]
+
     def _ends(self, sde: SDE) -> Tensor:
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         limits = sde.noise_to_signal(ends)

@@ -230,7 +230,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "negative sigma": ([good, *box, "--sigma", "-0.1"], "--sigma must be above 0"),
         "NaN sigma": ([good, *box, "--sigma", "nan"], "--sigma must be above 0"),
         "infinite sigma": ([good, *box, "--sigma", "inf"], "finite"),
-        "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: mmps, diffpir"),
+        "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: mmps, second-order"),
         "unknown sampler": ([good, *box, "--solver", "mmps", "--sampler", "magic"], "unknown sampler"),
         "unknown problem": ([good, "--problem", "unscrew"], "unknown problem 'unscrew'"),
         "unknown prior": ([good, *box, "--prior", "magic"], "unknown prior 'magic'"),
@@ -252,7 +252,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "measurement simulated": ([tmp_path / "y.npy", "--problem", "denoise", "--simulate"], "is a measurement already"),
         "measurement with NaN": ([tmp_path / "y.npy", "--problem", "denoise"], "finite real numbers"),
         "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
-        "solver that needs linearity": ([good, "--problem", "hdr", "--solver", "pigdm"], "solvers that can do this one: mmps, dps"),
+        "solver that needs linearity": ([good, "--problem", "hdr", "--solver", "pigdm"], "solvers that can do this one: mmps, second-order, dps"),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),
         "bad boundary": ([good, "--problem", "deblur", "--gaussian", "1", "--boundary", "magic"], "unknown boundary"),
@@ -343,7 +343,7 @@ def test_the_installed_command_lists_what_there_is() -> None:
 
 
 def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["verify", "--solver", "mmps", "--solver", "repaint", "--problem", "gaussian", "--draws", 200]
+    arguments = ["verify", "--solver", "mmps", "--solver", "repaint", "--problem", "gaussian", "--draws", 200, "--jobs", 1]
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err
     right, refused = json.loads(out)

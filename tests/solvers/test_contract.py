@@ -8,7 +8,7 @@ from problems import Denoising, GaussianBlur, GaussianNoise, Inpainting, Inverse
 from scoresde import EDMSDE, VPSDE, Counted, GaussianMixturePrior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
 from scoresde.tiling import TiledPrior
-from solvers import DDIM, DPS, MMPS, SOLVERS, DiffPIR, Guided, Heun, PiGDM, PosteriorSampler, make_solver, solve
+from solvers import DDIM, DPS, MMPS, SOLVERS, DiffPIR, Guided, Heun, PiGDM, PosteriorSampler, SecondOrder, make_solver, solve
 
 F64 = torch.float64
 ALL: dict[str, PosteriorSampler] = {
@@ -18,6 +18,7 @@ ALL: dict[str, PosteriorSampler] = {
     "pigdm-ddim": Guided(PiGDM(), DDIM(8)),
     "dps-ancestral": Guided(DPS(zeta=0.1), DDIM(8, eta=1.0)),
     "dps-likelihood": Guided(DPS(weight="likelihood"), DDIM(8)),
+    "second-order": SecondOrder(6, lanczos=2),
 }
 solvers = pytest.mark.parametrize("solver", ALL.values(), ids=ALL.keys())
 

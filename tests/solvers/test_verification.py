@@ -84,7 +84,7 @@ class TestPredictedTwist:
         prior = gaussian(sde)
         problem, y = measured(prior)
         mean, covariance = prior.posterior(problem, y).moments()
-        result = PredictedTwist(ratio=0.8, late_ratio=0.8).sample(prior, problem, y, 1000, generator=seeded())
+        result = PredictedTwist(flat_ratio=0.8).sample(prior, problem, y, 1000, generator=seeded())
         # the kernel's square root of rho I + (1 - rho) J errs in second order of the step: 2 % of a deviation at ratio .8
         draws, scale = result.draws[:, 0], covariance.diagonal().sqrt()
         assert float(((draws.mean(0) - mean) / scale).abs().max()) < 5 / 1000**0.5 + 0.02
@@ -92,7 +92,7 @@ class TestPredictedTwist:
         assert result.diagnostics["share"][0] > 0.5 and result.diagnostics["ancestors"][0] > 200
 
     def test_the_evidence(self) -> None:
-        """Without a cap, ln p(y) of the whitened measurement, which the mixture knows exactly."""
+        """Without truncation, ln p(y) of the whitened measurement, which the mixture knows exactly."""
         case = EXACT_PROBLEMS["ambiguous"][1](0)
         A, std = case.problem.linear_operator.dense(case.prior.shape), case.problem.noise_variance**0.5
         U, s, Vt = torch.linalg.svd(A, full_matrices=False)
@@ -104,7 +104,9 @@ class TestPredictedTwist:
             log_p.append(torch.distributions.MultivariateNormal(whitened @ mean, S).log_prob(y))
         expected = float(torch.logsumexp(case.prior.log_weights + torch.stack(log_p), 0))
         found = [
-            PredictedTwist(cap=None).sample(case.prior, case.problem, case.y, 500, generator=seeded(seed)).diagnostics["log_evidence"][0]
+            PredictedTwist(truncate=False)
+            .sample(case.prior, case.problem, case.y, 500, generator=seeded(seed))
+            .diagnostics["log_evidence"][0]
             for seed in range(3)
         ]
         assert abs(sum(found) / 3 - expected) < 0.3, (found, expected)

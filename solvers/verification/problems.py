@@ -1,0 +1,139 @@
+"""Problems whose posterior is known: Gaussian mixtures, measured linearly with Gaussian noise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from problems import Blur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution, box_mask
+from scoresde.analytic import GaussianMixturePrior, GaussianPrior
+from solvers.verification.shared_mixture import SharedMixturePrior
+
+__all__ = ["EXACT_PROBLEMS", "FULL_PROBLEMS", "ExactProblem", "exact_problem", "seeded"]
+
+F64 = torch.float64
+Mixture = GaussianMixturePrior | SharedMixturePrior
+
+
+@dataclass(frozen=True)
+class ExactProblem:
+    """A prior, a measurement of it y (1, ...), and their exact posterior."""
+
+    prior: Mixture
+    problem: InverseProblem
+    y: Tensor
+
+    @cached_property
+    def posterior(self) -> Mixture:
+        return self.prior.posterior(self.problem, self.y)
+
+    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n fresh draws of (x, y), of the same operator and noise: (n, ...) each."""
+        x = self.prior.sample(n, generator)
+        return x, self.problem.measure(x, generator)
+
+    def given(self, y: Tensor) -> "ExactProblem":
+        """The same prior and problem with another measurement (1, ...)."""
+        return replace(self, y=y)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _measured(prior: Mixture, problem: InverseProblem, generator: torch.Generator) -> ExactProblem:
+    return ExactProblem(prior, problem, problem.measure(prior.sample(1, generator), generator))
+
+
+def _rbf(side: int, length: float, amplitude: float, nugget: float) -> Tensor:
+    """Covariance of a smooth random field on a side x side grid."""
+    place = torch.cartesian_prod(torch.arange(side, dtype=F64), torch.arange(side, dtype=F64))
+    near = torch.exp(-torch.cdist(place, place).square() / (2 * length**2))
+    return amplitude**2 * near + nugget**2 * torch.eye(side**2, dtype=F64)
+
+
+def _field_mixture(generator: torch.Generator, components: int = 6, side: int = 8) -> GaussianMixturePrior:
+    """Smooth images of several kinds: 1 x side x side."""
+    smooth = torch.linalg.cholesky(_rbf(side, 2.0, 1.0, 1e-3))
+    means = torch.randn(components, side**2, dtype=F64, generator=generator) @ smooth.T
+    lengths = 1 + 2 * torch.rand(components, generator=generator)
+    covariances = torch.stack([_rbf(side, float(length), 0.6, 0.1) for length in lengths])
+    weights = (0.5 * torch.randn(components, dtype=F64, generator=generator)).exp()
+    return GaussianMixturePrior(weights, means.reshape(components, 1, side, side), covariances)
+
+
+def _pixels(seed: int, share: float, std: float) -> ExactProblem:
+    """A blurred 8 x 8 field seen at a few pixels."""
+    generator = seeded(seed)
+    prior = _field_mixture(generator)
+    line = torch.exp(-torch.arange(-1, 2, dtype=F64).square() / (2 * 0.8**2))
+    A = Blur(torch.outer(line, line) / line.sum() ** 2, "reflect").dense((1, 8, 8))
+    rows = torch.randperm(64, generator=generator)[: round(share * 64)].sort().values
+    return _measured(prior, InverseProblem(LinearMatrix(A[rows], (1, 8, 8)), GaussianNoise(std)), generator)
+
+
+def _image(kind: str, seed: int) -> ExactProblem:
+    generator = seeded(seed)
+    prior = _field_mixture(generator)
+    operators = {
+        "box": lambda: Inpainting(box_mask(8, 8, 2, 2, 4, 4)),
+        "blur": lambda: Blur(torch.ones(3, 3, dtype=F64) / 9, "reflect"),
+        "sr": lambda: SuperResolution(2, "average"),
+    }
+    return _measured(prior, InverseProblem(operators[kind](), GaussianNoise(0.1)), generator)
+
+
+def _gaussian(seed: int, white: bool) -> ExactProblem:
+    generator = seeded(seed)
+    root = torch.randn(8, 8, dtype=F64, generator=generator)
+    covariance = torch.eye(8, dtype=F64) if white else root @ root.T / 8 + 0.05 * torch.eye(8, dtype=F64)
+    prior = GaussianPrior(torch.zeros(8, dtype=F64), covariance)
+    rows = torch.linalg.qr(torch.randn(8, 8, dtype=F64, generator=generator)).Q[:4]
+    return _measured(prior, InverseProblem(LinearMatrix(rows), GaussianNoise(0.3)), generator)
+
+
+def _grid(seed: int, d: int, rows: int, dense: bool = False) -> ExactProblem:
+    """25 unit Gaussians on a lattice (Cardoso et al. 2023, appendix): means (8 i, 8 j) repeated d/2 times, random weights.
+
+    dense: with full covariances; the same law, slower.
+    """
+    generator = seeded(seed)
+    place = 8 * torch.cartesian_prod(torch.arange(-2, 3, dtype=F64), torch.arange(-2, 3, dtype=F64))
+    weights, means = torch.randn(25, dtype=F64, generator=generator).square(), place.repeat(1, d // 2)
+    prior: Mixture = SharedMixturePrior(weights, means, 1.0)
+    if dense:
+        prior = GaussianMixturePrior(weights, means, torch.eye(d, dtype=F64).expand(25, d, d))
+    U, _, Vt = torch.linalg.svd(torch.randn(rows, d, dtype=F64, generator=generator), full_matrices=False)
+    s = torch.rand(rows, dtype=F64, generator=generator).sort(descending=True).values
+    std = float(torch.rand((), generator=generator)) * float(s.max())
+    return _measured(prior, InverseProblem(LinearMatrix(U * s @ Vt), GaussianNoise(max(std, 1e-3))), generator)
+
+
+EXACT_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
+    "gaussian-white": ("N(0, I) in 8 dimensions, 4 seen", lambda seed: _gaussian(seed, True)),
+    "gaussian": ("a Gaussian of full covariance in 8 dimensions, 4 seen", lambda seed: _gaussian(seed, False)),
+    "informative": ("6 kinds of blurred 8x8 fields, 32 pixels, noise .1", lambda seed: _pixels(seed, 0.5, 0.1)),
+    "ambiguous": ("the same, 8 pixels, noise .5: several modes", lambda seed: _pixels(seed, 0.125, 0.5)),
+    "box": ("the fields with a hole of 4x4, noise .1", lambda seed: _image("box", seed)),
+    "blur": ("the fields blurred by 3x3, noise .1", lambda seed: _image("blur", seed)),
+    "sr": ("the fields at half the size, noise .1", lambda seed: _image("sr", seed)),
+    "grid-8": ("25 far modes in 8 dimensions, 2 seen", lambda seed: _grid(seed, 8, 2, dense=True)),
+    "grid-80": ("25 far modes in 80 dimensions, 4 seen", lambda seed: _grid(seed, 80, 4, dense=True)),
+}
+
+FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
+    f"grid-{d}-{rows}": (f"25 far modes in {d} dimensions, {rows} seen", partial(_grid, d=d, rows=rows))
+    for d in (8, 80, 800)
+    for rows in (1, 2, 4)
+}
+"""The benchmark of MCGDiff's paper, for the long table."""
+
+
+def exact_problem(name: str, seed: int) -> ExactProblem:
+    """The problem of that name, its weights, operator and measurement drawn from the seed."""
+    known = EXACT_PROBLEMS | FULL_PROBLEMS
+    if name not in known:
+        raise ValueError(f"unknown exact problem {name!r}; known: {', '.join(known)}")
+    return known[name][1](seed)

@@ -1,0 +1,49 @@
+"""No row of the table of solvers gets worse unseen: each is run again, and compared with ``table.json``.
+
+    python benchmarks/verification.py --regression [--solver NAME]
+
+makes that file anew, or the rows of some solvers: after a change that is known to be right.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from solvers.verification import EXACT_PROBLEMS, VERIFIED
+from solvers.verification.regression import measured, worse
+
+ROWS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("table.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['problem']}-{row['solver']}")
+def test_no_row_is_worse(row: dict[str, Any]) -> None:
+    assert not worse(row, measured(VERIFIED[row["solver"]], row["problem"], row["draws"]))
+
+
+def test_every_solver_has_its_rows() -> None:
+    found: dict[str, set[str]] = {}
+    for row in ROWS:
+        found.setdefault(row["solver"], set()).add(row["problem"])
+    assert {name: problems for name, problems in found.items() if name != "repaint"} == {
+        name: set(EXACT_PROBLEMS) for name in VERIFIED if name != "repaint"
+    }
+    assert found["repaint"] == {"box"}
+
+
+def test_what_is_worse_is_named() -> None:
+    row = {"draws": 100, "distance": [1.0, 0.1], "mean": [0.1, 0.01], "seen": [0.6, 0.02], "unseen": None}
+    same = {"distance": 1.4, "mean": 0.2, "seen": 0.5, "unseen": float("nan")}
+    assert worse(row, same) == []
+    assert [text.split()[0] for text in worse(row, same | {"distance": 1.6, "seen": 1.7})] == ["distance", "seen"]
+    assert worse(row, same | {"distance": 0.5, "mean": 0.0, "seen": 1.0}) == []  # better is not worse
