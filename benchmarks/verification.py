@@ -70,13 +70,17 @@ def ranks_page(rows: list[dict[str, Any]]) -> str:
 
 
 def long_table(arguments: argparse.Namespace) -> None:
-    problems = EXACT_PROBLEMS | FULL_PROBLEMS
-    pairs = [(name, problem) for problem in problems for name in arguments.solver or VERIFIED]
-    rows = []
+    pairs = [(name, problem) for problem in EXACT_PROBLEMS | FULL_PROBLEMS for name in arguments.solver or VERIFIED]
+    rows: list[dict[str, Any]] = []
     for row in table(pairs, draws=arguments.draws, seeds=arguments.seeds, jobs=arguments.jobs, full=True):
         if "refused" not in row:  # else the solver cannot do this problem, and says so
             rows.append(row)
             print(f"{row['problem']:15s} {row['solver']:16s} {row['distance']:.2f}", flush=True)
+            write(rows, arguments)
+
+
+def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """The page and its numbers, as far as they are known."""
     command = f"python benchmarks/verification.py --draws {arguments.draws} --seeds {arguments.seeds}"
     notes = (
         f"{arguments.draws} draws for each of {arguments.seeds} measurements, averaged; `solvers/verification/metrics.py` explains "
@@ -84,13 +88,15 @@ def long_table(arguments: argparse.Namespace) -> None:
         "once; kB / draw: rise of the resident set in a process of its own, the prior's arrays included.\n\n"
         f"`{command}`"
     )
-    of = {name: [row for row in rows if row["problem"] == name] for name in problems}
-    near = [problem_page(name, summary, of[name]) for name, (summary, _) in EXACT_PROBLEMS.items()]
-    far = [problem_page(name, summary, of[name]) for name, (summary, _) in FULL_PROBLEMS.items()]
+    of: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        of.setdefault(row["problem"], []).append(row)
+    near = [problem_page(name, summary, of[name]) for name, (summary, _) in EXACT_PROBLEMS.items() if name in of]
+    far = [problem_page(name, summary, of[name]) for name, (summary, _) in FULL_PROBLEMS.items() if name in of]
     grids = (
         "## MCGDiff's benchmark\n\n25 unit Gaussians on a lattice (Cardoso et al. 2023), any number of dimensions and of measured numbers."
     )
-    pages = [notes, *near, grids, *far, ranks_page(rows)]
+    pages = [notes, *near, *([grids] if far else []), *far, ranks_page(rows)]
     (arguments.out / "verification.md").write_text("\n\n".join(page for page in pages if page) + "\n")
     write_json(rows, arguments.out / "verification.json")
 

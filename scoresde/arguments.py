@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Boundary", "Box", "Device", "Disk", "Filter", "Gaussian", "Json", "Kernel", "Mask", "Motion", "Photons", "Precision", "Prior",
-    "Problem", "Random", "Sampler", "Samples", "Scale", "Seed", "Settings", "Sigma", "Solver", "Steps", "Tile",
+    "Boundary", "Box", "Device", "Disk", "Effort", "Filter", "Gaussian", "Json", "Kernel", "Mask", "Motion", "Photons", "Precision",
+    "Prior", "Problem", "Random", "Sampler", "Samples", "Scale", "Seed", "Settings", "Sigma", "Solver", "Steps", "Tile",
 ]  # fmt: skip
 
 # how a picture is damaged: the fields of damage.ProblemOptions
@@ -40,7 +40,13 @@ Sigma = Annotated[
 Solver = Annotated[str, typer.Option(help="A name from `scoresde list`.")]
 Sampler = Annotated[str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the solver; each has its own default.", min=1)]
-Samples = Annotated[int, typer.Option(help="Posterior draws.")]
+Samples = Annotated[int | None, typer.Option(help="Posterior draws. [8, or as --effort says]")]
+Effort = Annotated[
+    str,
+    typer.Option(
+        help="quick (half the steps, 4 draws), normal (8 draws), thorough (twice the steps, 16 draws); --steps, --samples overrule."
+    ),
+]
 Prior = Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]

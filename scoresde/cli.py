@@ -70,7 +70,8 @@ def restore(
     solver: options.Solver = "mmps",
     sampler: options.Sampler = None,
     steps: options.Steps = None,
-    samples: options.Samples = 8,
+    samples: options.Samples = None,
+    effort: options.Effort = "normal",
     calibration: Annotated[Path | None, typer.Option(help="A file of `scoresde calibrate`: writes intervals that can be trusted.")] = None,
     level: Annotated[float, typer.Option(help="Of the intervals: the share of pixels that they hold.")] = 0.9,
     prior: options.Prior = "natural",
@@ -89,7 +90,7 @@ def restore(
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    how = RestoreOptions.within(effort, sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
     with _progress("restoring") as progress:
         interval = IntervalOptions(level, calibration)
         report = run(image, damage, how, out, simulate=simulate, interval=interval, progress=progress).report
@@ -138,7 +139,8 @@ def calibrate(
     solver: options.Solver = "mmps",
     sampler: options.Sampler = None,
     steps: options.Steps = None,
-    samples: options.Samples = 8,
+    samples: options.Samples = None,
+    effort: options.Effort = "normal",
     prior: options.Prior = "natural",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -155,7 +157,7 @@ def calibrate(
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions(sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    how = RestoreOptions.within(effort, sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
     chosen = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
     with _progress("calibrating") as progress:
         report = run(folder, damage, how, chosen, out, progress)

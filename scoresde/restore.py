@@ -21,7 +21,7 @@ from scoresde.prior import Prior
 from scoresde.procedure import procedure
 from scoresde.report import Panel, nice_top, sheet, write_json, write_map
 from scoresde.tiling import TiledPrior
-from solvers import Posterior, make_solver
+from solvers import EFFORTS, Posterior, make_solver
 
 __all__ = [
     "DEFAULT_SOLVER",
@@ -60,6 +60,19 @@ class RestoreOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int = _TILE
+
+    @classmethod
+    def within(
+        cls, effort: str, sigma: float | None, solver: str, sampler: str | None, steps: int | None, samples: int | None, *rest: Any
+    ) -> "RestoreOptions":
+        """Of a budget by name, which decides steps and samples where they are None; InputError for an unknown one."""
+        if effort not in EFFORTS:
+            raise InputError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
+        budget = EFFORTS[effort]
+        if steps is None and budget.steps != 1:
+            with as_input_error():
+                steps = budget.steps_of(solver)
+        return cls(sigma, solver, sampler, steps, budget.draws if samples is None else samples, *rest)
 
     def procedure(self, damage: ProblemOptions, noise: Noise) -> dict[str, Any]:
         """What a calibration of these restorations is tied to."""

@@ -18,7 +18,7 @@ from solvers.posterior import (
     SecondOrder,
     SplitGibbs,
 )
-from solvers.registry import SAMPLERS, SOLVERS, make_solver, solve
+from solvers.registry import EFFORTS, SAMPLERS, SOLVERS, Effort, make_solver, solve
 from solvers.samplers import (
     DDIM,
     AnnealedLangevin,
@@ -32,8 +32,9 @@ from solvers.samplers import (
 )
 
 __all__ = [
-    "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "GaussianReference", "Guidance",
-    "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "MCGDiff", "MMPS", "MPGD", "PiGDM", "Posterior", "PosteriorSampler",
-    "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS", "SOLVERS", "Sampler", "SecondOrder",
-    "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood", "make_solver", "solve",
+    "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "EFFORTS", "Effort",
+    "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "MCGDiff", "MMPS", "MPGD", "PiGDM",
+    "Posterior", "PosteriorSampler", "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS",
+    "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood",
+    "make_solver", "solve",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from solvers.guidance import DPS, MMPS, PiGDM
 from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, PredictedTwist, SecondOrder, SplitGibbs
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
-__all__ = ["SAMPLERS", "SOLVERS", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
+__all__ = ["EFFORTS", "SAMPLERS", "SOLVERS", "Effort", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
 
 # Restorations start where the noise hides the picture and end below the noise of most measurements: steps beyond are wasted on them.
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
@@ -83,8 +84,9 @@ SOLVERS: dict[str, SolverEntry] = {
         lambda steps, _: SecondOrder(steps, grid=RESTORATION_GRID), 20, None, SecondOrder.exactness, SecondOrder.requires,
     ),
     "predicted-twist": SolverEntry(
-        "sequential Monte Carlo, near exact; for small pictures and measurements of at most 1024 numbers; sets its own steps",
-        lambda steps, _: PredictedTwist(s_max=20.0), 1, None, PredictedTwist.exactness, PredictedTwist.requires,
+        "sequential Monte Carlo, near exact; for small pictures and measurements of at most 1024 numbers; steps are about its levels",
+        lambda steps, _: PredictedTwist(ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0), 30, None,
+        PredictedTwist.exactness, PredictedTwist.requires,
     ),
     "diffpir": SolverEntry(
         "denoise, proximal step to the data, re-noise; fast, its draws lie close to their mean",
@@ -112,6 +114,24 @@ SOLVERS: dict[str, SolverEntry] = {
         SplitGibbs.requires,
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Effort:
+    """A budget: times the solver's own number of steps, and posterior draws. Cost goes with both: evaluations = steps x draws."""
+
+    steps: float
+    draws: int
+
+    def steps_of(self, solver: str) -> int:
+        """Of a named solver, rounded up. ValueError for an unknown name."""
+        if solver not in SOLVERS:
+            raise ValueError(f"unknown solver {solver!r}; known: {', '.join(SOLVERS)}")
+        return math.ceil(self.steps * SOLVERS[solver].steps)
+
+
+EFFORTS: dict[str, Effort] = {"quick": Effort(0.5, 4), "normal": Effort(1.0, 8), "thorough": Effort(2.0, 16)}
+"""A quarter of the normal cost, once, and four times."""
 
 
 def make_solver(name: str, steps: int | None = None, sampler: str | None = None) -> PosteriorSampler:

@@ -152,7 +152,7 @@ def test_a_sampling_mask_is_white_where_k_space_is_measured(capsys: pytest.Captu
     assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))
 
 
-@pytest.mark.parametrize("solver", ["mmps", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"])
+@pytest.mark.parametrize("solver", ["mmps", "second-order", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"])
 def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, solver: str) -> None:
     small = picture(tmp_path / "small.png")
     code, out, err = run(
@@ -162,6 +162,17 @@ def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[
     assert code == 0, err
     report = json.loads(out)
     assert report["size"] == [44, 66] and report["sigma"] == 0.02 and "mean" not in report
+
+
+def test_effort_decides_what_is_not_said(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+    """Half of DDRM's 20 steps and 4 draws; what is said stands."""
+    image = picture(tmp_path / "photo.png")
+    for said, expected in (((), (10, 4)), (("--samples", 2), (10, 2)), (("--steps", 3), (3, 4))):
+        command = ("restore", image, "--problem", "denoise", "--solver", "ddrm", "--effort", "quick", "--prior", prior, "--json")
+        code, out, err = run(capsys, *command, "--out", tmp_path / "out", *said)
+        assert code == 0, err
+        report = json.loads(out)
+        assert (report["network_evaluations_per_draw"], report["samples"]) == expected
 
 
 def test_the_transparent_part_of_a_picture_is_its_hole(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
@@ -230,6 +241,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "negative sigma": ([good, *box, "--sigma", "-0.1"], "--sigma must be above 0"),
         "NaN sigma": ([good, *box, "--sigma", "nan"], "--sigma must be above 0"),
         "infinite sigma": ([good, *box, "--sigma", "inf"], "finite"),
+        "unknown effort": ([good, *box, "--effort", "heroic"], "unknown effort 'heroic'; known: quick, normal, thorough"),
         "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: mmps, second-order"),
         "unknown sampler": ([good, *box, "--solver", "mmps", "--sampler", "magic"], "unknown sampler"),
         "unknown problem": ([good, "--problem", "unscrew"], "unknown problem 'unscrew'"),
@@ -252,7 +264,10 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "measurement simulated": ([tmp_path / "y.npy", "--problem", "denoise", "--simulate"], "is a measurement already"),
         "measurement with NaN": ([tmp_path / "y.npy", "--problem", "denoise"], "finite real numbers"),
         "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
-        "solver that needs linearity": ([good, "--problem", "hdr", "--solver", "pigdm"], "solvers that can do this one: mmps, second-order, dps"),
+        "solver that needs linearity": (
+            [good, "--problem", "hdr", "--solver", "pigdm"],
+            "solvers that can do this one: mmps, second-order, dps",
+        ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),
         "bad boundary": ([good, "--problem", "deblur", "--gaussian", "1", "--boundary", "magic"], "unknown boundary"),
