@@ -1,18 +1,8 @@
-"""The training loop: accelerate for devices and precision, an average of the weights, checkpoints that resume exactly.
+"""The training loop: accelerate for devices and precision, an average of the weights, checkpoints that resume exactly."""
 
-Everything random in step k is drawn from a generator seeded by (seed, k, rank). A run that was interrupted therefore goes on
-as if it had not been, and nothing but tensors and the step number has to be stored.
-"""
-
-import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,14 +18,20 @@ from scoresde.prior import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.objective import denoising_score_matching
+from scoresde.training.steps import (
+    TrainingError,
+    ema_update,
+    interrupt_between_steps,
+    learning_rate,
+    optimizer_tensors,
+    part,
+    restore_optimizer,
+    step_generator,
+)
 
-__all__ = ["TrainingError", "train"]
+__all__ = ["train"]
 
 _STATE_FORMAT = "scoresde.training/1"
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on; the message says at which step and why."""
 
 
 class _Objective(nn.Module):
@@ -47,25 +43,6 @@ class _Objective(nn.Module):
 
     def forward(self, x_0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
         return denoising_score_matching(self.prior, x_0, sigma, noise)
-
-
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """The randomness of one step of one process."""
-    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def _learning_rate(config: TrainConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def _ema_update(config: TrainConfig) -> Callable[[Any, Any, Tensor | int], None]:
-    def update(average: list[Tensor], value: list[Tensor], count: Tensor | int) -> None:
-        decay = min(config.ema, (1 + int(count)) / (10 + int(count)))  # a short memory at first
-        torch._foreach_lerp_(average, value, 1 - decay)
-
-    return update
 
 
 def _build(config: TrainConfig) -> ScorePrior:
@@ -98,8 +75,7 @@ def _save_state(
 ) -> None:
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.clone() for k, v in average.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    tensors |= optimizer_tensors(optimizer, "optimizer.")
     write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, "config": config.to_dict()})
 
 
@@ -113,35 +89,10 @@ def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn
         changed = ", ".join(f"{k} was {old[k]}, now {new[k]}" for k in new if new[k] != old[k])
         raise InputError(f"{path} was made with other settings ({changed}); resume with the same ones or choose another --out")
 
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    network.load_state_dict(part("network."))
-    average.load_state_dict(part("average."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, moments in optimizer.state.items():  # the fused AdamW walks through memory: moments must lie there as parameters do
-        for name, value in moments.items():
-            if value.shape == parameter.shape:
-                moments[name] = torch.empty_like(parameter).copy_(value)
+    network.load_state_dict(part(tensors, "network."))
+    average.load_state_dict(part(tensors, "average."))
+    restore_optimizer(optimizer, part(tensors, "optimizer."))
     return int(header["step"])
-
-
-@contextmanager
-def _interrupt_between_steps() -> Iterator[list[int]]:
-    """Ctrl-C fills the list instead of breaking off whatever is going on, so that a step is done as a whole or not at all."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals, and only it gets them
-        yield received
-        return
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def train(
@@ -178,7 +129,7 @@ def train(
     prior = _build(config).to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None and not resume:
         _start_from(prior, init)
-    average = AveragedModel(prior.network, multi_avg_fn=_ema_update(config))
+    average = AveragedModel(prior.network, multi_avg_fn=ema_update(config.ema))
     optimizer = torch.optim.AdamW(
         prior.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
     )
@@ -207,10 +158,10 @@ def train(
     )  # fmt: skip
     last = config.steps if stop_after is None else min(config.steps, stop_after)
     step, smoothed, logged = first, math.nan, time.perf_counter()
-    with bar, _interrupt_between_steps() as interrupted:
+    with bar, interrupt_between_steps() as interrupted:
         task = bar.add_task("training", total=config.steps, completed=first, loss=math.nan)
         while step < last:
-            rate = _learning_rate(config, step)
+            rate = learning_rate(config, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = _batch(data, config, step, accelerator.process_index)
