@@ -42,6 +42,11 @@ class Denoiser:
         self.prior, self.shape, self.batch = prior, shape, batch
         self.evaluations = self.products = 0
 
+    @property
+    def s_max(self) -> float:
+        """The largest noise that the prior knows."""
+        return float(self.prior.sde.noise_to_signal(torch.tensor(self.prior.sde.t_max, dtype=torch.float64)))
+
     def __call__(self, u: Tensor, s: float) -> Tensor:
         with torch.no_grad():
             return torch.cat([self._denoise(part, s) for part in u.split(self.batch)]).double()

@@ -36,7 +36,8 @@ __all__ = ["PredictedTwist"]
 @dataclass(frozen=True)
 class PredictedTwist(ParticleSampler):
     """particles: at least so many, and at least twice the draws; half of them once the weights have become flat. ratio: s'/s while the
-    weights of a step vary, down to ``flat_ratio`` where they do not. resample: when the effective share falls below. truncate: the weights
+    weights of a step vary, down to ``flat_ratio`` where they do not. s_max: many times the spread of the data; where the SDE ends, by
+    default. resample: when the effective share falls below. truncate: the weights
     of a step at sqrt(M) times their mean, M particles, against outliers while the twists are crude (Ionides 2008; it vanishes as M grows;
     False for an unbiased evidence). products: with the Jacobian, at each level, of all representatives together.
 
@@ -50,7 +51,7 @@ class PredictedTwist(ParticleSampler):
     particles: int = 512
     ratio: float = 0.8
     flat_ratio: float = 0.6
-    s_max: float = 80.0
+    s_max: float | None = None
     s_min: float = 0.02
     resample: float = 0.5
     products: int = 2048
@@ -60,7 +61,8 @@ class PredictedTwist(ParticleSampler):
     _ROWS = 1024  # of a measurement whose m x m matrices are still handled outright
 
     def __post_init__(self) -> None:
-        if not (0 < self.flat_ratio <= self.ratio < 1 and 0 < self.s_min < self.s_max and 0 <= self.resample <= 1):
+        s_max = math.inf if self.s_max is None else self.s_max
+        if not (0 < self.flat_ratio <= self.ratio < 1 and 0 < self.s_min < s_max and 0 <= self.resample <= 1):
             raise ValueError(f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}")
         if self.particles < 2 or self.products < 1:
             raise ValueError(f"at least 2 particles and 1 product are needed, got {self}")
@@ -75,7 +77,8 @@ class PredictedTwist(ParticleSampler):
         def randn(*shape: int) -> Tensor:
             return torch.randn(shape, dtype=A.dtype, generator=generator, device=generator.device).to(A.device)
 
-        s, levels, pace = self.s_max, 0, _Pace()
+        s_max = denoise.s_max if self.s_max is None else min(self.s_max, denoise.s_max)
+        s, levels, pace = s_max, 0, _Pace()
         z = randn(many, size)
         at = denoise.at(torch.zeros_like(z), s)
         u = at.D + s * (z + at.vjp(z) / 2)  # N(D(0), s^2 + V), to first order in V / s^2
@@ -102,7 +105,7 @@ class PredictedTwist(ParticleSampler):
             predicted = ahead.log_density(z)
             noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
             u, s = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise, s_next
-            progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(self.s_max / self.s_min))
+            progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min))
         assert predicted is not None
         inc = -0.5 * (y_white - u @ A.T).square().sum(1) - predicted
         evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)) - 0.5 * m * math.log(2 * math.pi)

@@ -1,5 +1,6 @@
 """Problems whose posterior is known: Gaussian mixtures, measured linearly with Gaussian noise."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from problems import Blur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution, box_mask
 from scoresde.analytic import GaussianMixturePrior, GaussianPrior
+from scoresde.sde import EDMSDE
 from solvers.verification.shared_mixture import SharedMixturePrior
 
 __all__ = ["EXACT_PROBLEMS", "FULL_PROBLEMS", "ExactProblem", "exact_problem", "seeded"]
@@ -97,14 +99,16 @@ def _gaussian(seed: int, white: bool) -> ExactProblem:
 def _grid(seed: int, d: int, rows: int, dense: bool = False) -> ExactProblem:
     """25 unit Gaussians on a lattice (Cardoso et al. 2023, appendix): means (8 i, 8 j) repeated d/2 times, random weights.
 
-    dense: with full covariances; the same law, slower.
+    The lattice has a standard deviation of 8 sqrt(d) along its axes; noise hides it from ten times that, where the SDE ends. dense: with
+    full covariances; the same law, slower.
     """
     generator = seeded(seed)
     place = 8 * torch.cartesian_prod(torch.arange(-2, 3, dtype=F64), torch.arange(-2, 3, dtype=F64))
     weights, means = torch.randn(25, dtype=F64, generator=generator).square(), place.repeat(1, d // 2)
-    prior: Mixture = SharedMixturePrior(weights, means, 1.0)
+    sde = EDMSDE(sigma_max=80 * math.sqrt(d))
+    prior: Mixture = SharedMixturePrior(weights, means, 1.0, sde=sde)
     if dense:
-        prior = GaussianMixturePrior(weights, means, torch.eye(d, dtype=F64).expand(25, d, d))
+        prior = GaussianMixturePrior(weights, means, torch.eye(d, dtype=F64).expand(25, d, d), sde)
     U, _, Vt = torch.linalg.svd(torch.randn(rows, d, dtype=F64, generator=generator), full_matrices=False)
     s = torch.rand(rows, dtype=F64, generator=generator).sort(descending=True).values
     std = float(torch.rand((), generator=generator)) * float(s.max())
