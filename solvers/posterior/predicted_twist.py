@@ -41,8 +41,9 @@ class PredictedTwist(ParticleSampler):
     of a step at sqrt(M) times their mean, M particles, against outliers while the twists are crude (Ionides 2008; it vanishes as M grows;
     False for an unbiased evidence). products: with the Jacobian, at each level, of all representatives together.
 
-    diagnostics: "share" (least effective share of an increment: below .1 is suspect), "ancestors" (first particles with living offspring:
-    below 30 the masses of modes are suspect), "levels", "log_evidence" (ln p of the whitened y; low by what is truncated).
+    diagnostics: "ancestors" (first particles with living offspring: below 30 the draws are suspect, more particles help), "log_evidence"
+    (ln p of the whitened y, low by what is truncated: two runs that disagree by a nat are suspect), "share" (least effective share of an
+    increment; a single outlier makes it small, which truncation mends), "levels".
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"

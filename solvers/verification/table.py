@@ -16,7 +16,7 @@ from solvers.verification.solvers import VERIFIED
 
 __all__ = ["RANKED", "table"]
 
-RANKED = ("gaussian", "box")
+RANKED = ("gaussian", "grid-8")
 """The problems of simulation-based calibration."""
 
 
