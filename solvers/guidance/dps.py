@@ -8,8 +8,8 @@ Theory (their eq. 16) has :math:`\rho = 1/(2\sigma_y^2)` ("likelihood"; for othe
 enters by its vector-Jacobian product. Their algorithm replaces it by the step
 :math:`-\zeta \nabla \|e\|` per step of a 1000-step DDPM ("residual"), the norm **per sample**; in a continuous-time denoiser that
 step is the score :math:`-(\zeta/\beta)\,\nabla_{x_t}\|e\|`, with beta the noise variance that DDPM's linear schedule adds per step at the
-same signal-to-noise ratio. Either way the doubt in :math:`\hat x_0` is left out: on a white Gaussian prior of variance v seen directly,
-"likelihood" ends with variance :math:`v\,e^{-v/\sigma_y^2}` where the posterior has :math:`v\sigma_y^2/(v+\sigma_y^2)`.
+same signal-to-noise ratio. Either way the doubt in :math:`\hat x_0` is left out: on a white Gaussian prior of variance v seen directly, the
+ODE with "likelihood" ends at the variance :math:`v\,e^{-v/\sigma_y^2}` where the posterior has :math:`v\sigma_y^2/(v+\sigma_y^2)`.
 """
 
 from dataclasses import dataclass
