@@ -10,7 +10,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 from scoresde.images import read_image, to_uint8
 
-__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "list_images", "read_arrays", "read_pixels"]
+__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "TensorData", "list_images", "read_arrays", "read_pixels"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -113,6 +113,22 @@ class ImageArray:
             batch[i] = _turned(crop, turn[i]) if self.flips else crop
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float()
         return (x + torch.rand(x.shape, generator=generator)) / 128 - 1 if self.dequantise else x / 127.5 - 1
+
+
+class TensorData:
+    """Rows of a tensor (N, ...) as they are, vectors or images, in random order."""
+
+    def __init__(self, samples: Tensor) -> None:
+        if samples.ndim < 2 or not len(samples) or not bool(torch.isfinite(samples).all()):
+            raise ValueError(f"data must be a batch of finite samples, got a tensor of shape {tuple(samples.shape)}")
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+        """(n, ...); size is not used: samples are taken whole."""
+        return self.samples[torch.randint(len(self), (n,), generator=generator)]
 
 
 def read_arrays(path: Path, key: str | None) -> np.ndarray:

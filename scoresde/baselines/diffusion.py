@@ -1,0 +1,86 @@
+"""A score prior on the interface of the other families: density by the probability-flow ODE, draws by any sampler, restoration by MMPS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb
+from scoresde.prior import Counted, ScorePrior
+from scoresde.training.objective import NoiseLevels, denoising_score_matching
+
+if TYPE_CHECKING:
+    from problems import InverseProblem
+    from solvers import Posterior
+
+__all__ = ["Diffusion", "DiffusionConfig"]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """sampler, steps: for ``sample``, a name of ``solvers.SAMPLERS``. solver: for ``restore``, a name of ``solvers.SOLVERS``. nodes: of the
+    likelihood's grid. noise: levels that ``loss`` draws."""
+
+    sampler: str = "dpm-solver"
+    steps: int = 20
+    solver: str = "mmps"
+    nodes: int = 64
+    noise: NoiseLevels = field(default_factory=NoiseLevels)
+
+
+class Diffusion(GenerativeModel):
+    """A trained :class:`ScorePrior`, which is stored and loaded as one."""
+
+    density: ClassVar[DensityKind] = "exact"
+
+    def __init__(self, prior: ScorePrior, config: DiffusionConfig | None = None) -> None:
+        super().__init__()
+        self.prior, self.config = prior, config or DiffusionConfig()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.prior.shape
+
+    @property
+    def nfe_per_sample(self) -> int:
+        """Counted, on one sample."""
+        counted = Counted(self.prior)
+        self._sample(counted, 1, torch.Generator().manual_seed(0))
+        return counted.nfe
+
+    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator = generator or torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        return denoising_score_matching(self.prior, x, self.config.noise.draw(len(x), generator).to(x), noise).mean()
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return self._sample(self.prior, n, generator)
+
+    def _sample(self, prior: ScorePrior | Counted, n: int, generator: torch.Generator | None) -> Tensor:
+        from solvers import SAMPLERS
+
+        return SAMPLERS[self.config.sampler](self.config.steps).sample(prior, n, generator=generator)
+
+    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+        """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2)."""
+        from solvers import log_likelihood
+
+        self.check(x)
+        found = log_likelihood(self.prior, x, divergence="hutchinson", probes=k, nodes=self.config.nodes, end="t_min", generator=generator)
+        return LogProb(found.value, "exact", std_error=found.std_error)
+
+    def restore(
+        self,
+        problem: "InverseProblem",
+        y: Tensor,
+        n: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> "Posterior":
+        from solvers import make_solver
+
+        return make_solver(self.config.solver).sample(self.prior, problem, y, n, generator=generator, progress=progress)
