@@ -135,6 +135,8 @@ def main() -> None:
         if all(cell.exists() for cell in cells):
             results[title] = held_out([fetch(cell) for cell in cells])
     write_json(results, a.out / "calibration.json")
+    done = [key for key, (title, _) in PROBLEMS.items() if title in results]
+    some = "" if len(done) == len(PROBLEMS) else f" --problems {' '.join(done)}"
     half = len(paths) // 2
     ideal = ", ".join(f"{ideal_raw(level, a.draws):.1%}" for level in LEVELS)
     text = (
@@ -143,7 +145,7 @@ def main() -> None:
         f"channels) whose interval holds the truth, mean ± standard deviation over {SPLITS} such splits. Raw: the posterior mean ± "
         "Φ⁻¹((1 + level)/2) standard deviations of the draws. Calibrated: conformal risk control, mean ± q √(std² + (1/255)²). Widths "
         f"are means, on [−1, 1]. Few draws alone make raw intervals too narrow: {a.draws} draws of an exact Gaussian posterior would "
-        f"cover {ideal}.\n\n`python benchmarks/calibration.py --images bsds500/val`\n\n"
+        f"cover {ideal}.\n\n`python benchmarks/calibration.py --images bsds500/val{some}`\n\n"
     )
     (a.out / "calibration.md").write_text(text + table(results))
 
