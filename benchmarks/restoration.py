@@ -27,9 +27,9 @@ from problems import (
     box_mask,
     random_mask,
 )
+from scoresde.calibrate import centre_crop
 from scoresde.data import list_images
 from scoresde.evaluation import lpips, psnr, ssim
-from scoresde.images import read_image
 from scoresde.report import write_json
 from scoresde.restore import choose_device, open_prior
 from solvers import PosteriorSampler, make_solver
@@ -56,12 +56,6 @@ SOLVERS: dict[str, PosteriorSampler] = {
     "PiGDM": make_solver("pigdm"),
     "DPS": make_solver("dps"),
 }
-
-
-def crop(path: Path) -> Tensor:
-    x = read_image(path)
-    top, left = (x.shape[1] - SIDE) // 2, (x.shape[2] - SIDE) // 2
-    return x[None, :, top : top + SIDE, left : left + SIDE].contiguous()
 
 
 def score(x: Tensor, truth: Tensor) -> dict[str, float | None]:
@@ -171,7 +165,7 @@ def main() -> None:
     )
     for method in a.methods:
         for index, path in enumerate(paths[: a.first]):
-            truth = crop(path)
+            truth = centre_crop(path, SIDE)
             for problem, operator in operators(index).items():
                 measurement = InverseProblem(operator, GaussianNoise(SIGMA))
                 y = measurement.measure(truth, torch.Generator().manual_seed(index))

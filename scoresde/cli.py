@@ -84,13 +84,13 @@ def restore(
     """Restore a photograph: posterior draws, their mean, and a map of what is uncertain."""
     from scoresde.damage import ProblemOptions
     from scoresde.intervals import IntervalOptions
-    from scoresde.restore import RestoreOptions
+    from scoresde.restore import RestoreOptions, budget
     from scoresde.restore import restore as run
 
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions.within(effort, sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, device, precision, tile)
     with _progress("restoring") as progress:
         interval = IntervalOptions(level, calibration)
         report = run(image, damage, how, out, simulate=simulate, interval=interval, progress=progress).report
@@ -152,12 +152,12 @@ def calibrate(
     from scoresde.calibrate import CalibrateOptions
     from scoresde.calibrate import calibrate as run
     from scoresde.damage import ProblemOptions
-    from scoresde.restore import RestoreOptions
+    from scoresde.restore import RestoreOptions, budget
 
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions.within(effort, sigma, solver, sampler, steps, samples, seed, prior, device, precision, tile)
+    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, device, precision, tile)
     chosen = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
     with _progress("calibrating") as progress:
         report = run(folder, damage, how, chosen, out, progress)

@@ -28,6 +28,7 @@ __all__ = [
     "Measured",
     "RestoreOptions",
     "Restoration",
+    "budget",
     "check_options",
     "choose_device",
     "choose_noise",
@@ -60,19 +61,6 @@ class RestoreOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int = _TILE
-
-    @classmethod
-    def within(
-        cls, effort: str, sigma: float | None, solver: str, sampler: str | None, steps: int | None, samples: int | None, *rest: Any
-    ) -> "RestoreOptions":
-        """Of a budget by name, which decides steps and samples where they are None; InputError for an unknown one."""
-        if effort not in EFFORTS:
-            raise InputError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
-        budget = EFFORTS[effort]
-        if steps is None and budget.steps != 1:
-            with as_input_error():
-                steps = budget.steps_of(solver)
-        return cls(sigma, solver, sampler, steps, budget.draws if samples is None else samples, *rest)
 
     def procedure(self, damage: ProblemOptions, noise: Noise) -> dict[str, Any]:
         """What a calibration of these restorations is tied to."""
@@ -132,6 +120,17 @@ def restore_tensor(
         batch = max(1, min(_PIXELS_AT_ONCE // pixels, options.samples))
         generator = torch.Generator().manual_seed(options.seed)
         return solver.sample(tiled, problem, y, options.samples, generator=generator, batch=batch, progress=progress)
+
+
+def budget(effort: str, solver: str, steps: int | None, samples: int | None) -> tuple[int | None, int]:
+    """steps and samples, decided by a budget's name where they are None; InputError for an unknown one."""
+    if effort not in EFFORTS:
+        raise InputError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
+    chosen = EFFORTS[effort]
+    if steps is None and chosen.steps != 1:
+        with as_input_error():
+            steps = chosen.steps_of(solver)
+    return steps, chosen.draws if samples is None else samples
 
 
 def check_options(options: RestoreOptions) -> None:

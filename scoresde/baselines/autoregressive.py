@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb
+from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.baselines.logistic import (
     discretised_logistic_mixture_log_prob,
     logistic_mixture_log_prob,
@@ -27,7 +27,6 @@ from scoresde.baselines.raster import Raster
 
 if TYPE_CHECKING:
     from problems import InverseProblem
-    from solvers import Posterior
 
 __all__ = ["Autoregressive", "AutoregressiveConfig", "Mixture"]
 
@@ -163,17 +162,16 @@ class Autoregressive(GenerativeModel):
                     raster.put(i, j, c, value)
         return raster.x
 
-    def restore(
+    def _restore(
         self,
         problem: "InverseProblem",
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        progress: Callable[[float], None] | None = None,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
         **settings: Any,
-    ) -> "Posterior":
+    ) -> Restored:
         """Exact, or exact in a limit, by what the problem allows: see ``autoregressive_posterior``. settings: of ``RestoreSettings``."""
         from scoresde.baselines.autoregressive_posterior import RestoreSettings, restore
 
-        return restore(self, problem, y, n, generator=generator, progress=progress, settings=RestoreSettings(**settings))
+        return restore(self, problem, y, n, generator, progress, RestoreSettings(**settings))

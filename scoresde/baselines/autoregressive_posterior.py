@@ -10,7 +10,6 @@
 Draws of images lie on the grey levels. Noise-free measurements of entries mean the nearest level.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,11 @@ from torch import Tensor
 
 from problems import Clipping, Denoising, Gamma, GaussianNoise, Inpainting, InverseProblem, LinearOperator, Quantisation
 from problems.noise import Noise
+from scoresde.baselines.base import Restored
 from scoresde.baselines.conditional_smc import particle_draws
 from scoresde.baselines.discrete_langevin import langevin_draws
-from scoresde.baselines.measured import measured
 from scoresde.baselines.noise import normal, uniform
-from solvers import Posterior
+from solvers.posterior.particles import effective_share
 
 if TYPE_CHECKING:
     from scoresde.baselines.autoregressive import Autoregressive
@@ -53,27 +52,24 @@ def restore(
     model: "Autoregressive",
     problem: InverseProblem,
     y: Tensor,
-    n: int = 1,
-    *,
-    generator: torch.Generator | None = None,
-    progress: Callable[[float], None] | None = None,
-    settings: RestoreSettings | None = None,
-) -> Posterior:
+    n: int,
+    generator: torch.Generator | None,
+    progress: Callable[[float], None] | None,
+    settings: RestoreSettings,
+) -> Restored:
     """n draws for each measurement y (B, ...): (n, B, *shape). ``diagnostics["method"]`` names the method, "exact" says whether it is."""
-    start, settings = time.perf_counter(), settings or RestoreSettings()
-    y = measured(model, problem, y, n)
     many = y.repeat(n, *[1] * (y.ndim - 1))
+    vjps = 0
     if not model.is_image:
         x, diagnostics = _resampled(model, problem, y, n, generator, settings, progress)
     elif (table := likelihood_table(problem, y, model.shape, model.config.levels)) is not None:
         table = table.repeat(n, 1, 1, 1, 1)
         x, diagnostics = particle_draws(model, table, generator, particles=settings.particles, sweeps=settings.sweeps, progress=progress)
     else:
-        x, diagnostics = langevin_draws(
-            model, problem, many, _guess(model, problem, many, generator), generator, steps=settings.steps, progress=progress
-        )
-    vjps = diagnostics["nfe"] if diagnostics["method"] == "discrete Langevin" else 0
-    return Posterior(x.reshape(n, len(y), *model.shape), diagnostics["nfe"], vjps, time.perf_counter() - start, diagnostics)
+        start = _guess(model, problem, many, generator)
+        x, diagnostics = langevin_draws(model, problem, many, start, generator, steps=settings.steps, progress=progress)
+        vjps = diagnostics["nfe"]
+    return x.reshape(n, len(y), *model.shape), diagnostics["nfe"], vjps, diagnostics
 
 
 def likelihood_table(problem: InverseProblem, y: Tensor, shape: tuple[int, ...], levels: int) -> Tensor | None:
@@ -118,10 +114,11 @@ def _resampled(
     kept, shares, (D,) = [], [], model.shape
     for b in range(len(y)):
         x = model.sample(settings.proposals, generator)
-        w = torch.softmax(problem.log_likelihood(y[b : b + 1].double().expand(len(x), *y.shape[1:]), x.double()), 0)
+        log_w = problem.log_likelihood(y[b : b + 1].double().expand(len(x), *y.shape[1:]), x.double())
+        w = torch.softmax(log_w, 0)
         if not bool(torch.isfinite(w).all()):
             raise ValueError("the likelihood of the measurement is zero or undefined everywhere; give the problem a noise level above 0")
-        shares.append(float(1 / w.square().sum() / len(w)))
+        shares.append(effective_share(log_w))
         off = x.double() - (w @ x.double())
         covariance = (w[:, None] * off).T @ off + 1e-8 * torch.eye(D, dtype=torch.float64, device=x.device)
         root = torch.linalg.cholesky(covariance * 2.38**2 / D).to(x)

@@ -1,5 +1,6 @@
 """What every family of generative models answers: a density, draws, a loss to learn by, and the posterior of a measurement."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
     from problems import InverseProblem
     from solvers import Posterior
 
-__all__ = ["DensityKind", "GenerativeModel", "LogProb"]
+__all__ = ["DensityKind", "GenerativeModel", "LogProb", "Restored"]
 
 DensityKind = Literal["exact", "bound", "implicit"]
+
+Restored = tuple[Tensor, int, int, dict[str, Any]]
+"""Draws (n, B, ...), evaluations and products per draw, diagnostics."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,6 @@ class GenerativeModel(nn.Module, ABC):
         """ln p(x) of x (B, *shape), or a bound on it from k samples a point. ValueError where the family has none."""
         raise ValueError(f"{type(self).__name__} is an implicit model: it draws samples and has no density to evaluate")
 
-    @abstractmethod
     def restore(
         self,
         problem: "InverseProblem",
@@ -83,8 +86,37 @@ class GenerativeModel(nn.Module, ABC):
         *,
         generator: torch.Generator | None = None,
         progress: Callable[[float], None] | None = None,
+        **settings: Any,
     ) -> "Posterior":
-        """n draws of p(x | y) for each measurement y (B, ...), by the family's own means."""
+        """n draws of p(x | y) for each measurement y (B, ...), by the family's own means; settings are those of these means.
+
+        ValueError that names what is wrong with y, n or a setting.
+        """
+        from solvers import Posterior
+
+        start = time.perf_counter()
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        expected = tuple(problem.operator.output_shape(self.shape))
+        if tuple(y.shape[1:]) != expected:
+            raise ValueError(f"a sample {tuple(self.shape)} measures as {expected}, got measurements of shape {tuple(y.shape[1:])}")
+        y = problem.operator.observed(y).to(next(self.parameters()))
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        draws, nfe, vjps, diagnostics = self._restore(problem, y, n, generator, progress, **settings)
+        return Posterior(draws, nfe, vjps, time.perf_counter() - start, diagnostics)
+
+    @abstractmethod
+    def _restore(
+        self,
+        problem: "InverseProblem",
+        y: Tensor,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
+        **settings: Any,
+    ) -> "Restored":
+        """y: checked, of the precision and on the device of the model, holes zeroed."""
 
     @property
     def device(self) -> torch.device:

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb
+from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.prior import Counted, ScorePrior
 from scoresde.training.objective import NoiseLevels, denoising_score_matching
 
 if TYPE_CHECKING:
     from problems import InverseProblem
-    from solvers import Posterior
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 
@@ -72,15 +71,17 @@ class Diffusion(GenerativeModel):
         found = log_likelihood(self.prior, x, divergence="hutchinson", probes=k, nodes=self.config.nodes, end="t_min", generator=generator)
         return LogProb(found.value, "exact", std_error=found.std_error)
 
-    def restore(
+    def _restore(
         self,
         problem: "InverseProblem",
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> "Posterior":
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
+        **settings: Any,
+    ) -> Restored:
+        """By the named solver of the configuration."""
         from solvers import make_solver
 
-        return make_solver(self.config.solver).sample(self.prior, problem, y, n, generator=generator, progress=progress)
+        found = make_solver(self.config.solver, **settings).sample(self.prior, problem, y, n, generator=generator, progress=progress)
+        return found.draws, found.nfe, found.vjps, found.diagnostics

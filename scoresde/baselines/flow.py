@@ -9,7 +9,6 @@ standardised by what the other half predicts of them.
 
 import copy
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb
+from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.baselines.flow_couplings import Coupling, SplineCoupling, Split
 from scoresde.baselines.flow_layers import ActNorm, Bijection, Logit, Mixing, Squeeze
 from scoresde.baselines.noise import normal
 
 if TYPE_CHECKING:
     from problems import InverseProblem
-    from solvers import Posterior
 
 __all__ = ["Flow", "FlowConfig"]
 
@@ -169,26 +167,22 @@ class Flow(GenerativeModel):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self.inverse(normal((n, self.dimension), generator, next(self.parameters())))
 
-    def restore(
+    def _restore(
         self,
         problem: "InverseProblem",
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        progress: Callable[[float], None] | None = None,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
         **settings: Any,
-    ) -> "Posterior":
+    ) -> Restored:
         """Hamiltonian Monte Carlo in z, where the posterior is N(z; 0, I) p(y | x(z)) exactly: asymptotically exact.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         from scoresde.baselines.latent_posterior import latent_posterior
-        from solvers import Posterior
 
-        start = time.perf_counter()
-        y = problem.operator.observed(y).to(next(self.parameters()))
         decode = self._frozen().inverse
         z, found = latent_posterior(decode, (self.dimension,), problem, y, n, generator, progress=progress, **settings)
         x = torch.cat([decode(one) for one in z]).reshape(n, len(y), *self.shape)
-        return Posterior(x, found["nfe"] + 1, found["vjps"], time.perf_counter() - start, found)
+        return x, found["nfe"] + 1, found["vjps"], found

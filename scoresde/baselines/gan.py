@@ -4,7 +4,6 @@ An implicit model: draws and no density. Restoration searches the latent space, 
 (CSGM, Bora et al. 2017, who take the maximum; here the draws are of the posterior itself). All of them lie on the range of G.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
-from scoresde.baselines.base import DensityKind, GenerativeModel
+from scoresde.baselines.base import DensityKind, GenerativeModel, Restored
 from scoresde.baselines.gan_losses import Game, discriminator_game, generator_game, gradient_penalty
 from scoresde.baselines.gan_networks import ImageDiscriminator, ImageGenerator, VectorDiscriminator, VectorGenerator, frozen
 from scoresde.baselines.latent_posterior import latent_posterior
-from scoresde.baselines.measured import measured
+from scoresde.baselines.noise import normal
+from scoresde.training.steps import ema_update
 
 if TYPE_CHECKING:
     from problems import InverseProblem
-    from solvers import Posterior
 
 __all__ = ["GAN", "GANConfig"]
 
@@ -103,9 +102,7 @@ class GAN(GenerativeModel):
 
     def latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """z ~ N(0, I), (n, latent)."""
-        weight = next(self.parameters())
-        where = generator.device if generator is not None else weight.device
-        return torch.randn(n, self.config.latent, generator=generator, device=where, dtype=weight.dtype).to(weight.device)
+        return normal((n, self.config.latent), generator, next(self.parameters()))
 
     def generator_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """L_G. The discriminator is held fixed: its parameters get no gradient."""
@@ -164,8 +161,7 @@ class GAN(GenerativeModel):
     @torch.no_grad()
     def update_average(self) -> None:
         """average <- d average + (1 - d) generator, with d = min(ema, (1 + k) / (10 + k)) at step k, a short memory at first."""
-        decay = min(self.config.ema, (1 + int(self.taken)) / (10 + int(self.taken)))
-        torch._foreach_lerp_(list(self.average.buffers()), list(self.generator.parameters()), 1 - decay)
+        ema_update(self.config.ema)(list(self.average.buffers()), list(self.generator.parameters()), self.taken)
         self.taken += 1
 
     @torch.no_grad()
@@ -175,25 +171,20 @@ class GAN(GenerativeModel):
             raise ValueError(f"n must be at least 1, got {n}")
         return self.average(self.latents(n, generator))
 
-    def restore(
+    def _restore(
         self,
         problem: "InverseProblem",
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        progress: Callable[[float], None] | None = None,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
         **settings: Any,
-    ) -> "Posterior":
-        """n draws of x = G(z), z of p(z | y) by Hamiltonian Monte Carlo: exact for this model in the limit of a long chain.
+    ) -> Restored:
+        """x = G(z), z of p(z | y) by Hamiltonian Monte Carlo: exact for this model in the limit of a long chain.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
-        from solvers import Posterior
-
-        start = time.perf_counter()
-        y = measured(self, problem, y, n)
-        z, diagnostics = latent_posterior(self.average, (self.config.latent,), problem, y, n, generator, progress=progress, **settings)
+        z, found = latent_posterior(self.average, (self.config.latent,), problem, y, n, generator, progress=progress, **settings)
         with torch.no_grad():
             draws = self.average(z.flatten(0, 1)).reshape(n, len(y), *self.shape)
-        return Posterior(draws, diagnostics["nfe"] + 1, diagnostics["vjps"], time.perf_counter() - start, diagnostics)
+        return draws, found["nfe"] + 1, found["vjps"], found

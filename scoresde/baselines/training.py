@@ -1,5 +1,6 @@
 """One training loop for all families: players in turn, an average of the weights, checkpoints that resume exactly."""
 
+import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -121,13 +122,8 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         """As JSON has them."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {k: plain(v) for k, v in value.items()}
-            return [plain(v) for v in value] if isinstance(value, tuple | list) else value
-
-        return {"kind": type(self.model).__name__, "model": plain(asdict(self.model.config)), "fit": plain(asdict(self.config))}
+        settings = {"kind": type(self.model).__name__, "model": asdict(self.model.config), "fit": asdict(self.config)}
+        return json.loads(json.dumps(settings))
 
 
 def fit(

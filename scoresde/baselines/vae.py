@@ -7,7 +7,6 @@ with equality if q is the posterior of z. k draws at once give the tighter bound
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb
+from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.baselines.noise import normal
 from scoresde.baselines.vae_likelihood import GaussianLikelihood, LogisticLikelihood, PixelLikelihood
 from scoresde.baselines.vae_networks import ConvDecoder, ConvEncoder, perceptron
 
 if TYPE_CHECKING:
     from problems import InverseProblem
-    from solvers import Posterior
 
 __all__ = ["VAE", "VAEConfig"]
 
@@ -153,26 +151,23 @@ class VAE(GenerativeModel):
         z = normal((n, self.config.latent), generator, next(self.parameters()))
         return self.likelihood.sample(self._raw(z), generator)
 
-    def restore(
+    def _restore(
         self,
         problem: "InverseProblem",
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        progress: Callable[[float], None] | None = None,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
         **settings: Any,
-    ) -> "Posterior":
+    ) -> Restored:
         """Hamiltonian Monte Carlo on p(z | y); see :mod:`scoresde.baselines.vae_posterior` for what becomes of the decoder's noise.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         from scoresde.baselines.vae_posterior import restore
-        from solvers import Posterior
 
-        start = time.perf_counter()
         x, found = restore(self, problem, y, n, generator, progress, **settings)
-        return Posterior(x, found["nfe"] + 1, found["vjps"], time.perf_counter() - start, found)
+        return x, found["nfe"] + 1, found["vjps"], found
 
 
 def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:

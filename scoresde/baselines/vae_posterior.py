@@ -54,7 +54,6 @@ def restore(
 ) -> tuple[Tensor, dict[str, Any]]:
     """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    y = problem.operator.observed(y).to(next(model.parameters()))
     exact = isinstance(model.likelihood, GaussianLikelihood) and {"linear", "gaussian_noise"} <= problem.capabilities
     variance = float(model.likelihood.std.detach()) ** 2 if isinstance(model.likelihood, GaussianLikelihood) else 0.0
     target = _Marginal(problem, variance) if exact else problem

@@ -44,13 +44,13 @@ class MMPS(Guidance):
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
-        r = problem.operator.observed(y) - problem.operator.apply(x0_hat)
-        return self.gain(r, x0_hat, vjp, s, problem)
-
-    def gain(self, r: Tensor, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem) -> Tensor:
-        """V A^T (Sigma_y + A V A^T)^-1 r at x0_hat, of its shape: the best linear estimate of x_0 - x0_hat from a residual r (B, ...)."""
-        A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
         mean = problem.operator.apply(x0_hat)
+        return self.gain(problem.operator.observed(y) - mean, x0_hat, mean, vjp, s, problem)
+
+    def gain(self, r: Tensor, x0_hat: Tensor, mean: Tensor, vjp: Products, s: Tensor, problem: InverseProblem) -> Tensor:
+        """V A^T (Sigma_y + A V A^T)^-1 r at x0_hat, of its shape: the best linear estimate of x_0 - x0_hat from a residual r (B, ...).
+        mean: A x0_hat, which decides on the noise."""
+        A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
         p, rho = r, dot(r, r)
         target = self.rtol**2 * rho
         active = rho > target.clamp_min(torch.finfo(r.dtype).tiny)

@@ -59,32 +59,6 @@ class PosteriorSampler(ABC):
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
 
-    @abstractmethod
-    def sample(
-        self,
-        prior: Prior,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        batch: int | None = None,
-        progress: Progress | None = None,
-    ) -> Posterior:
-        """n draws for each of the B measurements y (B, ...). batch: how many to run through the network at once, to bound memory."""
-
-    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
-        """ValueError that names what is wrong with the arguments of ``sample``."""
-        check_capabilities(self, problem)
-        if n < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement has NaN or infinite entries; mask them out")
-
-
-class IndependentSampler(PosteriorSampler):
-    """Draws that know nothing of one another: each has a random stream of its own."""
-
     def sample(
         self,
         prior: Prior,
@@ -98,14 +72,53 @@ class IndependentSampler(PosteriorSampler):
     ) -> Posterior:
         """n draws for each of the B measurements y (B, ...).
 
-        batch: how many draws to run at once (all by default); it bounds memory and changes nothing else, because each draw has a random
-        stream of its own, derived from ``generator``.
+        batch: how many draws, or particles, to run through the network at once (all by default); it bounds memory. Draws of an
+        :class:`IndependentSampler` do not depend on it, and those of a ``ParticleSampler`` by rounding only.
         """
         self._check(problem, y, n, batch)
-        start, counted = time.perf_counter(), Counted(prior)
+        start = time.perf_counter()
+        draws, nfe, vjps, diagnostics = self._sample(prior, problem, problem.operator.observed(y), n, generator, batch, progress)
+        return Posterior(draws, nfe, vjps, time.perf_counter() - start, diagnostics)
+
+    @abstractmethod
+    def _sample(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        y: Tensor,
+        n: int,
+        generator: torch.Generator | None,
+        batch: int | None,
+        progress: Progress | None,
+    ) -> tuple[Tensor, int, int, dict[str, Any]]:
+        """Draws (n, B, ...), evaluations and products per draw, diagnostics."""
+
+    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
+        """ValueError that names what is wrong with the arguments of ``sample``."""
+        check_capabilities(self, problem)
+        if n < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
+        if not bool(torch.isfinite(y).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+
+
+class IndependentSampler(PosteriorSampler):
+    """Draws that know nothing of one another: each has a random stream of its own, derived from ``generator``, whatever its batch."""
+
+    def _sample(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        y: Tensor,
+        n: int,
+        generator: torch.Generator | None,
+        batch: int | None,
+        progress: Progress | None,
+    ) -> tuple[Tensor, int, int, dict[str, Any]]:
+        counted = Counted(prior)
         total = n * len(y)
         generators = spawn(generator, total)
-        y = problem.operator.observed(y).to(device=prior.device, dtype=prior.dtype)
+        y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(batch or total, total)
         chunks, vjps = list(range(0, total, size)), 0
         draws = []
@@ -120,7 +133,7 @@ class IndependentSampler(PosteriorSampler):
             draws.append(x)
             vjps += products
         x = torch.cat(draws).reshape(n, len(y), *draws[0].shape[1:])
-        return Posterior(x, counted.nfe // len(chunks), vjps // len(chunks), time.perf_counter() - start)
+        return x, counted.nfe // len(chunks), vjps // len(chunks), {}
 
     @abstractmethod
     def _draw(

@@ -1,6 +1,5 @@
 """What sequential Monte Carlo methods share: resampling, effective sizes, and the loop over measurements."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.prior import Prior, expand_like
 from solvers.noise import spawn
-from solvers.posterior.base import Posterior, PosteriorSampler, Progress
+from solvers.posterior.base import PosteriorSampler, Progress
 from solvers.products import Differentiated, value_and_products
 
 __all__ = ["Denoiser", "ParticleSampler", "Point", "effective_share", "systematic"]
@@ -98,24 +97,18 @@ class Point:
 class ParticleSampler(PosteriorSampler):
     """Draws that interact: all n draws of a measurement, and more, run together as particles. batch: particles in the network at once."""
 
-    def sample(
+    def _sample(
         self,
         prior: Prior,
         problem: InverseProblem,
         y: Tensor,
-        n: int = 1,
-        *,
-        generator: torch.Generator | None = None,
-        batch: int | None = None,
-        progress: Progress | None = None,
-    ) -> Posterior:
-        """n draws for each of the B measurements y (B, ...), each measurement with a population of its own.
-
-        The draws of one measurement are exchangeable but not independent: they are resampled from one population.
-        """
-        self._check(problem, y, n, batch)
-        start, shape = time.perf_counter(), problem.input_shape(y)
-        y = problem.operator.observed(y).to(device=prior.device, dtype=torch.float64)
+        n: int,
+        generator: torch.Generator | None,
+        batch: int | None,
+        progress: Progress | None,
+    ) -> tuple[Tensor, int, int, dict[str, Any]]:
+        """Each measurement has a population of its own: its draws are exchangeable but not independent, resampled from one population."""
+        shape, y = problem.input_shape(y), y.to(device=prior.device, dtype=torch.float64)
         denoise = Denoiser(prior, shape, batch or 1 << 30)
         draws, diagnostics = [], []
         for b, stream in enumerate(spawn(generator, len(y))):
@@ -128,10 +121,8 @@ class ParticleSampler(PosteriorSampler):
             draws.append(x.reshape(n, *shape).to(prior.dtype))
             diagnostics.append(found)
         cost = n * len(y)
-        return Posterior(
-            torch.stack(draws, 1), round(denoise.evaluations / cost), round(denoise.products / cost), time.perf_counter() - start,
-            {key: [found[key] for found in diagnostics] for key in diagnostics[0]},
-        )  # fmt: skip
+        together = {key: [found[key] for found in diagnostics] for key in diagnostics[0]}
+        return torch.stack(draws, 1), round(denoise.evaluations / cost), round(denoise.products / cost), together
 
     @abstractmethod
     def _population(

@@ -72,7 +72,7 @@ class PredictedTwist(ParticleSampler):
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Tensor, dict[str, Any]]:
         A, y_white = self._whitened(problem, denoise.shape, y)
-        m, size = A.shape
+        (m, size), AAt = A.shape, A @ A.T
         many, few = max(2 * n, self.particles), max(n, self.particles // 2)
 
         def randn(*shape: int) -> Tensor:
@@ -101,7 +101,7 @@ class PredictedTwist(ParticleSampler):
                 at = denoise.at(u, s)
             s_next = s * self._ratio(step_share) if s > self.s_min else 0.0
             rho = (s_next / s) ** 2
-            ahead = twist.lookahead(A, rho)
+            ahead = twist.lookahead(AAt, rho)
             z = ahead.condition(randn(len(u), size), randn(len(u), m))
             predicted = ahead.log_density(z)
             noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)

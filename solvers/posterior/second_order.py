@@ -69,7 +69,8 @@ class SecondOrder(IndependentSampler):
             with torch.no_grad():
                 x0 = at.value + s * square_root_product(at.vjp, randn(), self.lanczos)
                 misfit = y - problem.noise.sample(problem.operator.apply(x0), generators)
-                x0 = x0 + self.correction.gain(misfit, at.value, at.vjp, u.new_full((len(u),), s), problem)
+                mean = problem.operator.apply(at.value)
+                x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, u.new_full((len(u),), s), problem)
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * randn()
             count += at.products
             progress((i + 1) / self.steps)

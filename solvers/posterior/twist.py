@@ -72,9 +72,9 @@ class Twist:
         """ln |S| / 2, the mean over representatives: the nats that y has still to tell."""
         return float(self.L.diagonal(dim1=-2, dim2=-1).log().sum(-1).mean())
 
-    def lookahead(self, A: Tensor, rho: float) -> Lookahead:
+    def lookahead(self, AAt: Tensor, rho: float) -> Lookahead:
         """For a step to the noise sqrt(rho) s, with :math:`M M^T = P (P + s^2 \\rho/(1 - \\rho) A A^T)^{-1} P,\\ P = A V A^T`."""
-        P, AAt, eye = self.P, A @ A.T, torch.eye(len(A), dtype=A.dtype, device=A.device)
+        P, eye = self.P, torch.eye(len(AAt), dtype=AAt.dtype, device=AAt.device)
         K = P @ torch.linalg.solve(P + self.s**2 * (rho / (1 - rho) * AAt + 1e-12 * AAt.diagonal().amax() * eye), P)
         # the noise acts through J, whose range towards y is that of G: M = K^(1/2) (G^T G)^(-1/2) G^T
         M = cholesky((K + K.mT) / 2) @ torch.linalg.solve_triangular(cholesky(self.G.mT @ self.G), self.G.mT, upper=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from problems import Clipping, Denoising, GaussianNoise, Inpainting, InverseProblem, LinearFunction, SuperResolution
 from scoresde.baselines.autoregressive import Autoregressive, AutoregressiveConfig
-from scoresde.baselines.autoregressive_posterior import RestoreSettings, likelihood_table, restore
+from scoresde.baselines.autoregressive_posterior import RestoreSettings, likelihood_table
 from scoresde.baselines.conditional_smc import is_ancestral
 from scoresde.baselines.logistic import sample_discretised_logistic_mixture
 from scoresde.baselines.raster import Raster
@@ -221,8 +221,7 @@ class TestRestore:
     def test_particles_draw_the_enumerated_posterior(self, problem: InverseProblem) -> None:
         model = built(SMALL, spread=0.5)
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))
-        settings = RestoreSettings(particles=8, sweeps=2)
-        posterior = restore(model, problem, y, 2000, generator=seeded(13), settings=settings)
+        posterior = model.restore(problem, y, 2000, generator=seeded(13), particles=8, sweeps=2)
         assert posterior.diagnostics["method"] == "particles" and not posterior.diagnostics["exact"]
         assert fits(posterior.draws[:, 0], *truth(model, problem, y))
 
@@ -230,15 +229,15 @@ class TestRestore:
         """The power of the test above: one particle follows the tilted factors, and never learns what the last pixel said."""
         model, problem = built(SMALL, spread=0.5), POINTWISE["the last pixel alone"]
         y = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
-        wrong = restore(model, problem, y, 6000, generator=seeded(13), settings=RestoreSettings(particles=1, sweeps=0))
-        right = restore(model, problem, y, 2000, generator=seeded(13), settings=RestoreSettings(particles=8, sweeps=2))
+        wrong = model.restore(problem, y, 6000, generator=seeded(13), particles=1, sweeps=0)
+        right = model.restore(problem, y, 2000, generator=seeded(13), particles=8, sweeps=2)
         assert fits(right.draws[:, 0], *truth(model, problem, y)) and not fits(wrong.draws[:, 0], *truth(model, problem, y))
 
     def test_sweeps_alone_correct_a_population_of_two(self) -> None:
         """Particle Gibbs is invariant with any number of particles."""
         model, problem = built(SMALL, spread=0.5), POINTWISE["denoising"]
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))
-        posterior = restore(model, problem, y, 2000, generator=seeded(13), settings=RestoreSettings(particles=2, sweeps=20))
+        posterior = model.restore(problem, y, 2000, generator=seeded(13), particles=2, sweeps=20)
         assert posterior.diagnostics["moved"] > 0.05
         assert fits(posterior.draws[:, 0], *truth(model, problem, y))
 
@@ -268,7 +267,7 @@ class TestRestore:
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))
 
         def run(steps: int) -> Posterior:
-            return restore(model, problem, y, 600, generator=seeded(13), settings=RestoreSettings(steps=steps))
+            return model.restore(problem, y, 600, generator=seeded(13), steps=steps)
 
         long, short = run(250), run(15)
         assert long.diagnostics["method"] == "discrete Langevin" and 0.2 < long.diagnostics["acceptance"] < 0.95
@@ -278,7 +277,7 @@ class TestRestore:
         model = built(AutoregressiveConfig((2,), widths=(16, 16), components=3))
         problem = InverseProblem(LinearFunction(lambda x: x[:, :1] + 0.5 * x[:, 1:], (2,)), GaussianNoise(0.3))
         y = torch.tensor([[0.7], [-0.4]], dtype=torch.float64)
-        posterior = restore(model, problem, y, 2000, generator=seeded(13), settings=RestoreSettings(steps=30))
+        posterior = model.restore(problem, y, 2000, generator=seeded(13), steps=30)
         axis = torch.linspace(-30, 30, 601, dtype=torch.float64)
         grid = torch.cartesian_prod(axis, axis)
         prior = model.log_prob(grid).value
