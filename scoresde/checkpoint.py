@@ -19,10 +19,10 @@ from scoresde.networks import UNet, UNetConfig
 from scoresde.prior import ScorePrior
 from scoresde.sde import sde_from
 
-__all__ = ["NETWORKS", "embedded_priors", "load_prior", "read_header", "read_tensors", "save_prior", "write_tensors"]
+__all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "read_header", "read_tensors", "save_prior", "write_tensors"]
 
 NETWORKS: dict[str, tuple[type, type]] = {"UNet": (UNet, UNetConfig)}
-_FORMAT = "scoresde.prior/1"
+PRIOR_FORMAT = "scoresde.prior/1"
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -61,7 +61,7 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
     network = prior.network
     config: Any = network.config
     header = {
-        "format": _FORMAT,
+        "format": PRIOR_FORMAT,
         "network": {"kind": type(network).__name__, **asdict(config)},
         "sde": prior.sde.describe(),
         "shape": list(prior.shape),
@@ -86,8 +86,8 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: t
             f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file"
         )
     tensors, header = read_tensors(path)
-    if header.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})")
+    if header.get("format") != PRIOR_FORMAT:
+        raise InputError(f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})")
     try:
         settings = dict(header["network"])
         network_type, config_type = NETWORKS[settings.pop("kind")]

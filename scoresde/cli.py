@@ -396,6 +396,49 @@ def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
     return summary + "".join(f" [--set {name}={value}]" for name, value in defaults.items())
 
 
+@app.command()
+def compare(
+    dataset: Annotated[Path, typer.Option(help="A .npz file with train_images and test_images, (N, H, W) or (N, H, W, C), uint8.")],
+    budget: Annotated[
+        float | None, typer.Option(help="Minutes of training of each family. [take the weights that come with the package, for digits]")
+    ] = None,
+    families: Annotated[str, typer.Option(help="Which, separated by commas.")] = "vae,gan,flow,autoregressive,diffusion",
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the pictures.")] = Path("out/compare"),
+    work: Annotated[Path, typer.Option(help="Folder that keeps what is trained and judged; an interrupted run goes on there.")] = Path(
+        "runs/compare"
+    ),
+    samples: Annotated[int, typer.Option(help="Draws of each model.")] = 1000,
+    likelihoods: Annotated[int, typer.Option(help="Test pictures whose density is measured.")] = 200,
+    pictures: Annotated[int, typer.Option(help="Test pictures that are restored, for each problem.")] = 4,
+    draws: Annotated[int, typer.Option(help="Posterior draws of each of them.")] = 9,
+    features: Annotated[str | None, typer.Option(help="digits, pixels or inception. [digits for grey 28x28, else inception]")] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Compare VAE, GAN, flow, autoregressive and diffusion models: draws, likelihood, restorations, speed."""
+    from scoresde.compare import CompareOptions
+    from scoresde.compare import compare as run
+    from scoresde.comparison.judge import JudgeConfig
+    from scoresde.options import as_input_error
+    from scoresde.restore import choose_device
+    from scoresde.training import TrainingError
+
+    with as_input_error():
+        judging = JudgeConfig(samples, likelihoods, pictures, draws, seed)
+        chosen = tuple(name.strip() for name in families.split(","))
+        settings = CompareOptions(dataset, out, work, chosen, budget, features, str(choose_device(device)), judging)
+    try:
+        report = run(settings, lambda line: typer.echo(line, err=True), progress=sys.stderr.isatty())
+    except TrainingError as error:
+        raise InputError(str(error)) from None
+    if as_json:
+        _print_json(report)
+    else:
+        typer.echo((out / "comparison.md").read_text())
+        typer.echo(f"wrote {out / 'comparison.md'} and the pictures beside it")
+
+
 @app.command("list")
 def list_all(as_json: options.Json = False) -> None:
     """Name the priors, problems, solvers and samplers."""

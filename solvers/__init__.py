@@ -1,7 +1,7 @@
 """Solvers: from a prior, and a measurement, to draws."""
 
 from solvers.guidance import DPS, LGDMC, MMPS, MPGD, TMPD, Guidance, GuidedPrior, PiGDM
-from solvers.likelihood import BitsPerDim, GaussianReference, LogLikelihood, bits_per_dim, log_likelihood
+from solvers.likelihood import BitsPerDim, GaussianReference, LogLikelihood, LowerBound, bits_per_dim, elbo, log_likelihood
 from solvers.posterior import (
     DAPS,
     DDNM,
@@ -33,8 +33,8 @@ from solvers.samplers import (
 
 __all__ = [
     "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "EFFORTS", "Effort",
-    "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "MCGDiff", "MMPS", "MPGD", "PiGDM",
-    "Posterior", "PosteriorSampler", "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint", "SAMPLERS",
-    "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "log_likelihood",
-    "make_solver", "solve",
+    "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "LowerBound", "MCGDiff", "MMPS", "MPGD",
+    "PiGDM", "Posterior", "PosteriorSampler", "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint",
+    "SAMPLERS", "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "elbo",
+    "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

@@ -77,7 +77,7 @@ class SolverEntry:
 SOLVERS: dict[str, SolverEntry] = {
     "mmps": SolverEntry(
         "moment matching with the full covariance by conjugate gradients; exact for Gaussian priors",
-        lambda steps, sampler: Guided(MMPS(iterations=3), sampler or Heun(steps)), 20, "ancestral", MMPS.exactness, MMPS.requires,
+        lambda steps, sampler: Guided(MMPS(iterations=3), sampler or Heun(steps)), 20, "ancestral", MMPS().exactness, MMPS.requires,
     ),
     "second-order": SolverEntry(
         "ancestral steps with the covariance of each, drawn given y; spreads as wide as it should in few steps",

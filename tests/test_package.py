@@ -60,6 +60,7 @@ def imported(path: Path) -> set[str]:
 def test_imports_run_one_way() -> None:
     above = {"cli.py", "restore.py", "damage.py", "procedure.py", "intervals.py", "calibrate.py", "demo.py", "likelihood.py"}
     above |= {"base.py", "diffusion.py", "vae.py", "vae_posterior.py", "flow.py"}  # ``restore``
+    above |= {"compare.py", "restoration.py"}
     above |= {"gan.py", "autoregressive.py", "autoregressive_posterior.py", "discrete_langevin.py"}
     for path in ROOT.glob("problems/**/*.py"):
         assert not any(name.split(".")[0] in ("scoresde", "solvers") for name in imported(path)), path

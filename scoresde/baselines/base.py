@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -43,7 +44,10 @@ class GenerativeModel(nn.Module, ABC):
 
     density: ClassVar[DensityKind]
     config: Any
-    card: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card: dict[str, Any] = {}
 
     @property
     @abstractmethod
@@ -117,6 +121,22 @@ class GenerativeModel(nn.Module, ABC):
         **settings: Any,
     ) -> "Restored":
         """y: checked, of the precision and on the device of the model, holes zeroed."""
+
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model and its card as one file, which ``load_model`` reads; dtype: another precision for the weights."""
+        from scoresde.baselines.store import save_model
+
+        save_model(self, path, dtype)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it learns a density on [-1, 1], for which grey levels are to be dequantised: (k + u)/128 - 1. Else k/127.5 - 1."""
+        return False
+
+    def as_pictures(self, x: Tensor) -> Tensor:
+        """What 8 bits show of samples x: the grey level k of each entry, as k/127.5 - 1."""
+        level = ((x + 1) * 128).floor() if self.continuous else ((x + 1) * 127.5).round()
+        return level.clamp(0, 255) / 127.5 - 1
 
     @property
     def device(self) -> torch.device:

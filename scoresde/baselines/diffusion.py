@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.checkpoint import save_prior
 from scoresde.prior import Counted, ScorePrior
 from scoresde.training.objective import NoiseLevels, denoising_score_matching
 
@@ -30,17 +32,25 @@ class DiffusionConfig:
 
 
 class Diffusion(GenerativeModel):
-    """A trained :class:`ScorePrior`, which is stored and loaded as one."""
+    """A :class:`ScorePrior`, which is stored and loaded as one."""
 
     density: ClassVar[DensityKind] = "exact"
 
     def __init__(self, prior: ScorePrior, config: DiffusionConfig | None = None) -> None:
         super().__init__()
-        self.prior, self.config = prior, config or DiffusionConfig()
+        self.prior, self.config, self.card = prior, config or DiffusionConfig(), prior.card
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.prior.shape
+
+    @property
+    def continuous(self) -> bool:
+        return True
+
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        self.prior.card = self.card
+        save_prior(self.prior, path, dtype)
 
     @property
     def nfe_per_sample(self) -> int:
@@ -70,6 +80,14 @@ class Diffusion(GenerativeModel):
         self.check(x)
         found = log_likelihood(self.prior, x, divergence="hutchinson", probes=k, nodes=self.config.nodes, end="t_min", generator=generator)
         return LogProb(found.value, "exact", std_error=found.std_error)
+
+    def elbo(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> LogProb:
+        """The variational lower bound on ln p(x) between the same noise levels; draws: repetitions, which are averaged."""
+        from solvers import elbo
+
+        self.check(x)
+        found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
+        return LogProb(found.value, "ELBO", std_error=found.std_error)
 
     def _restore(
         self,

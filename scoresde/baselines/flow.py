@@ -99,6 +99,10 @@ class Flow(GenerativeModel):
         return self.config.shape
 
     @property
+    def continuous(self) -> bool:
+        return True
+
+    @property
     def nfe_per_sample(self) -> int:
         return 1
 

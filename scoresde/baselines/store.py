@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from scoresde.baselines.base import GenerativeModel
-from scoresde.checkpoint import read_tensors, write_tensors
+from scoresde.checkpoint import PRIOR_FORMAT, load_prior, read_tensors, write_tensors
 from scoresde.errors import InputError
 
 __all__ = ["MODELS", "load_model", "model_from", "save_model"]
@@ -46,16 +46,20 @@ def _config(kind: type, settings: dict[str, Any]) -> Any:
     return kind(**{name: tuples(value) for name, value in settings.items()})
 
 
-def save_model(model: GenerativeModel, path: str | Path, card: dict[str, Any] | None = None, dtype: torch.dtype | None = None) -> None:
-    """Write a model; dtype stores the weights in another precision (torch.float16 halves the file)."""
-    header = {"format": _FORMAT, "kind": type(model).__name__, "config": asdict(model.config), "card": card or {}}
+def save_model(model: GenerativeModel, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a model and its card; dtype stores the weights in another precision (torch.float16 halves the file)."""
+    header = {"format": _FORMAT, "kind": type(model).__name__, "config": asdict(model.config), "card": model.card}
     tensors = model.state_dict()
     write_tensors(path, {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()}, header)
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
-    """A model that :func:`save_model` wrote: frozen, in evaluation mode, float32; its card is ``model.card``."""
+    """A model that :func:`save_model` wrote, or a score prior by the path of its file: frozen, in evaluation mode, float32."""
     tensors, header = read_tensors(path)
+    if header.get("format") == PRIOR_FORMAT:
+        from scoresde.baselines.diffusion import Diffusion
+
+        return Diffusion(load_prior(path, device)).eval()
     if header.get("format") != _FORMAT:
         raise InputError(f"{path} is not a baseline that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})")
     try:
@@ -64,4 +68,4 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generati
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(f"{path} does not describe a model that can be built: {' '.join(str(error).split())}") from None
     model.card = header.get("card", {})
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]

@@ -1,8 +1,11 @@
 """One training loop for all families: players in turn, an average of the weights, checkpoints that resume exactly."""
 
+import copy
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scoresde.baselines.base import GenerativeModel
-from scoresde.baselines.store import model_from, save_model
 from scoresde.checkpoint import read_tensors, write_tensors
 from scoresde.data import Dataset
 from scoresde.errors import InputError, check_writable
@@ -63,7 +65,7 @@ class _Run:
     """A model, its average, an optimiser for each player; all of it as tensors."""
 
     def __init__(self, model: GenerativeModel, config: FitConfig) -> None:
-        self.model, self.config = model, config
+        self.model, self.config, self.seconds, self.cpu_seconds = model, config, 0.0, 0.0
         self.average = AveragedModel(model, multi_avg_fn=ema_update(config.ema), use_buffers=False)
         self.optimizers = {
             name: torch.optim.AdamW(player.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas)
@@ -95,17 +97,27 @@ class _Run:
         self.average.update_parameters(self.model)
         return losses
 
-    def averaged(self) -> GenerativeModel:
-        model = model_from(type(self.model).__name__, asdict(self.model.config))
-        model.load_state_dict(self.average.module.state_dict() | dict(self.model.named_buffers()))
-        return model.to(self.model.device).eval().requires_grad_(False)
+    def averaged(self, step: int) -> GenerativeModel:
+        """The averaged model; its card says what the training was and what it cost, from the first step on."""
+        model = copy.deepcopy(self.model)
+        average = dict(self.average.module.named_parameters())
+        model.load_state_dict({name: average.get(name, value) for name, value in self.model.state_dict().items()})
+        model.card = {
+            "training": asdict(self.config),
+            "step": step,
+            "samples": step * self.config.batch,
+            "seconds": round(self.seconds, 3),
+            "cpu_seconds": round(self.cpu_seconds, 3),
+        }
+        return model.eval().requires_grad_(False)
 
     def save(self, path: Path, step: int) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v.clone() for k, v in self.average.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"optimizer.{name}.")
-        write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, **self._settings()})
+        cost = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, **cost, **self._settings()})
 
     def load(self, path: Path) -> int:
         tensors, header = read_tensors(path)
@@ -118,7 +130,15 @@ class _Run:
         self.average.load_state_dict(part(tensors, "average."))
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, part(tensors, f"optimizer.{name}."))
+        self.seconds, self.cpu_seconds = float(header["seconds"]), float(header["cpu_seconds"])
         return int(header["step"])
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
 
     def _settings(self) -> dict[str, Any]:
         """As JSON has them."""
@@ -147,23 +167,23 @@ def fit(
     if resume != state_path.exists():
         what = f"nothing to resume: there is no {state_path}" if resume else f"{state_path} exists; resume it or choose another folder"
         raise InputError(what)
-    run = _Run(model.train(), config)
+    run = _Run(model.train().to(memory_format=torch.channels_last), config)  # type: ignore[call-overload]
     step = run.load(state_path) if resume else 0
     last = config.steps if stop_after is None else min(config.steps, stop_after)
-    started, first = time.perf_counter(), step
 
     def save() -> None:
         run.save(state_path, step)
-        card = {"training": asdict(config), "step": step, "seconds": round(time.perf_counter() - started, 1), "steps_timed": step - first}
-        save_model(run.averaged(), out / "model.safetensors", card)
+        run.averaged(step).save(out / "model.safetensors")
 
     columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar, interrupt_between_steps() as interrupted:
         task, smoothed = bar.add_task("fitting", total=config.steps, completed=step, loss=""), dict[str, float]()
         while step < last:
-            generator = step_generator(config.seed, step, 0)
-            x = data.crops(config.batch, model.shape[-1], generator).to(model.device)
-            for name, value in run.step(x, generator, step).items():
+            with run.timed():
+                generator = step_generator(config.seed, step, 0)
+                x = data.crops(config.batch, model.shape[-1], generator).to(model.device)
+                losses = run.step(x, generator, step)
+            for name, value in losses.items():
                 old = smoothed.get(name, math.nan)
                 smoothed[name] = value if math.isnan(old) else 0.99 * old + 0.01 * value
             step += 1
@@ -174,4 +194,4 @@ def fit(
                 save()
                 raise KeyboardInterrupt
     save()
-    return run.averaged()
+    return run.averaged(step)

@@ -92,6 +92,10 @@ class VAE(GenerativeModel):
         return self.config.shape
 
     @property
+    def continuous(self) -> bool:
+        return self.config.likelihood == "gaussian"
+
+    @property
     def nfe_per_sample(self) -> int:
         return 1
 

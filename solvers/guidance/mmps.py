@@ -8,10 +8,13 @@ exact for every Gaussian prior and linear measurement with Gaussian noise. A non
 noise by the Gaussian of the same covariance :math:`\Sigma_y` there (as an extended Kalman filter does). The system is solved by conjugate
 gradients, one vector-Jacobian product an iteration. The products :math:`J^T A^T p_i` of the search directions also make up the answer
 :math:`J^T A^T \sum_i a_i p_i`, so none is spent on it.
+
+Within the system V may be simplified, to two products a step: its diagonal, from row sums (which is TMPD), or their mean times I (PiGDM,
+with the variance that the network has instead of a constant).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,29 +24,41 @@ from problems.linalg import bcast, dot
 from scoresde.prior import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.guidance.projected import projected_shift
 
-__all__ = ["MMPS"]
+__all__ = ["Covariance", "MMPS"]
+
+Covariance = Literal["full", "diagonal", "isotropic"]
 
 
 @dataclass(frozen=True)
 class MMPS(Guidance):
-    """iterations: of conjugate gradients, at most; each costs one product.
+    """covariance: V within the system. "full": exact for Gaussian priors. "diagonal": for those with independent entries. "isotropic": for
+    white ones. iterations: of conjugate gradients, at most; with the full covariance each costs one product.
 
     A sample stops by itself once its relative residual is below rtol, or when a learned Jacobian shows negative curvature along the next
     direction.
     """
 
-    exactness: ClassVar[Exactness] = "gaussian"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp", "noise_covariance"})
 
     iterations: int = 4
     rtol: float = 1e-5
+    covariance: Covariance = "full"
+
+    @property
+    def exactness(self) -> Exactness:  # type: ignore[override]
+        return "gaussian" if self.covariance == "full" else "heuristic"
 
     def __post_init__(self) -> None:
+        if self.covariance not in get_args(Covariance):
+            raise ValueError(f"covariance must be one of {', '.join(get_args(Covariance))}, got {self.covariance!r}")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+        if self.covariance != "full":
+            return projected_shift(x0_hat, vjp, s, problem, y, self.covariance, self.iterations, self.rtol)
         mean = problem.operator.apply(x0_hat)
         return self.gain(problem.operator.observed(y) - mean, x0_hat, mean, vjp, s, problem)
 

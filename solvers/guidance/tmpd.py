@@ -11,14 +11,12 @@ Row sums are the diagonal where J is diagonal: exact for a Gaussian prior with i
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from problems.linalg import conjugate_gradients
-from scoresde.prior import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.guidance.projected import projected_shift
 
 __all__ = ["TMPD"]
 
@@ -37,14 +35,4 @@ class TMPD(Guidance):
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
-        A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
-        mean = problem.operator.apply(x0_hat)
-        variance = (s2 * vjp(torch.ones_like(x0_hat))).clamp_min(0)
-        weights = conjugate_gradients(
-            lambda p: problem.noise.covary(mean, p) + A.apply(variance * A.adjoint(p)),
-            problem.operator.observed(y) - mean,
-            iterations=self.iterations,
-            rtol=1e-5,
-            warn=False,
-        )
-        return s2 * vjp(A.adjoint(weights))
+        return projected_shift(x0_hat, vjp, s, problem, y, "diagonal", self.iterations, 1e-5)

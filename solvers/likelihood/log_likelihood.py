@@ -29,7 +29,7 @@ from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import spawn
 
-__all__ = ["LogLikelihood", "log_likelihood"]
+__all__ = ["LogLikelihood", "check_settings", "levels_for", "log_likelihood"]
 
 Divergence = Literal["exact", "hutchinson"]
 Probing = Literal["hadamard", "rademacher"]
@@ -99,7 +99,7 @@ def log_likelihood(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    _check(prior, x, divergence, probing, basis, end, solver, probes, nodes)
+    check_settings(prior, x, divergence, probing, basis, end, solver, probes, nodes)
     shape = tuple(x.shape[1:])
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
@@ -109,14 +109,14 @@ def log_likelihood(
     eigen = reference.basis is not None if basis == "auto" else basis == "eigen"
     drawer = None if divergence == "exact" else Probes(shape, probes, reference, eigen, probing == "hadamard")
     generators = spawn(generator, len(x)) if drawer else []
-    flow = Flow(prior, shape, reference, _levels(prior, reference, nodes, s_max, clock), end, solver, drawer, chunk)
+    flow = Flow(prior, shape, reference, levels_for(prior, reference, nodes, s_max, clock), end, solver, drawer, chunk)
     parts = [flow.run(x[i : i + batch].to(prior.device), generators[i : i + batch]) for i in range(0, len(x), batch)]
     value, error, dof, integrand, z = (torch.cat(p, dim=0) for p in zip(*parts, strict=True))
     products = nodes * (x[0].numel() if drawer is None else probes)
     return LogLikelihood(value, error, dof, flow.nfe, products, time.perf_counter() - started, flow.s, integrand.T, z)
 
 
-def _check(
+def check_settings(
     prior: Prior, x: Tensor, divergence: str, probing: str, basis: str, end: str, solver: str | None, probes: int, nodes: int | None
 ) -> None:
     for name, value, known in (
@@ -139,7 +139,7 @@ def _check(
         raise ValueError("x holds NaN or infinite values")
 
 
-def _levels(prior: Prior, reference: GaussianReference, nodes: int, s_max: float | None, clock: tuple[float, float] | None) -> Levels:
+def levels_for(prior: Prior, reference: GaussianReference, nodes: int, s_max: float | None, clock: tuple[float, float] | None) -> Levels:
     ends = prior.sde.noise_to_signal(torch.tensor([prior.sde.t_min, prior.sde.t_max], dtype=torch.float64))
     first, last = float(ends[0]), min(float(ends[1]), s_max or math.inf)
     if not first < last:

@@ -99,7 +99,8 @@ class TestFiles:
     @pytest.mark.parametrize("kind", ["VAE", "Flow", "GAN"])
     def test_a_model_comes_back_as_it_was(self, kind: str, tmp_path: Path) -> None:
         model = build(kind).eval()
-        save_model(model, tmp_path / "model.safetensors", {"summary": "a toy"})
+        model.card = {"summary": "a toy"}
+        save_model(model, tmp_path / "model.safetensors")
         again = load_model(tmp_path / "model.safetensors")
         assert type(again) is type(model) and again.config == model.config and again.card == {"summary": "a toy"}
         assert torch.equal(again.sample(5, seeded()), model.requires_grad_(False).sample(5, seeded()))

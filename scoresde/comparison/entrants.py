@@ -1,0 +1,50 @@
+"""Who takes part: five families at one budget, the score model under other samplers, and an embedded prior of another budget."""
+
+from pathlib import Path
+
+import torch
+
+from scoresde.baselines.base import GenerativeModel
+from scoresde.baselines.diffusion import Diffusion, DiffusionConfig
+from scoresde.baselines.store import load_model
+from scoresde.checkpoint import embedded_priors, load_prior
+from scoresde.comparison.families import FAMILIES
+from scoresde.comparison.judge import Entrant
+
+__all__ = ["SAMPLERS_SHOWN", "embedded_families", "entrants", "load_family"]
+
+_WEIGHTS = Path(__file__).parent.parent / "weights" / "families"
+
+SAMPLERS_SHOWN: dict[str, tuple[str, int]] = {
+    "DPM-Solver, 9 evaluations": ("dpm-solver-fast", 8),
+    "DDIM, 20": ("ddim", 20),
+    "predictor-corrector": ("predictor-corrector", 50),
+    "adaptive ODE": ("ode", 1),
+}
+"""Title -> the name and the steps of a sampler that the score model is also shown with."""
+
+
+def embedded_families() -> dict[str, Path]:
+    """Family -> file of the weights that come with the package, for digits of 28x28."""
+    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+
+
+def load_family(name: str, device: str | torch.device = "cpu") -> GenerativeModel:
+    """An embedded model of a family. ValueError that names the known ones."""
+    known = embedded_families()
+    if name not in known:
+        raise ValueError(f"no weights of a family {name!r} come with the package; there are {', '.join(known) or 'none'}")
+    return load_model(known[name], device)
+
+
+def entrants(models: dict[str, GenerativeModel], device: str | torch.device = "cpu") -> list[Entrant]:
+    """In the order of the families; ``whole`` for the first of each and for the embedded prior of the same shape."""
+    found = [Entrant(name, FAMILIES[name].title, models[name]) for name in FAMILIES if name in models]
+    diffusion = models.get("diffusion")
+    if not isinstance(diffusion, Diffusion):
+        return found
+    for title, (sampler, steps) in SAMPLERS_SHOWN.items():
+        found.append(Entrant(f"diffusion-{sampler}", title, Diffusion(diffusion.prior, DiffusionConfig(sampler, steps)), whole=False))
+    if "mnist" in embedded_priors() and tuple(diffusion.shape) == (1, 28, 28):
+        found.append(Entrant("diffusion-mnist", "the embedded prior mnist", Diffusion(load_prior("mnist", device))))
+    return found

@@ -1,0 +1,153 @@
+r"""The variational lower bound of a diffusion model on ln p(x) (Ho et al. 2020), with continuous noise (Kingma et al. 2021).
+
+With :math:`u_s = x + s\,\varepsilon`, :math:`s = \sigma_t/\alpha_t`, and a decoder :math:`N(x; u_{s_0}, s_0^2 I)` at the lowest noise,
+
+.. math:: \ln p(x) \ge -\tfrac d2 \ln(2\pi e\,s_0^2) - \tfrac12 \int E\|\varepsilon - \hat\varepsilon(u_s)\|^2\, d\lambda
+          - \mathrm{KL}\left(N(x, s_{max}^2 I)\,\|\,p_{s_{max}}\right), \qquad \lambda = -2 \ln s,
+
+where :math:`\varepsilon - \hat\varepsilon = (\hat x_0(u_s) - x)/s`. A Gaussian reference :math:`N(\mu, U \Lambda U^T)`, with noise the
+distribution at :math:`s_{max}`, has all this in closed form, and what is left to estimate is small at both ends:
+
+.. math:: \mathrm{ELBO}(x) = E \ln N(u_{s_0}; \mu, U(\Lambda + s_0^2) U^T) - \int_{\ln s_0}^{\ln s_{max}} (\ell - \ell_G)\, d\ln s, \quad
+          \ell = E\|\varepsilon - \hat\varepsilon\|^2, \quad
+          \ell_G = \sum \frac{\Lambda^2 + s^2 (U^T(x - \mu))^2}{(\Lambda + s^2)^2} .
+
+For the exact denoiser :math:`dE \ln p_s(u_s)/d\ln s = \ell - d` (Guo, Shamai and Verdu 2005; Kong, Brekelmans and Ver Steeg 2023,
+"Information-theoretic diffusion"), so that the bound is :math:`E \ln p_{s_0}(u_{s_0})` at every x: below :math:`\ln p_{\sqrt2 s_0}(x)`,
+the density of what the decoder puts out, by Jensen's inequality, and :math:`\ln p_0(x)` in the limit.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from scoresde.prior import Counted, Prior, expand_like
+from solvers.likelihood.flow import End
+from solvers.likelihood.grid import Levels, error_of_sum
+from solvers.likelihood.log_likelihood import check_settings, levels_for
+from solvers.likelihood.reference import GaussianReference
+from solvers.noise import Noise, spawn
+
+__all__ = ["LowerBound", "elbo"]
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """What :func:`elbo` returns.
+
+    value: an unbiased estimate of the bound on ln p, nats, (B,), float64. std_error: of it, (B,), with dof degrees of freedom, (B,). nfe:
+    evaluations of the denoiser for each sample. s, integrand: (draws, nodes, B), noise-to-signal ratios and loss - loss_G there.
+    """
+
+    value: Tensor
+    std_error: Tensor
+    dof: Tensor
+    nfe: int
+    seconds: float
+    s: Tensor
+    integrand: Tensor
+
+
+@torch.no_grad()
+def elbo(
+    prior: Prior,
+    x: Tensor,
+    *,
+    nodes: int = 64,
+    draws: int = 1,
+    end: End = "t_min",
+    reference: GaussianReference | None = None,
+    s_max: float | None = None,
+    generator: torch.Generator | None = None,
+    batch: int = 64,
+) -> LowerBound:
+    """The bound on ln p(x) in nats for samples x (B, *shape) of any :class:`Prior`, between the noise levels of ``log_likelihood``.
+
+    nodes: strata, of equal size in ln s up to the scale of the data and wider above; in each one uniform draw and fresh noise for every
+    sample, and one evaluation for the whole batch. draws: repetitions of all this, which are averaged. end: "t_min" is the bound, with the
+    decoder at the lowest noise; "data" what it tends to with less and less noise, the integral being continued to 0 by its leading order in
+    s^2, for data that is smooth at t_min. reference: the distribution at the highest noise, and what the integral is relative to; by
+    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time; no value depends on it,
+    for each sample has random numbers of its own.
+
+    ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
+    """
+    started = time.perf_counter()
+    check_settings(prior, x, divergence="exact", probing="hadamard", basis="auto", end=end, solver=None, probes=1, nodes=nodes)
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    shape = tuple(x.shape[1:])
+    reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
+    if len(reference.mean) != x[0].numel():
+        raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
+    # uniform in ln s down to the lowest noise: neighbours control each other's noise, so they must be near
+    edges = replace(levels_for(prior, reference, nodes + 1, s_max, None), a=0.0)
+    generators, counted = spawn(generator, len(x)), Counted(prior)
+    parts = []
+    for i in range(0, len(x), batch):
+        counted.nfe = 0
+        x_i = x[i : i + batch].to(prior.device).double()
+        parts.append(_bound(counted, x_i, edges, reference, end, draws, generators[i : i + batch]))
+    value, error, dof, s, integrand = (torch.cat(p) for p in zip(*parts, strict=True))
+    return LowerBound(value, error, dof, counted.nfe, time.perf_counter() - started, s.movedim(0, -1), integrand.movedim(0, -1))
+
+
+def _bound(
+    prior: Prior, x: Tensor, edges: Levels, reference: GaussianReference, end: End, draws: int, generators: list[torch.Generator]
+) -> tuple[Tensor, ...]:
+    """Value, standard error and degrees of freedom (B,); s and integrand (B, draws, nodes)."""
+    w_edges = edges.w().to(x.device)
+    uniform = [torch.rand(draws, edges.n - 1, generator=g, dtype=torch.float64, device=g.device) for g in generators]
+    w = w_edges[:-1] + w_edges.diff() * torch.stack(uniform).to(x.device)
+    s, noise = edges.s(w), Noise(generators)
+    rate, off_centre = edges.rate(s), w - (w_edges[:-1] + w_edges[1:]) / 2
+    lam, centred = reference.variances, reference.coordinates(x.flatten(1) - reference.mean)
+
+    nodes = []
+    for s_i in s.flatten(1).unbind(1):
+        eps, s_column = noise(tuple(x.shape), torch.float64, x.device), s_i[:, None]
+        q_squared = lam + s_column**2
+        loss_G = ((lam * reference.coordinates(eps.flatten(1)) - s_column * centred) / q_squared).square().sum(1)
+        mean_G = ((lam**2 + s_column**2 * centred**2) / q_squared**2).sum(1)
+        nodes.append(torch.stack([_loss(prior, x, s_i, eps), loss_G, mean_G]))
+    loss, loss_G, mean_G = torch.stack(nodes, -1).unflatten(-1, s.shape[1:])
+
+    # in few dimensions the loss of the reference may be next to nothing, by chance
+    c, slope = _from_neighbours(1 + (loss - loss_G) / loss_G.maximum(mean_G / 2), rate * mean_G, w)
+    integrand = loss - mean_G - c * (loss_G - mean_G)
+    values = rate * integrand - slope * off_centre
+    weights = w_edges.diff().expand_as(values).clone()
+    s_0 = edges.first
+    if end == "data":  # a s^2 through the first node, integrated from 0
+        weights[..., 0] += (s_0 / s[..., 0]) ** 2 / (2 * rate[..., 0])
+        s_0 = 0.0
+    q_squared = (lam + s_0**2).clamp_min(1e-300)
+    value_G = -0.5 * ((2 * math.pi * q_squared).log() + (s_0**2 + centred**2) / q_squared).sum(1)
+    error, dof = (v.unflatten(0, s.shape[:2]) for v in error_of_sum(values.flatten(0, 1), weights.flatten(0, 1)))
+    variance = error.square().sum(1)
+    dof = (variance**2 / (error**4 / dof).sum(1).clamp_min(1e-300)).clamp_min(1)
+    return value_G - (values * weights).sum(-1).mean(1), variance.sqrt() / draws, dof, s, integrand
+
+
+def _loss(prior: Prior, x: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+    """||eps - eps_hat(x + s eps)||^2, (B,), at s (B,)."""
+    t = prior.sde.t_from_noise_to_signal(s).clamp(prior.sde.t_min, prior.sde.t_max)
+    x_t = expand_like(prior.sde.alpha(t), x) * (x + expand_like(s, x) * eps)
+    x0_hat = prior.denoise(x_t.to(prior.dtype), t.to(prior.dtype)).double()
+    return ((x0_hat - x) / expand_like(s, x)).square().flatten(1).sum(1)
+
+
+def _from_neighbours(ratio: Tensor, scale: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Control variates (..., nodes) of every node by its two neighbours, which share no random number with it: they leave no bias.
+
+    ratio: of the loss to that of the reference with the same noise. c: what to take off of the noise of the latter, 1 at most. slope: of
+    scale (ratio - 1) in w, by which the place of a node within its stratum matters; 0 for the first and the last.
+    """
+    beside = pad(ratio, (1, 1), mode="reflect")
+    c = ((beside[..., :-2] + beside[..., 2:]) / 2).clamp_max(1)
+    curve = scale * (ratio - 1)
+    return c, pad((curve[..., 2:] - curve[..., :-2]) / (w[..., 2:] - w[..., :-2]), (1, 1))
