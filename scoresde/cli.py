@@ -441,8 +441,9 @@ def compare(
 
 @app.command("list")
 def list_all(as_json: options.Json = False) -> None:
-    """Name the priors, problems, solvers and samplers."""
+    """Name the priors, problems, solvers, samplers, and the models of the comparison."""
     from scoresde.checkpoint import embedded_priors, read_header
+    from scoresde.comparison.entrants import embedded_families
     from scoresde.damage import PROBLEMS
     from solvers import SAMPLERS, SOLVERS
 
@@ -451,6 +452,7 @@ def list_all(as_json: options.Json = False) -> None:
         "problems": {name: _with_settings(entry.summary, entry.settings) for name, entry in PROBLEMS.items()},
         "solvers": {name: f"{entry.summary} [{entry.exactness}]" for name, entry in SOLVERS.items()},
         "samplers": {name: entry.summary for name, entry in SAMPLERS.items()},
+        "families": {name: read_header(path)["card"]["summary"] for name, path in embedded_families().items()},
     }
     if as_json:
         _print_json(content)

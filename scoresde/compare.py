@@ -146,7 +146,7 @@ Made by `scoresde compare --dataset {options.dataset.name}`. FID, KID, precision
 
 {quality_table(judged, data)}
 copies: share of draws closer to a training picture than all but 1 % of the test pictures are; 1 % is what new data has.
-Speed is that of the machine where this was made.
+Speed is that of the machine where this was made, by processor time of one thread where it has no GPU.
 
 ![draws of every family](draws.png)
 

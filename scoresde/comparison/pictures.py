@@ -69,7 +69,7 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
                 main = name in _COLOURS
                 axes.plot(speed, value, "o", color=colour, markersize=9 if main else 6, markerfacecolor=colour if main else "white")
                 axes.annotate(
-                    title, (speed, value), xytext=(6, 5), textcoords="offset points", fontsize=8.5 if main else 7,
+                    title, (speed, value), xytext=(6, 6) if main else (5, -10), textcoords="offset points", fontsize=8.5 if main else 7,
                     color=colour, fontweight="bold" if main else "normal",
                 )  # fmt: skip
         axes.set_xscale("log")

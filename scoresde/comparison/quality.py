@@ -1,6 +1,5 @@
 """How well a model draws: distances to held-out pictures, fidelity, diversity, classes, copies of the training set, and the cost."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel
+from scoresde.comparison.clock import clock_for
 from scoresde.evaluation import Features, class_report, frechet_distance, kernel_distance, load_classifier, manifold, memorisation
 
 __all__ = ["Reference", "draw", "judge_draws"]
@@ -25,11 +25,12 @@ class Reference:
 
 
 def draw(model: GenerativeModel, n: int, generator: torch.Generator, batch: int = 250) -> tuple[Tensor, float]:
-    """n draws as 8-bit pictures show them, and the seconds that each took."""
-    start = time.perf_counter()
+    """n draws as 8-bit pictures show them, and the seconds that each took, by :func:`clock_for`."""
+    clock = clock_for(model.device)
+    start = clock()
     with torch.no_grad():
         draws = torch.cat([model.sample(min(batch, n - first), generator) for first in range(0, n, batch)])
-    seconds = (time.perf_counter() - start) / n
+    seconds = (clock() - start) / n
     return model.as_pictures(draws).cpu(), seconds
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from scoresde.baselines.base import GenerativeModel
 from scoresde.baselines.store import load_model
 from scoresde.baselines.training import FitConfig, fit
+from scoresde.comparison.clock import clock_for
 from scoresde.comparison.families import FAMILIES, build
 from scoresde.data import ImageArray
 from scoresde.report import write_json
@@ -24,11 +24,9 @@ _TRIAL = 12
 def steps_within(seconds: float, model: GenerativeModel, data: ImageArray, config: FitConfig, folder: Path) -> int:
     """How many steps of this training fit into that time, by a short trial in ``folder``.
 
-    Time is the processor's where the model is on one, divided by the threads it computes with, so that other work on the machine does not
-    shorten the training; on a GPU it is the clock's.
+    Time as :func:`clock_for` has it, so that other work on the machine does not shorten the training.
     """
-    threads = torch.get_num_threads()
-    clock = (lambda: time.process_time() / threads) if model.device.type == "cpu" else time.perf_counter
+    clock = clock_for(model.device)
     warm, trial = replace(config, steps=2, warmup=1), replace(config, steps=_TRIAL, warmup=1)
     fit(model, data, folder / "warm", warm)
     start = clock()

@@ -369,3 +369,18 @@ def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFix
     for wrong in (["--solver", "nope"], ["--problem", "nope"]):
         code, _, err = run(capsys, "verify", *wrong)
         assert code == 2 and "unknown" in err
+
+
+def test_compare_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folders = ("--out", tmp_path / "out", "--work", tmp_path / "work")
+    np.savez(tmp_path / "few.npz", train_images=np.zeros((9, 28, 28), np.uint8), test_images=np.zeros((9, 28, 28), np.uint8))
+    for wrong, message in (
+        (("--dataset", tmp_path / "none.npz"), "there is no file"),
+        (("--dataset", tmp_path / "few.npz"), "1000 pictures of each kind are needed"),
+        (("--dataset", tmp_path / "few.npz", "--families", "vae,magic"), "unknown family 'magic'; known: vae, gan, flow"),
+        (("--dataset", tmp_path / "few.npz", "--budget", 0), "a budget must be more than 0 minutes"),
+        (("--dataset", tmp_path / "few.npz", "--draws", 1), "a comparison needs"),
+        (("--dataset", tmp_path / "few.npz", "--features", "taste"), "unknown features 'taste'; known: digits, pixels, inception"),
+    ):
+        code, out, err = run(capsys, "compare", *wrong, *folders)
+        assert code == 2 and not out and message in err and err.count("\n") == 1, (wrong, err)
