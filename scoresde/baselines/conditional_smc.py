@@ -1,8 +1,9 @@
-r"""Posterior draws of an autoregressive image measured pixel by pixel, by particles in raster order.
+r"""Posterior draws of an autoregressive image, by particles in raster order.
 
-With :math:`p(y \mid x) = \prod_i p(y_i \mid x_i)` and few levels the best proposal is at hand as a table,
+With a potential :math:`\psi_i(x_{\le i})` that ends as p(y | x) (:mod:`scoresde.baselines.potentials`) and few levels the best proposal
+is at hand as a table,
 
-.. math:: q(x_i) = p(x_i \mid x_{<i})\, p(y_i \mid x_i) / w_i,\quad w_i = \sum_v p(v \mid x_{<i})\, p(y_i \mid v),
+.. math:: q(x_i) = p(x_i \mid x_{<i})\, \frac{\psi_i}{\psi_{i-1}} / w_i,\quad w_i = \sum_v p(v \mid x_{<i})\, \frac{\psi_i(v)}{\psi_{i-1}},
 
 and :math:`\prod_i w_i` weighs a particle (the fully adapted filter, Pitt and Shephard 1999). A population is resampled before the step
 where its effective size has fallen below half. Each draw has a population of its own and takes one particle of it, by its weight: of the
@@ -23,6 +24,7 @@ from torch import Tensor
 from scoresde.baselines.categorical import categorical
 from scoresde.baselines.logistic import discretised_logistic_mixture_log_prob
 from scoresde.baselines.pixelcnn import PixelCNN
+from scoresde.baselines.potentials import Pointwise, Potential
 from scoresde.baselines.raster import Raster
 
 if TYPE_CHECKING:
@@ -48,19 +50,19 @@ def is_ancestral(table: Tensor) -> bool:
 @torch.no_grad()
 def particle_draws(
     model: "Autoregressive",
-    table: Tensor,
+    potential: Potential,
     generator: torch.Generator | None,
     *,
     particles: int,
     sweeps: int,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """A draw for each table (P, C, H, W, levels): (P, C, H, W). diagnostics: "share", the least effective share of particles in any
+    """A draw for each population of the potential: (P, C, H, W). diagnostics: "share", the least effective share of particles in any
     population at any pixel; "moved", the share of entries that differ after the last sweep, of those that y does not fix."""
-    ancestral = is_ancestral(table)
+    ancestral = isinstance(potential, Pointwise) and is_ancestral(potential.table)
     if ancestral:
         particles, sweeps = 1, 0
-    parts = table.split(max(1, _PIXELS // (particles * model.shape[1] * model.shape[2])))
+    parts = potential.split(max(1, _PIXELS // (particles * model.shape[1] * model.shape[2])))
     passes, draws, share, moved = len(parts) * (1 + sweeps), [], 1.0, []
     for p, part in enumerate(parts):
         x: Tensor | None = None
@@ -76,28 +78,27 @@ def particle_draws(
             share = min(share, least)
         assert x is not None
         if before is not None:
-            free = torch.isfinite(part).sum(-1) > 1
-            moved.append((x != before)[free].double().mean())
+            moved.append((x != before)[part.free()].double().mean())
         draws.append(x)
     diagnostics: dict[str, Any] = {
-        "method": "ancestral" if ancestral else "particles",
+        "method": "ancestral" if ancestral else "particles" if isinstance(potential, Pointwise) else "particles that look ahead",
         "particles": particles,
         "sweeps": sweeps,
         "share": share,
     }
     if sweeps:
         diagnostics["moved"] = float(torch.stack(moved).mean())
-    return _grid(model, table)[torch.cat(draws)], diagnostics | {"exact": ancestral, "nfe": particles * (1 + sweeps)}
+    return _grid(model, potential)[torch.cat(draws)], diagnostics | {"exact": ancestral, "nfe": particles * (1 + sweeps)}
 
 
-def _grid(model: "Autoregressive", table: Tensor) -> Tensor:
+def _grid(model: "Autoregressive", potential: Potential) -> Tensor:
     like = next(model.parameters())
-    return torch.linspace(-1, 1, table.shape[-1], dtype=torch.float64, device=like.device).to(like.dtype)
+    return torch.linspace(-1, 1, potential.levels, dtype=torch.float64, device=like.device).to(like.dtype)
 
 
 def _population(
     model: "Autoregressive",
-    table: Tensor,
+    potential: Potential,
     M: int,
     generator: torch.Generator | None,
     kept: Tensor | None,
@@ -105,19 +106,20 @@ def _population(
 ) -> tuple[Tensor, float]:
     """One particle of each of P populations of M, as levels (P, C, H, W); and the least effective share. kept: levels of particles 0."""
     assert isinstance(model.network, PixelCNN)
-    (P, C, H, W, L), grid = table.shape, _grid(model, table)
+    (C, H, W), P, L, grid = model.shape, potential.populations, potential.levels, _grid(model, potential)
+    potential.begin(M)
     raster = Raster(model.network, P * M, model.shape, grid)
     level = torch.zeros(P * M, C, H, W, dtype=torch.int64, device=grid.device)
     log_weight, share = torch.zeros(P, M, dtype=torch.float64, device=grid.device), 1.0
-    speaks = (table != table[..., :1]).any(-1).any(0).cpu()
     for i in range(H):
         for j in range(W):
             outputs = raster.outputs(i, j)
             for c in range(C):
                 logits, means, log_scales = (p[:, c, None] for p in model.split(outputs, raster.at(i, j)))
                 factor = discretised_logistic_mixture_log_prob(grid.expand(P * M, L), logits, means, log_scales, L).double()
-                tilted = factor.reshape(P, M, L) + table[:, None, c, i, j]
-                if bool(speaks[c, i, j]):
+                tilted = factor.reshape(P, M, L)
+                if (told := potential.factors(c, i, j)) is not None:
+                    tilted = tilted + told
                     log_weight = log_weight + torch.logsumexp(tilted, -1)
                     w = _weights(log_weight)
                     effective = 1 / w.square().sum(1) / M
@@ -128,11 +130,13 @@ def _population(
                         log_weight = torch.where(poor[:, None], 0.0, log_weight)
                         tilted, outputs, level = tilted.flatten(0, 1)[index].reshape(P, M, L), outputs[index], level[index]
                         raster.select(index)
+                        potential.select(index)
                 chosen = categorical(torch.softmax(tilted, -1), generator)
                 if kept is not None:
                     chosen[:, 0] = kept[:, c, i, j]
                 level[:, c, i, j] = chosen.flatten()
                 raster.put(i, j, c, grid[chosen.flatten()])
+                potential.put(c, i, j, grid[chosen.flatten()])
         progress((i + 1) / H)
     last = categorical(_weights(log_weight), generator)
     return level.reshape(P, M, C, H, W)[torch.arange(P, device=level.device), last], share

@@ -21,11 +21,13 @@ __all__ = ["Diffusion", "DiffusionConfig"]
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """sampler, steps: for ``sample``, a name of ``solvers.SAMPLERS``. solver: for ``restore``, a name of ``solvers.SOLVERS``. nodes: of the
+    """sampler, steps: for ``sample``, a name of ``solvers.SAMPLERS``; on its own grid, or from the highest noise to the lowest by this
+    ``schedule`` of a ``TimeGrid``. solver: for ``restore``, a name of ``solvers.SOLVERS``. nodes: of the
     likelihood's grid. noise: levels that ``loss`` draws."""
 
     sampler: str = "dpm-solver"
     steps: int = 20
+    schedule: str | None = None
     solver: str = "mmps"
     nodes: int = 64
     noise: NoiseLevels = field(default_factory=NoiseLevels)
@@ -69,9 +71,10 @@ class Diffusion(GenerativeModel):
         return self._sample(self.prior, n, generator)
 
     def _sample(self, prior: ScorePrior | Counted, n: int, generator: torch.Generator | None) -> Tensor:
-        from solvers import SAMPLERS
+        from solvers import SAMPLERS, TimeGrid
 
-        return SAMPLERS[self.config.sampler](self.config.steps).sample(prior, n, generator=generator)
+        grid = TimeGrid(self.config.schedule) if self.config.schedule else None  # type: ignore[arg-type]
+        return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
 
     def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
         """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2)."""

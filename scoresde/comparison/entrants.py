@@ -15,13 +15,13 @@ __all__ = ["SAMPLERS_SHOWN", "embedded_families", "entrants", "load_family"]
 
 _WEIGHTS = Path(__file__).parent.parent / "weights" / "families"
 
-SAMPLERS_SHOWN: dict[str, tuple[str, int]] = {
-    "DPM-Solver, 9 evaluations": ("dpm-solver-fast", 8),
-    "DDIM, 20": ("ddim", 20),
-    "predictor-corrector": ("predictor-corrector", 50),
-    "adaptive ODE": ("ode", 1),
+SAMPLERS_SHOWN: dict[str, DiffusionConfig] = {
+    "DPM-Solver, 9 evaluations": DiffusionConfig("dpm-solver-fast", 8),
+    "DDIM, 20": DiffusionConfig("ddim", 20),
+    "predictor-corrector": DiffusionConfig("predictor-corrector", 50, schedule="karras"),
+    "adaptive ODE": DiffusionConfig("ode", 1),
 }
-"""Title -> the name and the steps of a sampler that the score model is also shown with."""
+"""Title -> how else the score model is shown to draw."""
 
 
 def embedded_families() -> dict[str, Path]:
@@ -43,8 +43,7 @@ def entrants(models: dict[str, GenerativeModel], device: str | torch.device = "c
     diffusion = models.get("diffusion")
     if not isinstance(diffusion, Diffusion):
         return found
-    for title, (sampler, steps) in SAMPLERS_SHOWN.items():
-        found.append(Entrant(f"diffusion-{sampler}", title, Diffusion(diffusion.prior, DiffusionConfig(sampler, steps)), whole=False))
+    found += [Entrant(f"diffusion-{c.sampler}", title, Diffusion(diffusion.prior, c), whole=False) for title, c in SAMPLERS_SHOWN.items()]
     if "mnist" in embedded_priors() and tuple(diffusion.shape) == (1, 28, 28):
         found.append(Entrant("diffusion-mnist", "the embedded prior mnist", Diffusion(load_prior("mnist", device))))
     return found

@@ -57,12 +57,12 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
         )  # fmt: skip
         points: dict[str, list[tuple[float, float, str, str]]] = {}
         for one in judged:
-            family = one.name.split("-")[0]
+            family = one.name if "restoration" in one.scores else one.name.split("-")[0]  # one network, other samplers
             points.setdefault(family, []).append(
                 (1 / one.scores["seconds_per_sample"], one.scores["quality"][what], one.title, one.name)
             )  # fmt: skip
         for family, members in points.items():
-            colour = _COLOURS.get(family, _COLOURS["data"])
+            colour = _COLOURS.get(family.split("-")[0], _COLOURS["data"])
             members.sort()
             axes.plot([m[0] for m in members], [m[1] for m in members], color=colour, linewidth=0.8, alpha=0.6)
             for speed, value, title, name in members:

@@ -24,21 +24,25 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def quality_table(judged: Sequence[Judged], data: Judged) -> str:
     head = (
-        "model", "FID", "KID × 1000", "precision", "recall", "density", "coverage", "classes", "KL of classes", "copies",
+        "model", "FID", "KID", "precision", "recall", "density", "coverage", "classes", "KL of classes", "copies",
         "evaluations", "pictures / s",
     )  # fmt: skip
     rows = []
     for one in (*judged, data):
         q, s = one.scores["quality"], one.scores
         classes = (f"{q['classes']}", f"{q['class_kl']:.4f}") if "classes" in q else ("", "")
-        speed = (f"{s['nfe_per_sample']}", f"{1 / s['seconds_per_sample']:.3g}") if "seconds_per_sample" in s else ("", "")
+        speed = (f"{s['nfe_per_sample']}", _three_digits(1 / s["seconds_per_sample"])) if "seconds_per_sample" in s else ("", "")
         rows.append(
             (
-                one.title, f"{q['fid']:.3g}", f"{1e3 * q['kid']:.2f} ± {1e3 * q['kid_error']:.2f}", f"{q['precision']:.3f}",
+                one.title, f"{q['fid']:.2f}", f"{q['kid']:.3f} ± {q['kid_error']:.3f}", f"{q['precision']:.3f}",
                 f"{q['recall']:.3f}", f"{q['density']:.2f}", f"{q['coverage']:.3f}", *classes, f"{100 * q['copies']:.1f} %", *speed,
             )
         )  # fmt: skip
     return _rows(head, rows)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def training_table(judged: Sequence[Judged]) -> str:

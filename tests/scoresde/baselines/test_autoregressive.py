@@ -2,17 +2,29 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from problems import Clipping, Denoising, GaussianNoise, Inpainting, InverseProblem, LinearFunction, SuperResolution
+from problems import (
+    Clipping,
+    Denoising,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    LaplaceNoise,
+    LinearFunction,
+    LinearMatrix,
+    SuperResolution,
+)
 from scoresde.baselines.autoregressive import Autoregressive, AutoregressiveConfig
 from scoresde.baselines.autoregressive_posterior import RestoreSettings, likelihood_table
 from scoresde.baselines.conditional_smc import is_ancestral
 from scoresde.baselines.logistic import sample_discretised_logistic_mixture
+from scoresde.baselines.potentials import GaussianLookahead, LookaheadFactors
 from scoresde.baselines.raster import Raster
 from solvers import Posterior
 
@@ -260,10 +272,53 @@ class TestRestore:
         assert exact(known, known, free) and exact(known, noisy, free) and exact(noisy, free) and exact(free, free)
         assert not exact(free, known) and not exact(noisy, noisy) and not exact(noisy, known)
 
+    @pytest.mark.parametrize("channels", [1, 2])
+    @pytest.mark.parametrize(("particles", "sweeps"), [(32, 0), (8, 2), (2, 20)])
+    def test_looking_ahead_draws_the_enumerated_posterior(self, particles: int, sweeps: int, channels: int) -> None:
+        """Of measurements that mix all entries; whatever the Gaussian that stands for what is to come."""
+        model = built(replace(SMALL, shape=(channels, 2, 2), levels=3 if channels == 2 else SMALL.levels), spread=0.5)
+        A = torch.randn(3, 4 * channels, generator=seeded(5), dtype=torch.float64)
+        problem = InverseProblem(LinearMatrix(A, model.shape), GaussianNoise(0.7))
+        y = problem.measure(model.sample(1, seeded(11)).double(), seeded(12))
+        posterior = model.restore(problem, y, 2000, generator=seeded(13), particles=particles, sweeps=sweeps)
+        assert posterior.diagnostics["method"] == "particles that look ahead"
+        assert fits(posterior.draws[:, 0], *truth(model, problem, y))
+
+    def test_the_factors_are_ratios_of_gaussian_likelihoods(self) -> None:
+        """Against dense algebra: psi_i is N(y; E[A x | x_<=i], cov) under the Gaussian, for every level of every entry."""
+        g = seeded(3)
+        draws = torch.rand(40, 1, 2, 3, generator=g, dtype=torch.float64)
+        A = torch.randn(6, 4, generator=g, dtype=torch.float64)
+        y = torch.randn(1, 4, generator=g, dtype=torch.float64)
+        given = LookaheadFactors.of(draws, A, 0.3)
+        C = given.L @ torch.diag(given.variances) @ given.L.T
+        assert not torch.allclose(C, torch.diag(C.diagonal()), atol=1e-3)
+        potential = GaussianLookahead(given, y, levels=5)
+        potential.begin(1)
+        placed: list[float] = []
+
+        def log_psi(values: list[float]) -> Tensor:
+            k, noise = len(values), 0.3 * torch.eye(4, dtype=torch.float64)
+            gain = C[k:, :k] @ torch.linalg.inv(C[:k, :k])
+            x = torch.tensor(values, dtype=torch.float64)
+            mean = torch.cat((x, given.mean[k:] + gain @ (x - given.mean[:k])))
+            left = C[k:, k:] - gain @ C[:k, k:]
+            S = A[k:].T @ left @ A[k:] + noise
+            return torch.distributions.MultivariateNormal(mean @ A, S).log_prob(y[0])
+
+        for place in range(6):
+            i, j = divmod(place, 3)
+            found = potential.factors(0, i, j)
+            assert found is not None
+            expected = torch.stack([log_psi([*placed, float(v)]) for v in potential.grid]) - log_psi(placed)
+            torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-9)
+            placed.append(float(potential.grid[(2 * place) % 5]))
+            potential.put(0, i, j, torch.tensor([placed[-1]], dtype=torch.float64))
+
     def test_langevin_draws_the_enumerated_posterior(self) -> None:
         """Given the steps that its modes ask for; a chain a tenth as long is seen not to have arrived."""
         model = built(SMALL, spread=0.5)
-        problem = InverseProblem(SuperResolution(2), GaussianNoise(0.8))
+        problem = InverseProblem(SuperResolution(2), LaplaceNoise(0.6))
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))
 
         def run(steps: int) -> Posterior:

@@ -51,7 +51,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         "scoresde.comparison.restoration.settings_for", lambda model, n: {} if isinstance(model, Diffusion) else {"steps": 4, "climb": 3}
     )
-    monkeypatch.setattr("scoresde.comparison.entrants.SAMPLERS_SHOWN", {"DDIM, 3": ("ddim", 3)})
+    monkeypatch.setattr("scoresde.comparison.entrants.SAMPLERS_SHOWN", {"DDIM, 3": DiffusionConfig("ddim", 3)})
     yield
     FAMILIES.clear()
     FAMILIES.update(real)
