@@ -6,10 +6,11 @@ nothing is rounded; an operator or a noise is an object with its name and its se
 
 import base64
 import inspect
+import itertools
 import math
 import zlib
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -21,13 +22,20 @@ _KINDS = "bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 co
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _KINDS.split()}
 
 
-K = TypeVar("K")
+K = TypeVar("K", bound="Described")
+
+_BIRTHS = itertools.count(1)
 
 
 class Described:
     """Something made of settings: a frozen dataclass. ``kind`` is the key under which its name stands in the description."""
 
     kind: str
+    _birth: ClassVar[int] = 0
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls._birth = next(_BIRTHS)
 
     def describe(self) -> dict[str, Any]:
         """A dictionary of plain values that ``json`` writes and ``problem_from`` turns back into an equal object."""
@@ -40,9 +48,11 @@ class Described:
 
 
 def concrete(cls: type[K]) -> list[type[K]]:
-    """Every class below this one that can be made and is not private, the user's own too."""
-    below = [kind for sub in cls.__subclasses__() for kind in (sub, *concrete(sub))]
-    return [kind for kind in dict.fromkeys(below) if not inspect.isabstract(kind) and not kind.__name__.startswith("_")]
+    """Every class below this one that can be made and is not private, the user's own too, in the order of their making: of two that share
+    a name, as after a cell of a notebook has run again, the later one comes last and is the one that a description means."""
+    below = {kind for sub in cls.__subclasses__() for kind in (sub, *concrete(sub))}
+    kept = (kind for kind in below if not inspect.isabstract(kind) and not kind.__name__.startswith("_"))
+    return sorted(kept, key=lambda kind: kind._birth)
 
 
 def _short(value: Any) -> str:

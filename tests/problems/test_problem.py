@@ -256,3 +256,17 @@ class TestDescription:
                 return 2 * x
 
         assert type(through_text(InverseProblem(Doubled(), GaussianNoise(0.1))).operator) is Doubled
+
+    def test_of_two_classes_of_one_name_the_later_is_meant(self) -> None:
+        def made(base: type) -> type:
+            @dataclasses.dataclass(frozen=True, eq=False, repr=False)
+            class Twice(base):  # type: ignore[misc, valid-type]
+                def _apply(self, x: Tensor) -> Tensor:
+                    return 2 * x
+
+            return Twice
+
+        kept = []
+        for base in (Denoising, Denoising, Clipping, Denoising):
+            kept.append(made(base))
+            assert type(through_text(InverseProblem(kept[-1](), GaussianNoise(0.1))).operator) is kept[-1]
