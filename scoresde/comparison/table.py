@@ -6,7 +6,7 @@ from typing import Any
 from scoresde.comparison.judge import Judged
 from scoresde.comparison.restoration import SIGMA
 
-__all__ = ["density_table", "quality_table", "restoration_table", "training_table"]
+__all__ = ["PUBLISHED", "density_table", "quality_table", "restoration_table", "training_table"]
 
 PUBLISHED = {
     "Real NVP (Dinh et al. 2017)": 1.06,

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -115,6 +114,8 @@ def train(
     ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
+    from accelerate import Accelerator  # slow to import, and not needed by those who only read configurations
+
     config = config or TrainConfig()
     out = check_writable(out)
     state_path, prior_path = out / "state.safetensors", out / "prior.safetensors"
