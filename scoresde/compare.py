@@ -11,7 +11,7 @@ from torch import Tensor
 from scoresde.baselines.base import GenerativeModel
 from scoresde.comparison.entrants import embedded_families, entrants, load_family
 from scoresde.comparison.families import FAMILIES
-from scoresde.comparison.judge import JudgeConfig, Judged, chosen, judge, measurement
+from scoresde.comparison.judge import SHOWN, JudgeConfig, Judged, chosen, judge, measurement
 from scoresde.comparison.pictures import draws_sheet, restoration_sheet, trilemma
 from scoresde.comparison.quality import Reference, judge_draws
 from scoresde.comparison.restoration import problems_for
@@ -20,7 +20,7 @@ from scoresde.comparison.training import train_family
 from scoresde.data import read_arrays
 from scoresde.errors import InputError, check_writable
 from scoresde.evaluation import Features, digit_features, inception_features, pixel_features
-from scoresde.images import write_via_rename
+from scoresde.images import from_bytes, to_bytes, write_via_rename
 from scoresde.report import write_json
 
 __all__ = ["CompareOptions", "compare"]
@@ -66,17 +66,18 @@ def compare(options: CompareOptions, say: Callable[[str], None] | None = None, p
         say(f"judging {entrant.title}")
         judged.append(judge(entrant, reference, options.judging, options.work / "judged", lambda what: say(f"  {what}")))
     data = other_data(reference, options.judging)
-    write_json(_report(judged, data, options, reference), out / "comparison.json")
+    report = _report(judged, data, options, reference)
+    write_json(report, out / "comparison.json")
     write_markdown(judged, data, options, reference, out / "comparison.md")
     draw_pictures(judged, data, options, reference, out)
-    return _report(judged, data, options, reference)
+    return report
 
 
 def read_reference(options: CompareOptions) -> Reference:
     """The data, on [-1, 1], and what distances on it are measured in."""
 
     def pictures(key: str) -> Tensor:
-        return torch.from_numpy(read_arrays(options.dataset, key)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return from_bytes(torch.from_numpy(read_arrays(options.dataset, key)).permute(0, 3, 1, 2))
 
     train, test = pictures("train_images"), pictures("test_images")
     if train.shape[1:] != test.shape[1:]:
@@ -113,8 +114,7 @@ def other_data(reference: Reference, config: JudgeConfig) -> Judged:
     """What a perfect model would score: as many training pictures in the place of draws, the others in that of the training set."""
     draws, rest = reference.train[: config.samples], reference.train[config.samples :]
     scores = {"quality": judge_draws(draws, Reference(rest, reference.test, reference.features, reference.digits))}
-    shown = ((draws[:100] + 1) * 127.5).round().to(torch.uint8)
-    return Judged("data", "other data", scores, {"draws": shown})
+    return Judged("data", "other data", scores, {"draws": to_bytes(draws[:SHOWN])})
 
 
 def _report(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference) -> dict[str, Any]:
@@ -125,10 +125,6 @@ def _report(judged: list[Judged], data: Judged, options: CompareOptions, referen
         "entrants": {one.name: {"title": one.title, **one.scores} for one in judged},
         "data": data.scores,
     }
-
-
-def _families(judged: list[Judged]) -> list[Judged]:
-    return [one for one in judged if one.name in FAMILIES]
 
 
 def write_markdown(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, path: Path) -> None:
@@ -175,13 +171,9 @@ The same data and the same time for each of the five; processor time is that of 
 
 
 def draw_pictures(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, out: Path) -> None:
-    families = _families(judged)
+    families = [one for one in judged if one.name in FAMILIES]
     draws_sheet([(one.title, one.pictures["draws"]) for one in (*families, data)], out / "draws.png")
     trilemma(judged, data, out / "trilemma.png")
     shape = tuple(reference.test.shape[1:])
-
-    def as_bytes(x: Tensor) -> Tensor:
-        return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-    measured = {name: as_bytes(measurement(reference, options.judging, name)) for name in problems_for(shape)}
-    restoration_sheet(families, as_bytes(chosen(reference, options.judging)), measured, out / "restoration.png")
+    measured = {name: to_bytes(measurement(reference, options.judging, name)) for name in problems_for(shape)}
+    restoration_sheet(families, to_bytes(chosen(reference, options.judging)), measured, out / "restoration.png")

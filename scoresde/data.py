@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from scoresde.errors import InputError
-from scoresde.images import read_image, to_uint8
+from scoresde.images import from_bytes, read_image, to_uint8
 
-__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "TensorData", "list_images", "read_arrays", "read_pixels"]
+__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "TensorData", "dequantised", "list_images", "read_arrays", "read_pixels"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -82,7 +82,7 @@ class ImageFolder:
             top, left = int(draw[1] * (height - size + 1)), int(draw[2] * (width - size + 1))
             turn = int(draw[3] * 8)
             batch[i] = _turned(image[top : top + size, left : left + size], turn)
-        return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return from_bytes(torch.from_numpy(batch).permute(0, 3, 1, 2))
 
 
 class ImageArray:
@@ -111,8 +111,13 @@ class ImageArray:
         for i in range(n):
             crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
             batch[i] = _turned(crop, turn[i]) if self.flips else crop
-        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float()
-        return (x + torch.rand(x.shape, generator=generator)) / 128 - 1 if self.dequantise else x / 127.5 - 1
+        levels = torch.from_numpy(batch).permute(0, 3, 1, 2)
+        return dequantised(levels, generator) if self.dequantise else from_bytes(levels)
+
+
+def dequantised(levels: Tensor, generator: torch.Generator) -> Tensor:
+    """(k + u)/128 - 1 of grey levels k, with u ~ U[0, 1) of each entry."""
+    return (levels.float() + torch.rand(levels.shape, generator=generator)) / 128 - 1
 
 
 class TensorData:

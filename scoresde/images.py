@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoresde.errors import InputError
 
-__all__ = ["read_array", "read_image", "to_uint8", "write_image", "write_via_rename"]
+__all__ = ["from_bytes", "read_array", "read_image", "to_bytes", "to_uint8", "write_image", "write_via_rename"]
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -51,9 +51,19 @@ def read_image(path: str | Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)) * 2 - 1
 
 
+def to_bytes(x: Tensor) -> Tensor:
+    """[-1, 1] -> the grey levels 0..255 as uint8, clipped and rounded; of any shape."""
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_bytes(levels: Tensor) -> Tensor:
+    """Grey levels 0..255 -> [-1, 1], float32."""
+    return levels.float() / 127.5 - 1
+
+
 def to_uint8(x: Tensor) -> np.ndarray:
     """(C, H, W) in [-1, 1] -> (H, W) or (H, W, 3) uint8, clipped and rounded."""
-    array = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    array = to_bytes(x).cpu().permute(1, 2, 0).numpy()
     return array[..., 0] if array.shape[-1] == 1 else array
 
 

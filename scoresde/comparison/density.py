@@ -10,6 +10,8 @@ from torch import Tensor
 from scoresde.baselines.base import GenerativeModel, LogProb
 from scoresde.baselines.diffusion import Diffusion
 from scoresde.baselines.vae import VAE
+from scoresde.data import dequantised
+from scoresde.images import from_bytes
 
 __all__ = ["bits_per_dim", "judge_density"]
 
@@ -37,9 +39,8 @@ def judge_density(model: GenerativeModel, levels: Tensor, generator: torch.Gener
         kinds["ELBO"] = lambda x: model.elbo(x, generator=generator)
     found: dict[str, list[Tensor]] = {}
     for part in levels.split(batch):
-        k = part.float()
-        noise = torch.rand(k.shape, generator=generator)
-        x = ((k + noise) / 128 - 1 if model.continuous else k / 127.5 - 1).to(model.device)
+        noisy = dequantised(part, generator)  # for every model, so that the random numbers after it are the same for all
+        x = (noisy if model.continuous else from_bytes(part)).to(model.device)
         for log_prob in kinds.values():
             result = log_prob(x)
             found.setdefault(result.kind, []).append(bits_per_dim(result, x[0].numel()).double().cpu())

@@ -15,12 +15,13 @@ from scoresde.baselines.base import GenerativeModel
 from scoresde.comparison.density import judge_density
 from scoresde.comparison.quality import Reference, draw, judge_draws
 from scoresde.comparison.restoration import SIGMA, judge_restoration, problems_for
-from scoresde.images import write_via_rename
+from scoresde.images import to_bytes, write_via_rename
 from scoresde.report import write_json
 
-__all__ = ["Entrant", "JudgeConfig", "Judged", "judge"]
+__all__ = ["SHOWN", "Entrant", "JudgeConfig", "Judged", "judge"]
 
-_SHOWN = 100
+SHOWN = 100
+"""Draws that are kept to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def judge(
         "training": model.card,
         "quality": judge_draws(draws, reference),
     }
-    pictures = {"draws": _bytes(draws[:_SHOWN])}
+    pictures = {"draws": to_bytes(draws[:SHOWN])}
     if entrant.whole:
         say("likelihood")
-        levels = _bytes(reference.test[: config.likelihoods])
+        levels = to_bytes(reference.test[: config.likelihoods])
         scores["bits_per_dim"] = judge_density(model, levels, torch.Generator().manual_seed(seed))
         scores["restoration"] = {}
         truth = chosen(reference, config)
@@ -99,9 +100,9 @@ def judge(
             y = measurement(reference, config, name)
             found = judge_restoration(model, problem, truth, y, config.draws, seed)
             scores["restoration"][name] = found.scores
-            pictures[name] = _bytes(found.draws)
+            pictures[name] = to_bytes(found.draws)
     cache.mkdir(parents=True, exist_ok=True)
-    write_via_rename(images, lambda path: save_file(pictures, path))
+    write_via_rename(images, lambda path: save_file({name: x.contiguous() for name, x in pictures.items()}, path))
     write_json({"fingerprint": key, "scores": scores}, numbers)
     return Judged(entrant.name, entrant.title, scores, pictures)
 
@@ -126,7 +127,3 @@ def fingerprint(entrant: Entrant, reference: Reference, config: JudgeConfig) -> 
     for tensor in (*entrant.model.state_dict().values(), reference.test):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _bytes(x: Tensor) -> Tensor:
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()

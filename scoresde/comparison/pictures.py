@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.comparison.judge import Judged
-from scoresde.images import write_via_rename
+from scoresde.images import from_bytes, to_bytes, write_via_rename
 from scoresde.report import grid
 
 __all__ = ["draws_sheet", "restoration_sheet", "trilemma"]
@@ -38,7 +38,7 @@ def draws_sheet(entries: Sequence[tuple[str, Tensor]], path: Path) -> None:
     figure = _figure(10.5, 3.75 * rows)
     for k, (title, draws) in enumerate(entries):
         axes = figure.add_subplot(rows, 3, k + 1)
-        _show(axes, (grid(draws.float() / 127.5 - 1, gap=1).add(1) * 127.5).round().to(torch.uint8))
+        _show(axes, to_bytes(grid(from_bytes(draws), gap=1)))
         axes.set_title(title, fontsize=10)
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.3 / (3.75 * rows), bottom=0.01, wspace=0.03, hspace=0.1)
     write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))
@@ -103,7 +103,7 @@ def restoration_sheet(judged: Sequence[Judged], truth: Tensor, measured: dict[st
                 cells += [
                     (draws.mean(0).round().to(torch.uint8), "mean"),
                     (one.pictures[problem][0, r], "a draw"),
-                    ((draws / 127.5).std(0)[0].numpy(), "deviation"),
+                    (from_bytes(draws).std(0)[0].numpy(), "deviation"),
                 ]
             for c, (cell, name) in enumerate(cells):
                 x0 = left + c * side + 0.12 * max(0, (c - 2) // 3 + 1 if c >= 2 else 0)

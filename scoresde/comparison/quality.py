@@ -1,6 +1,7 @@
 """How well a model draws: distances to held-out pictures, fidelity, diversity, classes, copies of the training set, and the cost."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +24,11 @@ class Reference:
     features: Features
     digits: bool
 
+    @cached_property
+    def test_features(self) -> Tensor:
+        """Of all test pictures, (N, F): the same for every entrant."""
+        return self.features.extract(self.test)
+
 
 def draw(model: GenerativeModel, n: int, generator: torch.Generator, batch: int = 250) -> tuple[Tensor, float]:
     """n draws as 8-bit pictures show them, and the seconds that each took, by :func:`clock_for`."""
@@ -36,7 +42,7 @@ def draw(model: GenerativeModel, n: int, generator: torch.Generator, batch: int 
 
 def judge_draws(draws: Tensor, reference: Reference) -> dict[str, Any]:
     """Of n draws against the test pictures: all for the distances, n of them for the neighbourhoods (whose sizes should be equal)."""
-    real, fake = reference.features.extract(reference.test), reference.features.extract(draws)
+    real, fake = reference.test_features, reference.features.extract(draws)
     distance = kernel_distance(real, fake)
     report: dict[str, Any] = {
         "features": reference.features.name,

@@ -46,10 +46,10 @@ def train_family(
     progress: bool = False,
 ) -> GenerativeModel:
     """The trained model of a family for the pictures ``key`` of an array file; goes on with what ``out`` holds of the same run."""
-    plain = ImageArray(path, key)
-    shape = (plain.channels, *plain.images.shape[1:3])
+    data = ImageArray(path, key)
+    shape = (data.channels, *data.images.shape[1:3])
     model = build(name, shape, seed).to(device)
-    data = ImageArray(path, key, dequantise=True) if model.continuous else plain
+    data.dequantise = model.continuous
     config, plan = replace(FAMILIES[name].fit, seed=seed), out / "plan.json"
     made_for = {"family": name, "minutes": minutes, "seed": seed, "data": f"{path.name}/{key}", "device": str(torch.device(device))}
     known = json.loads(plan.read_text()) if plan.is_file() else {}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scoresde.errors import InputError
 from scoresde.evaluation.classifier import FEATURES, load_classifier
+from scoresde.images import to_bytes
 
 __all__ = ["Features", "check_features", "digit_features", "inception_features", "pixel_features"]
 
@@ -62,7 +63,7 @@ def inception_features(device: str | torch.device = "cpu") -> Features:
     def features(x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             raise ValueError(f"features of Inception are those of images (B, 1 or 3, H, W), got {tuple(x.shape)}")
-        return network(((x + 1) * 127.5).round().clamp(0, 255).byte().expand(-1, 3, -1, -1))
+        return network(to_bytes(x).expand(-1, 3, -1, -1))
 
     return Features("InceptionV3, 2048", features, batch=64, device=device)
 
