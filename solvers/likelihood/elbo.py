@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 from scoresde.prior import Counted, Prior, expand_like
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
-from solvers.likelihood.log_likelihood import check_settings, levels_for
+from solvers.likelihood.log_likelihood import check_grid, check_samples, levels_for
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import Noise, spawn
 
@@ -77,7 +77,8 @@ def elbo(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    check_settings(prior, x, divergence="exact", probing="hadamard", basis="auto", end=end, solver=None, probes=1, nodes=nodes)
+    check_grid(end, nodes)
+    check_samples(prior, x)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     shape = tuple(x.shape[1:])

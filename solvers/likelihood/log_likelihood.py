@@ -29,7 +29,7 @@ from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import spawn
 
-__all__ = ["LogLikelihood", "check_settings", "levels_for", "log_likelihood"]
+__all__ = ["LogLikelihood", "check_grid", "check_samples", "levels_for", "log_likelihood"]
 
 Divergence = Literal["exact", "hutchinson"]
 Probing = Literal["hadamard", "rademacher"]
@@ -99,7 +99,9 @@ def log_likelihood(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    check_settings(prior, x, divergence, probing, basis, end, solver, probes, nodes)
+    _check_settings(divergence, probing, basis, solver, probes)
+    check_grid(end, nodes)
+    check_samples(prior, x)
     shape = tuple(x.shape[1:])
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
@@ -116,19 +118,26 @@ def log_likelihood(
     return LogLikelihood(value, error, dof, flow.nfe, products, time.perf_counter() - started, flow.s, integrand.T, z)
 
 
-def check_settings(
-    prior: Prior, x: Tensor, divergence: str, probing: str, basis: str, end: str, solver: str | None, probes: int, nodes: int | None
-) -> None:
+def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int) -> None:
     for name, value, known in (
-        ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("end", end, End),
-        ("solver", solver or "rk4", Solver),
+        ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
     ):  # fmt: skip
         if value not in get_args(known):
             raise ValueError(f"unknown {name} {value!r}; known: {', '.join(get_args(known))}")
-    if nodes is not None and nodes < 8:
-        raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
+
+
+def check_grid(end: str, nodes: int | None) -> None:
+    """ValueError for an unknown end, or fewer nodes than the error of the sum can be told from; None is a default."""
+    if end not in get_args(End):
+        raise ValueError(f"unknown end {end!r}; known: {', '.join(get_args(End))}")
+    if nodes is not None and nodes < 8:
+        raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
+
+
+def check_samples(prior: Prior, x: Tensor) -> None:
+    """ValueError if x is not a finite batch of the prior's samples, of any size where these are images."""
     if x.ndim != len(prior.shape) + 1 or (len(prior.shape) == 3 and x.shape[1] != prior.shape[0]) or not len(x):
         raise ValueError(f"x must be a batch (B, {', '.join(map(str, prior.shape))}) of the prior's samples, got {tuple(x.shape)}")
     if len(prior.shape) != 3 and tuple(x.shape[1:]) != tuple(prior.shape):
@@ -140,6 +149,8 @@ def check_settings(
 
 
 def levels_for(prior: Prior, reference: GaussianReference, nodes: int, s_max: float | None, clock: tuple[float, float] | None) -> Levels:
+    """So many nodes from the prior's smallest noise to its largest, or to s_max, dense where the reference says that the density changes.
+    clock: (a, c) of ``Levels`` instead. ValueError if s_max lies below the smallest noise."""
     ends = prior.sde.noise_to_signal(torch.tensor([prior.sde.t_min, prior.sde.t_max], dtype=torch.float64))
     first, last = float(ends[0]), min(float(ends[1]), s_max or math.inf)
     if not first < last:
