@@ -11,29 +11,18 @@ from torch import Tensor, nn
 from scoresde import (
     EDMSDE,
     SDE,
-    VESDE,
     VPSDE,
-    CosineVPSDE,
     Counted,
-    FlowMatchingSDE,
     GaussianMixturePrior,
     GaussianPrior,
     Prior,
     ScorePrior,
-    SubVPSDE,
 )
 from scoresde.baselines import Diffusion, DiffusionConfig
 from scoresde.networks import UNet, UNetConfig
 from scoresde.prior import expand_like
 from solvers import GaussianReference, LowerBound, elbo, log_likelihood
-
-F64 = torch.float64
-SDES: list[SDE] = [VPSDE(), SubVPSDE(), CosineVPSDE(), VESDE(), EDMSDE(), FlowMatchingSDE()]
-each_sde = pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.solvers.tools import F64, each_sde, seeded
 
 
 def ends(sde: SDE) -> tuple[float, float]:

@@ -13,29 +13,18 @@ from problems import GaussianNoise, Inpainting, InverseProblem
 from scoresde import (
     EDMSDE,
     SDE,
-    VESDE,
     VPSDE,
-    CosineVPSDE,
     Counted,
-    FlowMatchingSDE,
     GaussianMixturePrior,
     GaussianPrior,
     Prior,
     ScorePrior,
-    SubVPSDE,
 )
 from scoresde.networks import UNet, UNetConfig
 from solvers import MMPS, GaussianReference, bits_per_dim, log_likelihood
 from solvers.likelihood.grid import quadrature_weights
 from solvers.likelihood.probes import Probes, lattice_colours
-
-F64 = torch.float64
-SDES: list[SDE] = [VPSDE(), SubVPSDE(), CosineVPSDE(), VESDE(), EDMSDE(), FlowMatchingSDE()]
-each_sde = pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.solvers.tools import F64, each_sde, seeded
 
 
 def mixture(sde: SDE | None = None, side: int = 4, smallest: float = 0.01) -> GaussianMixturePrior:
