@@ -174,9 +174,10 @@ def main() -> None:
     device = choose_device(a.device)
     prior = open_prior(a.prior, device, "auto") if set(a.methods) & set(SOLVERS) else None
     results, paths = Results(a.out / "restoration.json"), list_images(a.images)[: a.count]
+    threads = {cell["threads"] for cell in results.cells.values() if cell.get("threads")} or {torch.get_num_threads()}
     facts = (
         f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] (that is {SIGMA / 2} on [0, 1]); averages of "
-        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {torch.get_num_threads()} threads of {device.type}. "
+        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {' or '.join(map(str, sorted(threads)))} threads of {device.type}. "
         "Classical parameters (in brackets) are the best on these very pictures.\n\n`python benchmarks/restoration.py --images bsds500/val`"
     )
     for method in a.methods:
@@ -194,7 +195,8 @@ def main() -> None:
                         prior, measurement, y.to(device), a.draws, generator=torch.Generator().manual_seed(index)
                     )
                     cell = {"mean": score(posterior.mean.cpu(), truth), "draw": score(posterior.draws[0].cpu(), truth)}
-                    cell |= {"seconds": None if a.untimed else posterior.seconds, "nfe": posterior.nfe, "vjps": posterior.vjps}
+                    cell |= {"nfe": posterior.nfe, "vjps": posterior.vjps, "seconds": None if a.untimed else posterior.seconds}
+                    cell["threads"] = None if a.untimed else torch.get_num_threads()
                     results.put(cell, problem, method, path.stem)
             print(f"{method}: {index + 1}/{len(paths)} {path.stem}", flush=True)
         write_tables(results, [p.stem for p in paths], a.draws, facts, a.out / "restoration.md")
