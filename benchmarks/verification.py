@@ -6,6 +6,7 @@ python benchmarks/verification.py --regression    the small table that tests/sol
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,20 @@ def ranks_page(rows: list[dict[str, Any]]) -> str:
 
 
 def long_table(arguments: argparse.Namespace) -> None:
+    """Rows of the solvers asked for, or those that are missing; others stay."""
+    path = arguments.out / "verification.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    for row in known:
+        row.update({key: math.nan for key, value in row.items() if value is None and key != "sbc"})
+    rows = {(row["solver"], row["problem"]): row for row in known}
     pairs = [(name, problem) for problem in EXACT_PROBLEMS | FULL_PROBLEMS for name in arguments.solver or VERIFIED]
-    rows: list[dict[str, Any]] = []
+    pairs = [pair for pair in pairs if not (arguments.missing and pair in rows)]
     for row in table(pairs, draws=arguments.draws, seeds=arguments.seeds, jobs=arguments.jobs, full=True):
         if "refused" not in row:  # else the solver cannot do this problem, and says so
-            rows.append(row)
+            rows[row["solver"], row["problem"]] = row
             print(f"{row['problem']:15s} {row['solver']:16s} {row['distance']:.2f}", flush=True)
-            write(rows, arguments)
+            ordered = [rows[pair] for problem in EXACT_PROBLEMS | FULL_PROBLEMS for name in VERIFIED if (pair := (name, problem)) in rows]
+            write(ordered, arguments)
 
 
 def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
@@ -123,6 +131,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--solver", action="append", choices=VERIFIED, help="repeat it; all by default")
+    parser.add_argument("--missing", action="store_true", help="only what benchmarks/results does not hold")
     parser.add_argument("--jobs", type=int, default=processors())
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--regression", action="store_true", help=f"write {REGRESSION} instead")
