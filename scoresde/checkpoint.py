@@ -15,13 +15,13 @@ from torch import Tensor
 
 from scoresde.errors import InputError
 from scoresde.images import write_via_rename
-from scoresde.networks import UNet, UNetConfig
+from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.prior import ScorePrior
 from scoresde.sde import sde_from
 
 __all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "read_header", "read_tensors", "save_prior", "write_tensors"]
 
-NETWORKS: dict[str, tuple[type, type]] = {"UNet": (UNet, UNetConfig)}
+NETWORKS: dict[str, tuple[type, type]] = {"Perceptron": (Perceptron, PerceptronConfig), "UNet": (UNet, UNetConfig)}
 PRIOR_FORMAT = "scoresde.prior/1"
 _WEIGHTS = Path(__file__).parent / "weights"
 

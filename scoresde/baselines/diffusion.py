@@ -77,11 +77,13 @@ class Diffusion(GenerativeModel):
         return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
 
     def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
-        """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2)."""
+        """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2), or without
+        chance where k is no less than the entries of a sample."""
         from solvers import log_likelihood
 
         self.check(x)
-        found = log_likelihood(self.prior, x, divergence="hutchinson", probes=k, nodes=self.config.nodes, end="t_min", generator=generator)
+        trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact", "solver": "ab4"}
+        found = log_likelihood(self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace)
         return LogProb(found.value, "exact", std_error=found.std_error)
 
     def elbo(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> LogProb:

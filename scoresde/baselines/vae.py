@@ -105,13 +105,13 @@ class VAE(GenerativeModel):
         mean, log_std = out.to(x.dtype).chunk(2, dim=1)
         return mean, log_std.clamp(-8, 4)
 
-    def _raw(self, z: Tensor) -> Tensor:
+    def raw_outputs(self, z: Tensor) -> Tensor:
         """What the decoder says of each entry, (B, *shape, outputs), in the precision of z."""
         return self.decoder(z).to(z.dtype).unflatten(1, (self.shape[0], self.likelihood.outputs)).movedim(2, -1)
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z], (B, *shape)."""
-        return self.likelihood.mean(self._raw(z))
+        return self.likelihood.mean(self.raw_outputs(z))
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """-ELBO with beta and free bits (on the batch's mean of each latent entry's KL), in nats per dimension."""
@@ -119,7 +119,7 @@ class VAE(GenerativeModel):
         mean, log_std = self.encode(x)
         z = mean + log_std.exp() * normal(mean.shape, generator, mean)
         kl = kl_to_standard_normal(mean, log_std).mean(0).clamp_min(self.config.free_bits).sum()
-        data = self.likelihood.log_prob(x, self._raw(z)).mean()
+        data = self.likelihood.log_prob(x, self.raw_outputs(z)).mean()
         return (self.config.beta * kl - data) / math.prod(self.shape)
 
     @torch.no_grad()
@@ -137,7 +137,7 @@ class VAE(GenerativeModel):
         for _ in range(k if k > 1 else _ELBO_DRAWS):
             noise = normal(mean.shape, generator, mean)
             z = mean + log_std.exp() * noise
-            value = self.likelihood.log_prob(x, self._raw(z)).double()
+            value = self.likelihood.log_prob(x, self.raw_outputs(z)).double()
             if k > 1:
                 value = value + ((noise.double().square() - z.double().square()) / 2 + log_std.double()).sum(1)
             draws.append(value)
@@ -153,7 +153,7 @@ class VAE(GenerativeModel):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws of p(x | z) p(z), the noise of the likelihood included; ``decode`` gives pictures without it."""
         z = normal((n, self.config.latent), generator, next(self.parameters()))
-        return self.likelihood.sample(self._raw(z), generator)
+        return self.likelihood.sample(self.raw_outputs(z), generator)
 
     def _restore(
         self,

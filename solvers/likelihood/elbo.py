@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 from scoresde.prior import Counted, Prior, expand_like
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
-from solvers.likelihood.log_likelihood import check_grid, check_samples, levels_for
+from solvers.likelihood.log_likelihood import check_grid, check_samples, default_batch, levels_for
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import Noise, spawn
 
@@ -63,7 +63,7 @@ def elbo(
     reference: GaussianReference | None = None,
     s_max: float | None = None,
     generator: torch.Generator | None = None,
-    batch: int = 64,
+    batch: int | None = None,
 ) -> LowerBound:
     """The bound on ln p(x) in nats for samples x (B, *shape) of any :class:`Prior`, between the noise levels of ``log_likelihood``.
 
@@ -71,8 +71,8 @@ def elbo(
     sample, and one evaluation for the whole batch. draws: repetitions of all this, which are averaged. end: "t_min" is the bound, with the
     decoder at the lowest noise; "data" what it tends to with less and less noise, the integral being continued to 0 by its leading order in
     s^2, for data that is smooth at t_min. reference: the distribution at the highest noise, and what the integral is relative to; by
-    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time; no value depends on it,
-    for each sample has random numbers of its own.
+    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time, 64 or 2^15 entries
+    by default; no value depends on it, for each sample has random numbers of its own.
 
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
@@ -81,7 +81,7 @@ def elbo(
     check_samples(prior, x)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    shape = tuple(x.shape[1:])
+    shape, batch = tuple(x.shape[1:]), batch or default_batch(x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")

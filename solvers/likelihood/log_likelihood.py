@@ -79,7 +79,7 @@ def log_likelihood(
     s_max: float | None = None,
     clock: tuple[float, float] | None = None,
     generator: torch.Generator | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     chunk: int | None = None,
 ) -> LogLikelihood:
     r"""ln p(x) in nats for samples x (B, *shape), in [-1, 1] for images, of any :class:`Prior`, guided or not.
@@ -93,8 +93,8 @@ def log_likelihood(
     end: "data" is p_0, continued below t_min by its leading order in s^2, for data that is smooth at t_min; "t_min" is the density of
     x_t at t_min, evaluated at x, which is defined for every prior. reference: by default what the prior says of itself
     (:meth:`GaussianReference.of`). s_max: where to stop, if before the SDE does. clock: (a, c): nodes are uniform in ln s for a < s < c and
-    rarer outside; by default about the smallest and the largest standard deviation of the reference. batch: samples at a time; no value
-    depends on it, for each sample has random numbers of its own.
+    rarer outside; by default about the smallest and the largest standard deviation of the reference. batch: samples at a time, 64 or
+    2^15 entries by default; no value depends on it, for each sample has random numbers of its own.
 
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
@@ -102,7 +102,7 @@ def log_likelihood(
     _check_settings(divergence, probing, basis, solver, probes)
     check_grid(end, nodes)
     check_samples(prior, x)
-    shape = tuple(x.shape[1:])
+    shape, batch = tuple(x.shape[1:]), batch or default_batch(x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
@@ -134,6 +134,11 @@ def check_grid(end: str, nodes: int | None) -> None:
         raise ValueError(f"unknown end {end!r}; known: {', '.join(get_args(End))}")
     if nodes is not None and nodes < 8:
         raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
+
+
+def default_batch(x: Tensor) -> int:
+    """Samples at a time: many where they are small."""
+    return max(64, 2**15 // x[0].numel())
 
 
 def check_samples(prior: Prior, x: Tensor) -> None:
