@@ -409,7 +409,7 @@ def compare(
     ),
     samples: Annotated[int, typer.Option(help="Draws of each model.")] = 1000,
     likelihoods: Annotated[int, typer.Option(help="Test pictures whose density is measured.")] = 200,
-    pictures: Annotated[int, typer.Option(help="Test pictures that are restored, for each problem.")] = 4,
+    pictures: Annotated[int, typer.Option(help="Test pictures that are restored, for each problem.")] = 10,
     draws: Annotated[int, typer.Option(help="Posterior draws of each of them.")] = 9,
     features: Annotated[str | None, typer.Option(help="digits, pixels or inception. [digits for grey 28x28, else inception]")] = None,
     seed: options.Seed = 0,

@@ -31,7 +31,7 @@ class JudgeConfig:
 
     samples: int = 1000
     likelihoods: int = 200
-    pictures: int = 4
+    pictures: int = 10
     draws: int = 9
     seed: int = 0
 

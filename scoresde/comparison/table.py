@@ -49,14 +49,14 @@ def training_table(judged: Sequence[Judged]) -> str:
     rows = []
     for one in judged:
         card = one.scores["training"]
-        samples, cpu = card.get("samples"), card.get("cpu_seconds")
+        samples, cpu, memory = card.get("samples"), card.get("cpu_seconds"), one.scores.get("training_memory")
         rows.append(
             (
                 one.title, f"{one.scores['parameters'] / 1e6:.2f} M", f"{samples:,}" if samples else "", f"{cpu / 60:.1f}" if cpu else "",
-                f"{card['seconds'] / 60:.1f}" if card.get("seconds") else "",
+                f"{card['seconds'] / 60:.1f}" if card.get("seconds") else "", f"{memory / 2**20:.0f}" if memory else "",
             )
         )  # fmt: skip
-    return _rows(("model", "parameters", "pictures seen", "processor, min", "clock, min"), rows)
+    return _rows(("model", "parameters", "pictures seen", "processor, min", "clock, min", "memory, MiB"), rows)
 
 
 def density_table(judged: Sequence[Judged], published: bool) -> str:

@@ -13,25 +13,23 @@ from scoresde.baselines.store import load_model
 from scoresde.baselines.training import FitConfig, fit
 from scoresde.comparison.clock import clock_for
 from scoresde.comparison.families import FAMILIES, build
-from scoresde.data import ImageArray
+from scoresde.data import Dataset, ImageArray
 from scoresde.report import write_json
 
 __all__ = ["steps_within", "train_family"]
 
-_TRIAL = 12
 
-
-def steps_within(seconds: float, model: GenerativeModel, data: ImageArray, config: FitConfig, folder: Path) -> int:
-    """How many steps of this training fit into that time, by a short trial in ``folder``.
+def steps_within(seconds: float, model: GenerativeModel, data: Dataset, config: FitConfig, folder: Path, trial: int = 12) -> int:
+    """How many steps of this training fit into that time, by a short ``trial`` in ``folder``.
 
     Time as :func:`clock_for` has it, so that other work on the machine does not shorten the training.
     """
     clock = clock_for(model.device)
-    warm, trial = replace(config, steps=2, warmup=1), replace(config, steps=_TRIAL, warmup=1)
+    warm, timed = replace(config, steps=2, warmup=1), replace(config, steps=trial, warmup=1)
     fit(model, data, folder / "warm", warm)
     start = clock()
-    fit(model, data, folder / "trial", trial)
-    return max(1, math.floor(seconds * _TRIAL / (clock() - start)))
+    fit(model, data, folder / "trial", timed)
+    return max(1, math.floor(seconds * trial / (clock() - start)))
 
 
 def train_family(

@@ -71,6 +71,7 @@ class TestCompare:
         assert set(written["entrants"]) == {"vae", "diffusion", "diffusion-ddim"} == set(report["entrants"])
         vae = written["entrants"]["vae"]
         assert set(vae["bits_per_dim"]) == {"pictures", "ELBO", "IWAE"} and vae["training"]["cpu_seconds"] > 0
+        assert vae["training_memory"] > 5 * 4 * vae["parameters"] and "training_memory" not in written["entrants"]["diffusion-ddim"]
         assert set(written["entrants"]["diffusion"]["bits_per_dim"]) == {"pictures", "exact", "ELBO"}
         assert set(vae["restoration"]) == {"inpainting", "deblurring", "super-resolution"}
         text = (out / "comparison.md").read_text()

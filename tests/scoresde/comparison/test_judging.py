@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel, LogProb, Restored
+from scoresde.baselines.training import FitConfig
 from scoresde.comparison.density import bits_per_dim, judge_density
 from scoresde.comparison.judge import Entrant, JudgeConfig, judge, measurement
+from scoresde.comparison.memory import peak_of_tensors, training_memory
+from scoresde.comparison.plane import PLANE_FAMILIES
 from scoresde.comparison.quality import Reference, judge_draws
 from scoresde.comparison.restoration import SIGMA, judge_restoration, problems_for, range_coverage
+from scoresde.data import TensorData
 from scoresde.evaluation import pixel_features
 
 
@@ -175,3 +179,24 @@ def test_a_perfect_model_scores_as_other_data_does() -> None:
     assert abs(same["kid"]) < 4 * same["kid_error"] and abs(same["recall"] - same["precision"]) < 0.1
     wrong = judge_draws(White(continuous=False, shift=0.3).sample(500, seeded(7)).clamp(-1, 1), ref)
     assert wrong["kid"] > 10 * wrong["kid_error"] and wrong["fid"] > 2 * same["fid"]
+
+
+def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
+    mebi = torch.ones(2**18)  # made before, so not counted
+    with peak_of_tensors() as found:
+        first = mebi + 1
+        second = first * 2
+        del first
+        third = second[:10].clone()  # 40 bytes; the view and what is done in place are none
+        second.mul_(3)
+        fourth = mebi + third.sum()
+        del second, fourth
+    assert 2 * 2**20 <= found.bytes <= 2 * 2**20 + 100
+
+
+def test_the_memory_of_training_grows_with_the_batch() -> None:
+    """Five numbers for each parameter, and of the batch what its own size says: three times the batch, three times that part."""
+    data = TensorData(torch.randn(64, 2, generator=seeded()))
+    sizes = [training_memory(PLANE_FAMILIES["vae"].build((2,)), data, FitConfig(batch=batch)) for batch in (1000, 2000, 4000)]
+    assert sizes[0] > 5 * 4 * PLANE_FAMILIES["vae"].build((2,)).parameter_count
+    assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=0.02)

@@ -1,0 +1,139 @@
+"""Five families on distributions of the plane that are known everywhere, each trained for the same processor time: docs/comparison/toys.
+
+python benchmarks/toys.py --seconds 60
+"""
+
+import argparse
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from scoresde.baselines.base import GenerativeModel
+from scoresde.baselines.collapse import ModeReport, SpreadReport, collapse_report
+from scoresde.baselines.training import fit
+from scoresde.baselines.vae import VAE
+from scoresde.comparison.plane import PLANE_FAMILIES, evidence, lattice
+from scoresde.comparison.training import steps_within
+from scoresde.data import TensorData
+from scoresde.images import write_via_rename
+from scoresde.toys import TOYS, Plane
+
+REACH, SPACING = 1.5, 1 / 64
+HELD = 10_000
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def trained(family: str, toy: Plane, seconds: float) -> tuple[GenerativeModel, int]:
+    """The model and its steps."""
+    data, entry = TensorData(toy.sample(100_000, seeded(0)).float()), PLANE_FAMILIES[family]
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        steps = steps_within(seconds, entry.build((2,)), data, entry.fit, Path(folder), trial=200)
+        torch.manual_seed(0)
+        return fit(entry.build((2,)), data, Path(folder) / "run", replace(entry.fit, steps=steps)), steps
+
+
+def gap(toy: Plane, held: Tensor, log_q: Tensor) -> str:
+    """KL(p || q) from held-out samples, nats."""
+    each = toy.log_prob(held) - log_q
+    return f"{float(each.mean()):.3f} ± {float(each.std()) / math.sqrt(len(each)):.3f}"
+
+
+def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], Tensor | None]:
+    """What is to be said of a model, and its density on the lattice."""
+    held, points = toy.sample(HELD, seeded(1)), lattice(REACH, SPACING)
+    if model.density == "exact":
+        q = model.log_prob(points.float(), k=2).value.double().exp()
+        p = toy.log_prob(points).exp()
+        return [
+            ("KL(p‖q)", gap(toy, held, model.log_prob(held.float(), k=2).value)),
+            ("∫q", f"{float(q.sum()) * SPACING**2:.4f}"),
+            ("total variation", f"{float((p - q).abs().sum()) * SPACING**2 / 2:.3f}"),
+        ], q
+    if isinstance(model, VAE):
+        held, points = held[:2000], lattice(REACH, 2 * SPACING)
+        bounds = [(f"IWAE-{k}", gap(toy, held, model.log_prob(held.float(), k=k, generator=seeded(k)).value)) for k in (8, 64)]
+        return [
+            ("KL(p‖q)", gap(toy, held, evidence(model, held.float()))),
+            ("by the ELBO", gap(toy, held, model.log_prob(held.float(), generator=seeded(2)).value)),
+            *((f"by {name}", value) for name, value in bounds),
+        ], evidence(model, points.float(), spacing=0.1).exp()
+    draws = model.sample(2000, seeded(3))
+    spread = collapse_report(draws, reference=held[:2000])
+    assert isinstance(spread, SpreadReport)
+    said = [("effective members", f"{spread.vendi:.1f} (data {spread.vendi_data:.1f})"), ("recall", f"{spread.recall:.2f}")]
+    if toy.centres is not None:
+        modes = collapse_report(draws, centres=toy.centres)
+        assert isinstance(modes, ModeReport)
+        said.append(("modes", f"{modes.found} of {modes.modes}"))
+    return said, None
+
+
+def draw(found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]], path: Path) -> None:
+    """A row for each distribution: the truth, then each family's density, or its draws where there is none."""
+    figure, rows = plt.subplots(len(found), 1 + len(PLANE_FAMILIES), figsize=(13, 2.2 * len(found)), layout="constrained", squeeze=False)
+    extent = (-REACH, REACH, -REACH, REACH)
+    for panels, (name, models) in zip(rows, found.items(), strict=True):
+        truth = TOYS[name]().log_prob(lattice(REACH, SPACING)).exp()
+        top = float(truth.quantile(0.995))
+        shades = {"truth": truth, **{PLANE_FAMILIES[family].title: q for family, (_, q) in models.items()}}
+        for panel, (title, q), model in zip(panels, shades.items(), [None, *(m for m, _ in models.values())], strict=True):
+            if q is not None:
+                side = math.isqrt(len(q))
+                panel.imshow(q.reshape(side, side).T.sqrt(), origin="lower", extent=extent, cmap="Blues", vmin=0, vmax=top**0.5)
+            elif model is not None:
+                panel.plot(*model.sample(4000, seeded(4)).T, ".", color="C0", ms=1)
+            panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], aspect="equal")
+            if name == next(iter(found)):
+                panel.set_title({"VAE": "VAE, its evidence", "GAN": "GAN, draws"}.get(title, title))
+        panels[0].set_ylabel(name)
+    write_via_rename(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training of each model, by the processor's time")
+    parser.add_argument("--out", type=Path, default=Path("docs/comparison"))
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    a.out.mkdir(parents=True, exist_ok=True)
+    lines = ["| data | family | parameters | steps | what was found |", "|---|---|---|---|---|"]
+    found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]] = {}
+    for name, make in TOYS.items():
+        toy = make()
+        for family, entry in PLANE_FAMILIES.items():
+            model, steps = trained(family, toy, a.seconds)
+            said, q = judged(model, toy)
+            found.setdefault(name, {})[family] = model, q
+            text = ", ".join(f"{what} {value}" for what, value in said)
+            lines.append(f"| {name} | {entry.title} | {model.parameter_count:,} | {steps} | {text} |")
+            print(lines[-1], flush=True)
+    page = f"""# Five families on the plane
+
+Made by `python benchmarks/toys.py --seconds {a.seconds:g}`: the distributions of `scoresde.toys`, known everywhere;
+{a.seconds:g} seconds of one processor for each model (small perceptrons inside all of them).
+
+![densities, and draws where there is no density](toys.png)
+
+KL(p‖q): nats, of the truth p and the model q, from {HELD:,} held-out samples
+(2,000 for the VAE). ∫q: over [-{REACH}, {REACH}]², 1 for a density.
+The VAE's evidence is summed over its two latent entries; what its bounds say of it lies above, less so with more draws.
+The diffusion's density is that of its probability-flow ODE.
+
+{chr(10).join(lines)}
+"""
+    draw(found, a.out / "toys.png")
+    write_via_rename(a.out / "toys.md", lambda temporary: temporary.write_text(page))
+
+
+if __name__ == "__main__":
+    main()
