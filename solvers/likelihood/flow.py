@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.prior import Prior
-from solvers.likelihood.grid import Levels, error_of_sum, quadrature_weights
+from solvers.likelihood.grid import Levels, error_from_pairs, error_of_sum, quadrature_weights
 from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
 from solvers.products import value_and_products
@@ -26,10 +26,11 @@ class Flow:
 
     def __init__(
         self, prior: Prior, shape: tuple[int, ...], reference: GaussianReference, levels: Levels, end: End, solver: Solver,
-        drawer: Probes | None, chunk: int | None,
+        drawer: Probes | None, repeat: int, chunk: int | None,
     ) -> None:  # fmt: skip
         self.prior, self.shape, self.reference, self.levels, self.end = prior, shape, reference, levels, end
-        self.solver, self.drawer = solver, drawer
+        self.solver, self.drawer, self.repeat = solver, drawer, repeat
+        self.twice = list(range(repeat // 2, levels.n, repeat)) if drawer and repeat else []
         self.w = levels.w().to(prior.device)
         self.s = levels.s(self.w)
         self.chunk, self.nfe = chunk, 0
@@ -52,9 +53,12 @@ class Flow:
             z = centred / q_end
         slopes: list[Tensor] = []
         integrand: list[Tensor] = []
+        differences: list[Tensor] = []
         for i in range(n):
-            slope, g = self._node(z, self.s[i], generators)
-            integrand.append(g)
+            slope, found = self._node(z, self.s[i], generators, 2 if i in self.twice else 1)
+            integrand.append(found.mean(0))
+            if len(found) == 2:
+                differences.append(found[0] - found[1])
             rate = self.levels.rate(self.s[i])
             slopes.append(rate * slope)
             if i + 1 == n:
@@ -74,7 +78,12 @@ class Flow:
         if self.end == "t_min":
             value = value - d * alpha.log()
         zero = torch.zeros_like(value)
-        error, dof = error_of_sum(values, weights) if self.drawer else (zero, zero + math.inf)
+        if self.drawer is None:
+            error, dof = zero, zero + math.inf
+        elif self.twice:
+            error, dof = error_from_pairs(torch.stack(differences, 1), self.twice, weights)
+        else:
+            error, dof = error_of_sum(values, weights)
         return value, error, dof, values, z
 
     def _below(self) -> tuple[float, float]:
@@ -121,15 +130,16 @@ class Flow:
         k4 = self.levels.rate(end) * self._slope(z + h * k3, end)
         return z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
-    def _node(self, z: Tensor, s: Tensor, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """dz/d ln s (B, d) and tr J_G - tr J (B,), from one evaluation."""
+    def _node(self, z: Tensor, s: Tensor, generators: list[torch.Generator], times: int) -> tuple[Tensor, Tensor]:
+        """dz/d ln s (B, d) and tr J_G - tr J (times, B), measured so many times; from one evaluation."""
         self.nfe += 1
         u, q = self._point(z, s)
         D, products = value_and_products(lambda v: self._denoised(v, s), u.to(self.prior.dtype))
         trace_G = (self.reference.variances / q**2).sum()
-        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
-        for v, scale in self._vectors(len(z), generators):
-            total += scale * (v * products(v)).flatten(2).double().sum((0, 2))
+        total = torch.zeros(times, len(z), dtype=torch.float64, device=z.device)
+        for one in total:
+            for v, scale in self._vectors(len(z), generators):
+                one += scale * (v * products(v)).flatten(2).double().sum((0, 2))
         return self._difference(D, z, q), trace_G - total
 
     def _vectors(self, B: int, generators: list[torch.Generator]) -> Iterator[tuple[Tensor, float]]:

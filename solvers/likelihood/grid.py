@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Levels", "error_of_sum", "quadrature_weights"]
+__all__ = ["Levels", "error_from_pairs", "error_of_sum", "quadrature_weights"]
 
 _GREGORY = (1 / 12, 1 / 24, 19 / 720, 3 / 160)
 
@@ -65,3 +65,22 @@ def error_of_sum(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     # each part has been squared once, and E[e^4] = 3 E[e^2]^2
     dof = 3 * variance**2 / (overlap * parts.square().sum(1)).clamp_min(1e-300)
     return variance.sqrt(), dof.clamp(1, values.shape[1] / overlap)
+
+
+def error_from_pairs(differences: Tensor, nodes: list[int], weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard error of values @ weights and its degrees of freedom, each (B,), where some ``nodes`` were measured twice, independently.
+
+    differences (B, len(nodes)): of the two; their mean is the node's value. Half a difference's square is the variance of one measurement
+    there, and stands for the nodes around. Unlike :func:`error_of_sum` nothing is asked of the curve. Degrees of freedom as there.
+    """
+    n = len(weights)
+    nearest = (torch.arange(n)[:, None] - torch.tensor(nodes)[None]).abs().argmin(1).to(weights.device)
+    share = torch.ones_like(weights)
+    share[nodes] = 0.5
+    group = torch.zeros(len(nodes), dtype=weights.dtype, device=weights.device).index_add_(0, nearest, share * weights.square())
+    parts = group * differences.square() / 2
+    variance = parts.sum(1)
+    # a moving average of five parts is steadier than each, and squared it is 1 + 2/5 times the square of what it estimates
+    smooth = torch.nn.functional.avg_pool1d(parts[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
+    dof = 1.4 * variance**2 / smooth.square().sum(1).clamp_min(1e-300)
+    return variance.sqrt(), dof.clamp(1, len(nodes))

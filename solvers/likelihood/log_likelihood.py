@@ -71,6 +71,7 @@ def log_likelihood(
     divergence: Divergence = "exact",
     probes: int = 16,
     nodes: int | None = None,
+    repeat: int = 4,
     probing: Probing = "hadamard",
     basis: Basis = "auto",
     end: End = "data",
@@ -85,7 +86,9 @@ def log_likelihood(
     r"""ln p(x) in nats for samples x (B, *shape), in [-1, 1] for images, of any :class:`Prior`, guided or not.
 
     divergence: "exact" computes all d entries of the trace, ``chunk`` of them at a time; "hutchinson" estimates it at each node with
-    ``probes`` fresh vectors, all of which share one evaluation. probing: "hadamard" (structured; ``probes`` a power of 2) or
+    ``probes`` fresh vectors, all of which share one evaluation. repeat: one node in so many is measured with two sets of them, whose
+    difference tells the standard error; 0 for none, where the scatter of the nodes about a smooth curve tells it, which for a network is
+    too much, as its trace is not smooth. probing: "hadamard" (structured; ``probes`` a power of 2) or
     "rademacher" (independent). basis: of the probes: "eigen" for the coordinates of the reference, "pixel" for those of x; "auto" takes
     eigen where the reference has a basis. nodes: of the grid; by default 32 with the exact trace and 72 without. solver: "rk4" takes four
     evaluations a node, "ab4" one, and more nodes; by default rk4 with the exact trace, which costs much more than they, and else ab4.
@@ -99,7 +102,7 @@ def log_likelihood(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    _check_settings(divergence, probing, basis, solver, probes)
+    _check_settings(divergence, probing, basis, solver, probes, repeat)
     check_grid(end, nodes)
     check_samples(prior, x)
     shape, batch = tuple(x.shape[1:]), batch or default_batch(x)
@@ -111,14 +114,14 @@ def log_likelihood(
     eigen = reference.basis is not None if basis == "auto" else basis == "eigen"
     drawer = None if divergence == "exact" else Probes(shape, probes, reference, eigen, probing == "hadamard")
     generators = spawn(generator, len(x)) if drawer else []
-    flow = Flow(prior, shape, reference, levels_for(prior, reference, nodes, s_max, clock), end, solver, drawer, chunk)
+    flow = Flow(prior, shape, reference, levels_for(prior, reference, nodes, s_max, clock), end, solver, drawer, repeat, chunk)
     parts = [flow.run(x[i : i + batch].to(prior.device), generators[i : i + batch]) for i in range(0, len(x), batch)]
     value, error, dof, integrand, z = (torch.cat(p, dim=0) for p in zip(*parts, strict=True))
-    products = nodes * (x[0].numel() if drawer is None else probes)
+    products = nodes * x[0].numel() if drawer is None else (nodes + len(flow.twice)) * probes
     return LogLikelihood(value, error, dof, flow.nfe, products, time.perf_counter() - started, flow.s, integrand.T, z)
 
 
-def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int) -> None:
+def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int) -> None:
     for name, value, known in (
         ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
     ):  # fmt: skip
@@ -126,6 +129,8 @@ def _check_settings(divergence: str, probing: str, basis: str, solver: str | Non
             raise ValueError(f"unknown {name} {value!r}; known: {', '.join(get_args(known))}")
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
+    if repeat < 0:
+        raise ValueError(f"repeat must be at least 0, got {repeat}")
 
 
 def check_grid(end: str, nodes: int | None) -> None:

@@ -29,6 +29,7 @@ from problems import InverseProblem
 from solvers.capabilities import Exactness
 from solvers.posterior.particles import Denoiser, ParticleSampler, Point, effective_share, systematic
 from solvers.posterior.twist import Twist
+from solvers.posterior.whitening import whitened
 
 __all__ = ["PredictedTwist"]
 
@@ -59,7 +60,6 @@ class PredictedTwist(ParticleSampler):
     truncate: bool = True
 
     _FEWEST = 32  # representatives
-    _ROWS = 1024  # of a measurement whose m x m matrices are still handled outright
 
     def __post_init__(self) -> None:
         s_max = math.inf if self.s_max is None else self.s_max
@@ -71,7 +71,7 @@ class PredictedTwist(ParticleSampler):
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Tensor, dict[str, Any]]:
-        A, y_white = self._whitened(problem, denoise.shape, y)
+        A, y_white = whitened(problem, denoise.shape, y)
         (m, size), AAt = A.shape, A @ A.T
         many, few = max(2 * n, self.particles), max(n, self.particles // 2)
 
@@ -113,18 +113,6 @@ class PredictedTwist(ParticleSampler):
         chosen = systematic(log_w + inc, n, generator)
         living = len(ancestors[chosen.cpu()].unique())
         return u[chosen], {"share": min(share, effective_share(inc)), "ancestors": living, "levels": levels, "log_evidence": evidence}
-
-    def _whitened(self, problem: InverseProblem, shape: tuple[int, ...], y: Tensor) -> tuple[Tensor, Tensor]:
-        """(m, D) and (m,): A and y in the left singular vectors, in units of the noise."""
-        svd = problem.linear_operator.svd(shape, y)
-        s = svd.s.flatten() / problem.noise_variance**0.5
-        kept = (s > 1e-8 * s.max()).nonzero()[:, 0]
-        if len(kept) > self._ROWS:
-            raise ValueError(f"PredictedTwist handles measurements of at most {self._ROWS} numbers, got {len(kept)}; use MMPS")
-        unit = torch.zeros(len(kept), len(s), dtype=y.dtype, device=y.device)
-        unit[torch.arange(len(kept)), kept] = s[kept]
-        rows = svd.V(unit.reshape(-1, *svd.s.shape)).flatten(1)
-        return rows, svd.Ut(y).flatten()[kept] / problem.noise_variance**0.5
 
     def _twist(
         self, denoise: Denoiser, A: Tensor, y: Tensor, u: Tensor, at: Point, s: float, log_w: Tensor, generator: torch.Generator

@@ -22,7 +22,7 @@ from scoresde import (
 )
 from scoresde.networks import UNet, UNetConfig
 from solvers import MMPS, GaussianReference, bits_per_dim, log_likelihood
-from solvers.likelihood.grid import quadrature_weights
+from solvers.likelihood.grid import error_from_pairs, error_of_sum, quadrature_weights
 from solvers.likelihood.probes import Probes, lattice_colours
 from tests.solvers.tools import F64, each_sde, seeded
 
@@ -179,11 +179,12 @@ class TestAgainstBruteForce:
 
 
 class TestErrorBars:
-    def test_intervals_cover_as_often_as_they_say(self) -> None:
+    @pytest.mark.parametrize("repeat", [0, 2, 4])
+    def test_intervals_cover_as_often_as_they_say(self, repeat: int) -> None:
         """Over 600 runs; 3.3 standard errors of a proportion, a level of 1e-3, are granted."""
         prior, n = mixture(VPSDE()), 600
         x = prior.sample(n, seeded(1))
-        got = log_likelihood(prior, x, divergence="hutchinson", probes=2, nodes=64, batch=n, generator=seeded(2))
+        got = log_likelihood(prior, x, divergence="hutchinson", probes=2, nodes=64, repeat=repeat, batch=n, generator=seeded(2))
         exact = prior.log_prob(x)
         for level in (0.68, 0.95):
             low, high = got.interval(level)
@@ -192,6 +193,25 @@ class TestErrorBars:
         errors = got.value - exact
         assert float(errors.square().mean() / got.std_error.square().mean()) == pytest.approx(1, abs=0.35)
         assert abs(float(errors.mean())) < 4 * float(errors.std()) / math.sqrt(n)
+
+    def test_only_pairs_tell_noise_from_a_curve_that_is_rough(self) -> None:
+        g, n = seeded(3), 96
+        nodes = torch.arange(n, dtype=F64)
+        rough = 5 * torch.cos(2.3 * nodes)
+        noise = (1 + nodes / n) * torch.randn(2, 4000, n, generator=g, dtype=F64)
+        weights, twice = torch.linspace(0.5, 1.5, n, dtype=F64), list(range(2, n, 4))
+        measured = noise[0].clone()
+        measured[:, twice] = noise[:, :, twice].mean(0)
+        true_error = float((measured @ weights).std())
+        pairs, dof = error_from_pairs(noise[0][:, twice] - noise[1][:, twice], twice, weights)
+        assert float(pairs.square().mean().sqrt()) == pytest.approx(true_error, rel=0.05)
+        assert 10 < float(dof.median()) <= len(twice)
+        quantile = torch.as_tensor(stats.t.ppf(0.975, dof.numpy()))
+        covered = float(((measured @ weights).abs() < quantile * pairs).double().mean())
+        assert abs(covered - 0.95) < 0.015
+        assert float(error_of_sum(rough + measured, weights)[0].mean()) > 2 * true_error
+        smooth = error_of_sum(5 * torch.cos(0.05 * nodes) + noise[0], weights)[0]  # where the curve is smooth both are right
+        assert float(smooth.square().mean().sqrt()) == pytest.approx(float((noise[0] @ weights).std()), rel=0.05)
 
     def test_structure_beats_independent_probes(self) -> None:
         prior = mixture(VPSDE())
@@ -225,7 +245,7 @@ class TestContract:
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
         got = log_likelihood(prior, x, nodes=16, reference=reference, **settings)
-        assert got.nfe == prior.nfe and got.products == 16 * settings.get("probes", 16)
+        assert got.nfe == prior.nfe and got.products == ((16 + 4) * 2 if "probes" in settings else 16 * 16)  # 4 of 16 nodes twice
 
     def test_single_precision(self) -> None:
         prior = mixture()
