@@ -32,7 +32,7 @@ from scoresde.data import list_images
 from scoresde.evaluation import lpips, psnr, ssim
 from scoresde.report import write_json
 from scoresde.restore import choose_device, open_prior
-from solvers import DAPS, LGDMC, MPGD, SAMPLERS, TMPD, Guided, PosteriorSampler, REDDiff, RePaint, make_solver
+from solvers import DAPS, LGDMC, MPGD, SAMPLERS, SITCOM, TMPD, Guided, PosteriorSampler, REDDiff, RePaint, make_solver
 from solvers.registry import RESTORATION_GRID
 
 SIDE, SIGMA = 160, 0.05
@@ -67,6 +67,7 @@ SOLVERS: dict[str, PosteriorSampler] = {
     "MPGD": Guided(MPGD(zeta=40.0), ANCESTRAL),
     "DAPS": DAPS(steps=20, ode=2, langevin=20, tau=0.1, grid=RESTORATION_GRID),
     "RED-diff": REDDiff(steps=60),
+    "SITCOM": SITCOM(steps=20, inner=4, learning_rate=0.03, grid=RESTORATION_GRID),
     "RePaint": RePaint(steps=15, resample=4, grid=RESTORATION_GRID),
 }
 

@@ -6,6 +6,7 @@ from solvers.posterior import (
     DAPS,
     DDNM,
     DDRM,
+    SITCOM,
     TDS,
     DiffPIR,
     Guided,
@@ -35,6 +36,6 @@ __all__ = [
     "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "EFFORTS", "Effort",
     "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "LowerBound", "MCGDiff", "MMPS", "MPGD",
     "PiGDM", "Posterior", "PosteriorSampler", "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint",
-    "SAMPLERS", "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim", "elbo",
-    "log_likelihood", "make_solver", "solve",
+    "SAMPLERS", "SITCOM", "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim",
+    "elbo", "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

@@ -10,11 +10,12 @@ from solvers.posterior.predicted_twist import PredictedTwist
 from solvers.posterior.red_diff import REDDiff
 from solvers.posterior.repaint import RePaint
 from solvers.posterior.second_order import SecondOrder
+from solvers.posterior.sitcom import SITCOM
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
 from solvers.posterior.tds import TDS
 
 __all__ = [
-    "DAPS", "DDNM", "DDRM", "TDS", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",
-    "PredictedTwist", "REDDiff", "RePaint", "SecondOrder", "SplitGibbs",
+    "DAPS", "DDNM", "DDRM", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",
+    "PredictedTwist", "REDDiff", "RePaint", "SITCOM", "SecondOrder", "SplitGibbs", "TDS",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from solvers.posterior import (
     DAPS,
     DDNM,
     DDRM,
+    SITCOM,
     TDS,
     DiffPIR,
     Guided,
@@ -40,5 +41,6 @@ VERIFIED: dict[str, PosteriorSampler] = {
     "ddnm": DDNM(),
     "repaint": RePaint(),
     "red-diff": REDDiff(),
+    "sitcom": SITCOM(),
 }
 """With the settings of their papers where these have any."""

@@ -14,6 +14,7 @@ from solvers import (
     DDNM,
     DDRM,
     MMPS,
+    SITCOM,
     TDS,
     DiffPIR,
     Guided,
@@ -189,7 +190,7 @@ class TestPredictedBiases:
         assert float(((laws[0][0] - laws[1][0]) / scale).abs().max()) < 0.2
         assert float((laws[0][1] - laws[1][1]).norm() / laws[1][1].norm()) < 0.3
 
-    @pytest.mark.parametrize("name", ["dps", "ddrm", "ddnm", "diffpir", "daps", "lgd-mc", "mpgd", "red-diff"])
+    @pytest.mark.parametrize("name", ["dps", "ddrm", "ddnm", "diffpir", "daps", "lgd-mc", "mpgd", "red-diff", "sitcom"])
     def test_heuristics_are_not_the_posterior(self, name: str) -> None:
         """Declared heuristic, and rightly: on a coloured Gaussian each is further from the posterior than any exact set."""
         assert VERIFIED[name].exactness == "heuristic"
@@ -202,7 +203,8 @@ class TestContract:
 
     SOLVERS: ClassVar[dict[str, PosteriorSampler]] = {
         "ddrm": DDRM(5), "ddnm": DDNM(5), "daps": DAPS(4, 2, langevin=3), "split-gibbs": SplitGibbs(3, inner=3),
-        "red-diff": REDDiff(5), "repaint": RePaint(4, 2), "tds": TDS(5), "mcgdiff": MCGDiff(5), "predicted-twist": PredictedTwist(32),
+        "red-diff": REDDiff(5), "sitcom": SITCOM(4, 3), "repaint": RePaint(4, 2), "tds": TDS(5), "mcgdiff": MCGDiff(5),
+        "predicted-twist": PredictedTwist(32),
     }  # fmt: skip
 
     @staticmethod
@@ -229,6 +231,15 @@ class TestContract:
         together = solver.sample(prior, problem, y, 4, generator=seeded()).draws
         apart = solver.sample(prior, problem, y, 4, generator=seeded(), batch=3).draws
         torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
+
+    def test_sitcom_stops_where_the_noise_explains_the_residual(self) -> None:
+        """Not before, so far as Adam gets there, and without a step where the first guess is good enough."""
+        prior, problem, y = self.case()
+        draws = SITCOM(10, 400, learning_rate=0.03).sample(prior, problem, y, 5, generator=seeded()).draws
+        residual = torch.stack([problem.operator.observed(problem.residual(y, x)).flatten(1).square().sum(1) for x in draws])
+        assert bool((residual <= 1.0001 * 8 * 0.2**2).all()) and float(residual.max()) > 0.5 * 8 * 0.2**2  # 8 of 12 entries are seen
+        easy = SITCOM(10, 400, patience=1e3).sample(prior, problem, y, 5, generator=seeded())
+        assert (easy.nfe, easy.vjps) == (10, 0)
 
     def test_what_a_problem_lacks_is_named(self) -> None:
         prior, _, y = self.case()

@@ -1,0 +1,87 @@
+r"""SITCOM, step-wise triple-consistent sampling (Alkhouri et al. 2025): at each noise level the network's input is moved until its denoised
+image agrees with the measurement.
+
+With :math:`x_t` at unit variance, K steps of Adam from :math:`v = x_t` on
+
+.. math:: \|y - A\,D(v)\|^2 + \lambda\,\|v - x_t\|^2
+
+make :math:`\hat x_0 = D(v)`, which agrees with y, lies on the network's range, and is near the denoised :math:`x_t`; fresh noise of the
+next level follows. The steps stop where the residual is no larger than the noise explains. No posterior is behind it: what y cannot
+see starts anew at every level.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg import bcast
+from scoresde.prior import Prior
+from solvers.capabilities import Exactness
+from solvers.noise import Noise
+from solvers.posterior.base import IndependentSampler, Progress
+from solvers.products import Differentiated
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["SITCOM"]
+
+
+@dataclass(frozen=True)
+class SITCOM(IndependentSampler):
+    """steps: noise levels. inner: steps of Adam at each, at most. learning_rate: of Adam. lam: pull towards x_t. patience: the residual's
+    norm, in multiples of the noise's, at which a level is done. NFE = steps (inner + 1) at most, with inner products to a level."""
+
+    exactness: ClassVar[Exactness] = "heuristic"
+    requires: ClassVar[frozenset[str]] = frozenset({"vjp", "gaussian_noise"})
+
+    steps: int = 20
+    inner: int = 20
+    learning_rate: float = 0.01
+    lam: float = 0.0
+    patience: float = 1.0
+    grid: TimeGrid = field(default_factory=TimeGrid)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.inner < 1 or not self.learning_rate > 0 or not (self.lam >= 0 and self.patience >= 0):
+            raise ValueError(f"SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, got {self}")
+
+    @torch.no_grad()
+    def _draw(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[Tensor, int]:
+        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        levels, products = self.grid.levels(sde, self.steps), 0
+        explained = problem.noise_variance * problem.operator.observed(torch.ones_like(y)).flatten(1).sum(1)
+        u = (levels[0] ** 2 + 1) ** 0.5 * noise(shape, prior.dtype, prior.device)
+        for i, t in enumerate(times):
+            x_t = u / (1 + levels[i] ** 2) ** 0.5
+            x0_hat, count = self._consistent(prior, problem, y, x_t, levels[i], t, explained)
+            products += count
+            u = x0_hat + levels[i + 1] * noise(shape, prior.dtype, prior.device)
+            progress((i + 1) / len(times))
+        return u, products
+
+    def _consistent(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, x_t: Tensor, s: float, t: Tensor, explained: Tensor
+    ) -> tuple[Tensor, int]:
+        """D(v) after the steps of Adam, and their products."""
+        scale = prior.sde.alpha(t) * (1 + s**2) ** 0.5
+
+        def denoise(v: Tensor) -> Tensor:
+            return prior.denoise(scale * v, t)
+
+        v, first, second = x_t, torch.zeros_like(x_t), torch.zeros_like(x_t)
+        for k in range(self.inner):
+            at = Differentiated(denoise, v)
+            residual = problem.operator.observed(problem.residual(y, at.value))
+            open_ = residual.flatten(1).square().sum(1) > self.patience**2 * explained
+            if not bool(open_.any()):
+                return at.value, k
+            gradient = 2 * (self.lam * (v - x_t) - at.vjp(problem.operator.vjp(at.value, residual)))
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            step = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
+            v = v - self.learning_rate * bcast(open_.to(v.dtype), v) * step
+        return prior.denoise(scale * v, t), self.inner
