@@ -49,17 +49,17 @@ def gap(toy: Plane, held: Tensor, log_q: Tensor) -> str:
 
 def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], Tensor | None]:
     """What is to be said of a model, and its density on the lattice."""
-    held, points = toy.sample(HELD, seeded(1)), lattice(REACH, SPACING)
+    held, (points, area) = toy.sample(HELD, seeded(1)), lattice(REACH, SPACING)
     if model.density == "exact":
         q = model.log_prob(points.float(), k=2).value.double().exp()
         p = toy.log_prob(points).exp()
         return [
             ("KL(p‖q)", gap(toy, held, model.log_prob(held.float(), k=2).value)),
-            ("∫q", f"{float(q.sum()) * SPACING**2:.4f}"),
-            ("total variation", f"{float((p - q).abs().sum()) * SPACING**2 / 2:.3f}"),
+            ("∫q", f"{float(q.sum()) * area:.4f}"),
+            ("total variation", f"{float((p - q).abs().sum()) * area / 2:.3f}"),
         ], q
     if isinstance(model, VAE):
-        held, points = held[:2000], lattice(REACH, 2 * SPACING)
+        held, points = held[:2000], lattice(REACH, 2 * SPACING)[0]
         bounds = [(f"IWAE-{k}", gap(toy, held, model.log_prob(held.float(), k=k, generator=seeded(k)).value)) for k in (8, 64)]
         return [
             ("KL(p‖q)", gap(toy, held, evidence(model, held.float()))),
@@ -71,7 +71,7 @@ def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], T
     assert isinstance(spread, SpreadReport)
     said = [("effective members", f"{spread.vendi:.1f} (data {spread.vendi_data:.1f})"), ("recall", f"{spread.recall:.2f}")]
     if toy.centres is not None:
-        modes = collapse_report(draws, centres=toy.centres)
+        modes = collapse_report(draws, centres=toy.centres, weights=toy.weights)
         assert isinstance(modes, ModeReport)
         said.append(("modes", f"{modes.found} of {modes.modes}"))
     return said, None
@@ -82,7 +82,7 @@ def draw(found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]], pat
     figure, rows = plt.subplots(len(found), 1 + len(PLANE_FAMILIES), figsize=(13, 2.2 * len(found)), layout="constrained", squeeze=False)
     extent = (-REACH, REACH, -REACH, REACH)
     for panels, (name, models) in zip(rows, found.items(), strict=True):
-        truth = TOYS[name]().log_prob(lattice(REACH, SPACING)).exp()
+        truth = TOYS[name]().log_prob(lattice(REACH, SPACING)[0]).exp()
         top = float(truth.quantile(0.995))
         shades = {"truth": truth, **{PLANE_FAMILIES[family].title: q for family, (_, q) in models.items()}}
         for panel, (title, q), model in zip(panels, shades.items(), [None, *(m for m, _ in models.values())], strict=True):

@@ -74,14 +74,16 @@ def long_table(arguments: argparse.Namespace) -> None:
     """Rows of the solvers asked for, or those that are missing; others stay."""
     path = arguments.out / "verification.json"
     known = json.loads(path.read_text()) if path.exists() else []
+    known = [row for row in known if (row["draws"], row["seeds"]) == (arguments.draws, arguments.seeds)]  # others would be called by these
     for row in known:
         row.update({key: math.nan for key, value in row.items() if value is None and key != "sbc"})
     rows = {(row["solver"], row["problem"]): row for row in known}
     pairs = [(name, problem) for problem in EXACT_PROBLEMS | FULL_PROBLEMS for name in arguments.solver or VERIFIED]
     pairs = [pair for pair in pairs if not (arguments.missing and pair in rows)]
     for row in table(pairs, draws=arguments.draws, seeds=arguments.seeds, jobs=arguments.jobs, full=True):
+        rows.pop((row["solver"], row["problem"]), None)
         if "refused" not in row:  # else the solver cannot do this problem, and says so
-            rows[row["solver"], row["problem"]] = row
+            rows[row["solver"], row["problem"]] = row | {"draws": arguments.draws, "seeds": arguments.seeds}
             print(f"{row['problem']:15s} {row['solver']:16s} {row['distance']:.2f}", flush=True)
             ordered = [rows[pair] for problem in EXACT_PROBLEMS | FULL_PROBLEMS for name in VERIFIED if (pair := (name, problem)) in rows]
             write(ordered, arguments)

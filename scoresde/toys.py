@@ -34,6 +34,11 @@ class Plane(ABC):
         """(modes, 2) of the modes that can be told apart, None where there are no such."""
         return None
 
+    @property
+    def weights(self) -> Tensor | None:
+        """(modes,), of the centres."""
+        return None
+
 
 @dataclass(frozen=True)
 class Rings(Plane):
@@ -104,16 +109,22 @@ class GaussianMixture(Plane):
     def centres(self) -> Tensor:
         return self.prior.means
 
+    @property
+    def weights(self) -> Tensor:
+        return self.prior.weights
+
 
 def gaussian_grid(side: int = 5, reach: float = 0.8, std: float = 0.05) -> GaussianMixture:
     """side x side equal round Gaussians on a square grid over [-reach, reach]^2."""
+    if side < 2:
+        raise ValueError(f"a grid has two Gaussians a side or more, got {side}")
     axis = torch.linspace(-reach, reach, side, dtype=torch.float64)
     means = torch.cartesian_prod(axis, axis)
     return GaussianMixture(GaussianMixturePrior(torch.ones(len(means)), means, std**2 * torch.eye(2).expand(len(means), 2, 2)))
 
 
 def skew_mixture() -> GaussianMixture:
-    """Three Gaussians of unequal weights, lengths and directions, two of which overlap."""
+    """Three Gaussians of unequal weights, lengths and directions."""
     means = torch.tensor([[-0.4, 0.3], [0.5, 0.5], [0.3, -0.1]])
     covariances = torch.tensor([[[0.02, 0.015], [0.015, 0.03]], [[0.03, -0.02], [-0.02, 0.02]], [[0.08, 0.0], [0.0, 0.004]]])
     return GaussianMixture(GaussianMixturePrior(torch.tensor([0.5, 0.2, 0.3]), means, covariances))

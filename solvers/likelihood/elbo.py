@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 from scoresde.prior import Counted, Prior, expand_like
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
-from solvers.likelihood.log_likelihood import check_grid, check_samples, default_batch, levels_for
+from solvers.likelihood.log_likelihood import batch_of, check_grid, check_samples, levels_for
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import Noise, spawn
 
@@ -81,7 +81,7 @@ def elbo(
     check_samples(prior, x)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    shape, batch = tuple(x.shape[1:]), batch or default_batch(x)
+    shape, batch = tuple(x.shape[1:]), batch_of(batch, x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")

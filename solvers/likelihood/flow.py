@@ -30,11 +30,14 @@ class Flow:
     ) -> None:  # fmt: skip
         self.prior, self.shape, self.reference, self.levels, self.end = prior, shape, reference, levels, end
         self.solver, self.drawer, self.repeat = solver, drawer, repeat
-        self.twice = list(range(repeat // 2, levels.n, repeat)) if drawer and repeat else []
         self.w = levels.w().to(prior.device)
         self.s = levels.s(self.w)
         self.chunk, self.nfe = chunk, 0
         self.second = max(1, int((self.s < 1.6 * self.s[0]).sum()))
+        self.twice: list[int] = []  # nodes that are measured twice
+        if drawer and repeat:
+            heavy = {0, self.second} if end == "data" else set()
+            self.twice = sorted({*range(repeat // 2, levels.n, repeat), *heavy})
 
     def run(self, x: Tensor, generators: list[torch.Generator]) -> tuple[Tensor, ...]:
         """ln p (B,), its standard error and degrees of freedom (B,), integrand (B, nodes), final z (B, d)."""

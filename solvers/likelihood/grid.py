@@ -80,7 +80,5 @@ def error_from_pairs(differences: Tensor, nodes: list[int], weights: Tensor) -> 
     group = torch.zeros(len(nodes), dtype=weights.dtype, device=weights.device).index_add_(0, nearest, share * weights.square())
     parts = group * differences.square() / 2
     variance = parts.sum(1)
-    # a moving average of five parts is steadier than each, and squared it is 1 + 2/5 times the square of what it estimates
-    smooth = torch.nn.functional.avg_pool1d(parts[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
-    dof = 1.4 * variance**2 / smooth.square().sum(1).clamp_min(1e-300)
+    dof = 3 * variance**2 / parts.square().sum(1).clamp_min(1e-300)
     return variance.sqrt(), dof.clamp(1, len(nodes))

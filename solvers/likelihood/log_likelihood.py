@@ -10,7 +10,7 @@ instantaneous change of variables (Chen et al. 2018; Song et al. 2021, appendix 
 
 For Gaussian data both right-hand sides vanish; in general they are smooth enough for a multistep method on a fixed grid of nodes, where the
 network is evaluated once per node, for the value and the products together. A fixed grid also lets every node have probes of its
-own, so that their errors average out, and the scatter of the nodes about a smooth curve tells how large the error of the sum is.
+own, so that their errors average out; every second node is measured by two sets, whose difference tells how large the error of the sum is.
 """
 
 import math
@@ -71,7 +71,7 @@ def log_likelihood(
     divergence: Divergence = "exact",
     probes: int = 16,
     nodes: int | None = None,
-    repeat: int = 4,
+    repeat: int = 2,
     probing: Probing = "hadamard",
     basis: Basis = "auto",
     end: End = "data",
@@ -102,14 +102,14 @@ def log_likelihood(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    _check_settings(divergence, probing, basis, solver, probes, repeat)
+    nodes = nodes or (32 if divergence == "exact" else 72)
     check_grid(end, nodes)
+    _check_settings(divergence, probing, basis, solver, probes, repeat, nodes)
     check_samples(prior, x)
-    shape, batch = tuple(x.shape[1:]), batch or default_batch(x)
+    shape, batch = tuple(x.shape[1:]), batch_of(batch, x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
-    nodes = nodes or (32 if divergence == "exact" else 72)
     solver = solver or ("rk4" if divergence == "exact" else "ab4")
     eigen = reference.basis is not None if basis == "auto" else basis == "eigen"
     drawer = None if divergence == "exact" else Probes(shape, probes, reference, eigen, probing == "hadamard")
@@ -121,7 +121,7 @@ def log_likelihood(
     return LogLikelihood(value, error, dof, flow.nfe, products, time.perf_counter() - started, flow.s, integrand.T, z)
 
 
-def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int) -> None:
+def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int, nodes: int) -> None:
     for name, value, known in (
         ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
     ):  # fmt: skip
@@ -129,8 +129,8 @@ def _check_settings(divergence: str, probing: str, basis: str, solver: str | Non
             raise ValueError(f"unknown {name} {value!r}; known: {', '.join(get_args(known))}")
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
-    if repeat < 0:
-        raise ValueError(f"repeat must be at least 0, got {repeat}")
+    if repeat < 0 or 4 * repeat > nodes:
+        raise ValueError(f"repeat must be 0, or leave four nodes or more that are measured twice: at most {nodes // 4}, got {repeat}")
 
 
 def check_grid(end: str, nodes: int | None) -> None:
@@ -141,9 +141,11 @@ def check_grid(end: str, nodes: int | None) -> None:
         raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
 
 
-def default_batch(x: Tensor) -> int:
-    """Samples at a time: many where they are small."""
-    return max(64, 2**15 // x[0].numel())
+def batch_of(batch: int | None, x: Tensor) -> int:
+    """Samples at a time: as asked, or many where they are small. ValueError for fewer than one."""
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    return batch or max(64, 2**15 // x[0].numel())
 
 
 def check_samples(prior: Prior, x: Tensor) -> None:

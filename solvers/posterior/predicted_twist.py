@@ -60,6 +60,7 @@ class PredictedTwist(ParticleSampler):
     truncate: bool = True
 
     _FEWEST = 32  # representatives
+    _ROWS = 1024  # of a measurement whose m x m matrices are still handled outright
 
     def __post_init__(self) -> None:
         s_max = math.inf if self.s_max is None else self.s_max
@@ -71,7 +72,7 @@ class PredictedTwist(ParticleSampler):
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Tensor, dict[str, Any]]:
-        A, y_white = whitened(problem, denoise.shape, y)
+        A, y_white = whitened(problem, denoise.shape, y, self._ROWS)
         (m, size), AAt = A.shape, A @ A.T
         many, few = max(2 * n, self.particles), max(n, self.particles // 2)
 

@@ -6,8 +6,8 @@ With :math:`x_t` at unit variance, K steps of Adam from :math:`v = x_t` on
 .. math:: \|y - A\,D(v)\|^2 + \lambda\,\|v - x_t\|^2
 
 make :math:`\hat x_0 = D(v)`, which agrees with y, lies on the network's range, and is near the denoised :math:`x_t`; fresh noise of the
-next level follows. The steps stop where the residual is no larger than the noise explains. No posterior is behind it: what y cannot
-see starts anew at every level.
+next level follows. The steps stop where the residual is no larger than the noise explains. No posterior is behind it: the
+whole noise is fresh at every level while D(v) carries over, a recursion that has not the posterior's variance, seen or unseen.
 """
 
 from dataclasses import dataclass, field

@@ -85,9 +85,9 @@ class DDNM(_Spectral):
     r"""Denoising diffusion null-space models with noise, DDNM+ (Wang, Yu and Zhang 2023, section 3.3): the estimate's measured coefficients
     are replaced by y's, as far as the noise of the step (a share eta of it) can hide the noise that y brings along.
 
-    Where it cannot, y has the share :math:`(\eta s/\tau_i)^\mathrm{power}`. Published is power = 1, by which the noise of the step is no
-    larger than it should be, but it is the same noise at every step and adds up in the coefficients that y tells little of: a blurred
-    photograph comes back at 14 dB instead of 25. power = 2 is about the precision of y against that of the estimate.
+    Where it cannot, y has the share :math:`(\eta s/\tau_i)^\mathrm{power}`. Published is power = 1, by which y's noise
+    takes the place of the step's whole noise. But it is the same at every step, so in the coefficients that y tells little of it adds up: a
+    blurred photograph comes back at 14 dB instead of 25. power = 2 is about the precision of y against that of the estimate.
     """
 
     steps: int = 100

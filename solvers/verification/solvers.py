@@ -43,4 +43,4 @@ VERIFIED: dict[str, PosteriorSampler] = {
     "red-diff": REDDiff(),
     "sitcom": SITCOM(),
 }
-"""With the settings of their papers where these have any."""
+"""With the settings of their papers where these have any, but for DDNM: there ``power`` is 2, see its docstring."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import scoresde.checkpoint
 from scoresde import EDMSDE, VPSDE, InputError, ScorePrior, load_prior, save_prior
 from scoresde.checkpoint import embedded_priors, read_tensors, write_tensors
-from scoresde.networks import UNet, UNetConfig
+from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 
 CONFIG = UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16)
 
@@ -100,6 +100,16 @@ class TestRoundTrip:
         back, header = read_tensors(tmp_path / "t.safetensors")
         assert header == {"format": "test", "x": 0.1}
         assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
+
+    def test_a_prior_of_vectors(self, tmp_path: Path) -> None:
+        network = Perceptron(PerceptronConfig(3, (8, 5), embedding=6, extra=12))
+        torch.nn.init.normal_(network.layers[-1].weight)
+        prior = ScorePrior(network, EDMSDE(), (3,), fourier=(0, 1))
+        save_prior(prior, tmp_path / "vectors.safetensors")
+        back, x = load_prior(tmp_path / "vectors.safetensors"), torch.randn(4, 3)
+        assert torch.equal(back.denoise(x, 0.3), prior.denoise(x, 0.3)) and not torch.equal(back.denoise(x, 0.3), x)
+        with pytest.raises(ValueError, match="must be positive"):
+            PerceptronConfig(3, (8, 0))
 
     @pytest.mark.parametrize("name", embedded_priors())
     def test_embedded_priors_load(self, name: str) -> None:

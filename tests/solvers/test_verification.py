@@ -25,7 +25,9 @@ from solvers import (
     REDDiff,
     RePaint,
     SplitGibbs,
+    TimeGrid,
 )
+from solvers.noise import Noise, spawn
 from solvers.posterior.particles import effective_share, systematic
 from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, VERIFIED, sliced_wasserstein, verify
 from tests.solvers.test_gaussian_posterior import assert_exact, gaussian, measured, white
@@ -231,6 +233,32 @@ class TestContract:
         together = solver.sample(prior, problem, y, 4, generator=seeded()).draws
         apart = solver.sample(prior, problem, y, 4, generator=seeded(), batch=3).draws
         torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
+
+    def test_sitcom_minimises_what_it_says(self) -> None:
+        """One level, a linear denoiser D(v) = c v: the minimiser of |y - A D(v)|^2 + lam |v - x_t|^2 in closed form."""
+        prior = GaussianPrior(torch.zeros(1, 3, 4, dtype=F64), 0.5 * torch.eye(12, dtype=F64))
+        problem = InverseProblem(Denoising(), GaussianNoise(0.1))
+        y, lam = problem.measure(prior.sample(2, seeded(1)), seeded(2)), 0.7
+        grid = TimeGrid("log_snr", s_max=1.0, s_min=0.5)
+        found = (
+            SITCOM(1, 3000, learning_rate=0.003, lam=lam, patience=0.0, grid=grid).sample(prior, problem, y, 1, generator=seeded()).draws[0]
+        )
+        s = grid.levels(prior.sde, 1)[0]
+        x_t = Noise(spawn(seeded(), 2))((2, 1, 3, 4), F64, torch.device("cpu"))
+        c = 0.5 / (0.5 + s**2) * (1 + s**2) ** 0.5
+        torch.testing.assert_close(found, c * (c * y + lam * x_t) / (c**2 + lam), rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("power", [1.0, 2.0])
+    def test_the_share_of_ddnm_in_what_its_noise_cannot_hide(self, power: float) -> None:
+        """One step from s to s' = eta s / 2 with tau = 2 eta s': y has the share (1/2)^power, and the noise is eta s' in all."""
+        solver, one = DDNM(5, eta=1.0, power=power), torch.ones(1, 1, dtype=F64)
+        s_next, tau, D, y = 0.3, 0.6, 0.2, 1.7
+        steered = solver._steer(D * one, 5 * one, y * one, tau * one, 1.0, s_next, one)
+        share = 0.5**power
+        fresh = math.sqrt(s_next**2 - (share * tau) ** 2)
+        assert steered.item() == pytest.approx(D + share * (y - D) + fresh)
+        with pytest.raises(ValueError, match="power"):
+            DDNM(5, power=0.5)
 
     def test_sitcom_stops_where_the_noise_explains_the_residual(self) -> None:
         """Not before, so far as Adam gets there, and without a step where the first guess is good enough."""

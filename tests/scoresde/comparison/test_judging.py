@@ -1,5 +1,6 @@
 """The judges judge rightly: units of bits per dimension, coverage of the range, a cache that knows its models."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel, LogProb, Restored
 from scoresde.baselines.training import FitConfig
+from scoresde.baselines.vae import VAE, VAEConfig
 from scoresde.comparison.density import bits_per_dim, judge_density
 from scoresde.comparison.judge import Entrant, JudgeConfig, judge, measurement
 from scoresde.comparison.memory import peak_of_tensors, training_memory
@@ -17,6 +19,8 @@ from scoresde.comparison.quality import Reference, judge_draws
 from scoresde.comparison.restoration import SIGMA, judge_restoration, problems_for, range_coverage
 from scoresde.data import TensorData
 from scoresde.evaluation import pixel_features
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -195,8 +199,12 @@ def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
 
 
 def test_the_memory_of_training_grows_with_the_batch() -> None:
-    """Five numbers for each parameter, and of the batch what its own size says: three times the batch, three times that part."""
+    """Five numbers for each parameter, and of the batch what its own size says."""
     data = TensorData(torch.randn(64, 2, generator=seeded()))
     sizes = [training_memory(PLANE_FAMILIES["vae"].build((2,)), data, FitConfig(batch=batch)) for batch in (1000, 2000, 4000)]
     assert sizes[0] > 5 * 4 * PLANE_FAMILIES["vae"].build((2,)).parameter_count
+    pictures = TensorData(torch.rand(4, 1, 8, 8, generator=seeded()))
+    model = VAE(VAEConfig((1, 8, 8), latent=4, widths=(8, 8)))
+    layouts = [training_memory(copy.deepcopy(model).to(memory_format=kind), pictures, FitConfig(batch=1)) for kind in LAYOUTS]  # type: ignore[call-overload]
+    assert layouts[0] == layouts[1]
     assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=0.02)
