@@ -1,6 +1,6 @@
 """Five families on distributions of the plane that are known everywhere, each trained for the same processor time: docs/comparison/toys.
 
-python benchmarks/toys.py --seconds 60
+python benchmarks/toys.py
 """
 
 import argparse
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel
 from scoresde.baselines.collapse import ModeReport, SpreadReport, collapse_report
+from scoresde.baselines.store import load_model
 from scoresde.baselines.training import fit
 from scoresde.baselines.vae import VAE
 from scoresde.comparison.plane import PLANE_FAMILIES, evidence, lattice
@@ -31,14 +32,19 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def trained(family: str, toy: Plane, seconds: float) -> tuple[GenerativeModel, int]:
-    """The model and its steps."""
-    data, entry = TensorData(toy.sample(100_000, seeded(0)).float()), PLANE_FAMILIES[family]
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        steps = steps_within(seconds, entry.build((2,)), data, entry.fit, Path(folder), trial=200)
-        torch.manual_seed(0)
-        return fit(entry.build((2,)), data, Path(folder) / "run", replace(entry.fit, steps=steps)), steps
+def trained(family: str, toy: Plane, seconds: float, folder: Path) -> GenerativeModel:
+    """From ``folder`` if it is there."""
+    finished = folder / "run" / "model.safetensors"
+    if not finished.is_file():
+        data, entry = TensorData(toy.sample(100_000, seeded(0)).float()), PLANE_FAMILIES[family]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as trial, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            steps = steps_within(seconds, entry.build((2,)), data, entry.fit, Path(trial), trial=200)
+            torch.manual_seed(0)
+            fit(entry.build((2,)), data, Path(trial) / "run", replace(entry.fit, steps=steps))
+            (Path(trial) / "run").rename(folder / "run")
+    return load_model(finished)
 
 
 def gap(toy: Plane, held: Tensor, log_q: Tensor) -> str:
@@ -65,7 +71,7 @@ def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], T
             ("KL(p‖q)", gap(toy, held, evidence(model, held.float()))),
             ("by the ELBO", gap(toy, held, model.log_prob(held.float(), generator=seeded(2)).value)),
             *((f"by {name}", value) for name, value in bounds),
-        ], evidence(model, points.float(), spacing=0.1).exp()
+        ], evidence(model, points.float()).exp()
     draws = model.sample(2000, seeded(3))
     spread = collapse_report(draws, reference=held[:2000])
     assert isinstance(spread, SpreadReport)
@@ -101,7 +107,8 @@ def draw(found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]], pat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of training of each model, by the processor's time")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of training of each model, by the processor's time")
+    parser.add_argument("--work", type=Path, default=Path("runs/toys"), help="what is trained is kept here")
     parser.add_argument("--out", type=Path, default=Path("docs/comparison"))
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -111,11 +118,11 @@ def main() -> None:
     for name, make in TOYS.items():
         toy = make()
         for family, entry in PLANE_FAMILIES.items():
-            model, steps = trained(family, toy, a.seconds)
+            model = trained(family, toy, a.seconds, a.work / f"{a.seconds:g}" / name / family)
             said, q = judged(model, toy)
             found.setdefault(name, {})[family] = model, q
             text = ", ".join(f"{what} {value}" for what, value in said)
-            lines.append(f"| {name} | {entry.title} | {model.parameter_count:,} | {steps} | {text} |")
+            lines.append(f"| {name} | {entry.title} | {model.parameter_count:,} | {model.card['step']:,} | {text} |")
             print(lines[-1], flush=True)
     page = f"""# Five families on the plane
 
