@@ -139,7 +139,7 @@ class TestCommands:
         code, text, err = run(capsys, *arguments, "--json")
         assert code == 0, err
         report = json.loads(text)
-        assert len(report["bits_per_dim"]) == 5 and report["products"] == 16 * 4
+        assert len(report["bits_per_dim"]) == 5 and report["products"] == (16 + 8) * 4
         assert report["mean"] == pytest.approx(np.mean(report["bits_per_dim"]))
         # noise of 256 even levels costs at least 8 bits on average, whatever the model
         assert report["mean"] > 7.5

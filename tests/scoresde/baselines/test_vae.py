@@ -139,7 +139,7 @@ def test_probabilities_of_tiny_pictures_sum_to_one() -> None:
 
 def test_the_mean_picture_is_the_mean_of_the_draws() -> None:
     model = shaken(IMAGE)
-    raw = model._raw(torch.randn(1, 4, generator=generator(), dtype=torch.float64)).detach()
+    raw = model.raw_outputs(torch.randn(1, 4, generator=generator(), dtype=torch.float64)).detach()
     draws = model.likelihood.sample(raw.expand(20000, *raw.shape[1:]), generator())
     z = (draws.mean(0) - model.likelihood.mean(raw)[0]) / (draws.std(0) / 20000**0.5)
     assert float(z.abs().max()) < 5
