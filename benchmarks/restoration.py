@@ -149,8 +149,8 @@ def write_tables(results: Results, pictures: list[str], draws: int, facts: str, 
         problem, method, picture = key.split("/")
         done.setdefault(f"{problem}/{method}", set()).add(picture)
     common = [p for p in pictures if all(p in those for those in done.values())]
-    threads = sorted({cell["threads"] for cell in results.cells.values() if cell.get("threads")})
-    text = facts.replace("THREADS", " or ".join(map(str, threads))) + "\n\n" + table(results, pictures, draws)
+    threads = sorted({cell["threads"] for cell in results.cells.values() if cell.get("threads")} or {torch.get_num_threads()})
+    text = facts.format(threads=" or ".join(map(str, threads))) + "\n\n" + table(results, pictures, draws)
     if common and len(common) < len(pictures):
         text += f"\n## All methods, on the first {len(common)} of these pictures\n\n" + table(results, common, draws)
     if all(cell[kind]["lpips"] is None for cell in results.cells.values() for kind in ("estimate", "mean", "draw") if kind in cell):
@@ -178,7 +178,7 @@ def main() -> None:
     results, paths = Results(a.out / "restoration.json"), list_images(a.images)[: a.count]
     facts = (
         f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] (that is {SIGMA / 2} on [0, 1]); averages of "
-        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on THREADS threads of {device.type}. "
+        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {{threads}} threads of {device.type}. "
         "Classical parameters (in brackets) are the best on these very pictures.\n\n`python benchmarks/restoration.py --images bsds500/val`"
     )
     for method in a.methods:

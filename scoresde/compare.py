@@ -10,15 +10,14 @@ from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel
 from scoresde.comparison.entrants import embedded_families, entrants, load_family
-from scoresde.comparison.families import FAMILIES, build
+from scoresde.comparison.families import FAMILIES
 from scoresde.comparison.judge import SHOWN, JudgeConfig, Judged, chosen, judge, measurement
-from scoresde.comparison.memory import training_memory
 from scoresde.comparison.pictures import draws_sheet, restoration_sheet, trilemma
 from scoresde.comparison.quality import Reference, judge_draws
 from scoresde.comparison.restoration import problems_for
 from scoresde.comparison.table import density_table, quality_table, restoration_table, training_table
 from scoresde.comparison.training import train_family
-from scoresde.data import TensorData, read_arrays
+from scoresde.data import read_arrays
 from scoresde.errors import InputError, check_writable
 from scoresde.evaluation import Features, digit_features, inception_features, pixel_features
 from scoresde.images import from_bytes, to_bytes, write_via_rename
@@ -65,10 +64,7 @@ def compare(options: CompareOptions, say: Callable[[str], None] | None = None, p
     judged = []
     for entrant in entrants(models, options.device):
         say(f"judging {entrant.title}")
-        one = judge(entrant, reference, options.judging, options.work / "judged", lambda what: say(f"  {what}"))
-        if entrant.name in FAMILIES:
-            one.scores["training_memory"] = _memory(entrant.name, reference)
-        judged.append(one)
+        judged.append(judge(entrant, reference, options.judging, options.work / "judged", lambda what: say(f"  {what}")))
     data = other_data(reference, options.judging)
     report = _report(judged, data, options, reference)
     write_json(report, out / "comparison.json")
@@ -112,12 +108,6 @@ def _model(name: str, options: CompareOptions, reference: Reference, say: Callab
         raise InputError(f"the weights that come with the package are for pictures {tuple(model.shape)}, these are "
                          f"{tuple(reference.train.shape[1:])}; give a --budget, in minutes, to train others")  # fmt: skip
     return model
-
-
-def _memory(name: str, reference: Reference) -> int:
-    """Bytes that the training of a family holds at its peak, by two steps of it on some of the pictures."""
-    model, config = build(name, tuple(reference.train.shape[1:])), FAMILIES[name].fit
-    return training_memory(model, TensorData(reference.train[: config.batch]), config)
 
 
 def other_data(reference: Reference, config: JudgeConfig) -> Judged:

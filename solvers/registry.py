@@ -105,7 +105,7 @@ SOLVERS: dict[str, SolverEntry] = {
         lambda steps, _: DDRM(steps, grid=RESTORATION_GRID), 20, None, DDRM.exactness, DDRM.requires,
     ),
     "ddnm": SolverEntry(
-        "the range of the measurement replaced at each step (svd); no products, the best around holes",
+        "the range of the measurement replaced at each step (svd); no products; good around holes",
         lambda steps, _: DDNM(steps, eta=1.0, grid=RESTORATION_GRID), 30, None, DDNM.exactness, DDNM.requires,
     ),
     "split-gibbs": SolverEntry(

@@ -17,7 +17,8 @@ from torch import Tensor
 from scoresde.baselines.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.baselines.noise import normal
 from scoresde.baselines.vae_likelihood import GaussianLikelihood, LogisticLikelihood, PixelLikelihood
-from scoresde.baselines.vae_networks import ConvDecoder, ConvEncoder, perceptron
+from scoresde.baselines.vae_networks import ConvDecoder, ConvEncoder
+from scoresde.networks import perceptron
 
 if TYPE_CHECKING:
     from problems import InverseProblem

@@ -1,4 +1,4 @@
-"""Encoders and decoders of a VAE: convolutions for images, perceptrons for vectors. No normalisation layers, as in the UNet."""
+"""Encoders and decoders of a VAE of images. No normalisation layers, as in the UNet."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ConvDecoder", "ConvEncoder", "perceptron"]
+__all__ = ["ConvDecoder", "ConvEncoder"]
 
 
 class _Block(nn.Module):
@@ -57,11 +57,3 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z)
-
-
-def perceptron(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """(B, inputs) -> (B, outputs) through hidden layers of these widths; none leave an affine map."""
-    layers: list[nn.Module] = []
-    for here, there in itertools.pairwise((inputs, *widths)):
-        layers += [nn.Linear(here, there), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))

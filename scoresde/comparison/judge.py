@@ -13,8 +13,11 @@ from torch import Tensor
 
 from scoresde.baselines.base import GenerativeModel
 from scoresde.comparison.density import judge_density
+from scoresde.comparison.families import FAMILIES, build
+from scoresde.comparison.memory import training_memory
 from scoresde.comparison.quality import Reference, draw, judge_draws
 from scoresde.comparison.restoration import SIGMA, judge_restoration, problems_for
+from scoresde.data import TensorData
 from scoresde.images import to_bytes, write_via_rename
 from scoresde.report import write_json
 
@@ -88,6 +91,9 @@ def judge(
         "training": model.card,
         "quality": judge_draws(draws, reference),
     }
+    if entrant.name in FAMILIES:
+        fresh, fit = build(entrant.name, tuple(model.shape)), FAMILIES[entrant.name].fit
+        scores["training_memory"] = training_memory(fresh, TensorData(reference.train[: fit.batch]), fit)
     pictures = {"draws": to_bytes(draws[:SHOWN])}
     if entrant.whole:
         say("likelihood")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from scoresde.networks.embedding import NoiseEmbedding
 
-__all__ = ["Perceptron", "PerceptronConfig"]
+__all__ = ["Perceptron", "PerceptronConfig", "perceptron"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,17 @@ class Perceptron(nn.Module):
         super().__init__()
         self.config = config = config or PerceptronConfig()
         self.embedding = NoiseEmbedding(config.embedding)
-        layers: list[nn.Module] = []
-        for here, there in itertools.pairwise((config.size + config.extra + config.embedding, *config.widths)):
-            layers += [nn.Linear(here, there), nn.SiLU()]
-        last = nn.Linear(config.widths[-1], config.size)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, last)
+        self.layers = perceptron(config.size + config.extra + config.embedding, config.widths, config.size)
+        for last in self.layers[-1].parameters():
+            nn.init.zeros_(last)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return self.layers(torch.cat((x, self.embedding(label)), 1))
+
+
+def perceptron(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """(B, inputs) -> (B, outputs) through hidden layers of these widths; none leave an affine map."""
+    layers: list[nn.Module] = []
+    for here, there in itertools.pairwise((inputs, *widths)):
+        layers += [nn.Linear(here, there), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))

@@ -46,14 +46,12 @@ class REDDiff(IndependentSampler):
     ) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
         mu = problem.operator.vjp(torch.zeros(shape, dtype=prior.dtype, device=prior.device), y).clone()
-        first, second = torch.zeros_like(mu), torch.zeros_like(mu)
+        adam = torch.optim.Adam([mu], self.learning_rate, betas=(0.9, 0.99))
         for i, t in enumerate(self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)):
             s, eps = float(sde.noise_to_signal(t)), noise(shape, prior.dtype, prior.device)
             u = mu + s * eps
             eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s
-            gradient = self.lam * s * (eps_hat - eps) - problem.operator.vjp(mu, problem.residual(y, mu))
-            first, second = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * gradient**2
-            corrected = first / (1 - 0.9 ** (i + 1)), second / (1 - 0.99 ** (i + 1))
-            mu = mu - self.learning_rate * corrected[0] / (corrected[1].sqrt() + 1e-8)
+            mu.grad = self.lam * s * (eps_hat - eps) - problem.operator.vjp(mu, problem.residual(y, mu))
+            adam.step()
             progress((i + 1) / self.steps)
         return mu, 0

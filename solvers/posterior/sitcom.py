@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from problems.linalg import bcast
 from scoresde.prior import Prior
 from solvers.capabilities import Exactness
 from solvers.noise import Noise
@@ -73,15 +72,16 @@ class SITCOM(IndependentSampler):
         def denoise(v: Tensor) -> Tensor:
             return prior.denoise(scale * v, t)
 
-        v, first, second = x_t, torch.zeros_like(x_t), torch.zeros_like(x_t)
+        v = x_t.clone()
+        adam = torch.optim.Adam([v], self.learning_rate)
         for k in range(self.inner):
             at = Differentiated(denoise, v)
             residual = problem.operator.observed(problem.residual(y, at.value))
             open_ = residual.flatten(1).square().sum(1) > self.patience**2 * explained
             if not bool(open_.any()):
                 return at.value, k
-            gradient = 2 * (self.lam * (v - x_t) - at.vjp(problem.operator.vjp(at.value, residual)))
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            step = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
-            v = v - self.learning_rate * bcast(open_.to(v.dtype), v) * step
+            v.grad = 2 * (self.lam * (v - x_t) - at.vjp(problem.operator.vjp(at.value, residual)))
+            done = v[~open_]
+            adam.step()
+            v[~open_] = done  # Adam's momentum would carry them on
         return prior.denoise(scale * v, t), self.inner
