@@ -252,6 +252,7 @@ def train(
     seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: faster steps; needs a C++ compiler.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a score prior on images by denoising score matching."""
@@ -286,7 +287,10 @@ def train(
         raise InputError(f"the images of {data} have {images.channels} channels; pass --channels {images.channels}")
     start = load_prior(init) if init is not None else None
     try:
-        run(images, out, config, init=start, resume=resume, cpu=device == "cpu", save_every=save_every, progress=sys.stderr.isatty())
+        run(
+            images, out, config, init=start, resume=resume, cpu=device == "cpu", compiled=compiled, save_every=save_every,
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
     except TrainingError as error:
         raise InputError(str(error)) from None
     report = {"prior": str(out / "prior.safetensors"), "images": len(images), "steps": steps, "log": str(out / "log")}

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -94,6 +96,20 @@ def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn
     return int(header["step"])
 
 
+@contextmanager
+def _compiler_error() -> Iterator[None]:
+    """One clear line instead of a compiler's many."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"torch.compile failed, it may lack a C++ compiler; train without --compile ({reason})") from error
+
+
 def train(
     data: Dataset,
     out: str | Path,
@@ -102,6 +118,7 @@ def train(
     init: ScorePrior | None = None,
     resume: bool = False,
     cpu: bool = False,
+    compiled: bool = False,
     save_every: int = 1000,
     log_every: int = 50,
     progress: bool = False,
@@ -111,6 +128,7 @@ def train(
 
     Writes ``out/state.safetensors`` (all that a resume needs), ``out/prior.safetensors`` (the averaged prior) and a TensorBoard
     log under ``out/log``. ``init``: a prior with the same network, whose weights to start from. Ctrl-C saves before it ends.
+    ``compiled`` by ``torch.compile``: about a minute of preparation, then about a quarter more steps a second on a CPU.
     ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
@@ -136,6 +154,8 @@ def train(
     )
     first = _load_state(state_path, config, prior.network, average, optimizer) if resume else 0
     objective, optimizer = accelerator.prepare(_Objective(prior), optimizer)
+    if compiled:
+        objective.compile()
 
     def averaged() -> ScorePrior:
         network = UNet(config.network).to(accelerator.device)
@@ -167,7 +187,8 @@ def train(
                 group["lr"] = rate
             batch = _batch(data, config, step, accelerator.process_index)
             x_0, sigma, noise = (v.to(accelerator.device) for v in batch)
-            loss = objective(x_0, sigma, noise).mean()
+            with _compiler_error():
+                loss = objective(x_0, sigma, noise).mean()
             check_finite("loss", loss, step, rate)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(prior.network.parameters(), config.clip)

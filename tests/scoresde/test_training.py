@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -361,6 +362,30 @@ class TestTraining:
     def test_images_smaller_than_the_crop(self, data: ImageFolder, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="smaller than the crop 64"):
             train(data, tmp_path / "out", dataclasses.replace(CONFIG, crops=(64,)), cpu=True)
+
+
+class TestCompiled:
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+    def test_the_same_steps(self, data: ImageFolder, tmp_path: Path) -> None:
+        """Compiled or not: one run in float32 up to rounding, which Adam's division can blow up to a part of a step at most."""
+        config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
+        start = scoresde.training.loop._build(config).network.state_dict()
+        plain, compiled = (
+            train(data, tmp_path / name, config, compiled=name == "compiled").network.state_dict() for name in ("plain", "compiled")
+        )
+        assert plain.keys() == compiled.keys() == start.keys()
+        moved = torch.cat([(plain[k] - start[k]).flatten() for k in plain])
+        apart = torch.cat([(plain[k] - compiled[k]).flatten() for k in plain])
+        assert moved.norm() > 0 and apart.norm() < 1e-2 * moved.norm()
+
+    def test_without_a_compiler(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch._inductor.config
+
+        torch._dynamo.reset()
+        monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, str(tmp_path / "no-compiler")))
+        with pytest.raises(InputError, match="train without --compile"):
+            train(data, tmp_path / "run", dataclasses.replace(CONFIG, batch=3), compiled=True)
+        assert not (tmp_path / "run" / "state.safetensors").exists()
 
 
 class TestStartFromAPrior:
