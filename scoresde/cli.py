@@ -75,6 +75,7 @@ def restore(
     calibration: Annotated[Path | None, typer.Option(help="A file of `scoresde calibrate`: writes intervals that can be trusted.")] = None,
     level: Annotated[float, typer.Option(help="Of the intervals: the share of pixels that they hold.")] = 0.9,
     prior: options.Prior = "natural",
+    average: options.Average = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -90,7 +91,7 @@ def restore(
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, device, precision, tile)
+    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, average, device, precision, tile)
     with _progress("restoring") as progress:
         interval = IntervalOptions(level, calibration)
         report = run(image, damage, how, out, simulate=simulate, interval=interval, progress=progress).report
@@ -142,6 +143,7 @@ def calibrate(
     samples: options.Samples = None,
     effort: options.Effort = "normal",
     prior: options.Prior = "natural",
+    average: options.Average = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -157,7 +159,7 @@ def calibrate(
     damage = ProblemOptions(
         problem, mask, box, random, kernel, gaussian, motion, disk, boundary, scale, filter, photons, tuple(settings or ())
     )  # fmt: skip
-    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, device, precision, tile)
+    how = RestoreOptions(sigma, solver, sampler, *budget(effort, solver, steps, samples), seed, prior, average, device, precision, tile)
     chosen = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
     with _progress("calibrating") as progress:
         report = run(folder, damage, how, chosen, out, progress)
@@ -178,6 +180,7 @@ def calibrate(
 def sample(
     out: Annotated[Path, typer.Option(help="The picture to write, a grid of the draws.")] = Path("out/samples.png"),
     prior: options.Prior = "natural",
+    average: options.Average = None,
     n: Annotated[int, typer.Option("--n", help="Draws.", min=1)] = 16,
     size: Annotated[int | None, typer.Option(help="Side of each draw in pixels; the training size by default.", min=1)] = None,
     sampler: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "heun",
@@ -200,7 +203,7 @@ def sample(
     if sampler not in SAMPLERS:
         raise InputError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
     check_writable(out.parent)
-    counted = Counted(open_prior(prior, choose_device(device), precision))
+    counted = Counted(open_prior(prior, choose_device(device), precision, average))
     shape = (counted.shape[0], size, size) if size else counted.shape
     generator = torch.Generator().manual_seed(seed)
     with _progress("sampling") as progress:
@@ -212,14 +215,15 @@ def sample(
         "draws": n,
         "shape": list(shape),
         "sampler": sampler,
-        "network_evaluations": counted.nfe,
+        "average": average,
+        "network_evaluations": counted.nfe * counted.cost,
         "seed": seed,
         "file": str(out),
     }
     if as_json:
         _print_json(report)
     else:
-        typer.echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")
+        typer.echo(f"{n} draws by {sampler} with {report['network_evaluations']} network evaluations; wrote {out}")
 
 
 @app.command()
@@ -307,6 +311,7 @@ def likelihood(
     array: Annotated[str | None, typer.Option(help="The name of the array in a .npz file that holds several.")] = None,
     count: Annotated[int, typer.Option(help="The first so many images of the data set.", min=1)] = 100,
     prior: options.Prior = "natural",
+    average: options.Average = None,
     divergence: Annotated[
         str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")
     ] = "hutchinson",
@@ -327,12 +332,12 @@ def likelihood(
     from scoresde.restore import choose_device, open_prior
 
     source = ImageSource(tuple(images or ()), dataset, array, count)
-    model = open_prior(prior, choose_device(device), "fp32")
+    model = open_prior(prior, choose_device(device), "fp32", average)
     nodes = nodes or (32 if divergence == "exact" else 48)
     settings: dict[str, Any] = {"divergence": divergence, "probes": probes, "nodes": nodes, "k": k, "importance": importance}
     with as_input_error(), _progress("likelihood") as progress:
         report = score_images(model, source, torch.Generator().manual_seed(seed), progress, batch, **settings)
-    report |= {"prior": prior, "seed": seed}
+    report |= {"prior": prior, "average": average, "seed": seed}
     if as_json:
         _print_json(report)
         return

@@ -73,5 +73,5 @@ def score_images(
     whole = BitsPerDim(x, x_error, nfe, products, seconds)
     return {
         "images": names, "bits_per_dim": values, "std_error": errors, "mean": whole.mean, "mean_std_error": whole.mean_std_error,
-        "dequantisation": "uniform", "nfe": nfe, "products": products, "seconds": seconds, **settings,
+        "dequantisation": "uniform", "nfe": nfe * prior.cost, "products": products * prior.cost, "seconds": seconds, **settings,
     }  # fmt: skip

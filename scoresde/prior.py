@@ -30,11 +30,12 @@ class Prior(nn.Module, ABC):
     """p(x_0), known through its denoiser.
 
     sde: the forward process whose times ``denoise`` and ``score`` speak. shape: of one sample, without batch; an image prior
-    that takes any size states the size it was trained on.
+    that takes any size states the size it was trained on. cost: evaluations of a network in one of the denoiser.
     """
 
     sde: SDE
     shape: tuple[int, ...]
+    cost: int = 1
 
     def __init__(self, sde: SDE, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class Counted(Prior):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior.sde, prior.shape)
-        self.prior, self.nfe = prior, 0
+        self.prior, self.nfe, self.cost = prior, 0, prior.cost
 
     @property
     def dtype(self) -> torch.dtype:

@@ -18,14 +18,22 @@ __all__ = ["check_same", "procedure"]
 
 
 def procedure(
-    damage: ProblemOptions, noise: Noise, *, prior: str, solver: str, sampler: str | None, steps: int | None, samples: int
+    damage: ProblemOptions,
+    noise: Noise,
+    *,
+    prior: str,
+    average: str | None,
+    solver: str,
+    sampler: str | None,
+    steps: int | None,
+    samples: int,
 ) -> dict[str, Any]:
     """Everything that shapes the law of an interval but the picture itself, its size and the seed."""
     entry = SOLVERS[solver]
     described = {"sigma" if key == "std" else key: value for key, value in noise.describe().items()}
     return {
-        **_wanted(damage), **described, "prior": prior, "prior_file": _digest(embedded_priors().get(prior, Path(prior))), "solver": solver,
-        "sampler": sampler or entry.sampler, "steps": steps or entry.steps, "samples": samples,
+        **_wanted(damage), **described, "prior": prior, "prior_file": _digest(embedded_priors().get(prior, Path(prior))),
+        "average": average, "solver": solver, "sampler": sampler or entry.sampler, "steps": steps or entry.steps, "samples": samples,
     }  # fmt: skip
 
 

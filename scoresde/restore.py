@@ -20,6 +20,7 @@ from scoresde.options import as_input_error
 from scoresde.prior import Prior
 from scoresde.procedure import procedure
 from scoresde.report import Panel, nice_top, sheet, write_json, write_map
+from scoresde.symmetry import GroupAveraged
 from scoresde.tiling import TiledPrior
 from solvers import EFFORTS, Posterior, make_solver
 
@@ -58,6 +59,7 @@ class RestoreOptions:
     samples: int = 8
     seed: int = 0
     prior: str = "natural"
+    average: str | None = None
     device: str = "auto"
     precision: str = "auto"
     tile: int = _TILE
@@ -65,7 +67,8 @@ class RestoreOptions:
     def procedure(self, damage: ProblemOptions, noise: Noise) -> dict[str, Any]:
         """What a calibration of these restorations is tied to."""
         return procedure(
-            damage, noise, prior=self.prior, solver=self.solver, sampler=self.sampler, steps=self.steps, samples=self.samples
+            damage, noise, prior=self.prior, average=self.average, solver=self.solver, sampler=self.sampler, steps=self.steps,
+            samples=self.samples,
         )  # fmt: skip
 
 
@@ -100,13 +103,20 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def open_prior(name: str, device: torch.device, precision: str) -> Prior:
-    """A prior by name or path. precision "auto": bfloat16 inside the network where the processor has it, float32 elsewhere."""
+def open_prior(name: str, device: torch.device, precision: str, average: str | None = None) -> Prior:
+    """A prior by name or path, averaged over the group of that name if one is given.
+
+    precision "auto": bfloat16 inside the network where the processor has it, float32 elsewhere.
+    """
     if precision not in ("auto", "bf16", "fp32"):
         raise InputError(f"--precision must be auto, bf16 or fp32, got {precision!r}")
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     use_bf16 = precision == "bf16" or (precision == "auto" and fast)
-    return load_prior(name, device, torch.bfloat16 if use_bf16 else None)
+    prior = load_prior(name, device, torch.bfloat16 if use_bf16 else None)
+    if average is None:
+        return prior
+    with as_input_error():
+        return GroupAveraged(prior, average)
 
 
 def restore_tensor(
@@ -189,12 +199,12 @@ def restore(
     check_options(options)
     out = check_writable(out)
     device = choose_device(options.device)
-    prior = open_prior(options.prior, device, options.precision)
+    prior = open_prior(options.prior, device, options.precision, options.average)
     intervals = (interval or IntervalOptions()).open(options.procedure(damage, noise))
     scene = measured(base, noise, picture, simulate, prior, options.prior, generator)
     posterior = draw(prior, scene, options, progress)
     truth = picture if simulate else None
-    report = _report(image, description, options, scene.problem, posterior, truth, scene.y)
+    report = _report(image, description, options, scene.problem, posterior, truth, scene.y, prior.cost)
     _write(out, posterior, scene.problem, scene.y, truth, intervals, report)
     return Restoration(posterior, scene.y, truth, report)
 
@@ -239,6 +249,7 @@ def _report(
     posterior: Posterior,
     truth: Tensor | None,
     y: Tensor,
+    cost: int,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "image": str(image),
@@ -248,12 +259,13 @@ def _report(
         "sigma": getattr(problem.noise, "std", None),
         "sigma_units": "standard deviation on [-1, 1]",
         "prior": options.prior,
+        "average": options.average,
         "solver": options.solver,
         "samples": len(posterior.draws),
         "seed": options.seed,
         "size": list(posterior.draws.shape[-2:]),
-        "network_evaluations_per_draw": posterior.nfe,
-        "vector_jacobian_products_per_draw": posterior.vjps,
+        "network_evaluations_per_draw": posterior.nfe * cost,
+        "vector_jacobian_products_per_draw": posterior.vjps * cost,
         "seconds": round(posterior.seconds, 2),
         "mean_std": float(posterior.std.mean()),
     }

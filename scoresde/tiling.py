@@ -22,7 +22,7 @@ class TiledPrior(Prior):
         super().__init__(prior.sde, prior.shape)
         if not 0 <= 2 * overlap <= tile:
             raise ValueError(f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}")
-        self.prior, self.tile, self.overlap = prior, tile, overlap
+        self.prior, self.tile, self.overlap, self.cost = prior, tile, overlap, prior.cost
 
     def _starts(self, size: int) -> list[int]:
         if size <= self.tile:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import GaussianMixturePrior
-from scoresde.prior import Prior, ScorePrior
+from scoresde.prior import Counted, Prior, ScorePrior
+from scoresde.symmetry import GroupAveraged
 
 __all__ = ["GaussianReference"]
 
@@ -57,8 +58,8 @@ class GaussianReference:
             x = torch.zeros(1, *shape, dtype=prior.dtype, device=prior.device).requires_grad_()
             D = prior.denoise(x, t)
             mean = D.detach().double().flatten()
-            if isinstance(prior, ScorePrior):
-                variance = prior.sigma_data**2
+            if (network := _network(prior)) is not None:
+                variance = network.sigma_data**2
             else:
                 alpha, sigma = prior.sde.alpha(t).double(), prior.sde.sigma(t).double()
                 generator = torch.Generator().manual_seed(0)
@@ -79,3 +80,10 @@ class GaussianReference:
     def from_coordinates(self, c: Tensor) -> Tensor:
         """U c, for c (..., D)."""
         return c if self.basis is None else c @ self.basis.T
+
+
+def _network(prior: Prior) -> ScorePrior | None:
+    """The score network within a prior that averages or counts it, if there is one."""
+    while isinstance(prior, Counted | GroupAveraged):
+        prior = prior.prior
+    return prior if isinstance(prior, ScorePrior) else None
