@@ -54,9 +54,8 @@ class DAPS(IndependentSampler):
     def _draw(
         self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
     ) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels = [float(sde.noise_to_signal(t)) for t in times]
+        noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
+        levels = self.grid.levels(prior.sde, self.steps)[:-1]
         u = levels[0] * noise(shape, prior.dtype, prior.device)
         x0 = u
         for i, s in enumerate(levels):

@@ -49,7 +49,7 @@ class DiffPIR(IndependentSampler):
         self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
     ) -> tuple[Tensor, int]:
         sde, variance, noise = prior.sde, problem.noise_variance, Noise(generators)
-        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        times, _ = self.grid.along(prior, self.steps)
         shape = (len(y), *problem.input_shape(y))
         x_t = sde.sigma(times[0]) * noise(shape, prior.dtype, prior.device)
         x0_hat = x_t

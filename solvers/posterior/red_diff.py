@@ -47,7 +47,7 @@ class REDDiff(IndependentSampler):
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
         mu = problem.operator.vjp(torch.zeros(shape, dtype=prior.dtype, device=prior.device), y).clone()
         adam = torch.optim.Adam([mu], self.learning_rate, betas=(0.9, 0.99))
-        for i, t in enumerate(self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)):
+        for i, t in enumerate(self.grid.along(prior, self.steps)[0]):
             s, eps = float(sde.noise_to_signal(t)), noise(shape, prior.dtype, prior.device)
             u = mu + s * eps
             eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s

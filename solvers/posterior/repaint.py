@@ -46,8 +46,7 @@ class RePaint(IndependentSampler):
             return noise(shape, prior.dtype, prior.device)
 
         mask = problem.operator.apply(torch.ones(1, *shape[1:], dtype=prior.dtype, device=prior.device))
-        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels = self.grid.levels(sde, self.steps)
+        times, levels = self.grid.along(prior, self.steps)
         u = levels[0] * randn()
         for i, t in enumerate(times):
             s, s_next = levels[i], levels[i + 1]

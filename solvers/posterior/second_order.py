@@ -56,8 +56,7 @@ class SecondOrder(IndependentSampler):
         self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
     ) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels = self.grid.levels(sde, self.steps)
+        times, levels = self.grid.along(prior, self.steps)
 
         def randn() -> Tensor:
             return noise(shape, prior.dtype, prior.device)

@@ -50,9 +50,8 @@ class SITCOM(IndependentSampler):
     def _draw(
         self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
     ) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-        times = self.grid.times(sde, self.steps).to(dtype=prior.dtype, device=prior.device)
-        levels, products = self.grid.levels(sde, self.steps), 0
+        noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
+        (times, levels), products = self.grid.along(prior, self.steps), 0
         explained = problem.noise_variance * problem.operator.observed(torch.ones_like(y)).flatten(1).sum(1)
         u = (levels[0] ** 2 + 1) ** 0.5 * noise(shape, prior.dtype, prior.device)
         for i, t in enumerate(times):

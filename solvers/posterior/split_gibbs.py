@@ -69,7 +69,7 @@ class SplitGibbs(IndependentSampler):
         """A draw of x_0 given x_0 + rho n = z: ancestral steps down from rho."""
         sde = prior.sde
         grid = TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min)
-        times, levels = grid.times(sde, self.inner).to(dtype=prior.dtype, device=prior.device), grid.levels(sde, self.inner)
+        times, levels = grid.along(prior, self.inner)
         levels[0], u = rho, z
         for t, s, s_next in zip(times, levels, levels[1:], strict=False):
             D = prior.denoise(sde.alpha(t) * u, t)

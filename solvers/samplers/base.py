@@ -62,7 +62,7 @@ class Sampler(ABC):
 
         The same generator state gives the same draws. A sequence of n generators gives each draw a stream of its own.
         """
-        times = self.grid.times(prior.sde, self.steps).to(dtype=prior.dtype, device=prior.device)
+        times, _ = self.grid.along(prior, self.steps)
         noise = Noise(generator)
         with torch.no_grad():
             x_t = prior.sde.sigma(times[0]) * noise((n, *(shape or prior.shape)), prior.dtype, prior.device)

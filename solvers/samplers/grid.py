@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from scoresde.prior import Prior
 from scoresde.sde import SDE
 
 __all__ = ["TimeGrid"]
@@ -63,6 +64,10 @@ class TimeGrid:
     def levels(self, sde: SDE, n: int) -> list[float]:
         """The n noise-to-signal ratios of the times, decreasing, and 0, the data: n steps."""
         return [*sde.noise_to_signal(self.times(sde, n)).tolist(), 0.0]
+
+    def along(self, prior: Prior, n: int) -> tuple[Tensor, list[float]]:
+        """What a solver steps through: the n times of ``prior.sde``, in the prior's type and on its device, and the n + 1 levels."""
+        return self.times(prior.sde, n).to(dtype=prior.dtype, device=prior.device), self.levels(prior.sde, n)
 
     def _ends(self, sde: SDE) -> Tensor:
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
