@@ -51,7 +51,8 @@ Prior = Annotated[str, typer.Option(help="An embedded prior, or the path of a .s
 Average = Annotated[
     str | None,
     typer.Option(
-        help="Average the network over shifts (by a pixel), turns or turns-flips of the picture: better, at 4 or 8 times the cost."
+        help="Average the network over turns, turns-flips or shifts (by a pixel, around the edges), if these leave pictures as likely "
+        "as they are: a better denoiser and likelihood, at 4, 8 or 4 times the cost."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]

@@ -81,7 +81,7 @@ def calibrate(
     pictures = _crops(folder, how, options.seed)
     _check(damage, options, how, len(pictures))
     check_writable(out.parent)
-    prior = open_prior(options.prior, choose_device(options.device), options.precision, options.average)
+    prior = open_prior(options.prior, choose_device(options.device), options.precision, options.average, recompute=True)
     judged: list[Judged] = []
     made_for: dict[str, Any] = {}
     for i, (path, picture) in enumerate(pictures.items()):

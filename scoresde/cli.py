@@ -216,7 +216,7 @@ def sample(
         "shape": list(shape),
         "sampler": sampler,
         "average": average,
-        "network_evaluations": counted.nfe * counted.cost,
+        "network_evaluations": counted.nfe,
         "seed": seed,
         "file": str(out),
     }
@@ -256,7 +256,9 @@ def train(
     seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: faster steps; needs a C++ compiler.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: faster steps, the same but for rounding.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a score prior on images by denoising score matching."""

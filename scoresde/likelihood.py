@@ -56,13 +56,15 @@ def score_images(
     errors: list[float] = []
     seconds, nfe, products = 0.0, 0, 0
     waiting: list[Tensor] = []
-    streams = iter(spawn(generator, len(names)))
+    streams, first = spawn(generator, len(names)), None
     for i, picture in enumerate(pictures):
-        if waiting and waiting[0].shape != picture.shape:
-            raise InputError(f"{names[i]} has another size than {names[i - 1]}; likelihoods of pictures compare only at one size")
+        first = picture.shape if first is None else first
+        if picture.shape != first:
+            raise InputError(f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare only at one size")
         waiting.append(picture)
         if len(waiting) == batch or i + 1 == len(names):
-            result = bits_per_dim(prior, torch.cat(waiting), generator=next(streams), batch=batch, **settings)
+            own = streams[i + 1 - len(waiting) : i + 1]
+            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=max(1, batch // prior.cost), **settings)
             values += result.value.tolist()
             errors += result.std_error.tolist()
             seconds, nfe, products = seconds + result.seconds, result.nfe, result.products
@@ -73,5 +75,5 @@ def score_images(
     whole = BitsPerDim(x, x_error, nfe, products, seconds)
     return {
         "images": names, "bits_per_dim": values, "std_error": errors, "mean": whole.mean, "mean_std_error": whole.mean_std_error,
-        "dequantisation": "uniform", "nfe": nfe * prior.cost, "products": products * prior.cost, "seconds": seconds, **settings,
+        "dequantisation": "uniform", "density_at": "t_min", "nfe": nfe, "products": products, "seconds": seconds, **settings,
     }  # fmt: skip

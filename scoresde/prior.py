@@ -79,7 +79,7 @@ class Prior(nn.Module, ABC):
 
 
 class Counted(Prior):
-    """Another prior that counts: ``nfe`` evaluations of the denoiser, one for each call on a batch."""
+    """Another prior that counts: ``nfe`` evaluations of the network, ``cost`` for each call on a batch."""
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior.sde, prior.shape)
@@ -90,7 +90,7 @@ class Counted(Prior):
         return self.prior.dtype
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        self.nfe += 1
+        self.nfe += self.cost
         return self.prior._denoise(x_t, t)
 
 

@@ -103,8 +103,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def open_prior(name: str, device: torch.device, precision: str, average: str | None = None) -> Prior:
-    """A prior by name or path, averaged over the group of that name if one is given.
+def open_prior(name: str, device: torch.device, precision: str, average: str | None = None, *, recompute: bool = False) -> Prior:
+    """A prior by name or path, averaged over the group of that name if one is given; recompute: of :class:`GroupAveraged`.
 
     precision "auto": bfloat16 inside the network where the processor has it, float32 elsewhere.
     """
@@ -116,7 +116,7 @@ def open_prior(name: str, device: torch.device, precision: str, average: str | N
     if average is None:
         return prior
     with as_input_error():
-        return GroupAveraged(prior, average)
+        return GroupAveraged(prior, average, recompute=recompute)
 
 
 def restore_tensor(
@@ -199,12 +199,12 @@ def restore(
     check_options(options)
     out = check_writable(out)
     device = choose_device(options.device)
-    prior = open_prior(options.prior, device, options.precision, options.average)
+    prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
     intervals = (interval or IntervalOptions()).open(options.procedure(damage, noise))
     scene = measured(base, noise, picture, simulate, prior, options.prior, generator)
     posterior = draw(prior, scene, options, progress)
     truth = picture if simulate else None
-    report = _report(image, description, options, scene.problem, posterior, truth, scene.y, prior.cost)
+    report = _report(image, description, options, scene.problem, posterior, truth, scene.y)
     _write(out, posterior, scene.problem, scene.y, truth, intervals, report)
     return Restoration(posterior, scene.y, truth, report)
 
@@ -249,7 +249,6 @@ def _report(
     posterior: Posterior,
     truth: Tensor | None,
     y: Tensor,
-    cost: int,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "image": str(image),
@@ -264,8 +263,8 @@ def _report(
         "samples": len(posterior.draws),
         "seed": options.seed,
         "size": list(posterior.draws.shape[-2:]),
-        "network_evaluations_per_draw": posterior.nfe * cost,
-        "vector_jacobian_products_per_draw": posterior.vjps * cost,
+        "network_evaluations_per_draw": posterior.nfe,
+        "vector_jacobian_products_per_draw": posterior.vjps,
         "seconds": round(posterior.seconds, 2),
         "mean_std": float(posterior.std.mean()),
     }

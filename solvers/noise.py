@@ -39,8 +39,15 @@ class Noise:
         return ahead.pop()
 
 
-def spawn(generator: torch.Generator | None, n: int) -> list[torch.Generator]:
-    """n independent generators, the i-th the same for every n: a draw depends neither on how many others are made nor on their batch."""
+def spawn(generator: torch.Generator | Sequence[torch.Generator] | None, n: int) -> list[torch.Generator]:
+    """n independent generators, the i-th the same for every n: a draw depends neither on how many others are made nor on their batch.
+
+    A sequence of n generators is taken as it is; ValueError for another number.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != n:
+            raise ValueError(f"{len(generator)} generators for {n} samples")
+        return list(generator)
     device = generator.device if generator is not None else torch.device("cpu")
     seeds = torch.randint(2**62, (n,), generator=generator, device=device).tolist()
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]

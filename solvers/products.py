@@ -15,7 +15,8 @@ def value_and_products(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no batching rule
             value, pull = torch.func.vjp(f, x)[:2]
     except RuntimeError:  # a guided prior differentiates inside, which functorch does not allow
-        at = Differentiated(f, x)
+        with sdpa_kernel(SDPBackend.MATH):  # nor has the fused attention a second derivative
+            at = Differentiated(f, x)
         return at.value, at.vjps
 
     def batched(v: Tensor) -> Tensor:

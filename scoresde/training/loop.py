@@ -106,8 +106,8 @@ def _compiler_error() -> Iterator[None]:
 
         if not isinstance(error, TorchDynamoException):
             raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"torch.compile failed, it may lack a C++ compiler; train without --compile ({reason})") from error
+        reason = next((line for line in str(error).splitlines() if line.strip() and not line.strip().endswith(":")), type(error).__name__)
+        raise InputError(f"torch.compile failed, so train without --compile ({reason.strip()})") from error
 
 
 def train(
@@ -128,7 +128,8 @@ def train(
 
     Writes ``out/state.safetensors`` (all that a resume needs), ``out/prior.safetensors`` (the averaged prior) and a TensorBoard
     log under ``out/log``. ``init``: a prior with the same network, whose weights to start from. Ctrl-C saves before it ends.
-    ``compiled`` by ``torch.compile``: about a minute of preparation, then about a quarter more steps a second on a CPU.
+    ``compiled`` by ``torch.compile``, which needs a compiler (C++ on a CPU): up to a minute of preparation for each size of crop, then a
+    quarter more steps a second on a CPU, the same but for rounding.
     ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
@@ -189,8 +190,8 @@ def train(
             x_0, sigma, noise = (v.to(accelerator.device) for v in batch)
             with _compiler_error():
                 loss = objective(x_0, sigma, noise).mean()
-            check_finite("loss", loss, step, rate)
-            accelerator.backward(loss)
+                check_finite("loss", loss, step, rate)
+                accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(prior.network.parameters(), config.clip)
             check_finite("norm of the gradient", norm, step, rate)
             optimizer.step()

@@ -49,7 +49,7 @@ class GuidedPrior(Prior):
 
     def __init__(self, guidance: Guidance, prior: Prior, problem: InverseProblem, y: Tensor) -> None:
         super().__init__(prior.sde, problem.input_shape(y))
-        self.prior, self.guidance, self.problem = prior, guidance, problem
+        self.prior, self.guidance, self.problem, self.cost = prior, guidance, problem, prior.cost
         self.register_buffer("y", problem.operator.observed(y).to(prior.device), persistent=False)
         self.vjps = 0
 

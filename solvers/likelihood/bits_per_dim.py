@@ -10,6 +10,7 @@ and k samples at once a tighter bound, :math:`\ln \tfrac1k \sum_i p(x_{u_i})` in
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ __all__ = ["BitsPerDim", "bits_per_dim"]
 
 @dataclass(frozen=True)
 class BitsPerDim:
-    """value: of each image, (B,). std_error: of each, from probes and (for k > 1) dequantisation. nfe, products: for each image."""
+    """value: of each image, (B,). std_error: of each, from the probes and, for k > 1, the dequantisation, which k = 1 cannot tell. nfe,
+    products: for each image."""
 
     value: Tensor
     std_error: Tensor
@@ -51,23 +53,25 @@ def bits_per_dim(
     data_range: tuple[float, float] = (-1.0, 1.0),
     k: int = 1,
     importance: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     **settings: Any,
 ) -> BitsPerDim:
     """Bits per dimension of images x (B, *shape): uint8, or floating point on the grid lo + (hi - lo) q / (levels - 1).
 
     k: dequantisation samples of each image. importance: the tighter bound of k samples; the noise of random probes would make
-    it too good by half its variance, which is taken off; beyond a nat that is no longer reliable, and a warning says so. settings: of
+    it too good by half its variance, which is taken off; beyond a nat that is no longer reliable, and a warning says so. generator: one
+    for all, or one for each image, on which alone its value then depends. settings: of
     :func:`log_likelihood`; the density is that of x_t at t_min unless ``end`` says otherwise, for that of dequantised data is not smooth.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     q = _levels(x, levels, data_range).double()
     low, width = data_range[0], (data_range[1] - data_range[0]) / levels
-    streams = spawn(generator, 2)
-    u = torch.stack([torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device) for g in spawn(streams[0], len(q))])
+    streams = [spawn(g, 2) for g in spawn(generator, len(q))]  # of each image: for its dequantisation, and for its probes
+    u = torch.stack([torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device) for g, _ in streams])
+    probing = [one for _, g in streams for one in spawn(g, k)]
     x_u = (low + width * (q[:, None] + u.to(q.device))).flatten(0, 1)
-    ll = log_likelihood(prior, x_u.to(prior.dtype), generator=streams[1], **{"end": "t_min", **settings})
+    ll = log_likelihood(prior, x_u.to(prior.dtype), generator=probing, **{"end": "t_min", **settings})
     value, error = ll.value.reshape(-1, k), ll.std_error.reshape(-1, k)
     if importance:
         if float(error.max()) > 1:
@@ -79,7 +83,8 @@ def bits_per_dim(
         corrected = value - error.square() / 2
         nats = corrected.logsumexp(1) - math.log(k)
         weights = corrected.softmax(1)
-        variance = (weights.square() * (error.square() + (value - nats[:, None]).square() * (k > 1))).sum(1)
+        scatter = (weights - 1 / k).square().sum(1) * k / max(1, k - 1)  # of a mean of densities, relative to it
+        variance = scatter + (weights * error).square().sum(1)
     else:
         nats = value.mean(1)
         variance = error.square().sum(1) / k**2 if k == 1 else value.var(1) / k

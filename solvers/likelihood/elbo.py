@@ -19,6 +19,7 @@ the density of what the decoder puts out, by Jensen's inequality, and :math:`\ln
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,9 +27,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from scoresde.prior import Counted, Prior, expand_like
+from solvers.likelihood.checks import batch_of, check_grid, check_samples
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
-from solvers.likelihood.log_likelihood import batch_of, check_grid, check_samples, levels_for
+from solvers.likelihood.log_likelihood import levels_for
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import Noise, spawn
 
@@ -62,7 +64,7 @@ def elbo(
     end: End = "t_min",
     reference: GaussianReference | None = None,
     s_max: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     batch: int | None = None,
 ) -> LowerBound:
     """The bound on ln p(x) in nats for samples x (B, *shape) of any :class:`Prior`, between the noise levels of ``log_likelihood``.
@@ -71,8 +73,8 @@ def elbo(
     sample, and one evaluation for the whole batch. draws: repetitions of all this, which are averaged. end: "t_min" is the bound, with the
     decoder at the lowest noise; "data" what it tends to with less and less noise, the integral being continued to 0 by its leading order in
     s^2, for data that is smooth at t_min. reference: the distribution at the highest noise, and what the integral is relative to; by
-    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time, 64 or 2^15 entries
-    by default; no value depends on it, for each sample has random numbers of its own.
+    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time, by default as
+    many as have 2^16 entries together; no value depends on it, for each sample has random numbers of its own.
 
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """

@@ -15,25 +15,26 @@ own, so that their errors average out; every second node is measured by two sets
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Literal, get_args
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy import stats
 from torch import Tensor
 
 from scoresde.prior import Prior
+from solvers.likelihood.checks import Basis, Divergence, Probing, batch_of, check_grid, check_samples, check_settings, end_of
 from solvers.likelihood.flow import End, Flow, Solver
 from solvers.likelihood.grid import Levels
 from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
 from solvers.noise import spawn
 
-__all__ = ["LogLikelihood", "check_grid", "check_samples", "levels_for", "log_likelihood"]
+__all__ = ["LogLikelihood", "levels_for", "log_likelihood"]
 
-Divergence = Literal["exact", "hutchinson"]
-Probing = Literal["hadamard", "rademacher"]
-Basis = Literal["auto", "pixel", "eigen"]
+_MOST_NODES = 4096
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class LogLikelihood:
     """What :func:`log_likelihood` returns.
 
     value: ln p in nats, (B,), float64. std_error: of the random probes, (B,); 0 with the exact trace; the error of the ODE is not in it.
-    nfe: evaluations of the denoiser, products: of its Jacobian with a vector, both for each sample. s: (nodes,) noise-to-signal
-    ratios; integrand: (nodes, B), what the method integrates over ln s. z: (B, d), where the flow ended, N(0, I) if the prior is right.
-    dof: (B,), effective degrees of freedom of the standard error, infinite with the exact trace.
+    ode_error: (B,), by how much the value moved when the nodes were doubled for the last time; NaN if no ``tol`` was given. dof: (B,),
+    effective degrees of freedom of the standard error, infinite with the exact trace. nfe: evaluations of a network, products: of its
+    Jacobian with a vector, both for each sample. s: (nodes,) noise-to-signal ratios; integrand: (nodes, B), what the method integrates
+    over ln s. z: (B, d), where the flow ended, N(0, I) if the prior is right.
     """
 
     value: Tensor
     std_error: Tensor
+    ode_error: Tensor
     dof: Tensor
     nfe: int
     products: int
@@ -74,12 +77,13 @@ def log_likelihood(
     repeat: int = 2,
     probing: Probing = "hadamard",
     basis: Basis = "auto",
-    end: End = "data",
+    end: End | None = None,
+    tol: float | None = None,
     solver: Solver | None = None,
     reference: GaussianReference | None = None,
     s_max: float | None = None,
     clock: tuple[float, float] | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     batch: int | None = None,
     chunk: int | None = None,
 ) -> LogLikelihood:
@@ -90,21 +94,31 @@ def log_likelihood(
     difference tells the standard error; 0 for none, where the scatter of the nodes about a smooth curve tells it, which for a network is
     too much, as its trace is not smooth. probing: "hadamard" (structured; ``probes`` a power of 2) or
     "rademacher" (independent). basis: of the probes: "eigen" for the coordinates of the reference, "pixel" for those of x; "auto" takes
-    eigen where the reference has a basis. nodes: of the grid; by default 32 with the exact trace and 72 without. solver: "rk4" takes four
+    eigen where the reference has a basis. nodes: of the grid; by default 32 with the exact trace and 72 without. tol: in nats; with the
+    exact trace, double the nodes until no value moves by more. solver: "rk4" takes four
     evaluations a node, "ab4" one, and more nodes; by default rk4 with the exact trace, which costs much more than they, and else ab4.
 
     end: "data" is p_0, continued below t_min by its leading order in s^2, for data that is smooth at t_min; "t_min" is the density of
-    x_t at t_min, evaluated at x, which is defined for every prior. reference: by default what the prior says of itself
-    (:meth:`GaussianReference.of`). s_max: where to stop, if before the SDE does. clock: (a, c): nodes are uniform in ln s for a < s < c and
-    rarer outside; by default about the smallest and the largest standard deviation of the reference. batch: samples at a time, 64 or
-    2^15 entries by default; no value depends on it, for each sample has random numbers of its own.
+    x_t at t_min, evaluated at x, which is defined for every prior. By default "t_min" for networks, guided or not, and "data" for others.
+    reference: by default what the prior says of itself (:meth:`GaussianReference.of`). s_max: where to stop, if before the SDE does.
+    clock: (a, c): nodes are uniform in ln s for a < s < c and rarer outside; by default about the smallest and the largest standard
+    deviation of the reference. generator: one for all, or one for each sample. batch: samples at a time, by default as many as have
+    2^16 entries together; no value depends on it, for each sample has random numbers of its own. chunk: rows of the exact trace at a
+    time, by default as many as have 2^17 entries in a batch.
 
-    ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
+    ValueError: for x of a shape that is not the prior's, NaN, values far outside of the prior's range, or settings that contradict each
+    other; for a prior guided by several measurements, whose densities have nothing in common.
     """
+    if tol is not None:
+        settings: dict[str, Any] = {
+            "solver": solver, "end": end, "reference": reference, "s_max": s_max, "clock": clock, "batch": batch, "chunk": chunk,
+        }  # fmt: skip
+        return _refined(prior, x, tol, nodes, divergence, settings)
     started = time.perf_counter()
-    nodes = nodes or (32 if divergence == "exact" else 72)
+    nodes = nodes if nodes is not None else 32 if divergence == "exact" else 72
+    end = end_of(prior) if end is None else end
     check_grid(end, nodes)
-    _check_settings(divergence, probing, basis, solver, probes, repeat, nodes)
+    check_settings(divergence, probing, basis, solver, probes, repeat, nodes, chunk)
     check_samples(prior, x)
     shape, batch = tuple(x.shape[1:]), batch_of(batch, x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
@@ -118,55 +132,43 @@ def log_likelihood(
     parts = [flow.run(x[i : i + batch].to(prior.device), generators[i : i + batch]) for i in range(0, len(x), batch)]
     value, error, dof, integrand, z = (torch.cat(p, dim=0) for p in zip(*parts, strict=True))
     products = nodes * x[0].numel() if drawer is None else (nodes + len(flow.twice)) * probes
-    return LogLikelihood(value, error, dof, flow.nfe, products, time.perf_counter() - started, flow.s, integrand.T, z)
+    unknown = torch.full_like(value, math.nan)
+    return LogLikelihood(
+        value, error, unknown, dof, flow.nfe * prior.cost, products * prior.cost, time.perf_counter() - started, flow.s, integrand.T, z
+    )
 
 
-def _check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int, nodes: int) -> None:
-    for name, value, known in (
-        ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
-    ):  # fmt: skip
-        if value not in get_args(known):
-            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(get_args(known))}")
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
-    if repeat < 0 or 4 * repeat > nodes:
-        raise ValueError(f"repeat must be 0, or leave four nodes or more that are measured twice: at most {nodes // 4}, got {repeat}")
-
-
-def check_grid(end: str, nodes: int | None) -> None:
-    """ValueError for an unknown end, or fewer nodes than the error of the sum can be told from; None is a default."""
-    if end not in get_args(End):
-        raise ValueError(f"unknown end {end!r}; known: {', '.join(get_args(End))}")
-    if nodes is not None and nodes < 8:
-        raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
-
-
-def batch_of(batch: int | None, x: Tensor) -> int:
-    """Samples at a time: as asked, or many where they are small. ValueError for fewer than one."""
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    return batch or max(64, 2**15 // x[0].numel())
-
-
-def check_samples(prior: Prior, x: Tensor) -> None:
-    """ValueError if x is not a finite batch of the prior's samples, of any size where these are images."""
-    if x.ndim != len(prior.shape) + 1 or (len(prior.shape) == 3 and x.shape[1] != prior.shape[0]) or not len(x):
-        raise ValueError(f"x must be a batch (B, {', '.join(map(str, prior.shape))}) of the prior's samples, got {tuple(x.shape)}")
-    if len(prior.shape) != 3 and tuple(x.shape[1:]) != tuple(prior.shape):
-        raise ValueError(f"x must be a batch (B, {', '.join(map(str, prior.shape))}) of the prior's samples, got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be floating point, got {x.dtype}; for 8-bit images there is bits_per_dim")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("x holds NaN or infinite values")
+def _refined(prior: Prior, x: Tensor, tol: float, nodes: int | None, divergence: str, settings: dict[str, Any]) -> LogLikelihood:
+    """With the exact trace, on 2, 4, 8, ... times the nodes, until no value moves by more than ``tol``."""
+    if divergence != "exact":
+        raise ValueError("tol needs divergence='exact': random probes move the values by much more than the nodes do")
+    if not tol > 0:
+        raise ValueError(f"tol must be positive, got {tol}")
+    n = nodes if nodes is not None else 32
+    result = log_likelihood(prior, x, nodes=n, **settings)
+    nfe, products, seconds = result.nfe, result.products, result.seconds
+    while True:
+        n *= 2
+        finer = log_likelihood(prior, x, nodes=n, **settings)
+        nfe, products, seconds = nfe + finer.nfe, products + finer.products, seconds + finer.seconds
+        moved = (finer.value - result.value).abs()
+        result = replace(finer, ode_error=moved, nfe=nfe, products=products, seconds=seconds)
+        if bool((moved <= tol).all()):
+            return result
+        if 2 * n > _MOST_NODES:
+            warnings.warn(f"values still move by {float(moved.max()):.2g} nats at {n} nodes: tol = {tol:g} is not reached", stacklevel=3)
+            return result
 
 
 def levels_for(prior: Prior, reference: GaussianReference, nodes: int, s_max: float | None, clock: tuple[float, float] | None) -> Levels:
     """So many nodes from the prior's smallest noise to its largest, or to s_max, dense where the reference says that the density changes.
     clock: (a, c) of ``Levels`` instead. ValueError if s_max lies below the smallest noise."""
     ends = prior.sde.noise_to_signal(torch.tensor([prior.sde.t_min, prior.sde.t_max], dtype=torch.float64))
-    first, last = float(ends[0]), min(float(ends[1]), s_max or math.inf)
+    first, last = float(ends[0]), min(float(ends[1]), math.inf if s_max is None else s_max)
     if not first < last:
         raise ValueError(f"s_max must lie above the smallest noise of the prior, {first:g}; got {last:g}")
     smallest, largest = (math.sqrt(max(float(v), 1e-12)) for v in (reference.variances.min(), reference.variances.max()))
     a, c = clock or (0.0 if reference.basis is None else 0.4 * smallest, 2 * largest)
+    if not 0 <= a < c:
+        raise ValueError(f"a clock (a, c) needs 0 <= a < c, got {clock}")
     return Levels(first, last, nodes, a, c)

@@ -14,6 +14,8 @@ from torch import Tensor
 from scoresde.analytic import GaussianMixturePrior
 from scoresde.prior import Counted, Prior, ScorePrior
 from scoresde.symmetry import GroupAveraged
+from scoresde.tiling import TiledPrior
+from solvers.products import value_and_products
 
 __all__ = ["GaussianReference"]
 
@@ -51,23 +53,23 @@ class GaussianReference:
 
         The variance is that of the data for a network, and otherwise s^2 tr(J)/D at s_max (Tweedie's second formula), by a few probes.
         """
+        while isinstance(prior, Counted):
+            prior = prior.prior
         if isinstance(prior, GaussianMixturePrior):
             return cls.from_covariance(*prior.moments())
         t = torch.tensor([prior.sde.t_max], dtype=prior.dtype, device=prior.device)
-        with torch.enable_grad():
-            x = torch.zeros(1, *shape, dtype=prior.dtype, device=prior.device).requires_grad_()
-            D = prior.denoise(x, t)
-            mean = D.detach().double().flatten()
-            if (network := _network(prior)) is not None:
-                variance = network.sigma_data**2
-            else:
-                alpha, sigma = prior.sde.alpha(t).double(), prior.sde.sigma(t).double()
-                generator = torch.Generator().manual_seed(0)
-                total = 0.0
-                for _ in range(probes):
-                    v = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
-                    total += float((torch.autograd.grad(D, x, v, retain_graph=True)[0] * v).sum().double() / probes)
-                variance = max(total * float(sigma**2 / alpha) / x.numel(), 1e-6)
+        x = torch.zeros(1, *shape, dtype=prior.dtype, device=prior.device)
+        if (network := _network(prior)) is not None:
+            with torch.no_grad():
+                mean = prior.denoise(x, t).double().flatten()
+            variance = network.sigma_data**2
+        else:
+            D, products = value_and_products(lambda x_t: prior.denoise(x_t, t), x)
+            mean = D.double().flatten()
+            v = (torch.randint(0, 2, (probes, *x.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1).to(x)
+            trace = float((v * products(v)).double().sum()) / probes
+            alpha, sigma = prior.sde.alpha(t).double(), prior.sde.sigma(t).double()
+            variance = max(trace * float(sigma**2 / alpha) / x.numel(), 1e-6)
         return cls(mean, torch.full_like(mean, variance))
 
     def to(self, device: torch.device) -> "GaussianReference":
@@ -83,7 +85,7 @@ class GaussianReference:
 
 
 def _network(prior: Prior) -> ScorePrior | None:
-    """The score network within a prior that averages or counts it, if there is one."""
-    while isinstance(prior, Counted | GroupAveraged):
+    """The score network within a prior that averages, tiles or counts it, if there is one."""
+    while isinstance(prior, Counted | GroupAveraged | TiledPrior):
         prior = prior.prior
     return prior if isinstance(prior, ScorePrior) else None

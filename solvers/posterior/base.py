@@ -78,7 +78,7 @@ class PosteriorSampler(ABC):
         self._check(problem, y, n, batch)
         start = time.perf_counter()
         draws, nfe, vjps, diagnostics = self._sample(prior, problem, problem.operator.observed(y), n, generator, batch, progress)
-        return Posterior(draws, nfe, vjps, time.perf_counter() - start, diagnostics)
+        return Posterior(draws, nfe, vjps * prior.cost, time.perf_counter() - start, diagnostics)
 
     @abstractmethod
     def _sample(

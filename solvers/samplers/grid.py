@@ -66,8 +66,9 @@ class TimeGrid:
         return [*sde.noise_to_signal(self.times(sde, n)).tolist(), 0.0]
 
     def along(self, prior: Prior, n: int) -> tuple[Tensor, list[float]]:
-        """What a solver steps through: the n times of ``prior.sde``, in the prior's type and on its device, and the n + 1 levels."""
-        return self.times(prior.sde, n).to(dtype=prior.dtype, device=prior.device), self.levels(prior.sde, n)
+        """What a solver of ``prior`` steps through: the n times, in the prior's type and on its device, and the n + 1 levels."""
+        times = self.times(prior.sde, n)
+        return times.to(dtype=prior.dtype, device=prior.device), [*prior.sde.noise_to_signal(times).tolist(), 0.0]
 
     def _ends(self, sde: SDE) -> Tensor:
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)

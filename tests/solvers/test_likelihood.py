@@ -1,5 +1,6 @@
 """The exact log-likelihood against densities in closed form, against brute force on a network, and its error bars against their promise."""
 
+import importlib
 import math
 
 import numpy as np
@@ -94,17 +95,55 @@ class TestAgainstClosedForms:
         ll = log_likelihood(prior, points, nodes=40, batch=4000)
         assert float(ll.value.exp().sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-3)
 
-    def test_a_guided_prior_has_a_likelihood_too(self) -> None:
+    @each_sde
+    def test_a_guided_prior_has_a_likelihood_too(self, sde: SDE) -> None:
         """MMPS is exact on a Gaussian, so the flow must give the exact posterior density."""
-        full = mixture(EDMSDE())
-        prior = GaussianPrior(full.means[0].reshape(full.shape), full.covariances[0], EDMSDE())
+        full = mixture(sde)
+        prior = GaussianPrior(full.means[0].reshape(full.shape), full.covariances[0], sde)
         problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
         y = problem.measure(prior.sample(1, seeded(4)), seeded(5))
         posterior = prior.posterior(problem, y)
         x = posterior.sample(3, seeded(6))
         guided = MMPS(iterations=16, rtol=1e-12).condition(prior, problem, y)
-        got = log_likelihood(guided, x, nodes=48)
-        torch.testing.assert_close(got.value, posterior.log_prob(x), rtol=0, atol=5e-3)
+        exact = posterior.log_prob(x)
+        got = log_likelihood(guided, x, tol=1e-3)
+        torch.testing.assert_close(got.value, exact, rtol=0, atol=1e-3)
+        full_set = log_likelihood(guided, x, divergence="hutchinson", probes=16, basis="pixel", nodes=128, end="data", generator=seeded(7))
+        torch.testing.assert_close(full_set.value, exact, rtol=0, atol=1e-2)  # as many probes as pixels are the trace
+
+    def test_a_network_is_evaluated_once_a_node_when_guided_too(self) -> None:
+        inner = Counted(network())
+        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
+        guided = MMPS().condition(inner, problem, problem.measure(torch.zeros(1, 1, 4, 4, dtype=F64), seeded(0)))
+        x, reference = torch.zeros(2, 1, 4, 4, dtype=F64), GaussianReference.of(network(), (1, 4, 4))
+        got = log_likelihood(guided, x, nodes=12, solver="ab4", reference=reference)
+        assert inner.nfe == got.nfe
+
+    def test_several_measurements_are_refused(self) -> None:
+        prior = mixture()
+        problem = InverseProblem(Inpainting(torch.ones(4, 4, dtype=torch.bool)), GaussianNoise(0.3))
+        guided = MMPS().condition(prior, problem, torch.zeros(2, 1, 4, 4, dtype=F64))
+        with pytest.raises(ValueError, match="guided by 2 measurements"):
+            log_likelihood(guided, torch.zeros(2, 1, 4, 4, dtype=F64))
+
+    @each_sde
+    def test_a_tolerance_is_kept(self, sde: SDE) -> None:
+        """The nodes are doubled until the values stand still: then they are right to that, on the mixture in 64 dimensions too."""
+        prior = mixture(sde, side=8)
+        x = prior.sample(4, seeded(3))
+        got = log_likelihood(prior, x, tol=1e-3, nodes=8)
+        error = (got.value - prior.log_prob(x)).abs()
+        assert float(got.ode_error.max()) <= 1e-3 and float(error.max()) <= 1e-3
+        coarse = log_likelihood(prior, x, nodes=8)
+        assert float((coarse.value - prior.log_prob(x)).abs().max()) > 1e-3  # so it had work to do
+        assert bool(coarse.ode_error.isnan().all()) and got.nfe > 2 * coarse.nfe and got.products > 2 * coarse.products
+
+    def test_a_tolerance_out_of_reach_is_said_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(importlib.import_module("solvers.likelihood.log_likelihood"), "_MOST_NODES", 64)
+        prior = mixture()
+        with pytest.warns(UserWarning, match="is not reached"):
+            got = log_likelihood(prior, prior.sample(1, seeded(0)), tol=1e-13, nodes=8)
+        assert float(got.ode_error) > 1e-13
 
     @pytest.mark.parametrize(("solver", "order"), [("rk4", 4), ("ab4", 4)])
     def test_order_of_convergence(self, solver: str, order: int) -> None:
@@ -268,13 +307,41 @@ class TestContract:
         a, b = (log_likelihood(prior, x, divergence="hutchinson", probes=4, generator=seeded(s)).value for s in (0, 1))
         assert not torch.allclose(a, b)
 
+    def test_generators_and_chunks(self) -> None:
+        """A generator for each sample: it alone decides. The exact trace is the same by one row, five or all at a time."""
+        prior = mixture()
+        x = prior.sample(3, seeded(0))
+        settings = {"divergence": "hutchinson", "probes": 4}
+        together = log_likelihood(prior, x, generator=[seeded(s) for s in (5, 6, 7)], **settings)  # type: ignore[arg-type]
+        alone = log_likelihood(prior, x[1:2], generator=[seeded(6)], **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(alone.value, together.value[1:2], rtol=0, atol=1e-9)
+        with pytest.raises(ValueError, match="2 generators for 3 samples"):
+            log_likelihood(prior, x, generator=[seeded(0), seeded(1)], **settings)  # type: ignore[arg-type]
+        values = [log_likelihood(prior, x, nodes=12, chunk=chunk).value for chunk in (1, 5, None)]
+        for value in values[1:]:
+            torch.testing.assert_close(value, values[0], rtol=0, atol=1e-9)
+
+    def test_the_end_suits_the_prior(self) -> None:
+        """Networks are judged at their smallest noise, guided or not; closed forms at the data."""
+        net, x = network(), torch.zeros(1, 1, 4, 4, dtype=F64)
+        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
+        y = problem.measure(x, seeded(0))
+        exact = mixture(EDMSDE(0.01, 20.0))
+        for prior, end in (
+            (net, "t_min"), (Counted(net), "t_min"), (MMPS().condition(net, problem, y), "t_min"),
+            (exact, "data"), (MMPS().condition(exact, problem, y), "data"),
+        ):  # fmt: skip
+            values = {e: log_likelihood(prior, x, nodes=10, end=e).value for e in ("t_min", "data")}  # type: ignore[arg-type]
+            assert torch.equal(log_likelihood(prior, x, nodes=10).value, values[end])
+            assert not torch.equal(values["t_min"], values["data"])
+
     @pytest.mark.parametrize("settings", [{"divergence": "exact"}, {"divergence": "hutchinson", "probes": 2}, {"end": "t_min"}], ids=str)
     def test_evaluations_are_counted(self, settings: dict) -> None:
         prior = Counted(network())
         x = torch.zeros(2, 1, 4, 4, dtype=F64)
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
-        got = log_likelihood(prior, x, nodes=16, reference=reference, **settings)
+        got = log_likelihood(prior, x, nodes=16, reference=reference, **{"end": "data", **settings})
         assert got.nfe == prior.nfe and got.products == (
             (16 + 8 + 2) * 2 if "probes" in settings else 16 * 16
         )  # every second node twice, and the two that end the integral
@@ -307,6 +374,13 @@ class TestContract:
             ({"divergence": "hutchinson", "probes": 3}, "power of 2"),
             ({"divergence": "hutchinson", "probes": 0}, "at least 1"),
             ({"s_max": 1e-9}, "s_max"),
+            ({"s_max": 0.0}, "s_max"),
+            ({"nodes": 0}, "at least 8"),
+            ({"chunk": 0}, "at least 1"),
+            ({"clock": (0.5, 0.5)}, "0 <= a < c"),
+            ({"tol": 0.0}, "positive"),
+            ({"tol": 0.1, "divergence": "hutchinson"}, "exact"),
+            ({"x": torch.zeros(1, 1, 2, 8, dtype=F64)}, r"\(B, 1, 4, 4\)"),
         ],
     )
     def test_bad_input_is_named(self, change: dict, message: str) -> None:
@@ -316,8 +390,13 @@ class TestContract:
 
     def test_a_mixture_wants_its_own_shape(self) -> None:
         """A prior that is no image model has one size only; an error, not a broadcast."""
-        with pytest.raises(ValueError, match="16 dimensions"):
+        with pytest.raises(ValueError, match=r"\(B, 1, 4, 4\)"):
             log_likelihood(mixture(), torch.zeros(1, 1, 5, 5, dtype=F64))
+
+
+def test_grey_levels_as_floats_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"reaches 255, but images are on \[-1, 1\]"):
+        log_likelihood(network(), torch.full((1, 1, 4, 4), 255.0))
 
 
 def normal_prior(mean: float, std: float, shape: tuple[int, ...] = (1, 2, 2)) -> GaussianPrior:
@@ -357,6 +436,27 @@ class TestBitsPerDim:
         ours = bits_per_dim(normal_prior(0.0, 0.5), q, divergence="exact", nodes=16, generator=seeded(1))
         unit = bits_per_dim(normal_prior(0.5, 0.25), q, data_range=(0.0, 1.0), divergence="exact", nodes=16, generator=seeded(1))
         torch.testing.assert_close(ours.value, unit.value, rtol=0, atol=1e-3)
+
+    def test_the_error_of_the_importance_bound(self) -> None:
+        """Over 400 runs the interval of 1.96 errors about the mean of all holds 95 %: 3.3 standard errors of a proportion are granted."""
+        prior, runs = normal_prior(0.0, 0.4, (1, 1, 1)), 400
+        q = torch.full((runs, 1, 1, 1), 1, dtype=torch.uint8)
+        settings = {"levels": 4, "divergence": "exact", "nodes": 8, "k": 256}
+        got = bits_per_dim(prior, q, importance=True, generator=seeded(0), **settings)  # type: ignore[arg-type]
+        inside = float(((got.value - got.value.mean()).abs() < 1.96 * got.std_error).double().mean())
+        assert abs(inside - 0.95) < 3.3 * math.sqrt(0.95 * 0.05 / runs)
+
+    def test_an_image_has_its_own_noise(self) -> None:
+        """The same value whatever else is in the batch, from a generator for all and from one for each."""
+        prior = mixture(EDMSDE())
+        q = torch.randint(80, 180, (3, 1, 4, 4), generator=seeded(0), dtype=torch.uint8)
+        settings = {"divergence": "hutchinson", "probes": 2, "k": 2}
+        whole = bits_per_dim(prior, q, generator=seeded(1), **settings)  # type: ignore[arg-type]
+        first = bits_per_dim(prior, q[:1], generator=seeded(1), **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(first.value, whole.value[:1], rtol=0, atol=1e-9)
+        each = bits_per_dim(prior, q, generator=[seeded(s) for s in (3, 4, 5)], **settings)  # type: ignore[arg-type]
+        last = bits_per_dim(prior, q[2:], generator=[seeded(5)], **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(last.value, each.value[2:], rtol=0, atol=1e-9)
 
     def test_standard_errors(self) -> None:
         prior = mixture(EDMSDE())
