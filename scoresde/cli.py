@@ -184,7 +184,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", help="Draws.", min=1)] = 16,
     size: Annotated[int | None, typer.Option(help="Side of each draw in pixels; the training size by default.", min=1)] = None,
     sampler: Annotated[str, typer.Option(help="A name from `scoresde list`.")] = "heun",
-    steps: Annotated[int, typer.Option(help="Steps of the sampler.", min=1)] = 40,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler. [its own: 40 of heun, see `scoresde list`]", min=1)] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

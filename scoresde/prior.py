@@ -125,6 +125,8 @@ class ScorePrior(Prior):
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.network, self.sigma_data, self.autocast, self.card = network, float(sigma_data), autocast, dict(card or {})
         self.fourier = tuple(fourier)
+        ends = sde.noise_to_signal(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+        self.trained = float(ends[0]), float(ends[1])
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         u = x_t / expand_like(self.sde.alpha(t), x_t)
@@ -138,8 +140,9 @@ class ScorePrior(Prior):
         return self.sigma_data**2 / norm**2, s * self.sigma_data / norm, 1 / norm
 
     def network_output(self, u: Tensor, s: Tensor) -> Tensor:
-        """F(c_in u, ln(s)/4), in the type of its input."""
+        """F(c_in u, ln(s)/4), in the type of its input; beyond the levels of the SDE that the prior was made with, at the nearest."""
         scaled = expand_like(self.preconditioning(s)[2], u) * u
+        s = s.clamp(*self.trained)
         if self.fourier:
             scaled = torch.cat([scaled, fourier_features(u, s, self.fourier)], dim=1)
         dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)

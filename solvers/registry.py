@@ -27,37 +27,39 @@ FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
 
 @dataclass(frozen=True)
 class SamplerEntry:
-    """A named sampler; called with steps and perhaps a grid, it makes it."""
+    """A named sampler; called with steps and perhaps a grid, it makes it. steps: its own number, for draws of a prior."""
 
     summary: str
     build: Callable[[int, TimeGrid], Sampler]
     grid: TimeGrid
+    steps: int
 
-    def __call__(self, steps: int, grid: TimeGrid | None = None) -> Sampler:
-        return self.build(steps, grid or self.grid)
+    def __call__(self, steps: int | None = None, grid: TimeGrid | None = None) -> Sampler:
+        return self.build(self.steps if steps is None else steps, grid or self.grid)
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
-    "ddim": SamplerEntry("probability-flow ODE, first order; NFE = steps", DDIM, TimeGrid()),
-    "ancestral": SamplerEntry("the reverse SDE as DDPM runs it; NFE = steps", lambda n, grid: DDIM(n, grid, eta=1.0), TimeGrid()),
-    "heun": SamplerEntry("probability-flow ODE, second order (EDM); NFE = 2 steps - 1", Heun, TimeGrid()),
-    "dpm-solver": SamplerEntry("DPM-Solver++ 2M; NFE = steps", DPMSolver, DPMSolver().grid),
+    "ddim": SamplerEntry("probability-flow ODE, first order; NFE = steps", DDIM, TimeGrid(), 100),
+    "ancestral": SamplerEntry("the reverse SDE as DDPM runs it; NFE = steps", lambda n, grid: DDIM(n, grid, eta=1.0), TimeGrid(), 200),
+    "heun": SamplerEntry("probability-flow ODE, second order (EDM); NFE = 2 steps - 1", Heun, TimeGrid(), 40),
+    "dpm-solver": SamplerEntry("DPM-Solver++ 2M; NFE = steps", DPMSolver, DPMSolver().grid, 20),
     "dpm-solver-sde": SamplerEntry(
-        "DPM-Solver++ 2M on the reverse SDE; NFE = steps", lambda n, grid: DPMSolver(n, grid, stochastic=True), DPMSolver().grid
+        "DPM-Solver++ 2M on the reverse SDE; NFE = steps", lambda n, grid: DPMSolver(n, grid, stochastic=True), DPMSolver().grid, 40
     ),
     "dpm-solver-fast": SamplerEntry(
         "DPM-Solver++ 2M from the mean of the data, for 5 to 15 evaluations; NFE = steps + 1",
-        lambda n, grid: DPMSolver(n, grid, start="mean"), FAST_GRID,
+        lambda n, grid: DPMSolver(n, grid, start="mean"), FAST_GRID, 12,
     ),
     "predictor-corrector": SamplerEntry(
         "reverse diffusion with a Langevin correction after each step, for 1000 steps; NFE = 2 steps - 1",
-        PredictorCorrector, PredictorCorrector().grid,
+        PredictorCorrector, PredictorCorrector().grid, 1000,
     ),
     "langevin": SamplerEntry(
-        "annealed Langevin dynamics, 100 updates at each level; NFE = 100 steps + 1", AnnealedLangevin, AnnealedLangevin().grid
+        "annealed Langevin dynamics, 100 updates at each level; NFE = 100 steps + 1",
+        AnnealedLangevin, AnnealedLangevin().grid, AnnealedLangevin().steps,
     ),
     "ode": SamplerEntry(
-        "probability-flow ODE with adaptive steps; NFE as the tolerance asks, whatever the steps", ProbabilityFlowODE, TimeGrid()
+        "probability-flow ODE with adaptive steps; NFE as the tolerance asks, whatever the steps", ProbabilityFlowODE, TimeGrid(), 2
     ),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ class TimeGrid:
     "karras": :math:`s_i = (s_{max}^{1/\rho} + \tfrac{i}{n-1}(s_{min}^{1/\rho} - s_{max}^{1/\rho}))^\rho` (Karras et al. 2022, eq. 5);
     "log_snr": uniform in ln s; "uniform": uniform in the SDE's own time.
 
-    s_max, s_min: cut the grid short, within the range of the SDE. Samplers start from :math:`N(0, \sigma^2 I)` at the first time and return
+    s_max, s_min: cut the grid short where the SDE goes further. Samplers start from :math:`N(0, \sigma^2 I)` at the first time and return
     the denoised image after the last, so s_max should be many times the spread of the data, and s_min below the finest detail that matters.
     """
 
@@ -39,7 +39,8 @@ class TimeGrid:
             raise ValueError(f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}")
         if not self.rho > 0:
             raise ValueError(f"rho must be positive, got {self.rho}")
-        if not 0 < (self.s_min or 1e-300) < (self.s_max or math.inf):
+        low, high = 0.0 if self.s_min is None else self.s_min, math.inf if self.s_max is None else self.s_max
+        if not (low < high and (self.s_min is None or low > 0)):
             raise ValueError(f"a grid needs 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
     def times(self, sde: SDE, n: int) -> Tensor:
@@ -73,6 +74,11 @@ class TimeGrid:
     def _ends(self, sde: SDE) -> Tensor:
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         limits = sde.noise_to_signal(ends)
+        if not (self.s_max is None or self.s_max > float(limits[1])) or not (self.s_min is None or self.s_min < float(limits[0])):
+            raise ValueError(
+                f"the grid is to lie between s_min = {self.s_min} and s_max = {self.s_max}, but the SDE has levels from "
+                f"{float(limits[1]):.3g} to {float(limits[0]):.3g}"
+            )
         for i, s in enumerate((self.s_max, self.s_min)):
             if s is not None and float(limits[1]) < s < float(limits[0]):
                 ends[i] = sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))

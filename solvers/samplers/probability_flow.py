@@ -34,7 +34,8 @@ class ProbabilityFlowODE(Sampler):
 
     method: "adaptive": Dormand-Prince with error control for each sample by itself; "euler", "midpoint", "heun3", "rk4": torchdiffeq's
     fixed-step methods on the time grid; "dopri5", "dopri8": torchdiffeq's adaptive methods, "scipy": SciPy's RK45, each draw alone, for
-    their step sizes belong to all that they solve at once. rtol, atol: of the adaptive ones, where ``steps`` has no meaning.
+    their step sizes belong to all that they solve at once; these three report the last state only. rtol, atol: of the adaptive ones, where
+    ``steps`` has no meaning.
     """
 
     method: Method = "adaptive"

@@ -144,6 +144,9 @@ class TestCommands:
         # noise of 256 even levels costs at least 8 bits on average, whatever the model
         assert report["mean"] > 7.5
         assert json.loads(run(capsys, *arguments, "--json")[1])["bits_per_dim"] == report["bits_per_dim"]
+        for more in (("--batch", 5), ("--batch", 1, "--count", 3)):  # of two options of a name the last counts
+            others = json.loads(run(capsys, *arguments, *more, "--json")[1])["bits_per_dim"]
+            assert others == pytest.approx(report["bits_per_dim"][: len(others)], abs=1e-5)
         code, text, err = run(capsys, *arguments)
         assert code == 0 and "bits/dim, mean of 5 images" in text
 
@@ -166,6 +169,10 @@ class TestCommands:
             assert code == 0, err
             values.append(json.loads(text)["bits_per_dim"][0])
         assert values[0] == pytest.approx(values[1], abs=1e-9)
+        Image.fromarray(np.pad(pixels[0], 4)).save(tmp_path / "larger.png")
+        for batch in (1, 16):
+            code, _, err = run(capsys, "likelihood", tmp_path / "a.png", tmp_path / "larger.png", *settings, "--batch", batch)
+            assert code == 2 and "larger.png has another size than" in err
 
     def test_bad_input_ends_in_one_line(self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         np.save(tmp_path / "colour.npy", np.zeros((2, 8, 8, 3), np.uint8))

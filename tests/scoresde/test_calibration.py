@@ -191,12 +191,14 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
     made = options.procedure(ProblemOptions("denoise"), noise)
     check_same(made, replace(options, steps=20, sampler="ancestral", seed=5).procedure(ProblemOptions("denoise", scale=2.0), noise))
     check_same(made, json.loads(json.dumps(made)))
+    check_same({name: value for name, value in made.items() if name != "average"}, made)  # as it was before averages were
     for other, problem, level, message in [
         (options, "denoise", 0.1, r"sigma 0\.05, here 0\.1;"),
         (options, "colourise", 0.05, "problem denoise, here colourise; weights none, here mean"),
         (replace(options, solver="diffpir"), "denoise", 0.05, "solver mmps, here diffpir; sampler ancestral, here none; steps 20, here 30"),
         (replace(options, samples=4), "denoise", 0.05, "samples 8, here 4"),
         (replace(options, prior="mnist"), "denoise", 0.05, "prior natural, here mnist"),
+        (replace(options, average="turns"), "denoise", 0.05, "average none, here turns"),
     ]:
         with pytest.raises(InputError, match=message):
             check_same(made, other.procedure(ProblemOptions(problem), GaussianNoise(level)))

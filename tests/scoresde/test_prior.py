@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, Counted, GaussianPrior, Prior, ScorePrior
+from scoresde import EDMSDE, SDE, VESDE, VPSDE, Counted, FlowMatchingSDE, GaussianPrior, Prior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
 
 SDES: dict[str, SDE] = {"VP": VPSDE(), "VE": VESDE(), "EDM": EDMSDE()}
@@ -248,3 +248,17 @@ class TestUNet:
     def test_lists_from_json_become_tuples(self) -> None:
         config = UNetConfig(widths=[8, 32], attention=[1])  # type: ignore[arg-type]
         assert config == UNetConfig(widths=(8, 32), attention=(1,)) and hash(config)
+
+
+def test_beyond_the_levels_of_its_training_the_network_is_asked_at_the_nearest() -> None:
+    """Another SDE may reach further; there D tends to the skip's answer, and nothing is extrapolated in the noise label."""
+
+    class Label(nn.Module):
+        def forward(self, x: Tensor, label: Tensor) -> Tensor:
+            return torch.zeros_like(x) + label.reshape(-1, 1, 1, 1)
+
+    prior = ScorePrior(Label(), EDMSDE(0.01, 20.0), (1, 4, 4)).with_sde(FlowMatchingSDE())
+    x = torch.zeros(1, 1, 4, 4)
+    for s, asked in ((0.001, 0.01), (0.5, 0.5), (19.0, 19.0), (500.0, 20.0)):
+        answer = prior.network_output(x, torch.tensor([s]))
+        torch.testing.assert_close(answer, torch.full_like(x, math.log(asked) / 4))
