@@ -1,6 +1,6 @@
 """Denoising by the prior alone: PSNR at sigma 15, 25 and 50 of 255, whole pictures.
 
-python benchmarks/denoising.py --images PATH/bsds500/val
+python benchmarks/denoising.py --images PATH/bsds500/val [--average turns]
 """
 
 import argparse
@@ -19,10 +19,11 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--count", type=int, default=None, help="the first so many by name; all by default")
     parser.add_argument("--prior", default="natural")
+    parser.add_argument("--average", default=None, help="a group of GroupAveraged")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
     a = parser.parse_args()
-    prior = open_prior(a.prior, choose_device(a.device), a.precision)
+    prior = open_prior(a.prior, choose_device(a.device), a.precision, a.average)
     paths = list_images(a.images)[: a.count]
     for level in (15, 25, 50):
         sigma, values = 2 * level / 255, []

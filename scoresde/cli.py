@@ -456,13 +456,15 @@ def list_all(as_json: options.Json = False) -> None:
     from scoresde.checkpoint import embedded_priors, read_header
     from scoresde.comparison.entrants import embedded_families
     from scoresde.damage import PROBLEMS
+    from scoresde.symmetry import GROUPS
     from solvers import SAMPLERS, SOLVERS
 
     content: dict[str, dict[str, str]] = {
         "priors": {name: read_header(path).get("card", {}).get("summary", str(path)) for name, path in embedded_priors().items()},
         "problems": {name: _with_settings(entry.summary, entry.settings) for name, entry in PROBLEMS.items()},
         "solvers": {name: f"{entry.summary} [{entry.exactness}]" for name, entry in SOLVERS.items()},
-        "samplers": {name: entry.summary for name, entry in SAMPLERS.items()},
+        "samplers": {name: f"{entry.summary} [{entry.steps} steps]" for name, entry in SAMPLERS.items()},
+        "averages": {name: group.summary for name, group in GROUPS.items()},
         "families": {name: read_header(path)["card"]["summary"] for name, path in embedded_families().items()},
     }
     if as_json:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scoresde.prior import Prior
 
-__all__ = ["GROUPS", "GroupAveraged", "Transform"]
+__all__ = ["GROUPS", "Group", "GroupAveraged", "Transform"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,27 @@ class Transform:
         return x.flip(-1) if self.flip else x
 
 
-GROUPS: dict[str, tuple[Transform, ...]] = {
-    "shifts": tuple(Transform(shift=(y, x)) for y in range(2) for x in range(2)),
-    "turns": tuple(Transform(turns=k) for k in range(4)),
-    "turns-flips": tuple(Transform(turns=k, flip=flip) for flip in (False, True) for k in range(4)),
+@dataclass(frozen=True)
+class Group:
+    """What it is for, and its members."""
+
+    summary: str
+    members: tuple[Transform, ...]
+
+
+GROUPS: dict[str, Group] = {
+    "shifts": Group(
+        "by 0 and 1 pixels around the edges, 4 times the cost; for pictures with a plain border, such as digits",
+        tuple(Transform(shift=(y, x)) for y in range(2) for x in range(2)),
+    ),
+    "turns": Group(
+        "by quarters, 4 times the cost; for photographs and other pictures as likely when turned",
+        tuple(Transform(turns=k) for k in range(4)),
+    ),
+    "turns-flips": Group(
+        "by quarters and mirrored, 8 times the cost; as turns",
+        tuple(Transform(turns=k, flip=flip) for flip in (False, True) for k in range(4)),
+    ),
 }
 
 
@@ -62,7 +79,7 @@ class GroupAveraged(Prior):
         super().__init__(prior.sde, prior.shape)
         if isinstance(group, str) and group not in GROUPS:
             raise ValueError(f"unknown group {group!r}; known: {', '.join(GROUPS)}")
-        members = GROUPS[group] if isinstance(group, str) else tuple(group)
+        members = GROUPS[group].members if isinstance(group, str) else tuple(group)
         if not members:
             raise ValueError("a group needs at least one transformation")
         if len(prior.shape) != 3:

@@ -50,9 +50,9 @@ def network(seed: int = 0) -> ScorePrior:
 class TestEveryGroup:
     def test_transforms_undo_themselves_and_differ(self, group: str) -> None:
         x = torch.randn(2, 3, 5, 7)
-        images = [g.apply(x) for g in GROUPS[group]]
-        assert all(torch.equal(g.invert(y), x) for g, y in zip(GROUPS[group], images, strict=True))
-        square = [g.apply(torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))) for g in GROUPS[group]]
+        images = [g.apply(x) for g in GROUPS[group].members]
+        assert all(torch.equal(g.invert(y), x) for g, y in zip(GROUPS[group].members, images, strict=True))
+        square = [g.apply(torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))) for g in GROUPS[group].members]
         assert not any(torch.equal(a, b) for i, a in enumerate(square) for b in square[:i])
 
     def test_the_error_falls_by_the_scatter(self, group: str) -> None:
@@ -60,7 +60,7 @@ class TestEveryGroup:
         prior = network().double()
         x_0 = torch.randn(4, 1, 8, 8, dtype=torch.float64)
         x_t, t = x_0 + 0.5 * torch.randn_like(x_0), torch.tensor(0.5, dtype=torch.float64)
-        answers = torch.stack([g.invert(prior.denoise(g.apply(x_t), t)) for g in GROUPS[group]])
+        answers = torch.stack([g.invert(prior.denoise(g.apply(x_t), t)) for g in GROUPS[group].members])
         mean = GroupAveraged(prior, group).denoise(x_t, t)
         each = (answers - x_0).square().flatten(2).sum(2).mean(0)
         scatter = (answers - mean).square().flatten(2).sum(2).mean(0)
@@ -96,9 +96,9 @@ class TestEquivariance:
         prior = network().double()
         averaged = GroupAveraged(prior, group)
         x, t = torch.randn(2, 1, 8, 12, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
-        for g in GROUPS[group]:
+        for g in GROUPS[group].members:
             torch.testing.assert_close(averaged.denoise(g.apply(x), t), g.apply(averaged.denoise(x, t)))
-        quarter = GROUPS[group][1]
+        quarter = GROUPS[group].members[1]
         assert (prior.denoise(quarter.apply(x), t) - quarter.apply(prior.denoise(x, t))).abs().max() > 1e-2
 
     def test_shifts_even_out_a_stem_of_two_pixels(self) -> None:
@@ -123,6 +123,20 @@ class TestAsAPrior:
         averaged.denoise(torch.randn(3, 1, 8, 8), 1.0)
         assert counted.nfe == averaged.cost == 8
         assert GroupAveraged(averaged, "shifts").cost == 32 and Counted(averaged).cost == 8
+
+    def test_recomputing_changes_nothing_but_the_memory(self) -> None:
+        """The same value and gradient; and the graph of one member at a time, which saves what the others would keep."""
+        x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+        results = []
+        for recompute in (False, True):
+            prior, z = GroupAveraged(network().double(), "turns-flips", recompute=recompute), x.clone().requires_grad_()
+            kept: list[int] = []
+            with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):  # type: ignore[misc]
+                D = prior.denoise(z, 0.5)
+            results.append((D.detach(), torch.autograd.grad(D.square().sum(), z)[0], sum(kept)))
+        torch.testing.assert_close(results[0][0], results[1][0])
+        torch.testing.assert_close(results[0][1], results[1][1])
+        assert results[1][2] < 0.2 * results[0][2]
 
     def test_the_reference_knows_the_network(self) -> None:
         """The likelihood's reference takes the variance of the data from the network within."""
