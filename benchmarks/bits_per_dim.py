@@ -48,7 +48,7 @@ class Row:
 ROWS = {
     "plain": Row("as it is", 500),
     "shifts": Row("averaged over 4 shifts", 250),
-    "importance": Row("as it is, 16 dequantisation samples, importance-weighted", 20, chunk=5, k=16, probes=8),
+    "importance": Row("as it is, 16 dequantisation samples, importance-weighted", 20, chunk=2, k=16, probes=16),
 }
 
 

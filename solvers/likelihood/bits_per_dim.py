@@ -80,11 +80,10 @@ def bits_per_dim(
                 "use the exact trace or more probes and nodes",
                 stacklevel=2,
             )
-        corrected = value - error.square() / 2
-        nats = corrected.logsumexp(1) - math.log(k)
-        weights = corrected.softmax(1)
-        scatter = (weights - 1 / k).square().sum(1) * k / max(1, k - 1)  # of a mean of densities, relative to it
-        variance = scatter + (weights * error).square().sum(1)
+        # the mean over the k samples errs towards the looser bound, each sample's own, a noisy weight, towards a bound that is too good
+        nats = value.logsumexp(1) - math.log(k) - error.square().mean(1) / 2
+        scatter = (value.softmax(1) - 1 / k).square().sum(1) * k / max(1, k - 1)  # of a mean of densities, relative to it
+        variance = scatter if k > 1 else error[:, 0].square()
     else:
         nats = value.mean(1)
         variance = error.square().sum(1) / k**2 if k == 1 else value.var(1) / k

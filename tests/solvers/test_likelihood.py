@@ -446,6 +446,25 @@ class TestBitsPerDim:
         inside = float(((got.value - got.value.mean()).abs() < 1.96 * got.std_error).double().mean())
         assert abs(inside - 0.95) < 3.3 * math.sqrt(0.95 * 0.05 / runs)
 
+    def test_noise_of_probes_does_not_sharpen_the_importance_bound(self) -> None:
+        """The mean of k noisy densities is too large by half the variance of their logarithms; without it, as by the exact trace."""
+        prior, n, k = mixture(EDMSDE(0.01, 80.0)), 40, 64
+        q = torch.randint(100, 156, (n, 1, 4, 4), generator=seeded(0), dtype=torch.uint8)
+        settings = {"k": k, "importance": True, "nodes": 24, "solver": "ab4", "batch": n * k}
+        exact = bits_per_dim(prior, q, generator=seeded(1), divergence="exact", **settings)  # type: ignore[arg-type]
+        for probes, right in ((16, True), (4, False)):
+            probed = {"divergence": "hutchinson", "probes": probes, "probing": "rademacher", "basis": "pixel"}
+            with pytest.warns(UserWarning, match="leave ln p open"):
+                noisy = bits_per_dim(prior, q, generator=seeded(1), **settings, **probed)  # type: ignore[arg-type]
+            gain = (exact.value - noisy.value) * 16 * math.log(2)  # in nats, over what the exact trace allows
+            standard_error = float(gain.std()) / math.sqrt(n)
+            assert float(gain.mean()) < 4 * standard_error  # never too good a bound,
+            assert not right or float(gain.mean()) > -4 * standard_error  # and the right one where errors are below a nat
+            x = (q[:1].double() + 0.5) / 128 - 1
+            same = x.repeat(200, 1, 1, 1)
+            many = log_likelihood(prior, same, end="t_min", nodes=24, solver="ab4", generator=seeded(2), **probed)  # type: ignore[arg-type]
+            assert float(many.value.var()) / 2 > 8 * standard_error  # which would have been seen
+
     def test_an_image_has_its_own_noise(self) -> None:
         """The same value whatever else is in the batch, from a generator for all and from one for each."""
         prior = mixture(EDMSDE())
