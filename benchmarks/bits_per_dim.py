@@ -47,7 +47,7 @@ class Row:
 
 ROWS = {
     "plain": Row("as it is", 500),
-    "shifts": Row("averaged over 4 shifts", 250),
+    "shifts": Row("averaged over 4 shifts", 250, average="shifts"),
     "importance": Row("as it is, 16 dequantisation samples, importance-weighted", 20, chunk=2, k=16, probes=16),
 }
 

@@ -66,11 +66,11 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
             members.sort()
             axes.plot([m[0] for m in members], [m[1] for m in members], color=colour, linewidth=0.8, alpha=0.6)
             for speed, value, title, name in members:
-                main = name in _COLOURS
+                main, alone = name in _COLOURS, len(members) == 1
                 axes.plot(speed, value, "o", color=colour, markersize=9 if main else 6, markerfacecolor=colour if main else "white")
                 axes.annotate(
-                    title, (speed, value), xytext=(6, 6) if main else (5, -10), textcoords="offset points", fontsize=8.5 if main else 7,
-                    color=colour, fontweight="bold" if main else "normal",
+                    title, (speed, value), xytext=(6, 6) if main else (5, 4 if alone else -10), textcoords="offset points",
+                    fontsize=8.5 if main else 7, color=colour, fontweight="bold" if main else "normal",
                 )  # fmt: skip
         axes.set_xscale("log")
         if what == "fid":

@@ -42,10 +42,10 @@ class LogLikelihood:
     """What :func:`log_likelihood` returns.
 
     value: ln p in nats, (B,), float64. std_error: of the random probes, (B,); 0 with the exact trace; the error of the ODE is not in it.
-    ode_error: (B,), by how much the value moved when the nodes were doubled for the last time; NaN if no ``tol`` was given. dof: (B,),
-    effective degrees of freedom of the standard error, infinite with the exact trace. nfe: evaluations of a network, products: of its
-    Jacobian with a vector, both for each sample. s: (nodes,) noise-to-signal ratios; integrand: (nodes, B), what the method integrates
-    over ln s. z: (B, d), where the flow ended, N(0, I) if the prior is right.
+    ode_error: (B,), by how much the value moved when the nodes were doubled for the last time, NaN if no ``tol`` was given; what t_min and
+    the largest noise leave open is not in it. dof: (B,), effective degrees of freedom of the standard error, infinite with the exact
+    trace. nfe: evaluations of a network, products: of its Jacobian with a vector, both for each sample. s: (nodes,) noise-to-signal
+    ratios; integrand: (nodes, B), what the method integrates over ln s. z: (B, d), where the flow ended, N(0, I) if the prior is right.
     """
 
     value: Tensor
