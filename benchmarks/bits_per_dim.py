@@ -97,8 +97,7 @@ def write_table(done: dict[str, dict[str, Any]], path: Path) -> None:
             continue
         value, error = mean(list(bits[name].values()))
         pairs = [v - bits["plain"][i] for i, v in bits[name].items() if i in bits.get("plain", {})]
-        change, spread = mean(pairs) if name != "plain" and len(pairs) > 1 else (math.nan, math.nan)
-        gain = f"{change:+.4f} ± {spread:.4f}" if name != "plain" and len(pairs) > 1 else ""
+        gain = "{:+.4f} ± {:.4f}".format(*mean(pairs)) if name != "plain" and len(pairs) > 1 else ""
         first, seconds = next(iter(parts.values())), sum(p["seconds"] for p in parts.values()) / len(bits[name])
         cost = f"{first['nfe']} + {first['products']}"
         lines.append(

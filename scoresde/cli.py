@@ -223,7 +223,7 @@ def sample(
     if as_json:
         _print_json(report)
     else:
-        typer.echo(f"{n} draws by {sampler} with {report['network_evaluations']} network evaluations; wrote {out}")
+        typer.echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")
 
 
 @app.command()

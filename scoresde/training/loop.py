@@ -128,8 +128,8 @@ def train(
 
     Writes ``out/state.safetensors`` (all that a resume needs), ``out/prior.safetensors`` (the averaged prior) and a TensorBoard
     log under ``out/log``. ``init``: a prior with the same network, whose weights to start from. Ctrl-C saves before it ends.
-    ``compiled`` by ``torch.compile``, which needs a compiler (C++ on a CPU): up to a minute of preparation for each size of crop, then a
-    quarter more steps a second on a CPU, the same but for rounding.
+    ``compiled`` by ``torch.compile``, which needs a compiler (C++ on a CPU): up to a minute of preparation for each size of crop, then
+    faster steps, the same but for rounding.
     ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
