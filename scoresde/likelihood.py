@@ -54,7 +54,7 @@ def score_images(
     names, pictures = source.read(prior.shape[0])
     values: list[float] = []
     errors: list[float] = []
-    seconds, nfe, products = 0.0, 0, 0
+    seconds, nfe, products, end = 0.0, 0, 0, 0.0
     waiting: list[Tensor] = []
     streams, first = spawn(generator, len(names)), None
     for i, picture in enumerate(pictures):
@@ -67,13 +67,13 @@ def score_images(
             result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=max(1, batch // prior.cost), **settings)
             values += result.value.tolist()
             errors += result.std_error.tolist()
-            seconds, nfe, products = seconds + result.seconds, result.nfe, result.products
+            seconds, nfe, products, end = seconds + result.seconds, result.nfe, result.products, result.end
             waiting = []
             if progress:
                 progress((i + 1) / len(names))
     x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
-    whole = BitsPerDim(x, x_error, nfe, products, seconds)
+    whole = BitsPerDim(x, x_error, nfe, products, seconds, end)
     return {
         "images": names, "bits_per_dim": values, "std_error": errors, "mean": whole.mean, "mean_std_error": whole.mean_std_error,
-        "dequantisation": "uniform", "density_at": "t_min", "nfe": nfe, "products": products, "seconds": seconds, **settings,
+        "dequantisation": "uniform", "density_at": end, "nfe": nfe, "products": products, "seconds": seconds, **settings,
     }  # fmt: skip

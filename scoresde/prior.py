@@ -107,7 +107,9 @@ class ScorePrior(Prior):
     precision for the network alone (bfloat16), None for full precision; the preconditioning is always in full precision.
 
     fourier: exponents n; for each the network sees 2 C more channels, :func:`fourier_features`, by which it can resolve the grey
-    levels of 8-bit images. The density of dequantised images has an edge at every level, and the likelihood depends on these.
+    levels of 8-bit images. The density of dequantised images has an edge at every level, and the likelihood depends on these. An edge
+    looks the same at every noise well below the width of a level, if distances are counted in the noise, as the features do. So below
+    the smallest noise that the network has seen the features go on, while its label stays there.
     """
 
     def __init__(
@@ -140,11 +142,13 @@ class ScorePrior(Prior):
         return self.sigma_data**2 / norm**2, s * self.sigma_data / norm, 1 / norm
 
     def network_output(self, u: Tensor, s: Tensor) -> Tensor:
-        """F(c_in u, ln(s)/4), in the type of its input; beyond the levels of the SDE that the prior was made with, at the nearest."""
+        """F(c_in u, ln(s)/4), in the type of its input; beyond the levels of the SDE that the prior was made with, at the nearest,
+        but for the features, which go on below the smallest."""
         scaled = expand_like(self.preconditioning(s)[2], u) * u
-        s = s.clamp(*self.trained)
+        lowest, highest = self.trained
         if self.fourier:
-            scaled = torch.cat([scaled, fourier_features(u, s, self.fourier)], dim=1)
+            scaled = torch.cat([scaled, fourier_features(u, s.clamp(max=highest), self.fourier)], dim=1)
+        s = s.clamp(lowest, highest)
         dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)
         # None leaves an autocast of the caller (a training loop) in force
         context = nullcontext() if self.autocast is None else torch.autocast(scaled.device.type, self.autocast)

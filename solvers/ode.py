@@ -34,12 +34,12 @@ def dopri5(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_steps: int = 10_000,
-    on_step: Callable[[Tensor, Tensor], None] | None = None,
+    on_step: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """z at ``end`` of dz/dw = f(w, z), z (B, ...) and w (B,), from z at ``start``; f is called on the whole batch.
 
-    A step is accepted where the root mean square of error / (atol + rtol |z|) over the sample is at most 1. on_step(w, z): after each
-    round. Six calls of f a round and one to begin with.
+    A step is accepted where the root mean square of error / (atol + rtol |z|) over the sample is at most 1. on_step(w, z, dz/dw): before
+    each round. Six calls of f a round and one to begin with.
     """
     span = end - start
     tiny = 1e-12 * abs(span)
@@ -55,6 +55,8 @@ def dopri5(
         active = left.abs() > tiny
         if not bool(active.any()):
             return z
+        if on_step:
+            on_step(w, z, k_first)
         h = torch.where(h.abs() > left.abs(), left, h)
         k = [k_first]
         z_new = z
@@ -71,6 +73,4 @@ def dopri5(
         z = torch.where(wide(accept) > 0, z_new, z)
         k_first = torch.where(wide(accept) > 0, k[-1], k_first)
         h = torch.where(active, h * (0.9 * size.clamp_min(1e-10) ** -0.2).clamp(0.2, 5.0), h)
-        if on_step:
-            on_step(w, z)
     raise RuntimeError(f"the ODE needs more than {max_steps} steps; loosen rtol and atol (now {rtol} and {atol})")

@@ -82,7 +82,7 @@ class Diffusion(GenerativeModel):
         from solvers import log_likelihood
 
         self.check(x)
-        trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact", "solver": "ab4"}
+        trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact"}
         found = log_likelihood(self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace)
         return LogProb(found.value, "exact", std_error=found.std_error)
 

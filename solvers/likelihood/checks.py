@@ -7,15 +7,20 @@ from torch import Tensor
 
 from scoresde.analytic import GaussianMixturePrior
 from scoresde.prior import Prior, ScorePrior
+from scoresde.sde import EDMSDE
 from solvers.guidance import GuidedPrior
 from solvers.likelihood.flow import End, Solver
 
-__all__ = ["Basis", "Divergence", "Probing", "batch_of", "check_grid", "check_samples", "check_settings", "end_of"]
+__all__ = [
+    "Basis", "Divergence", "Probing", "batch_of", "check_grid", "check_samples", "check_settings", "down_to", "end_of", "end_of_levels",
+    "solver_of",
+]  # fmt: skip
 
 Divergence = Literal["exact", "hutchinson"]
 Probing = Literal["hadamard", "rademacher"]
 Basis = Literal["auto", "pixel", "eigen"]
 
+_EDGE = 1e-4  # noise in widths of a level: its edges then blur away 1e-4 nats in each dimension
 _FAR = 5.0  # no picture on [-1, 1] has such a value, however noisy; one on 0..255 has
 
 
@@ -30,6 +35,32 @@ def _layers(prior: Prior) -> list[Prior]:
 def end_of(prior: Prior) -> End:
     """Where the density is taken if nothing is said: a network knows no data without noise."""
     return "t_min" if isinstance(_layers(prior)[-1], ScorePrior) else "data"
+
+
+def solver_of(prior: Prior, divergence: Divergence) -> Solver:
+    """The method of the ODE if nothing is said: the one of many stages where the trace costs more than they do, and for networks, whose
+    flow is stiff where an image lies between two shapes; there the multistep method errs, and to the better side."""
+    return "rk4" if divergence == "exact" or isinstance(_layers(prior)[-1], ScorePrior) else "ab4"
+
+
+def end_of_levels(prior: Prior, width: float) -> End | float:
+    """Where the density of dequantised images is taken, their levels being so wide: far below that for a network that sees the edges of
+    levels, by Fourier features, at any noise; else "t_min"."""
+    network = _layers(prior)[-1]
+    if not (isinstance(network, ScorePrior) and network.fourier):
+        return "t_min"
+    smallest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_min, dtype=torch.float64)))
+    return min(_EDGE * width, smallest)
+
+
+def down_to(prior: Prior, s: float) -> Prior:
+    """The same prior under an SDE with alpha = 1 whose smallest noise is s. ValueError for an s that is none."""
+    largest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_max, dtype=torch.float64)))
+    if not 0 < s < largest:
+        raise ValueError(
+            f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {s}"
+        )
+    return prior.with_sde(EDMSDE(s, largest))
 
 
 def batch_of(batch: int | None, x: Tensor) -> int:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from scoresde.prior import Counted, Prior, expand_like
-from solvers.likelihood.checks import batch_of, check_grid, check_samples
+from solvers.likelihood.checks import batch_of, check_grid, check_samples, down_to
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
 from solvers.likelihood.log_likelihood import levels_for
@@ -61,7 +61,7 @@ def elbo(
     *,
     nodes: int = 64,
     draws: int = 1,
-    end: End = "t_min",
+    end: End | float = "t_min",
     reference: GaussianReference | None = None,
     s_max: float | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -72,13 +72,16 @@ def elbo(
     nodes: strata, of equal size in ln s up to the scale of the data and wider above; in each one uniform draw and fresh noise for every
     sample, and one evaluation for the whole batch. draws: repetitions of all this, which are averaged. end: "t_min" is the bound, with the
     decoder at the lowest noise; "data" what it tends to with less and less noise, the integral being continued to 0 by its leading order in
-    s^2, for data that is smooth at t_min. reference: the distribution at the highest noise, and what the integral is relative to; by
-    default what the prior says of itself. s_max: where to stop, if before the SDE does. batch: samples at a time, by default as
-    many as have 2^16 entries together; no value depends on it, for each sample has random numbers of its own.
+    s^2, for data that is smooth at t_min; a number is a lowest noise of its own, under an SDE with alpha = 1. reference: the distribution
+    at the highest noise, and what the integral is relative to; by default what the prior says of itself. s_max: where to stop, if before
+    the SDE does. batch: samples at a time, by default as many as have 2^16 entries together; no value depends on it, for each sample has
+    random numbers of its own.
 
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
+    if not isinstance(end, str):
+        prior, end = down_to(prior, end), "t_min"
     check_grid(end, nodes)
     check_samples(prior, x)
     if draws < 1:

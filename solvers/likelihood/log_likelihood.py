@@ -8,9 +8,9 @@ instantaneous change of variables (Chen et al. 2018; Song et al. 2021, appendix 
 .. math:: \frac{dz}{d\ln s} = -\frac{U^T(D - D_G)}{q}, \qquad
           \ln p_{s_0}(u) = \ln N(z_T; 0, I) - \sum \ln q_{s_0} + \int (\mathrm{tr}\,J_G - \mathrm{tr}\,J)\, d\ln s .
 
-For Gaussian data both right-hand sides vanish; in general they are smooth enough for a multistep method on a fixed grid of nodes, where the
-network is evaluated once per node, for the value and the products together. A fixed grid also lets every node have probes of its
-own, so that their errors average out; every second node is measured by two sets, whose difference tells how large the error of the sum is.
+For Gaussian data both right-hand sides vanish; in general they are smooth enough for fixed steps from node to node of a grid, and at a node
+one evaluation of the network serves the value and the products together. A fixed grid also lets every node have probes of its own, so
+that their errors average out; every second node is measured by two sets, whose difference tells how large the error of the sum is.
 """
 
 import math
@@ -25,7 +25,18 @@ from scipy import stats
 from torch import Tensor
 
 from scoresde.prior import Prior
-from solvers.likelihood.checks import Basis, Divergence, Probing, batch_of, check_grid, check_samples, check_settings, end_of
+from solvers.likelihood.checks import (
+    Basis,
+    Divergence,
+    Probing,
+    batch_of,
+    check_grid,
+    check_samples,
+    check_settings,
+    down_to,
+    end_of,
+    solver_of,
+)
 from solvers.likelihood.flow import End, Flow, Solver
 from solvers.likelihood.grid import Levels
 from solvers.likelihood.probes import Probes
@@ -77,7 +88,7 @@ def log_likelihood(
     repeat: int = 2,
     probing: Probing = "hadamard",
     basis: Basis = "auto",
-    end: End | None = None,
+    end: End | float | None = None,
     tol: float | None = None,
     solver: Solver | None = None,
     reference: GaussianReference | None = None,
@@ -96,10 +107,12 @@ def log_likelihood(
     "rademacher" (independent). basis: of the probes: "eigen" for the coordinates of the reference, "pixel" for those of x; "auto" takes
     eigen where the reference has a basis. nodes: of the grid; by default 32 with the exact trace and 72 without. tol: in nats; with the
     exact trace, double the nodes until no value moves by more. solver: "rk4" takes four
-    evaluations a node, "ab4" one, and more nodes; by default rk4 with the exact trace, which costs much more than they, and else ab4.
+    evaluations a node, "ab4" one, and more nodes; by default rk4 with the exact trace, which costs much more than they, and for networks,
+    whose flow is stiff in places; else ab4.
 
     end: "data" is p_0, continued below t_min by its leading order in s^2, for data that is smooth at t_min; "t_min" is the density of
-    x_t at t_min, evaluated at x, which is defined for every prior. By default "t_min" for networks, guided or not, and "data" for others.
+    x_t at t_min, evaluated at x, which is defined for every prior; a number s is the density of x_0 with noise of standard deviation s,
+    at x, under an SDE with alpha = 1 (``with_sde``). By default "t_min" for networks, guided or not, and "data" for others.
     reference: by default what the prior says of itself (:meth:`GaussianReference.of`). s_max: where to stop, if before the SDE does.
     clock: (a, c): nodes are uniform in ln s for a < s < c and rarer outside; by default about the smallest and the largest standard
     deviation of the reference. generator: one for all, or one for each sample. batch: samples at a time, by default as many as have
@@ -117,6 +130,8 @@ def log_likelihood(
     started = time.perf_counter()
     nodes = nodes if nodes is not None else 32 if divergence == "exact" else 72
     end = end_of(prior) if end is None else end
+    if not isinstance(end, str):
+        prior, end = down_to(prior, end), "t_min"
     check_grid(end, nodes)
     check_settings(divergence, probing, basis, solver, probes, repeat, nodes, chunk)
     check_samples(prior, x)
@@ -124,7 +139,7 @@ def log_likelihood(
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
-    solver = solver or ("rk4" if divergence == "exact" else "ab4")
+    solver = solver or solver_of(prior, divergence)
     eigen = reference.basis is not None if basis == "auto" else basis == "eigen"
     drawer = None if divergence == "exact" else Probes(shape, probes, reference, eigen, probing == "hadamard")
     generators = spawn(generator, len(x)) if drawer else []

@@ -16,15 +16,20 @@ __all__ = ["Callback", "Sampler", "Trajectory"]
 
 Start = Literal["noise", "mean"]
 
-Callback = Callable[[int, int, Tensor, Tensor], None]
-"""(step, steps, x_t, x0_hat), after each step."""
+Callback = Callable[[int, int, Tensor, Tensor, Tensor], None]
+"""(step, steps, t, x_t, x0_hat): at each time t of the way, () or (n,), the state and what the denoiser makes of it."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A run of a sampler, step by step. x_t, x0_hat: (steps, n, *shape); draws: (n, *shape); nfe: evaluations of the denoiser."""
+    r"""A run of a sampler from noise on: states x_t at their times, and what the denoiser made of each, :math:`\hat x_0 = D(x_t, t)`.
+
+    t: (steps, n), for adaptive methods give each draw a clock of its own; x_t, x0_hat: (steps, n, *shape); draws: (n, *shape), the last
+    x0_hat; nfe: evaluations of the denoiser. Annealed Langevin keeps the state at the end of each level, one update after its x0_hat.
+    """
 
     draws: Tensor
+    t: Tensor
     x_t: Tensor
     x0_hat: Tensor
     nfe: int
@@ -79,12 +84,15 @@ class Sampler(ABC):
         shape: tuple[int, ...] | None = None,
     ) -> Trajectory:
         """The same draws, with every state on their way."""
-        states: list[tuple[Tensor, Tensor]] = []
+        states: list[tuple[Tensor, Tensor, Tensor]] = []
         counted = Counted(prior)
-        keep: Callback = lambda _i, _steps, x_t, x0_hat: states.append((x_t.clone(), x0_hat.clone()))  # noqa: E731
+
+        def keep(_step: int, _steps: int, t: Tensor, x_t: Tensor, x0_hat: Tensor) -> None:
+            states.append((t.expand(n).clone(), x_t.clone(), x0_hat.clone()))
+
         draws = self.sample(counted, n, generator=generator, shape=shape, callback=keep)
-        x_t, x0_hat = (torch.stack(part) for part in zip(*states, strict=True))
-        return Trajectory(draws, x_t, x0_hat, counted.nfe)
+        t, x_t, x0_hat = (torch.stack(part) for part in zip(*states, strict=True))
+        return Trajectory(draws, t, x_t, x0_hat, counted.nfe)
 
     @abstractmethod
     def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:

@@ -33,6 +33,8 @@ class DDIM(Sampler):
         sde, x0_hat = prior.sde, x_t
         for i, t in enumerate(times):
             x0_hat = prior.denoise(x_t, t)
+            if callback:
+                callback(i + 1, len(times), t, x_t, x0_hat)
             if i + 1 < len(times):
                 s = times[i + 1]
                 alpha_t, sigma_t, alpha_s, sigma_s = sde.alpha(t), sde.sigma(t), sde.alpha(s), sde.sigma(s)
@@ -41,6 +43,4 @@ class DDIM(Sampler):
                 x_t = alpha_s * x0_hat + (sigma_s**2 - self.eta**2 * v).clamp_min(0).sqrt() * eps_hat
                 if self.eta > 0:
                     x_t = x_t + self.eta * v.sqrt() * noise(tuple(x_t.shape), x_t.dtype, x_t.device)
-            if callback:
-                callback(i + 1, len(times), x_t, x0_hat)
         return x0_hat

@@ -46,6 +46,8 @@ class DPMSolver(Sampler):
         x0_hat = x_t
         for i, t in enumerate(times):
             x0_hat = prior.denoise(x_t, t)
+            if callback:
+                callback(i + 1, len(times), t, x_t, x0_hat)
             if i + 1 < len(times):
                 h = lam[i + 1] - lam[i]
                 D = x0_hat
@@ -58,6 +60,4 @@ class DPMSolver(Sampler):
                 else:
                     x_t = ratio * x_t - alpha[i + 1] * torch.expm1(-h) * D
                 previous, h_previous = x0_hat, h
-            if callback:
-                callback(i + 1, len(times), x_t, x0_hat)
         return x0_hat

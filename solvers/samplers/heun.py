@@ -47,16 +47,15 @@ class Heun(Sampler):
                 z = noise(tuple(u.shape), u.dtype, u.device)
                 u = u + self.churn_noise * (s_hat**2 - s**2).clamp_min(0).sqrt() * z
                 s, t = s_hat, sde.t_from_noise_to_signal(s_hat)
-            x0_hat = prior.denoise(sde.alpha(t) * u, t)
-            if i + 1 == len(times):
-                u = x0_hat
-            else:
+            x_t = sde.alpha(t) * u
+            x0_hat = prior.denoise(x_t, t)
+            if callback:
+                callback(i + 1, len(times), t, x_t, x0_hat)
+            if i + 1 < len(times):
                 t_next = times[i + 1]
                 s_next = sde.noise_to_signal(t_next)
                 slope = (u - x0_hat) / s
                 euler = u + (s_next - s) * slope
                 slope_next = (euler - prior.denoise(sde.alpha(t_next) * euler, t_next)) / s_next
                 u = u + (s_next - s) * (slope + slope_next) / 2
-            if callback:
-                callback(i + 1, len(times), u if i + 1 == len(times) else sde.alpha(times[i + 1]) * u, x0_hat)
-        return u
+        return x0_hat

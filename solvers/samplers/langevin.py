@@ -67,5 +67,5 @@ class AnnealedLangevin(Sampler):
                     if k + 1 < self.corrections or i + 1 == len(times):
                         x0_hat = prior.denoise(alpha_t * u, t)
             if callback:
-                callback(i + 1, len(times), alpha_t * u, x0_hat)
+                callback(i + 1, len(times), t, alpha_t * u, x0_hat)
         return x0_hat

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from scoresde.prior import Prior, expand_like
+from scoresde.sde import SDE
 from solvers.noise import Noise
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
@@ -52,36 +53,35 @@ class PredictorCorrector(Sampler):
             raise ValueError("a sampler with neither predictor nor corrections does nothing; got predictor 'none' and corrections 0")
 
     def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
-        x0_hat = x_t
+        sde, x0_hat = prior.sde, x_t
         for i, t in enumerate(times):
-            if i + 1 == len(times):
-                x0_hat = prior.denoise(x_t, t)
-            else:
-                s = times[i + 1]
-                x_t, x0_hat = self._predict(prior, x_t, t, s, noise)
-                for _ in range(self.corrections):
-                    x_t = self._correct(prior, x_t, s, prior.sde.transition(s, t)[0], noise)
+            s = times[min(i + 1, len(times) - 1)]
+            now = s if self.predictor == "none" else t  # without a predictor, the state is at the next level as it stands
+            x0_hat = prior.denoise(x_t, now)
             if callback:
-                callback(i + 1, len(times), x_t, x0_hat)
+                callback(i + 1, len(times), now, x_t, x0_hat)
+            if i + 1 == len(times):
+                break
+            score = (sde.alpha(now) * x0_hat - x_t) / sde.sigma(now) ** 2
+            if self.predictor != "none":
+                x_t = self._predict(sde, x_t, score, t, s, noise)
+            for k in range(self.corrections):
+                if k > 0 or self.predictor != "none":
+                    score = prior.score(x_t, s)
+                x_t = self._correct(x_t, score, sde.transition(s, t)[0], noise)
         return x0_hat
 
-    def _predict(self, prior: Prior, x_t: Tensor, t: Tensor, s: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sde = prior.sde
-        if self.predictor == "none":
-            return x_t, x_t
-        x0_hat = prior.denoise(x_t, t)
-        score = (sde.alpha(t) * x0_hat - x_t) / sde.sigma(t) ** 2
+    def _predict(self, sde: SDE, x_t: Tensor, score: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         z = noise(tuple(x_t.shape), x_t.dtype, x_t.device)
         a, b = sde.transition(s, t)
         if self.predictor == "reverse_diffusion":
-            return (2 - a) * x_t + b**2 * score + b * z, x0_hat
+            return (2 - a) * x_t + b**2 * score + b * z
         if self.predictor == "ancestral":
-            return (x_t + b**2 * score) / a + b * sde.sigma(s) / sde.sigma(t) * z, x0_hat
+            return (x_t + b**2 * score) / a + b * sde.sigma(s) / sde.sigma(t) * z
         f, g, dt = sde.drift(t), sde.diffusion(t), t - s
-        return x_t - (f * x_t - g**2 * score) * dt + g * dt.sqrt() * z, x0_hat
+        return x_t - (f * x_t - g**2 * score) * dt + g * dt.sqrt() * z
 
-    def _correct(self, prior: Prior, x_s: Tensor, s: Tensor, a: Tensor, noise: Noise) -> Tensor:
-        score = prior.score(x_s, s)
+    def _correct(self, x_s: Tensor, score: Tensor, a: Tensor, noise: Noise) -> Tensor:
         z = noise(tuple(x_s.shape), x_s.dtype, x_s.device)
         ratio = math.sqrt(z[0].numel()) / score.flatten(1).norm(dim=1).clamp_min(1e-30)
         epsilon = expand_like(2 * (a * self.snr * ratio) ** 2, x_s)

@@ -23,7 +23,7 @@ from scoresde import (
 )
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.toys import skew_mixture
-from solvers import MMPS, GaussianReference, bits_per_dim, log_likelihood
+from solvers import MMPS, GaussianReference, bits_per_dim, elbo, log_likelihood
 from solvers.likelihood.grid import error_from_pairs, error_of_sum, quadrature_weights
 from solvers.likelihood.probes import Probes, lattice_colours
 from tests.solvers.tools import F64, each_sde, seeded
@@ -208,7 +208,7 @@ class TestAgainstBruteForce:
     def test_full_structured_probes_are_the_exact_trace(self) -> None:
         prior = network()
         x = 0.5 * torch.randn(2, 1, 4, 4, dtype=F64, generator=seeded(0))
-        exact = log_likelihood(prior, x, nodes=24, solver="ab4", end="t_min")
+        exact = log_likelihood(prior, x, nodes=24, end="t_min")
         full = log_likelihood(prior, x, divergence="hutchinson", probes=16, nodes=24, end="t_min", generator=seeded(1))
         torch.testing.assert_close(full.value, exact.value, rtol=0, atol=1e-9)
 
@@ -276,7 +276,7 @@ class TestErrorBars:
                 torch.nn.init.normal_(layer.weight, std=0.6)
         prior = ScorePrior(net.double().requires_grad_(False), EDMSDE(0.02, 20.0), (8,))
         x = 0.5 * torch.randn(400, 8, generator=seeded(1), dtype=F64)
-        exact = log_likelihood(prior, x, nodes=64, solver="ab4", end="t_min").value
+        exact = log_likelihood(prior, x, nodes=64, end="t_min").value
         got = log_likelihood(prior, x, divergence="hutchinson", probes=4, nodes=64, end="t_min", generator=seeded(2))
         low, high = got.interval(0.68)
         share = float(((low <= exact) & (exact <= high)).double().mean())
@@ -397,6 +397,89 @@ class TestContract:
 def test_grey_levels_as_floats_are_refused() -> None:
     with pytest.raises(ValueError, match=r"reaches 255, but images are on \[-1, 1\]"):
         log_likelihood(network(), torch.full((1, 1, 4, 4), 255.0))
+
+
+class OneLevel(nn.Module):
+    """The exact network for pixels that are uniform on the level [0, w), w = 1/128. It sees the picture and the features of exponent 7; at
+    its smallest noise, a thousandth of w, only the latter: an edge and how far away it is, in units of the noise."""
+
+    W = 1 / 128
+
+    def __init__(self, smallest: float, sigma_data: float) -> None:
+        super().__init__()
+        self.smallest, self.sigma_data = smallest, sigma_data
+        self.register_buffer("_", torch.zeros((), dtype=F64))  # what makes a prior of double precision
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        s = (4 * label).exp()[:, None, None, None]
+        scaled, sine, cosine = x.split(1, dim=1)
+        z = torch.atanh(sine.clamp(-1 + 1e-15, 1 - 1e-15))  # positive within the level
+        at_an_edge = cosine.sign() * _hazard(z)
+        norm = (s**2 + self.sigma_data**2).sqrt()
+        u = scaled * norm
+        low, high = -u / s, (self.W - u) / s
+        pull = _density(low) - _density(high)
+        D = u + s * pull / (torch.special.ndtr(high) - torch.special.ndtr(low)).clamp_min(1e-300)
+        with_picture = (D - self.sigma_data**2 / norm**2 * u) * norm / (s * self.sigma_data)
+        return torch.where(s > self.smallest * (1 + 1e-9), with_picture, at_an_edge)
+
+
+def _density(z: Tensor) -> Tensor:
+    return (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
+
+
+def _hazard(z: Tensor) -> Tensor:
+    return _density(z) / torch.special.ndtr(z)
+
+
+def one_level() -> ScorePrior:
+    smallest = 1e-3 * OneLevel.W
+    return ScorePrior(OneLevel(smallest, 0.5), EDMSDE(smallest, 10.0), (1, 2, 2), 0.5, fourier=(7,))
+
+
+class TestEdgesOfLevels:
+    """Where the density has edges, noise blurs them. A network with Fourier features is followed to any noise below its smallest."""
+
+    d = 4
+    reference = GaussianReference(torch.full((d,), OneLevel.W / 2, dtype=F64), torch.full((d,), OneLevel.W**2 / 12, dtype=F64))
+
+    @pytest.mark.parametrize("end", ["t_min", 1e-2 * OneLevel.W, 1e-4 * OneLevel.W, 1e-5 * OneLevel.W])
+    def test_the_density_at_any_noise(self, end: str | float) -> None:
+        W, s = OneLevel.W, 1e-3 * OneLevel.W if end == "t_min" else end
+        assert isinstance(s, float)
+        places = torch.tensor([0.003, 0.01, 0.02, 0.3, 0.5, 0.97, 0.99, 0.9995, 1e-4, 1e-5, 3e-6, 0.99999], dtype=F64)
+        x = W * places.reshape(3, 1, 2, 2)
+        got = log_likelihood(one_level(), x, end=end, nodes=256, reference=self.reference)  # type: ignore[arg-type]
+        p = (torch.special.ndtr((W - x) / s) - torch.special.ndtr(-x / s)) / W
+        torch.testing.assert_close(got.value, p.log().flatten(1).sum(1), rtol=0, atol=1e-3)
+        assert float(got.s[0]) == pytest.approx(s)
+
+    def test_bits_per_dim_goes_as_far_as_the_network_sees(self) -> None:
+        """A level that is certain costs nothing; blurred by s it costs 2 s / w times the integral of -ln Phi over z > 0."""
+        q = torch.full((100, 1, 2, 2), 128, dtype=torch.uint8)
+        settings = {"nodes": 128, "reference": self.reference, "divergence": "exact"}
+        free, blurred = (bits_per_dim(one_level(), q, generator=seeded(0), **settings, **end) for end in ({}, {"end": 0.01 * OneLevel.W}))  # type: ignore[arg-type]
+        assert free.end == pytest.approx(1e-4 * OneLevel.W) and blurred.end == pytest.approx(1e-2 * OneLevel.W)
+        z = np.linspace(0, 12, 100_001)
+        loss = 2 * 0.01 * np.trapezoid(-stats.norm.logcdf(z), z) / math.log(2)
+        assert loss == pytest.approx(0.955 * 0.01 / math.log(2), rel=1e-3)
+        assert abs(blurred.mean - loss) < 4 * blurred.mean_std_error
+        assert abs(free.mean) < loss / 20  # a hundredth of it, if any of these pixels lies at an edge at all
+        assert bits_per_dim(network(), q[:1, :, :, :].repeat(1, 1, 2, 2), **{**settings, "reference": None}).end == pytest.approx(0.01)
+
+    @each_sde
+    def test_a_noise_of_ones_own(self, sde: SDE) -> None:
+        prior, x = mixture(sde), mixture().sample(4, seeded(1))
+        got = log_likelihood(prior, x, end=0.05, nodes=96)
+        torch.testing.assert_close(got.value, mixture(EDMSDE(0.05, 80.0)).log_prob(x, 0.05), rtol=0, atol=1e-3)
+        bound = elbo(prior, x, end=0.05, s_max=20.0, generator=seeded(0))
+        same = elbo(mixture(EDMSDE(0.05, 20.0)), x, generator=seeded(0))
+        torch.testing.assert_close(bound.value, same.value, rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("end", [0.0, -1.0, 1e4, math.nan])
+    def test_an_end_that_is_no_noise(self, end: float) -> None:
+        with pytest.raises(ValueError, match=r"'data', 't_min' or a noise between 0 and"):
+            log_likelihood(mixture(EDMSDE()), torch.zeros(1, 1, 4, 4, dtype=F64), end=end)
 
 
 def normal_prior(mean: float, std: float, shape: tuple[int, ...] = (1, 2, 2)) -> GaussianPrior:

@@ -5,6 +5,7 @@ Where theory says that a sampler is right, its draws are held against exact ones
 """
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -326,7 +327,7 @@ def test_mala_keeps_the_weights_of_modes_that_it_crosses_between() -> None:
     u = prior.sample(n, generator=g) + s * torch.randn(n, 1, dtype=F64, generator=g)
     states: list[Tensor] = []
     sampler = AnnealedLangevin(1, grid, corrections=100, step_size=0.6, mala=True)
-    sampler._run(prior, u, grid.times(prior.sde, 1), Noise(spawn(g, n)), lambda i, k, x_t, x0_hat: states.append(x_t))
+    sampler._run(prior, u, grid.times(prior.sde, 1), Noise(spawn(g, n)), lambda i, k, t, x_t, x0_hat: states.append(x_t))
     right = float((weights * torch.special.ndtr(means[:, 0] / math.sqrt(0.5 + s**2))).sum())
     assert float(((states[-1] > 0) != (u > 0)).double().mean()) > 0.2
     assert abs(float((states[-1] > 0).double().mean()) - right) < 4 * math.sqrt(right * (1 - right) / n)
@@ -452,11 +453,11 @@ def test_dopri5_keeps_a_clock_for_each_sample() -> None:
 
     z = torch.full((3, 1), 2.0, dtype=F64)
     clocks: list[Tensor] = []
-    end = dopri5(f, z, 0.0, 1.0, rtol=1e-9, atol=1e-9, on_step=lambda w, _: clocks.append(w.clone()))
+    end = dopri5(f, z, 0.0, 1.0, rtol=1e-9, atol=1e-9, on_step=lambda w, *_: clocks.append(w.clone()))
     torch.testing.assert_close(end, exact(1.0, k), rtol=0, atol=1e-7)
     back = dopri5(lambda w, z: f(w, z, k[:2]), end[:2], 1.0, 0.0, rtol=1e-9, atol=1e-9)  # the third has forgotten its start
     torch.testing.assert_close(back, z[:2], rtol=0, atol=1e-6)
-    assert clocks[-1].tolist() == [1.0, 1.0, 1.0] and len(set(clocks[3].tolist())) > 1
+    assert clocks[0].tolist() == [0.0, 0.0, 0.0] and len(set(clocks[3].tolist())) > 1 and 1.0 in clocks[-1].tolist()
     for i in range(3):
         alone = dopri5(lambda w, z, i=i: f(w, z, k[i : i + 1]), z[i : i + 1], 0.0, 1.0, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(alone, end[i : i + 1], rtol=0, atol=1e-14)
@@ -470,7 +471,7 @@ def test_dopri5_is_of_order_5_and_counts() -> None:
         calls[0] += 1
         return torch.stack([z[:, 1], -z[:, 0]], 1)
 
-    def count(w: Tensor, z: Tensor) -> None:
+    def count(w: Tensor, z: Tensor, slope: Tensor) -> None:
         rounds[0] += 1
 
     errors, steps = [], []
@@ -617,18 +618,32 @@ def test_a_draw_does_not_depend_on_its_batch(sampler: Sampler) -> None:
 @each_sampler
 def test_callbacks_and_trajectories_see_every_step(sampler: Sampler) -> None:
     prior, seen = mixture(VPSDE()), []
-    x = sampler.sample(
-        prior, 3, generator=seeded(), callback=lambda i, steps, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape))
-    )
+    x = sampler.sample(prior, 3, generator=seeded(), callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape)))
     run = sampler.trajectory(prior, 3, generator=seeded())
     assert torch.equal(run.draws, x) and torch.equal(run.x0_hat[-1], x)  # the last step ends in the denoiser
-    assert run.x_t.shape == run.x0_hat.shape == (len(seen), 3, 8)
-    assert not torch.equal(run.x_t[0], run.x_t[-1])  # states are kept, not views of the last
+    assert run.x_t.shape == run.x0_hat.shape == (len(seen), 3, 8) and run.t.shape == (len(seen), 3)
     indices = [i for i, *_ in seen]
-    assert indices == sorted(indices) and {steps for _, steps, *_ in seen} == {indices[-1]}
-    assert {shape for *_, a, b in seen for shape in (a, b)} == {x.shape}
+    assert indices == sorted(indices) and {steps for _, steps, _ in seen} == {indices[-1]}
+    assert {shape for *_, shape in seen} == {x.shape}
     if not isinstance(sampler, ProbabilityFlowODE):
         assert indices == list(range(1, sampler.steps + 1))
+
+
+@each_sampler
+def test_trajectories_pair_each_state_with_its_time_and_what_the_denoiser_makes_of_it(sampler: Sampler) -> None:
+    prior = mixture(VPSDE())
+    run = sampler.trajectory(prior, 3, generator=seeded())
+    behind = isinstance(sampler, AnnealedLangevin) and not sampler.mala  # states one update after their x0_hat, but for the last
+    for i in range(len(run.t) - 1 if behind else 0, len(run.t)):
+        torch.testing.assert_close(run.x0_hat[i], prior.denoise(run.x_t[i], run.t[i]), rtol=1e-9, atol=1e-9)
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(run.x_t))  # each state is kept, none twice
+    churned = getattr(sampler, "churn", 0) > 0
+    assert churned or bool((run.t[1:] <= run.t[:-1]).all())
+    times = sampler.grid.times(prior.sde, 4)
+    assert run.t[-1].tolist() == pytest.approx([float(times[-1])] * 3, rel=0.5 if churned else 1e-12)
+    if sampler.start == "noise" and not churned and not isinstance(sampler, AnnealedLangevin):
+        noise = prior.sde.sigma(times[0]) * Noise(seeded())((3, 8), F64, torch.device("cpu"))
+        torch.testing.assert_close(run.x_t[0], noise, rtol=1e-9, atol=1e-9)  # it begins with the noise itself
 
 
 @each_sampler
