@@ -252,8 +252,8 @@ def write_tables(results: dict, path: Path) -> None:
             f"## The `mnist` network, {part['images']} dequantised test images, VP-SDE from t = 1e-5", "",
             "Errors against the same flow with the exact trace.", "",
             *rows_of(part["stochastic"], part["peak MB"]), *coverage_of(part["coverage"]),
-            "With half of the nodes the exact trace gives another "
-            f"{' and '.join(f'{v:.1f}' for v in part['moved'])} nats: that is what the nodes leave open, and no probes.", "",
+            "What the nodes leave open: with half of them the exact trace moves by "
+            f"{', '.join(f'{v:.1f}' for v in part['moved'])} nats.", "",
         ]  # fmt: skip
     path.write_text("\n".join(lines))
 

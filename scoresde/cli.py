@@ -318,7 +318,7 @@ def likelihood(
         str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")
     ] = "hutchinson",
     probes: Annotated[int, typer.Option(help="hutchinson: vectors at each node, a power of 2.", min=1)] = 4,
-    nodes: Annotated[int | None, typer.Option(help="Noise levels at which the network is evaluated. [48; 32 with the exact trace]")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Noise levels at which the trace is taken. [64; 32 with the exact trace]")] = None,
     k: Annotated[int, typer.Option("--k", help="Dequantisation samples of each image.", min=1)] = 1,
     importance: Annotated[bool, typer.Option("--importance", help="The tighter bound of all k samples together.")] = False,
     seed: options.Seed = 0,
@@ -335,7 +335,7 @@ def likelihood(
 
     source = ImageSource(tuple(images or ()), dataset, array, count)
     model = open_prior(prior, choose_device(device), "fp32", average)
-    nodes = nodes or (32 if divergence == "exact" else 48)
+    nodes = nodes or (32 if divergence == "exact" else 64)
     settings: dict[str, Any] = {"divergence": divergence, "probes": probes, "nodes": nodes, "k": k, "importance": importance}
     with as_input_error(), _progress("likelihood") as progress:
         report = score_images(model, source, torch.Generator().manual_seed(seed), progress, batch, **settings)

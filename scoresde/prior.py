@@ -79,11 +79,19 @@ class Prior(nn.Module, ABC):
 
 
 class Counted(Prior):
-    """Another prior that counts: ``nfe`` evaluations of the network, ``cost`` for each call on a batch."""
+    """Another prior that counts: ``nfe`` evaluations of the network, ``cost`` for each call on a batch, those of ``with_sde`` too."""
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior.sde, prior.shape)
-        self.prior, self.nfe, self.cost = prior, 0, prior.cost
+        self.prior, self.cost, self._count = prior, prior.cost, [0]
+
+    @property
+    def nfe(self) -> int:
+        return self._count[0]
+
+    @nfe.setter
+    def nfe(self, value: int) -> None:
+        self._count[0] = value
 
     @property
     def dtype(self) -> torch.dtype:
@@ -147,7 +155,7 @@ class ScorePrior(Prior):
         scaled = expand_like(self.preconditioning(s)[2], u) * u
         lowest, highest = self.trained
         if self.fourier:
-            scaled = torch.cat([scaled, fourier_features(u, s.clamp(max=highest), self.fourier)], dim=1)
+            scaled = torch.cat([scaled, fourier_features(u, s.clamp(1e-12, highest), self.fourier)], dim=1)
         s = s.clamp(lowest, highest)
         dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)
         # None leaves an autocast of the caller (a training loop) in force

@@ -65,7 +65,8 @@ def bits_per_dim(
     for all, or one for each image, on which alone its value then depends. settings: of
     :func:`log_likelihood`. ``end``: the density of dequantised data is not smooth, so it cannot be continued to no noise; noise s blurs
     the edges of a level of width w, which costs up to 0.96 s / w nats in each dimension (:math:`2 \int_0^\infty -\ln\Phi`). By default s is
-    1e-4 w for networks with Fourier features, which see the edges at any noise, and that at t_min for others.
+    1e-4 w for networks that see the edges at any noise (Fourier features as fine as the levels, training down to 0.02 w), and that at
+    t_min for others.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -74,7 +75,8 @@ def bits_per_dim(
     streams = [spawn(g, 2) for g in spawn(generator, len(q))]  # of each image: for its dequantisation, and for its probes
     u = torch.stack([torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device) for g, _ in streams])
     probing = [one for _, g in streams for one in spawn(g, k)]
-    settings = {"end": end_of_levels(prior, width), **settings}
+    if settings.get("end") is None:
+        settings["end"] = end_of_levels(prior, width)
     x_u = (low + width * (q[:, None] + u.to(q.device))).flatten(0, 1)
     ll = log_likelihood(prior, x_u.to(prior.dtype), generator=probing, **settings)
     value, error = ll.value.reshape(-1, k), ll.std_error.reshape(-1, k)

@@ -21,6 +21,7 @@ Probing = Literal["hadamard", "rademacher"]
 Basis = Literal["auto", "pixel", "eigen"]
 
 _EDGE = 1e-4  # noise in widths of a level: its edges then blur away 1e-4 nats in each dimension
+_ALONE = 0.02  # noise in widths of a level: 50 of it lie between its edges
 _FAR = 5.0  # no picture on [-1, 1] has such a value, however noisy; one on 0..255 has
 
 
@@ -44,10 +45,13 @@ def solver_of(prior: Prior, divergence: Divergence) -> Solver:
 
 
 def end_of_levels(prior: Prior, width: float) -> End | float:
-    """Where the density of dequantised images is taken, their levels being so wide: far below that for a network that sees the edges of
-    levels, by Fourier features, at any noise; else "t_min"."""
+    """Where the density of dequantised images is taken, their levels being so wide. Far below that for a network that sees the edges of
+    levels at any noise, by Fourier features as fine as the levels and training down to a noise at which an edge stands alone; else
+    "t_min"."""
     network = _layers(prior)[-1]
     if not (isinstance(network, ScorePrior) and network.fourier):
+        return "t_min"
+    if 2.0 ** -max(network.fourier) > width * (1 + 1e-9) or network.trained[0] > _ALONE * width:
         return "t_min"
     smallest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_min, dtype=torch.float64)))
     return min(_EDGE * width, smallest)

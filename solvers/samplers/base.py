@@ -22,10 +22,12 @@ Callback = Callable[[int, int, Tensor, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class Trajectory:
-    r"""A run of a sampler from noise on: states x_t at their times, and what the denoiser made of each, :math:`\hat x_0 = D(x_t, t)`.
+    r"""A run of a sampler: states x_t at their times, and what the denoiser made of each, :math:`\hat x_0 = D(x_t, t)`.
 
-    t: (steps, n), for adaptive methods give each draw a clock of its own; x_t, x0_hat: (steps, n, *shape); draws: (n, *shape), the last
-    x0_hat; nfe: evaluations of the denoiser. Annealed Langevin keeps the state at the end of each level, one update after its x0_hat.
+    t: (steps, n), since in adaptive methods each draw has a clock of its own; x_t, x0_hat: (steps, n, *shape), from the first noise on;
+    draws: (n, *shape), the last x0_hat; nfe: evaluations of the denoiser. Annealed Langevin keeps the state at the end of each level;
+    without MALA its x0_hat is from before the last update there, but for the last level. ODE methods that solve each draw alone
+    keep the last state only.
     """
 
     draws: Tensor

@@ -140,6 +140,7 @@ class TestCommands:
         assert code == 0, err
         report = json.loads(text)
         assert len(report["bits_per_dim"]) == 5 and report["products"] == (16 + 8) * 4
+        assert report["nfe"] == 16 + 3 * 15 and report["density_at"] == pytest.approx(0.001)  # trained too coarsely to go further
         assert report["mean"] == pytest.approx(np.mean(report["bits_per_dim"]))
         # noise of 256 even levels costs at least 8 bits on average, whatever the model
         assert report["mean"] > 7.5
@@ -168,6 +169,7 @@ class TestCommands:
             code, text, err = run(capsys, "likelihood", *source, *settings)
             assert code == 0, err
             values.append(json.loads(text)["bits_per_dim"][0])
+            assert json.loads(text)["density_at"] == pytest.approx(0.002)
         assert values[0] == pytest.approx(values[1], abs=1e-9)
         Image.fromarray(np.pad(pixels[0], 4)).save(tmp_path / "larger.png")
         for batch in (1, 16):

@@ -250,6 +250,20 @@ class TestUNet:
         assert config == UNetConfig(widths=(8, 32), attention=(1,)) and hash(config)
 
 
+def test_features_of_no_noise_are_finite() -> None:
+    """Where a sine is zero, distance over noise is 0/0 in the limit."""
+
+    class First(nn.Module):
+        def forward(self, x: Tensor, label: Tensor) -> Tensor:
+            return x[:, :1] + x[:, 1:2]
+
+    prior = ScorePrior(First(), EDMSDE(), (1, 1, 3), fourier=(7,))
+    x = torch.tensor([[[[0.0, -1.0, 0.3]]]], requires_grad=True)
+    D = prior.denoise(x, 0.0)
+    torch.testing.assert_close(D, x)
+    assert bool(torch.autograd.grad(D.sum(), x)[0].isfinite().all())
+
+
 def test_beyond_the_levels_of_its_training_the_network_is_asked_at_the_nearest() -> None:
     """Another SDE may reach further; there D tends to the skip's answer, and nothing is extrapolated in the noise label."""
 

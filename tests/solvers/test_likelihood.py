@@ -467,6 +467,19 @@ class TestEdgesOfLevels:
         assert abs(free.mean) < loss / 20  # a hundredth of it, if any of these pixels lies at an edge at all
         assert bits_per_dim(network(), q[:1, :, :, :].repeat(1, 1, 2, 2), **{**settings, "reference": None}).end == pytest.approx(0.01)
 
+    def test_only_a_network_that_sees_the_edges_is_followed_beyond_its_training(self) -> None:
+        """Fourier features finer than the levels, and training down to a noise at which an edge stands alone."""
+        W, q, settings = OneLevel.W, torch.full((1, 1, 2, 2), 128, dtype=torch.uint8), {"nodes": 8, "reference": self.reference}
+        for smallest, exponent, end in (
+            (1e-3 * W, 7, 1e-4 * W), (0.02 * W, 7, 1e-4 * W), (0.05 * W, 7, 0.05 * W), (1e-3 * W, 6, 1e-3 * W), (1e-5 * W, 7, 1e-5 * W)
+        ):  # fmt: skip
+            prior = ScorePrior(OneLevel(smallest, 0.5), EDMSDE(smallest, 10.0), (1, 2, 2), 0.5, fourier=(exponent,))
+            counted = Counted(prior)
+            for given in ({}, {"end": None}):
+                assert bits_per_dim(counted, q, **settings, **given).end == pytest.approx(end)  # type: ignore[arg-type]
+            assert counted.nfe > 0  # under another SDE it counts all the same
+        assert bits_per_dim(normal_prior(0.0, 0.5), q, nodes=8, end="data").end == 0
+
     @each_sde
     def test_a_noise_of_ones_own(self, sde: SDE) -> None:
         prior, x = mixture(sde), mixture().sample(4, seeded(1))

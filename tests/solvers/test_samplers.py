@@ -480,7 +480,7 @@ def test_dopri5_is_of_order_5_and_counts() -> None:
         end = dopri5(f, torch.tensor([[1.0, 0.0]], dtype=F64), 0.0, 6.0, rtol=tolerance, atol=tolerance, on_step=count)
         errors.append(float((end - torch.tensor([[math.cos(6), -math.sin(6)]], dtype=F64)).norm()))
         steps.append(rounds[0])
-        assert calls[0] == 6 * rounds[0] + 1
+        assert calls[0] % 6 == 1 and calls[0] >= 6 * rounds[0] + 1  # a round whose step is refused is not told again
     assert math.log(errors[0] / errors[1]) / math.log(steps[1] / steps[0]) > 4.5
 
 
@@ -564,7 +564,7 @@ def test_evaluations_of_the_adaptive_ode() -> None:
     """Six a round, one to begin with, and the denoiser at the end; a tighter tolerance costs more."""
     runs = [ProbabilityFlowODE(rtol=tol, atol=tol).trajectory(mixture(), 4, generator=seeded()) for tol in (1e-3, 1e-6)]
     for run in runs:
-        assert run.nfe == 6 * (len(run.x_t) - 1) + 2
+        assert run.nfe % 6 == 2 and run.nfe >= 6 * (len(run.x_t) - 1) + 2  # no state where no step was accepted
     assert runs[0].nfe < runs[1].nfe < 300
 
 
