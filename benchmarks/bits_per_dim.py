@@ -153,8 +153,9 @@ def main() -> None:
             name, start = running[future]
             done.setdefault(name, {})[str(start)] = future.result()
             write_json(kept, a.out)
-            write_table(done, a.out.with_suffix(".md"))
             print(name, start, *mean(done[name][str(start)]["bits"]), flush=True)
+            write_table(done, a.out.with_suffix(".md"))
+    write_table(done, a.out.with_suffix(".md"))
 
 
 if __name__ == "__main__":

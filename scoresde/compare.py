@@ -150,8 +150,8 @@ Speed is that of the machine where this was made, by processor time of one threa
 
 {density_table(whole, published=reference.digits)}
 Of the first {config.likelihoods} test pictures, one dequantisation each for the continuous models; standard errors are those over
-the pictures. "exact" of the diffusion model is that of the probability-flow ODE, with a stochastic trace; its ELBO is that of
-the reverse SDE, whose law is another unless the score is perfect.
+the pictures. "exact" of the diffusion model is that of the probability-flow ODE at the smallest noise of its training, with a stochastic
+trace; its ELBO is that of the reverse SDE, whose law is another unless the score is perfect.
 
 ## Restoration
 
