@@ -39,7 +39,7 @@ def dopri5(
     """z at ``end`` of dz/dw = f(w, z), z (B, ...) and w (B,), from z at ``start``; f is called on the whole batch.
 
     A step is accepted where the root mean square of error / (atol + rtol |z|) over the sample is at most 1. on_step(w, z, dz/dw): before
-    each round, but for those that repeat one whose step was accepted for no sample. Six calls of f a round and one to begin with.
+    each round. Six calls of f a round and one to begin with.
     """
     span = end - start
     tiny = 1e-12 * abs(span)
@@ -50,13 +50,12 @@ def dopri5(
         return value.to(z.dtype).reshape(-1, *[1] * (z.ndim - 1))
 
     k_first = f(w, z)
-    moved = True
     for _ in range(max_steps):
         left = end - w
         active = left.abs() > tiny
         if not bool(active.any()):
             return z
-        if on_step and moved:
+        if on_step:
             on_step(w, z, k_first)
         h = torch.where(h.abs() > left.abs(), left, h)
         k = [k_first]
@@ -70,7 +69,6 @@ def dopri5(
         if not bool(torch.isfinite(size[active]).all()):
             raise FloatingPointError("the ODE has left the finite numbers; the denoiser gave NaN or infinity")
         accept = active & (size <= 1)
-        moved = bool(accept.any())
         w = torch.where(accept, torch.where((h == left), torch.full_like(w, end), w + h), w)
         z = torch.where(wide(accept) > 0, z_new, z)
         k_first = torch.where(wide(accept) > 0, k[-1], k_first)

@@ -12,7 +12,7 @@ from solvers.guidance import GuidedPrior
 from solvers.likelihood.flow import End, Solver
 
 __all__ = [
-    "Basis", "Divergence", "Probing", "batch_of", "check_grid", "check_samples", "check_settings", "down_to", "end_of", "end_of_levels",
+    "Basis", "Divergence", "Probing", "batch_of", "check_grid", "check_samples", "check_settings", "end_of", "end_of_levels", "ending",
     "solver_of",
 ]  # fmt: skip
 
@@ -57,14 +57,17 @@ def end_of_levels(prior: Prior, width: float) -> End | float:
     return min(_EDGE * width, smallest)
 
 
-def down_to(prior: Prior, s: float) -> Prior:
-    """The same prior under an SDE with alpha = 1 whose smallest noise is s. ValueError for an s that is none."""
+def ending(prior: Prior, end: End | float) -> tuple[Prior, End]:
+    """Prior and end as they are; for a noise s, the prior under an SDE with alpha = 1 whose smallest noise is s, and "t_min". ValueError
+    for a number that is no noise of the prior."""
+    if isinstance(end, str):
+        return prior, end
     largest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_max, dtype=torch.float64)))
-    if not 0 < s < largest:
+    if not 0 < end < largest:
         raise ValueError(
-            f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {s}"
+            f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {end}"
         )
-    return prior.with_sde(EDMSDE(s, largest))
+    return prior.with_sde(EDMSDE(end, largest)), "t_min"
 
 
 def batch_of(batch: int | None, x: Tensor) -> int:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from scoresde.prior import Counted, Prior, expand_like
-from solvers.likelihood.checks import batch_of, check_grid, check_samples, down_to
+from solvers.likelihood.checks import batch_of, check_grid, check_samples, ending
 from solvers.likelihood.flow import End
 from solvers.likelihood.grid import Levels, error_of_sum
 from solvers.likelihood.log_likelihood import levels_for
@@ -80,8 +80,7 @@ def elbo(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    if not isinstance(end, str):
-        prior, end = down_to(prior, end), "t_min"
+    prior, end = ending(prior, end)
     check_grid(end, nodes)
     check_samples(prior, x)
     if draws < 1:

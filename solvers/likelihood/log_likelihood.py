@@ -33,8 +33,8 @@ from solvers.likelihood.checks import (
     check_grid,
     check_samples,
     check_settings,
-    down_to,
     end_of,
+    ending,
     solver_of,
 )
 from solvers.likelihood.flow import End, Flow, Solver
@@ -129,9 +129,7 @@ def log_likelihood(
         return _refined(prior, x, tol, nodes, divergence, settings)
     started = time.perf_counter()
     nodes = nodes if nodes is not None else 32 if divergence == "exact" else 72
-    end = end_of(prior) if end is None else end
-    if not isinstance(end, str):
-        prior, end = down_to(prior, end), "t_min"
+    prior, end = ending(prior, end_of(prior) if end is None else end)
     check_grid(end, nodes)
     check_settings(divergence, probing, basis, solver, probes, repeat, nodes, chunk)
     check_samples(prior, x)
