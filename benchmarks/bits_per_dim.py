@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from scoresde import GroupAveraged, load_prior
-from scoresde.checkpoint import embedded_priors
-from scoresde.report import write_json
+from scoresde.data.figures import write_json
+from scoresde.priors.checkpoint import embedded_priors
 from solvers import bits_per_dim
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,14 +20,14 @@ import torch
 from scipy.stats import t as student
 
 from problems import GaussianNoise
-from scoresde.calibrate import Judged, centre_crop, judge
-from scoresde.damage import Frame, ProblemOptions, build_operator
-from scoresde.data import list_images
-from scoresde.evaluation.calibration import LEVELS, ScoreTable, pictures_needed
-from scoresde.images import write_via_rename
-from scoresde.prior import Prior
-from scoresde.report import write_json
-from scoresde.restore import RestoreOptions, choose_device, measured, open_prior
+from scoresde.data.datasets import list_images
+from scoresde.data.figures import write_json
+from scoresde.data.images import write_via_rename
+from scoresde.evaluation.conformal import LEVELS, ScoreTable, pictures_needed
+from scoresde.pipelines.calibrate import Judged, centre_crop, judge
+from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_operator
+from scoresde.pipelines.restore import RestoreOptions, choose_device, measured, open_prior
+from scoresde.priors.base import Prior
 
 SIDE, SIGMA, SPLITS = 96, 0.05, 100
 

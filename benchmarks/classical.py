@@ -11,7 +11,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from problems import Inpainting, SuperResolution
-from problems.convolution import Convolution
+from problems.operators.convolution import Convolution
 
 __all__ = ["CLASSICAL"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from scoresde.data import list_images
-from scoresde.images import read_image
-from scoresde.restore import choose_device, open_prior
+from scoresde.data.datasets import list_images
+from scoresde.data.images import read_image
+from scoresde.pipelines.restore import choose_device, open_prior
 
 
 def main() -> None:

@@ -36,9 +36,9 @@ from problems import (
     cartesian_mask,
     random_mask,
 )
-from scoresde.demo import photograph
-from scoresde.report import Panel, sheet
-from scoresde.restore import RestoreOptions, choose_device, open_prior, panels, restore_tensor, scores
+from scoresde.data.figures import Panel, sheet
+from scoresde.pipelines.demo import photograph
+from scoresde.pipelines.restore import RestoreOptions, choose_device, open_prior, panels, restore_tensor, scores
 
 SIDE = 128
 WIDTH = 1000

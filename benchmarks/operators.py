@@ -61,8 +61,8 @@ from problems import (
     random_mask,
     stack,
 )
-from problems.transforms import hadamard2
-from scoresde.report import write_json
+from problems.linalg.transforms import hadamard2
+from scoresde.data.figures import write_json
 
 SIDE = 256
 STD, PRIOR_STD = 0.05, 0.3

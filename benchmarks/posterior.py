@@ -35,9 +35,9 @@ import torch
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
-from scoresde.analytic import GaussianMixturePrior
-from scoresde.prior import Prior
-from scoresde.report import write_json
+from scoresde.data.figures import write_json
+from scoresde.priors.base import Prior
+from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.sde import EDMSDE, SDE
 from solvers.guidance import MMPS
 from solvers.posterior import Guided, PosteriorSampler, PredictedTwist

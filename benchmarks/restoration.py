@@ -27,11 +27,11 @@ from problems import (
     box_mask,
     random_mask,
 )
-from scoresde.calibrate import centre_crop
-from scoresde.data import list_images
+from scoresde.data.datasets import list_images
+from scoresde.data.figures import write_json
 from scoresde.evaluation import lpips, psnr, ssim
-from scoresde.report import write_json
-from scoresde.restore import choose_device, open_prior
+from scoresde.pipelines.calibrate import centre_crop
+from scoresde.pipelines.restore import choose_device, open_prior
 from solvers import DAPS, LGDMC, MPGD, SAMPLERS, SITCOM, TMPD, Guided, PosteriorSampler, REDDiff, RePaint, make_solver
 from solvers.registry import RESTORATION_GRID
 

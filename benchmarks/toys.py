@@ -1,4 +1,5 @@
-"""Five families on distributions of the plane that are known everywhere, each trained for the same processor time: docs/comparison/toys.
+"""Five families on distributions of the plane that are known everywhere, each trained for the same processor time:
+benchmarks/results/comparison/toys.
 
 python benchmarks/toys.py
 """
@@ -13,16 +14,16 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from scoresde.baselines.base import GenerativeModel
-from scoresde.baselines.collapse import ModeReport, SpreadReport, collapse_report
-from scoresde.baselines.store import load_model
-from scoresde.baselines.training import fit
-from scoresde.baselines.vae import VAE
-from scoresde.comparison.plane import PLANE_FAMILIES, evidence, lattice
-from scoresde.comparison.training import steps_within
-from scoresde.data import TensorData
-from scoresde.images import write_via_rename
-from scoresde.toys import TOYS, Plane
+from scoresde.data.datasets import TensorData
+from scoresde.data.images import write_via_rename
+from scoresde.data.toys import TOYS, Plane
+from scoresde.evaluation.collapse import ModeReport, SpreadReport, collapse_report
+from scoresde.families.base import GenerativeModel
+from scoresde.families.comparison.plane import PLANE_FAMILIES, evidence, lattice
+from scoresde.families.comparison.training import steps_within
+from scoresde.families.store import load_model
+from scoresde.families.training import fit
+from scoresde.families.vae.model import VAE
 
 REACH, SPACING = 1.5, 1 / 64
 HELD = 10_000
@@ -109,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="of training of each model, by the processor's time")
     parser.add_argument("--work", type=Path, default=Path("runs/toys"), help="what is trained is kept here")
-    parser.add_argument("--out", type=Path, default=Path("docs/comparison"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/comparison"))
     a = parser.parse_args()
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def main() -> None:
             print(lines[-1], flush=True)
     page = f"""# Five families on the plane
 
-Made by `python benchmarks/toys.py --seconds {a.seconds:g}`: the distributions of `scoresde.toys`, known everywhere;
+Made by `python benchmarks/toys.py --seconds {a.seconds:g}`: the distributions of `scoresde.data.toys`, known everywhere;
 {a.seconds:g} seconds of one processor for each model (small perceptrons inside all of them).
 
 ![densities, and draws where there is no density](toys.png)

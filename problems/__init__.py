@@ -1,18 +1,8 @@
 """Measurements: what a camera does to a scene, and the exact linear algebra of undoing it. Independent of any prior."""
 
-from problems.blur import Blur, DiskBlur, GaussianBlur, MotionBlur
-from problems.colour import Colourisation, Demosaicing
-from problems.compose import compose, stack
-from problems.compressed_sensing import CompressedSensing
-from problems.decimation import Decimation
-from problems.denoising import Denoising
 from problems.external import from_deepinv, read_kernel, read_mask
-from problems.function import LinearFunction, NonlinearFunction
-from problems.inpainting import Inpainting, box_mask, random_mask
-from problems.jpeg import JPEG
-from problems.linalg import SolveWarning
-from problems.matrix import LinearMatrix
-from problems.mri import MRI, birdcage_maps, cartesian_mask
+from problems.linalg.solve import SolveWarning
+from problems.linalg.svd import SVD
 from problems.noise import (
     CorrelatedNoise,
     GaussianNoise,
@@ -23,13 +13,23 @@ from problems.noise import (
     SaltAndPepperNoise,
     UniformNoise,
 )
-from problems.operator import LinearOperator, MissingCapability, Operator, operators
-from problems.phase_retrieval import PhaseRetrieval
-from problems.pointwise import Clipping, Gamma, Quantisation
+from problems.operators.base import LinearOperator, MissingCapability, Operator, operators
+from problems.operators.blur import Blur, DiskBlur, GaussianBlur, MotionBlur
+from problems.operators.colour import Colourisation, Demosaicing
+from problems.operators.compose import compose, stack
+from problems.operators.compressed_sensing import CompressedSensing
+from problems.operators.decimation import Decimation
+from problems.operators.denoising import Denoising
+from problems.operators.function import LinearFunction, NonlinearFunction
+from problems.operators.inpainting import Inpainting, box_mask, random_mask
+from problems.operators.jpeg import JPEG
+from problems.operators.matrix import LinearMatrix
+from problems.operators.mri import MRI, birdcage_maps, cartesian_mask
+from problems.operators.phase_retrieval import PhaseRetrieval
+from problems.operators.pointwise import Clipping, Gamma, Quantisation
+from problems.operators.super_resolution import SuperResolution
+from problems.operators.tomography import Tomography, angles_between
 from problems.problem import InverseProblem, problem_from
-from problems.super_resolution import SuperResolution
-from problems.svd import SVD
-from problems.tomography import Tomography, angles_between
 
 __all__ = [
     "JPEG", "MRI", "SVD", "Blur", "Clipping", "Colourisation", "CompressedSensing", "CorrelatedNoise", "Decimation", "Demosaicing",

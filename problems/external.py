@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from problems.function import LinearFunction, NonlinearFunction
-from problems.operator import Operator, Shape
+from problems.operators.base import Operator, Shape
+from problems.operators.function import LinearFunction, NonlinearFunction
 
 __all__ = ["from_deepinv", "read_kernel", "read_mask"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, decode, moved
-from problems.linalg import Generators
+from problems.linalg.solve import Generators
 from problems.noise import CorrelatedNoise, GaussianNoise, Noise, noises
-from problems.operator import LinearOperator, Operator, operators
+from problems.operators.base import LinearOperator, Operator, operators
 
 __all__ = ["InverseProblem", "problem_from"]
 

@@ -1,11 +1,11 @@
 """Score-based priors: how they are defined, trained, stored and measured."""
 
-from scoresde.analytic import GaussianMixturePrior, GaussianPrior
-from scoresde.checkpoint import load_prior, save_prior
 from scoresde.errors import InputError
-from scoresde.prior import Counted, Prior, ScorePrior
+from scoresde.priors.averaged import GroupAveraged
+from scoresde.priors.base import Counted, Prior, ScorePrior
+from scoresde.priors.checkpoint import load_prior, save_prior
+from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
 from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, FlowMatchingSDE, SubVPSDE, sde_from
-from scoresde.symmetry import GroupAveraged
 
 __all__ = [
     "CosineVPSDE", "Counted", "EDMSDE", "FlowMatchingSDE", "GaussianMixturePrior", "GaussianPrior", "GroupAveraged", "InputError", "Prior",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import Prior
+from scoresde.priors.base import Prior
 from solvers.guidance import DPS, MMPS, PiGDM
 from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, PredictedTwist, SecondOrder, SplitGibbs
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, concrete
-from problems.linalg import Generators, randn_like
+from problems.linalg.solve import Generators, randn_like
 
 __all__ = ["Noise", "check_positive", "noises", "rand_like"]
 

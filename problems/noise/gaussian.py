@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg import Generators, randn_like
+from problems.linalg.solve import Generators, randn_like
 from problems.noise.base import Noise
-from problems.operator import LinearOperator
+from problems.operators.base import LinearOperator
 
 __all__ = ["CorrelatedNoise", "GaussianNoise"]
 

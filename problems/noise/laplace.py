@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from problems.linalg import Generators
+from problems.linalg.solve import Generators
 from problems.noise.base import Noise, check_positive, rand_like
 
 __all__ = ["LaplaceNoise"]

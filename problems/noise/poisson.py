@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg import Generators, randn_like
+from problems.linalg.solve import Generators, randn_like
 from problems.noise.base import Noise, check_positive
 
 __all__ = ["PoissonGaussianNoise", "PoissonNoise"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg import Generators, randn_like
+from problems.linalg.solve import Generators, randn_like
 from problems.noise.base import Noise, rand_like
 
 __all__ = ["SaltAndPepperNoise"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg import Generators
+from problems.linalg.solve import Generators
 from problems.noise.base import Noise, check_positive, rand_like
 
 __all__ = ["UniformNoise"]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoresde.checkpoint import read_tensors, write_tensors
 from scoresde.errors import InputError
+from scoresde.priors.checkpoint import read_tensors, write_tensors
 
 __all__ = ["CLASSES", "FEATURES", "DigitClassifier", "load_classifier", "save_classifier"]
 

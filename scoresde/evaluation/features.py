@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde.data.images import to_bytes
 from scoresde.errors import InputError
 from scoresde.evaluation.classifier import FEATURES, load_classifier
-from scoresde.images import to_bytes
 
 __all__ = ["Features", "check_features", "digit_features", "inception_features", "pixel_features"]
 

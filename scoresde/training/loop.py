@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from scoresde.checkpoint import read_tensors, save_prior, write_tensors
-from scoresde.data import Dataset
+from scoresde.data.datasets import Dataset
 from scoresde.errors import InputError, check_writable
 from scoresde.networks import UNet
-from scoresde.prior import ScorePrior
+from scoresde.priors.base import ScorePrior
+from scoresde.priors.checkpoint import read_tensors, save_prior, write_tensors
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.objective import denoising_score_matching

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.prior import ScorePrior, expand_like
+from scoresde.priors.base import ScorePrior, expand_like
 
 __all__ = ["NoiseLevels", "denoising_score_matching"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import Prior, expand_like
+from scoresde.priors.base import Prior, expand_like
 from solvers.capabilities import Exactness, check_capabilities
 
 __all__ = ["Guidance", "GuidedPrior", "Products"]

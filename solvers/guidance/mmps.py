@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from problems.linalg import bcast, dot
-from scoresde.prior import expand_like
+from problems.linalg.solve import bcast, dot
+from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.guidance.projected import projected_shift

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import expand_like
+from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 

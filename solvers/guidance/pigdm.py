@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import expand_like
+from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 

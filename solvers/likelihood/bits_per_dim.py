@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.prior import Prior
-from solvers.likelihood.checks import end_of_levels
+from scoresde.priors.base import Prior
 from solvers.likelihood.log_likelihood import log_likelihood
-from solvers.noise import spawn
+from solvers.likelihood.settings import end_of_levels
+from solvers.streams import spawn
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
 

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoresde.prior import Counted, Prior, expand_like
-from solvers.likelihood.checks import batch_of, check_grid, check_samples, ending
-from solvers.likelihood.flow import End
-from solvers.likelihood.grid import Levels, error_of_sum
+from scoresde.priors.base import Counted, Prior, expand_like
+from solvers.likelihood.integrator import End
 from solvers.likelihood.log_likelihood import levels_for
+from solvers.likelihood.nodes import Levels, error_of_sum
 from solvers.likelihood.reference import GaussianReference
-from solvers.noise import Noise, spawn
+from solvers.likelihood.settings import batch_of, check_grid, check_samples, ending
+from solvers.streams import Noise, spawn
 
 __all__ = ["LowerBound", "elbo"]
 

@@ -24,8 +24,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from scoresde.prior import Prior
-from solvers.likelihood.checks import (
+from scoresde.priors.base import Prior
+from solvers.likelihood.integrator import End, Flow, Solver
+from solvers.likelihood.nodes import Levels
+from solvers.likelihood.probes import Probes
+from solvers.likelihood.reference import GaussianReference
+from solvers.likelihood.settings import (
     Basis,
     Divergence,
     Probing,
@@ -37,11 +41,7 @@ from solvers.likelihood.checks import (
     ending,
     solver_of,
 )
-from solvers.likelihood.flow import End, Flow, Solver
-from solvers.likelihood.grid import Levels
-from solvers.likelihood.probes import Probes
-from solvers.likelihood.reference import GaussianReference
-from solvers.noise import spawn
+from solvers.streams import spawn
 
 __all__ = ["LogLikelihood", "levels_for", "log_likelihood"]
 

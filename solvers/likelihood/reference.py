@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.analytic import GaussianMixturePrior
-from scoresde.prior import Counted, Prior, ScorePrior
-from scoresde.symmetry import GroupAveraged
-from scoresde.tiling import TiledPrior
-from solvers.products import value_and_products
+from scoresde.priors.averaged import GroupAveraged
+from scoresde.priors.base import Counted, Prior, ScorePrior
+from scoresde.priors.mixture import GaussianMixturePrior
+from scoresde.priors.tiled import TiledPrior
+from solvers.jacobian import value_and_products
 
 __all__ = ["GaussianReference"]
 

@@ -4,16 +4,16 @@ from solvers.posterior.base import IndependentSampler, Posterior, PosteriorSampl
 from solvers.posterior.daps import DAPS
 from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
-from solvers.posterior.mcgdiff import MCGDiff
-from solvers.posterior.particles import ParticleSampler
-from solvers.posterior.predicted_twist import PredictedTwist
 from solvers.posterior.red_diff import REDDiff
 from solvers.posterior.repaint import RePaint
 from solvers.posterior.second_order import SecondOrder
 from solvers.posterior.sitcom import SITCOM
+from solvers.posterior.smc.base import ParticleSampler
+from solvers.posterior.smc.mcgdiff import MCGDiff
+from solvers.posterior.smc.predicted_twist import PredictedTwist
+from solvers.posterior.smc.tds import TDS
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
-from solvers.posterior.tds import TDS
 
 __all__ = [
     "DAPS", "DDNM", "DDRM", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import Counted, Prior
+from scoresde.priors.base import Counted, Prior
 from solvers.capabilities import Exactness, check_capabilities
-from solvers.noise import spawn
+from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 

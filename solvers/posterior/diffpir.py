@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import Prior
+from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.noise import Noise
 from solvers.posterior.base import IndependentSampler, Progress
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["DiffPIR"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.prior import Prior
+from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance
 from solvers.posterior.base import IndependentSampler, Progress

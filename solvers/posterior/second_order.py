@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from problems.linalg import bcast, dot
-from scoresde.prior import Prior
+from problems.linalg.solve import bcast, dot
+from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
 from solvers.guidance.base import Products
-from solvers.noise import Noise
+from solvers.jacobian import Differentiated
 from solvers.posterior.base import IndependentSampler, Progress
-from solvers.products import Differentiated
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["SecondOrder", "square_root_product"]
 

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scoresde.prior import Counted, Prior
-from solvers.noise import Noise
+from scoresde.priors.base import Counted, Prior
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["Callback", "Sampler", "Trajectory"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scoresde.prior import Prior
-from solvers.noise import Noise
+from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["DPMSolver"]
 

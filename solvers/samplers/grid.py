@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scoresde.prior import Prior
+from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 
 __all__ = ["TimeGrid"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scoresde.prior import Prior
-from solvers.noise import Noise
+from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
+from solvers.streams import Noise
 
 __all__ = ["Heun"]
 

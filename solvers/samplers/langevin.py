@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scoresde.prior import Prior, expand_like
-from solvers.noise import Noise
+from scoresde.priors.base import Prior, expand_like
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["AnnealedLangevin"]
 

@@ -19,11 +19,11 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from scoresde.prior import Prior, expand_like
+from scoresde.priors.base import Prior, expand_like
 from scoresde.sde import SDE
-from solvers.noise import Noise
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
+from solvers.streams import Noise
 
 __all__ = ["PredictorCorrector"]
 

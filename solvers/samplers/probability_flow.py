@@ -15,10 +15,10 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 from torchdiffeq import odeint
 
-from scoresde.prior import Prior, expand_like
-from solvers.noise import Noise
+from scoresde.priors.base import Prior, expand_like
 from solvers.ode import dopri5
 from solvers.samplers.base import Callback, Sampler
+from solvers.streams import Noise
 
 __all__ = ["ProbabilityFlowODE"]
 

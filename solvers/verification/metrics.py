@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.prior import Counted
+from scoresde.priors.base import Counted
 from solvers.posterior import PosteriorSampler
 from solvers.verification.problems import ExactProblem, seeded
 from solvers.verification.reference import Reference, reference

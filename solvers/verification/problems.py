@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from problems import Blur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution, box_mask
-from scoresde.analytic import GaussianMixturePrior, GaussianPrior
+from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
+from scoresde.priors.shared_mixture import SharedMixturePrior
 from scoresde.sde import EDMSDE
-from solvers.verification.shared_mixture import SharedMixturePrior
 
 __all__ = ["EXACT_PROBLEMS", "FULL_PROBLEMS", "ExactProblem", "exact_problem", "seeded"]
 

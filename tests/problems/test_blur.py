@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from problems import Blur, Decimation, DiskBlur, GaussianBlur, MotionBlur
-from problems.convolution import BOUNDARIES, Boundary
+from problems.operators.convolution import BOUNDARIES, Boundary
 from tests.problems.tools import randn, seeded
 
 # our name of a boundary -> scipy.ndimage's; the pad of torch called "reflect" does not repeat the edge pixel, which ndimage calls "mirror"

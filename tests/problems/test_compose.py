@@ -27,7 +27,7 @@ from problems import (
     random_mask,
     stack,
 )
-from problems.compose import Composition, NonlinearComposition, NonlinearStack, Stack
+from problems.operators.compose import Composition, NonlinearComposition, NonlinearStack, Stack
 from tests.problems.tools import randn, seeded
 
 SHAPE = (3, 8, 8)

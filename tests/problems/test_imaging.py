@@ -34,8 +34,8 @@ from problems import (
     cartesian_mask,
     random_mask,
 )
-from problems.colour import Pattern
-from problems.compressed_sensing import Transform
+from problems.operators.colour import Pattern
+from problems.operators.compressed_sensing import Transform
 from tests.problems.tools import randn, seeded
 
 

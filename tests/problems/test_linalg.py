@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from problems import SolveWarning
-from problems.linalg import bcast, conjugate_gradients, dot, randn_like, transposes
-from problems.transforms import dct2, hadamard2, hartley2, idct2
+from problems.linalg.solve import bcast, conjugate_gradients, dot, randn_like, transposes
+from problems.linalg.transforms import dct2, hadamard2, hartley2, idct2
 from tests.problems.tools import randn, seeded
 
 EPS = torch.finfo(torch.float64).eps

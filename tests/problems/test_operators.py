@@ -39,8 +39,8 @@ from problems import (
     operators,
     problem_from,
 )
-from problems.convolution import BOUNDARIES, example_kernel
-from problems.function import Jacobian
+from problems.operators.convolution import BOUNDARIES, example_kernel
+from problems.operators.function import Jacobian
 from tests.problems.tools import randn, seeded
 
 Shape = tuple[int, ...]
@@ -379,7 +379,7 @@ class TestEveryLinearOperator:
             raise AssertionError("iterations")
 
         if "closed_form" in op.capabilities:
-            monkeypatch.setattr("problems.operator.conjugate_gradients", iterated)
+            monkeypatch.setattr("problems.operators.base.conjugate_gradients", iterated)
             op.solve(y, 0.3, 1.7)
             if "svd" in op.capabilities:
                 op.pinv(y)

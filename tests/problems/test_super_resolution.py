@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from problems import SuperResolution
-from problems.super_resolution import FILTERS, Filter, resize_matrix
+from problems.operators.super_resolution import FILTERS, Filter, resize_matrix
 from tests.problems.tools import randn
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from problems import Denoising, GaussianBlur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution
 from scoresde import EDMSDE, VPSDE, Counted, GaussianMixturePrior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
-from scoresde.tiling import TiledPrior
+from scoresde.priors.tiled import TiledPrior
 from solvers import DDIM, DPS, MMPS, SOLVERS, DiffPIR, Guided, Heun, PiGDM, PosteriorSampler, SecondOrder, make_solver, solve
 
 F64 = torch.float64

@@ -18,9 +18,9 @@ from scoresde import (
     Prior,
     ScorePrior,
 )
-from scoresde.baselines import Diffusion, DiffusionConfig
+from scoresde.families import Diffusion, DiffusionConfig
 from scoresde.networks import UNet, UNetConfig
-from scoresde.prior import expand_like
+from scoresde.priors.base import expand_like
 from solvers import GaussianReference, LowerBound, elbo, log_likelihood
 from tests.solvers.tools import F64, each_sde, seeded
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from scoresde import VPSDE, GaussianMixturePrior
-from scoresde.prior import Prior
+from scoresde.priors.base import Prior
 from solvers.posterior.base import IndependentSampler, Progress
 from solvers.verification import FULL_PROBLEMS, VERIFIED, SharedMixturePrior, coverage, exact_problem, reference, table, verify
 from solvers.verification.memory import memory_of_a_draw

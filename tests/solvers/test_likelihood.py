@@ -21,10 +21,10 @@ from scoresde import (
     Prior,
     ScorePrior,
 )
+from scoresde.data.toys import skew_mixture
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
-from scoresde.toys import skew_mixture
 from solvers import MMPS, GaussianReference, bits_per_dim, elbo, log_likelihood
-from solvers.likelihood.grid import error_from_pairs, error_of_sum, quadrature_weights
+from solvers.likelihood.nodes import error_from_pairs, error_of_sum, quadrature_weights
 from solvers.likelihood.probes import Probes, lattice_colours
 from tests.solvers.tools import F64, each_sde, seeded
 

@@ -42,8 +42,8 @@ from solvers import (
     Sampler,
     TimeGrid,
 )  # fmt: skip
-from solvers.noise import Noise, spawn
 from solvers.ode import dopri5
+from solvers.streams import Noise, spawn
 
 F64 = torch.float64
 LEVEL = 1e-4

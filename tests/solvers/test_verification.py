@@ -27,8 +27,8 @@ from solvers import (
     SplitGibbs,
     TimeGrid,
 )
-from solvers.noise import Noise, spawn
-from solvers.posterior.particles import effective_share, systematic
+from solvers.posterior.smc.base import effective_share, systematic
+from solvers.streams import Noise, spawn
 from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, VERIFIED, sliced_wasserstein, verify
 from tests.solvers.test_gaussian_posterior import assert_exact, gaussian, measured, white
 

@@ -1,0 +1,30 @@
+"""Turn the result of a training run into an embedded prior: half precision, one line of description in the header.
+
+python benchmarks/maintenance/embed.py runs/natural/prior.safetensors natural "photographs, 64x64 and up"
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import scoresde
+from scoresde import load_prior, save_prior
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("summary", help="the line that `scoresde list` shows")
+    a = parser.parse_args()
+    prior = load_prior(a.checkpoint)
+    prior.card["summary"] = a.summary
+    path = Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
+    save_prior(prior, path, torch.float16)
+    size = path.stat().st_size / 1e6
+    print(f"wrote {path.name}: {sum(p.numel() for p in prior.parameters()) / 1e6:.2f} M parameters, {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Linear algebra on batches: solves, singular value decompositions, fast transforms."""

@@ -1,0 +1,74 @@
+r"""Orthonormal real transforms of the last two axes, in O(n log n).
+
+The Hartley transform is :math:`\mathrm{Re} - \mathrm{Im}` of the unitary Fourier transform: real, symmetric, its own inverse; every real
+convolution with a symmetric kernel is diagonal in it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from problems.linalg.solve import complex_dtype
+
+__all__ = ["dct2", "hadamard2", "hartley2", "idct2"]
+
+
+def hartley2(x: Tensor) -> Tensor:
+    """Its own inverse."""
+    X = torch.fft.fft2(x, norm="ortho")
+    return X.real - X.imag
+
+
+def _dct(x: Tensor) -> Tensor:
+    """DCT-II of the last axis by one FFT of the same length (Makhoul 1980)."""
+    n = x.shape[-1]
+    V = torch.fft.fft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
+    X = V * _twiddle(x)
+    scale = torch.full((n,), math.sqrt(2 / n), dtype=x.dtype, device=x.device)
+    scale[0] = math.sqrt(1 / n)
+    return X.real * scale
+
+
+def _idct(X: Tensor) -> Tensor:
+    n = X.shape[-1]
+    scale = torch.full((n,), math.sqrt(n / 2), dtype=X.dtype, device=X.device)
+    scale[0] = math.sqrt(n)
+    X = X * scale
+    shifted = torch.cat([torch.zeros_like(X[..., :1]), X[..., 1:].flip(-1)], -1)
+    v = torch.fft.ifft(torch.complex(X, -shifted) * _twiddle(X).conj()).real
+    half = (n + 1) // 2
+    x = torch.empty_like(v)
+    x[..., ::2], x[..., 1::2] = v[..., :half], v[..., half:].flip(-1)
+    return x
+
+
+def _twiddle(x: Tensor) -> Tensor:
+    angle = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) * (-math.pi / (2 * x.shape[-1]))
+    return torch.polar(torch.ones_like(angle), angle).to(complex_dtype(x))
+
+
+def dct2(x: Tensor) -> Tensor:
+    """Discrete cosine transform, type II."""
+    return _dct(_dct(x).mT).mT
+
+
+def idct2(X: Tensor) -> Tensor:
+    """The inverse, and the transpose, of ``dct2``."""
+    return _idct(_idct(X).mT).mT
+
+
+def hadamard2(x: Tensor) -> Tensor:
+    """Walsh-Hadamard transform of all H W = 2^k pixels together, in natural order. Its own inverse."""
+    shape, n = x.shape, x.shape[-2] * x.shape[-1]
+    if n & (n - 1):
+        raise ValueError(f"a Hadamard transform needs a power of two, got {shape[-2]}x{shape[-1]} = {n} pixels; use dct or random")
+    x, rest = x.flatten(-2), n
+    while rest > 1:  # H_n is a Kronecker product: transform the last 4 bits, and turn them to the front
+        radix = min(16, rest)
+        H = torch.ones(1, 1, dtype=x.dtype, device=x.device)
+        while len(H) < radix:
+            H = torch.cat([torch.cat([H, H], 1), torch.cat([H, -H], 1)], 0) / math.sqrt(2)
+        x = (x.unflatten(-1, (n // radix, radix)) @ H).mT.flatten(-2)
+        rest //= radix
+    return x.reshape(shape)

@@ -1,0 +1,1 @@
+"""Operators: what a camera does to a scene, one file each."""

@@ -1,0 +1,171 @@
+"""Kernels: the user's own, a Gaussian, a stroke of motion, a disk out of focus. What is done with them stands in ``convolution.py``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from kornia.filters import get_gaussian_kernel2d, get_motion_kernel2d
+from torch import Tensor
+
+from problems.linalg.svd import SVD, separable_svd
+from problems.operators.base import Operator, Shape
+from problems.operators.convolution import BOUNDARIES, CLOSED_FORM, Boundary, Convolution, clean_kernel, example_kernel, extended, fits
+
+__all__ = ["Blur", "DiskBlur", "GaussianBlur", "MotionBlur"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Blur(Convolution):
+    """Convolution with the user's kernel, (h, w), or (C, h, w) with one for each channel, used as it is (make it sum to 1 to keep the
+    brightness). For several blurred copies of one picture, ``Stack`` several of these."""
+
+    kernel: Tensor
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", clean_kernel(self.kernel))
+        self._check_boundary()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        sizes = [(h, w) for h, w in ((3, 5), (4, 2), (3, 1)) if fits(shape, h, w)]
+        found: dict[str, Operator] = {f"blur-{h}x{w}-{b}": cls(example_kernel(h, w), b) for h, w in sizes for b in BOUNDARIES}
+        if fits(shape, 3, 3):
+            found |= {f"blur-per-channel-{b}": cls(example_kernel(3, 3, shape[0]), b) for b in ("circular", "reflect")}  # type: ignore[arg-type]
+        return found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianBlur(Convolution):
+    """Gaussian kernel of the given standard deviation in pixels, cut at ``truncate`` deviations.
+
+    It is separable, so that for every boundary two small decompositions, one an axis, give its SVD.
+    """
+
+    std: float
+    boundary: Boundary = "circular"
+    truncate: float = 4.0
+
+    _LARGEST = 1024  # side of an image whose axes are still decomposed
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.std) and self.std > 0):
+            raise ValueError(f"the standard deviation of a blur must be positive, got {self.std}")
+        if not (math.isfinite(self.truncate) and self.truncate > 0):
+            raise ValueError(f"truncate must be positive, got {self.truncate}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"gaussian-{b}": cls(0.7, b, truncate=2.0) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
+
+    @property
+    def fast(self) -> frozenset[str]:  # type: ignore[override]
+        return CLOSED_FORM
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        size = 2 * math.ceil(self.truncate * self.std) + 1
+        return get_gaussian_kernel2d((size, size), (self.std, self.std), dtype=torch.float64)[0]
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]
+
+    def _axis(self, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Thin SVD of the matrix that blurs one axis of x."""
+
+        def make() -> tuple[Tensor, Tensor, Tensor]:
+            line = self.kernel.sum(0)
+            before, after = self._margin[:2] if self.boundary != "valid" else (0, 0)
+            rows = torch.eye(size, dtype=torch.float64)
+            if self.boundary == "zero":
+                rows = F.pad(rows, (0, 0, before, after))
+            elif before or after:
+                rows = rows[extended(size, before, after, self.boundary)]
+            matrix = F.conv1d(rows.T[:, None], line.flip(0)[None, None])[:, 0].T
+            U, s, Vt = torch.linalg.svd(matrix, full_matrices=False)
+            return U.to(like), s.to(like), Vt.to(like)
+
+        return self._constant(("axis", size), like, make)
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        if self.boundary == "circular":
+            return super()._svd(shape, like)
+        return separable_svd(shape[0], self._axis(shape[-2], like), self._axis(shape[-1], like))
+
+    def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
+        if self.boundary == "circular" or max(shape[-2:]) <= self._LARGEST:
+            return super()._solve(v, c0, c1, shape)
+        return self._iterate(v, c0, c1, shape)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MotionBlur(Convolution):
+    """A straight stroke of ``length`` pixels (odd, at least 3) at ``angle`` degrees, anticlockwise from the horizontal."""
+
+    length: int
+    angle: float = 0.0
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        if self.length < 3 or self.length % 2 != 1:
+            raise ValueError(f"the length of a motion blur must be odd and at least 3, got {self.length}")
+        object.__setattr__(self, "length", int(self.length))
+        if not math.isfinite(self.angle):
+            raise ValueError(f"the angle of a motion blur must be finite, got {self.angle}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"motion-{b}": cls(5, 30.0, b) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        angle, direction = torch.tensor([float(self.angle)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        kernel = get_motion_kernel2d(self.length, angle, direction, mode="bilinear")[0]
+        return kernel / kernel.sum()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DiskBlur(Convolution):
+    """A lens out of focus: a disk of ``radius`` pixels, each tap the share of its pixel that lies inside."""
+
+    radius: float
+    boundary: Boundary = "circular"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"the radius of a disk must be positive, got {self.radius}")
+        self._check_boundary()
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"disk-{b}": cls(1.7, b) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(h, w), sum 1."""
+        half, fine = math.ceil(self.radius - 0.5), 33
+        place = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
+        inside = (place[:, None] ** 2 + place**2 <= self.radius**2).double()
+        kernel = F.avg_pool2d(inside[None, None], fine)[0, 0]
+        return kernel / kernel.sum()
+
+    @property
+    def taps(self) -> Tensor:
+        return self.kernel[None]

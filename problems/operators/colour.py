@@ -1,0 +1,118 @@
+r"""One number for the colours of a pixel: the grey view of a colour scene, and the mosaic of a camera's sensor.
+
+Both have :math:`A A^T = c I`, so that every solve is a division.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from problems.linalg.solve import bcast
+from problems.operators.base import LinearOperator, Operator, Shape, check_image
+
+__all__ = ["Colourisation", "Demosaicing"]
+
+_FAST = frozenset({"svd", "closed_form"})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Colourisation(LinearOperator):
+    """y = sum_c weights[c] x_c, one channel: the mean of three colours unless given other weights; (.299, .587, .114) is Rec. 601 luma."""
+
+    fast: ClassVar[frozenset[str]] = _FAST
+
+    weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
+
+    def __post_init__(self) -> None:
+        weights = tuple(float(w) for w in self.weights)
+        if not weights or not all(abs(w) < float("inf") for w in weights) or not any(weights):
+            raise ValueError(f"the weights of the colours must be finite and not all zero, got {self.weights}")
+        object.__setattr__(self, "weights", weights)
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {"colourise": cls((0.299, 0.587, 0.114)) if shape[0] == 3 else cls((1 / shape[0],) * shape[0])}
+
+    @property
+    def row_gram(self) -> float:  # type: ignore[override]
+        return sum(w * w for w in self.weights)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if shape[0] != len(self.weights):
+            raise ValueError(f"this operator is made for {len(self.weights)} channels, the image has {shape[0]}")
+        return (1, *shape[1:])
+
+    def input_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if shape[0] != 1:
+            raise ValueError(f"a grey measurement has one channel, got {shape[0]}")
+        return (len(self.weights), *shape[1:])
+
+    def _weights(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.weights, dtype=like.dtype, device=like.device)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return torch.tensordot(x, self._weights(x), dims=([1], [0]))[:, None]
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        return y * self._weights(y)[:, None, None]
+
+
+Pattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Demosaicing(LinearOperator):
+    """One colour a pixel, by the Bayer pattern, read along rows from the top left: x has 3 channels, y one."""
+
+    fast: ClassVar[frozenset[str]] = _FAST
+    row_gram: ClassVar[float] = 1.0  # type: ignore[misc]
+
+    pattern: Pattern = "RGGB"
+
+    def __post_init__(self) -> None:
+        if self.pattern not in get_args(Pattern):
+            raise ValueError(f"unknown Bayer pattern {self.pattern!r}; known: {', '.join(get_args(Pattern))}")
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {f"demosaic-{p}": cls(p) for p in get_args(Pattern)} if shape[0] == 3 else {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if shape[0] != 3:
+            raise ValueError(f"a Bayer mosaic is made of 3 colours, the image has {shape[0]} channels")
+        return (1, *shape[1:])
+
+    def input_shape(self, shape: Shape) -> Shape:
+        check_image(shape)
+        if shape[0] != 1:
+            raise ValueError(f"a mosaic has one channel, got {shape[0]}")
+        return (3, *shape[1:])
+
+    def mask(self, height: int, width: int) -> Tensor:
+        """(3, height, width), True where a colour is seen."""
+        tile = torch.tensor(["RGB".index(c) for c in self.pattern]).reshape(2, 2)
+        colour = tile.repeat(-(-height // 2), -(-width // 2))[:height, :width]
+        return torch.stack([colour == c for c in range(3)])
+
+    def _mask(self, like: Tensor) -> Tensor:
+        height, width = like.shape[-2:]
+        return self._constant((height, width), like, lambda: self.mask(height, width).to(like))
+
+    def _apply(self, x: Tensor) -> Tensor:
+        (r, g, b), (red, green, blue) = x.split(1, dim=1), self._mask(x)
+        return torch.addcmul(torch.addcmul(r * red, g, green), b, blue)  # quicker than a sum over the channels
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        return y * self._mask(y)
+
+    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+        self.output_shape(tuple(z.shape[1:]))
+        variance = bcast(prior_variance, z)
+        return z + self._mask(z) * (variance / (bcast(noise_variance, z) + variance) * (y - z))  # each pixel's own colour

@@ -1,0 +1,66 @@
+"""An explicit matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems.linalg.svd import SVD, dense_svd
+from problems.operators.base import LinearOperator, Operator, Shape
+
+__all__ = ["LinearMatrix"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearMatrix(LinearOperator):
+    """y = A vec(x) for a matrix (m, D). x has shape (B, *shape) with D entries, flat (B, D) if nothing is said; y is (B, m)."""
+
+    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+
+    matrix: Tensor
+    shape: Shape | None = None
+
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or not self.matrix.numel():
+            raise ValueError(f"the matrix must have two axes, got {tuple(self.matrix.shape)}")
+        if self.matrix.is_complex():
+            raise ValueError("the matrix must be real; stack real and imaginary parts")
+        if not torch.isfinite(self.matrix).all():
+            raise ValueError("the matrix must be finite")
+        shape = tuple(self.shape) if self.shape is not None else (self.matrix.shape[1],)
+        if torch.Size(shape).numel() != self.matrix.shape[1]:
+            raise ValueError(f"shape {shape} does not have the matrix's {self.matrix.shape[1]} entries")
+        object.__setattr__(self, "matrix", self.matrix.detach().clone())
+        object.__setattr__(self, "shape", shape)
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        size = torch.Size(shape).numel()
+        generator = torch.Generator().manual_seed(4)
+        return {
+            f"matrix-{name}": cls(torch.randn(m, size, generator=generator, dtype=torch.float64) / size**0.5, shape)
+            for name, m in (("wide", max(1, size // 5)), ("tall", size + 3))
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if tuple(shape) != self.shape:
+            raise ValueError(f"the matrix is for x of shape {self.shape}, got {tuple(shape)}")
+        return (self.matrix.shape[0],)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        if tuple(shape) != (self.matrix.shape[0],):
+            raise ValueError(f"the matrix measures {self.matrix.shape[0]} numbers, got a measurement of shape {tuple(shape)}")
+        assert self.shape is not None
+        return self.shape
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.to(x).T
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        return (y @ self.matrix.to(y)).reshape(len(y), *shape)
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        return dense_svd(self.matrix.double().to(like), shape, (self.matrix.shape[0],))

@@ -1,0 +1,202 @@
+r"""Magnetic resonance imaging: :math:`y_c = M F (S_c x)`, the masked Fourier transform of the image seen through each coil's sensitivity.
+
+F is unitary and centred: the zero frequency stands in the middle of mask and k-space, as in the fastMRI data. With one coil the SVD is
+known: for complex images V = F^*, s = M; a real image has :math:`A^T A = H\,\mathrm{diag}\tfrac12(M_k + M_{-k})\,H`, H the Hartley
+transform, because each of its frequencies stands at k and at -k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.fft import fft2, fftshift, ifft2, ifftshift
+
+from problems.linalg.solve import complex_dtype
+from problems.linalg.svd import SVD, identity
+from problems.linalg.transforms import hartley2
+from problems.operators.base import LinearOperator, Operator, Shape
+from problems.operators.inpainting import binary
+
+__all__ = ["MRI", "birdcage_maps", "cartesian_mask"]
+
+_AXES = (-2, -1)
+
+
+def _fourier(z: Tensor) -> Tensor:
+    return fftshift(fft2(ifftshift(z, dim=_AXES), norm="ortho"), dim=_AXES)
+
+
+def _inverse(k: Tensor) -> Tensor:
+    return fftshift(ifft2(ifftshift(k, dim=_AXES), norm="ortho"), dim=_AXES)
+
+
+def _hartley(x: Tensor) -> Tensor:
+    return fftshift(hartley2(ifftshift(x, dim=_AXES)), dim=_AXES)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MRI(LinearOperator):
+    """mask (H, W): True or 1 where k-space is sampled. sensitivities: (coils, H, W) complex, or none for one ideal coil.
+
+    complex_image False: each channel of x is a real image. True: the channels of x come in pairs, real and imaginary part. y is
+    (B, 2 coils images, H, W), the parts innermost, with zeros where nothing was sampled.
+    """
+
+    mask: Tensor
+    sensitivities: Tensor | None = None
+    complex_image: bool = False
+
+    def __post_init__(self) -> None:
+        mask = binary(self.mask)
+        if mask.ndim != 2 or not mask.any():
+            raise ValueError(f"a k-space mask must have shape (H, W) and sample something, got {tuple(mask.shape)}")
+        object.__setattr__(self, "mask", mask)
+        if self.sensitivities is not None:
+            maps = self.sensitivities.detach().clone()
+            if (
+                not maps.is_complex()
+                or maps.ndim != 3
+                or maps.shape[1:] != mask.shape
+                or not torch.isfinite(torch.view_as_real(maps)).all()
+            ):
+                raise ValueError(
+                    f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, {mask.shape[1]}), "
+                    f"got {maps.dtype} {tuple(maps.shape)}"
+                )
+            object.__setattr__(self, "sensitivities", maps)
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        height, width = shape[-2:]
+        mask = cartesian_mask(height, width, 2.0, generator=torch.Generator().manual_seed(5))
+        points = torch.rand(height, width, generator=torch.Generator().manual_seed(6)) < 0.5
+        points[height // 2, width // 2] = True
+        maps = birdcage_maps(3, height, width)
+        found: dict[str, Operator] = {"mri": cls(mask), "mri-points": cls(points), "mri-coils": cls(mask, maps)}
+        if shape[0] % 2 == 0:
+            found |= {"mri-complex": cls(points, complex_image=True), "mri-complex-coils": cls(mask, maps, complex_image=True)}
+        return found
+
+    @property
+    def fast(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"svd", "closed_form"}) if self.sensitivities is None else frozenset()
+
+    @property
+    def coils(self) -> int:
+        return 1 if self.sensitivities is None else len(self.sensitivities)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        self._check(shape)
+        if self.complex_image and shape[0] % 2:
+            raise ValueError(f"a complex image has two channels, real and imaginary part; got {shape[0]} channels")
+        return (shape[0] * self.coils * (1 if self.complex_image else 2), *shape[1:])
+
+    def input_shape(self, shape: Shape) -> Shape:
+        self._check(shape)
+        if shape[0] % (2 * self.coils):
+            raise ValueError(f"k-space of {self.coils} coils has a multiple of {2 * self.coils} channels (real, imaginary), got {shape[0]}")
+        return (shape[0] // self.coils // (1 if self.complex_image else 2), *shape[1:])
+
+    def _check(self, shape: Shape) -> None:
+        if len(shape) != 3 or tuple(shape[1:]) != tuple(self.mask.shape):
+            raise ValueError(f"the k-space mask is {tuple(self.mask.shape)} (height, width), the image is {tuple(shape)}")
+
+    def observed(self, y: Tensor) -> Tensor:
+        return torch.where(self.mask.to(y.device), y, 0)
+
+    def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What the image is multiplied with before the plain Fourier transform, (coils or 1, H, W), and k-space after it, (H, W).
+
+        Shifting both sides by half their length is a factor on the other side of the transform, 1 and -1 by turns where sides are even.
+        """
+
+        def make() -> tuple[Tensor, Tensor]:
+            before, after = torch.ones(1, 1, dtype=torch.complex128), torch.ones(1, 1, dtype=torch.complex128)
+            for axis, n in enumerate(self.mask.shape):
+                place = torch.arange(n, dtype=torch.float64)
+                line = (-1, 1) if axis == 0 else (1, -1)
+                turn = torch.stack([place, place - n // 2]) * (2 * math.pi * (n // 2) / n)
+                first, second = torch.polar(torch.ones_like(turn), turn)
+                before, after = before * first.reshape(line), after * second.reshape(line)
+            if self.mask.shape[0] % 2 == 0 and self.mask.shape[1] % 2 == 0:
+                before, after = before.real.round(), after.real.round()
+            maps = before[None] if self.sensitivities is None else self.sensitivities.cpu().to(torch.complex128) * before
+            dtypes = {True: complex_dtype(like), False: like.dtype}
+            pair = (maps, after * self.mask.cpu())
+            first, second = (part.to(like.device, dtypes[part.is_complex()]) for part in pair)
+            return first, second
+
+        return self._constant("weights", like, make)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        before, after = self._weights(x)
+        k = fft2((_join(x) if self.complex_image else x)[:, :, None] * before, norm="ortho")
+        return rearrange(_parts(k * after), "b i c p h w -> b (i c p) h w")
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        before, after = self._weights(y)
+        k = _join(rearrange(y, "b (i c p) h w -> b (i p) c h w", c=self.coils, p=2), axis=1)
+        z = ifft2(k * after.conj(), norm="ortho") * before.conj()
+        z = z[:, :, 0] if len(before) == 1 else z.sum(2)
+        return rearrange(_parts(z), "b i p h w -> b (i p) h w") if self.complex_image else z.real
+
+    def _svd(self, shape: Shape, like: Tensor) -> SVD:
+        output = self.output_shape(shape)
+        if self.complex_image:
+
+            def split(z: Tensor) -> Tensor:
+                return rearrange(_parts(z), "b i p h w -> b (i p) h w")
+
+            return SVD(
+                self.mask.to(like).expand(output), lambda w: split(_inverse(_join(w))), lambda x: split(_fourier(_join(x))), identity,
+                identity, complete_v=True, complete_u=True,
+            )  # fmt: skip
+        mask = ifftshift(self.mask.double(), dim=_AXES)
+        mirrored = mask.flip(_AXES).roll((1, 1), _AXES)
+        s = fftshift(((mask + mirrored) / 2).sqrt(), dim=_AXES).to(like)
+        inverse = torch.where(s > 0, 1 / s, 0)
+        return SVD(
+            s.expand(shape), _hartley, _hartley, lambda w: self._apply(_hartley(w * inverse)),
+            lambda y: _hartley(self._adjoint(y, shape)) * inverse, complete_v=True,
+        )  # fmt: skip
+
+
+def _join(x: Tensor, axis: int = 1) -> Tensor:
+    """Channels (real, imaginary, real, ...) as complex numbers."""
+    return torch.complex(*x.unflatten(axis, (-1, 2)).unbind(axis + 1))
+
+
+def _parts(z: Tensor) -> Tensor:
+    """Complex numbers as an axis of two before the last two."""
+    return torch.stack([z.real, z.imag], -3)
+
+
+def cartesian_mask(height: int, width: int, acceleration: float, centre: float = 0.08, generator: torch.Generator | None = None) -> Tensor:
+    """(H, W) mask of whole columns: all within the middle share ``centre``, others at random, 1 / acceleration of them in all."""
+    if not acceleration >= 1 or not 0 <= centre <= 1:
+        raise ValueError(f"the acceleration must be at least 1 and the centre in [0, 1], got {acceleration} and {centre}")
+    low = max(1, round(centre * width))
+    start = width // 2 - low // 2
+    columns = torch.zeros(width, dtype=torch.bool)
+    columns[start : start + low] = True
+    rest = (~columns).nonzero()[:, 0]
+    more = max(0, round(width / acceleration) - low)
+    columns[rest[torch.randperm(len(rest), generator=generator)[:more]]] = True
+    return columns.expand(height, width).clone()
+
+
+def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
+    """(coils, H, W) complex128 sensitivities of coils around the image, each stronger near itself; their squares sum to 1 everywhere."""
+    if coils < 1:
+        raise ValueError(f"the number of coils must be at least 1, got {coils}")
+    row = (torch.arange(height, dtype=torch.float64) + 0.5) / height * 2 - 1
+    column = (torch.arange(width, dtype=torch.float64) + 0.5) / width * 2 - 1
+    angle = 2 * math.pi * torch.arange(coils, dtype=torch.float64) / coils
+    dy = row[None, :, None] - 1.5 * angle.sin()[:, None, None]
+    dx = column[None, None, :] - 1.5 * angle.cos()[:, None, None]
+    maps = torch.polar(1 / (dx**2 + dy**2).sqrt(), torch.atan2(dy, dx))
+    return maps / maps.abs().square().sum(0).sqrt()

@@ -1,0 +1,119 @@
+r"""Computed tomography: the Radon transform, line integrals of the image along parallel beams.
+
+The definition is that of scikit-image's ``radon(circle=False)``: the image, zero outside, is turned about its middle by bilinear
+interpolation and summed along columns. The adjoint spreads every reading back with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from problems.linalg.solve import transposes
+from problems.operators.base import LinearOperator, Operator, Shape
+
+__all__ = ["Tomography", "angles_between"]
+
+_SAMPLES = 1 << 21  # of the rotated images, held at once
+
+
+def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple[float, ...]:
+    """``count`` angles in degrees, evenly spaced, ``stop`` excluded."""
+    if count < 1:
+        raise ValueError(f"the number of angles must be at least 1, got {count}")
+    return tuple(start + (stop - start) * i / count for i in range(count))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tomography(LinearOperator):
+    """y (B, C, angles, detectors): integrals of x over lines at ``angles`` (degrees), one detector a pixel.
+
+    shape: (H, W) of x. spacing: the width of a pixel, in whose unit the integrals are lengths; None for 1 / max(H, W), which keeps y of
+    the order of x.
+    """
+
+    angles: tuple[float, ...]
+    shape: tuple[int, int]
+    spacing: float | None = None
+
+    def __post_init__(self) -> None:
+        angles, shape = tuple(float(a) for a in self.angles), tuple(int(n) for n in self.shape)
+        if not angles or not all(math.isfinite(a) for a in angles):
+            raise ValueError(f"the angles must be finite and at least one, got {self.angles}")
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"shape must be (H, W) of the image, got {self.shape}")
+        if self.spacing is not None and not (math.isfinite(self.spacing) and self.spacing > 0):
+            raise ValueError(f"the spacing must be positive, got {self.spacing}")
+        object.__setattr__(self, "angles", angles)
+        object.__setattr__(self, "shape", shape)
+
+    @classmethod
+    def examples(cls, shape: Shape) -> dict[str, Operator]:
+        return {"tomography": cls((0.0, 31.0, 45.0, 90.0, 117.0, 170.0), (shape[1], shape[2]))}
+
+    @property
+    def detectors(self) -> int:
+        """Enough for the diagonal."""
+        return max(n + math.ceil(math.sqrt(2) * max(self.shape) - n) for n in self.shape)
+
+    @property
+    def _width(self) -> float:
+        return self.spacing if self.spacing is not None else 1 / max(self.shape)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3 or tuple(shape[1:]) != self.shape:
+            raise ValueError(f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}")
+        return (shape[0], len(self.angles), self.detectors)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3 or tuple(shape[1:]) != (len(self.angles), self.detectors):
+            raise ValueError(f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, detectors), got {tuple(shape)}")
+        return (shape[0], *self.shape)
+
+    def preview(self, y: Tensor) -> Tensor:
+        return y / y.abs().flatten(1).amax(1).clamp_min(torch.finfo(y.dtype).tiny)[:, None, None, None]
+
+    def _grids(self, like: Tensor) -> list[Tensor]:
+        """Where the rays of some angles at a time pass, (1, angles' rays, places, 2), in the coordinates of ``grid_sample``."""
+
+        def make() -> list[Tensor]:
+            n, (height, width) = self.detectors, self.shape
+            centre = n // 2
+            offset = torch.arange(n, dtype=torch.float64) - centre
+            detector, place = offset[:, None], offset
+            count = max(1, _SAMPLES // n**2)
+            grids = []
+            for first in range(0, len(self.angles), count):
+                angle = torch.tensor(self.angles[first : first + count], dtype=torch.float64).deg2rad()[:, None, None]
+                column = angle.cos() * detector + angle.sin() * place + width // 2
+                row = -angle.sin() * detector + angle.cos() * place + height // 2
+                grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
+                grids.append(grid.flatten(0, 1)[None].to(like))
+            return grids
+
+        return self._constant("grids", like, make)
+
+    def _project(self, x: Tensor) -> Tensor:
+        images = x.flatten(0, 1)[None]
+        rays = [F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False).sum(-1) for grid in self._grids(x)]
+        return torch.cat(rays, -1).reshape(*x.shape[:2], len(self.angles), self.detectors) * self._width
+
+    def _spread(self, y: Tensor) -> Tensor:
+        images = y.new_zeros(1, y.shape[0] * y.shape[1], *self.shape)
+        total, first = torch.zeros_like(images), 0
+        rays = y.reshape(1, y.shape[0] * y.shape[1], -1, 1)
+        for grid in self._grids(y):
+            part = rays[:, :, first : first + grid.shape[1]].expand(-1, -1, -1, grid.shape[2])
+            total += torch.ops.aten.grid_sampler_2d_backward(part, images, grid, 0, 0, False, [True, False])[0]
+            first += grid.shape[1]
+        return total.reshape(*y.shape[:2], *self.shape) * self._width
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return transposes(self._project, self._spread)[0](x)
+
+    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
+        return transposes(self._project, self._spread)[1](y)

@@ -1,0 +1,5 @@
+"""The ``scoresde`` command."""
+
+from scoresde.cli.main import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,74 @@
+"""The five families at a like-for-like size, about a million parameters each for pictures of 28x28, and how each is trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from scoresde.families.autoregressive.model import Autoregressive, AutoregressiveConfig
+from scoresde.families.base import GenerativeModel
+from scoresde.families.diffusion import Diffusion, DiffusionConfig
+from scoresde.families.flow.model import Flow, FlowConfig
+from scoresde.families.gan.model import GAN, GANConfig
+from scoresde.families.training import FitConfig
+from scoresde.families.vae.model import VAE, VAEConfig
+from scoresde.networks import UNet, UNetConfig
+from scoresde.priors.base import ScorePrior
+from scoresde.sde import EDMSDE
+from scoresde.training.objective import NoiseLevels
+
+__all__ = ["FAMILIES", "Family"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """title: as tables name it. build: the model of pictures of a shape (C, H, W), with random weights. fit: its training but for the
+    number of steps, which the budget decides."""
+
+    title: str
+    build: Callable[[Shape], GenerativeModel]
+    fit: FitConfig
+
+
+def _vae(shape: Shape) -> GenerativeModel:
+    return VAE(VAEConfig(shape, latent=32, widths=(48, 96)))
+
+
+def _gan(shape: Shape) -> GenerativeModel:
+    return GAN(GANConfig(shape, widths=(56, 116), r1=0.1, r2=0.1))
+
+
+def _flow(shape: Shape) -> GenerativeModel:
+    return Flow(FlowConfig(shape))
+
+
+def _autoregressive(shape: Shape) -> GenerativeModel:
+    return Autoregressive(AutoregressiveConfig(shape, widths=(24, 64, 112)))
+
+
+def _diffusion(shape: Shape) -> GenerativeModel:
+    """As the embedded prior of digits, with narrower levels: noise down to a fraction of a grey level and features that resolve them."""
+    noise, exponents = NoiseLevels(-3.2, 2.4, 1e-4, 80.0), (4, 5, 6, 7, 8)
+    network = UNetConfig(shape[0], widths=(48, 96), blocks=3, attention=(1,), extra=2 * shape[0] * len(exponents))
+    prior = ScorePrior(UNet(network), EDMSDE(noise.sigma_min, noise.sigma_max), shape, 0.6, fourier=exponents)
+    return Diffusion(prior, DiffusionConfig(noise=noise))
+
+
+FAMILIES: dict[str, Family] = {
+    "vae": Family("VAE", _vae, FitConfig(batch=64, learning_rate=2e-3, precision="bf16")),
+    "gan": Family("GAN", _gan, FitConfig(batch=32, learning_rate=1e-3, betas=(0.0, 0.9), ema=0.0, clip=10.0, precision="bf16")),
+    "flow": Family("flow", _flow, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
+    "autoregressive": Family("autoregressive", _autoregressive, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
+    "diffusion": Family("diffusion", _diffusion, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
+}
+
+
+def build(name: str, shape: Shape, seed: int = 0) -> GenerativeModel:
+    """A family's model of pictures of a shape; the seed decides its random weights."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return FAMILIES[name].build(shape)

@@ -1,0 +1,135 @@
+"""One entrant of the comparison, judged by everything: draws, density, restorations. Kept on disk, so that nothing runs twice."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from scoresde.data.datasets import TensorData
+from scoresde.data.figures import write_json
+from scoresde.data.images import to_bytes, write_via_rename
+from scoresde.families.base import GenerativeModel
+from scoresde.families.comparison.density import judge_density
+from scoresde.families.comparison.families import FAMILIES, build
+from scoresde.families.comparison.memory import training_memory
+from scoresde.families.comparison.quality import Reference, draw, judge_draws
+from scoresde.families.comparison.restoration import SIGMA, judge_restoration, problems_for
+
+__all__ = ["SHOWN", "Entrant", "JudgeConfig", "Judged", "judge"]
+
+SHOWN = 100
+"""Draws that are kept to be looked at."""
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """samples: draws of each model. likelihoods: test pictures for the density. pictures, draws: restored pictures of each problem, and
+    posterior draws of each."""
+
+    samples: int = 1000
+    likelihoods: int = 200
+    pictures: int = 10
+    draws: int = 9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 100 or min(self.likelihoods, self.pictures) < 2 or self.draws < 3:
+            raise ValueError(f"a comparison needs 100 samples, 2 pictures of each kind and 3 draws at least, got {self}")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model under a name. whole: also its density and its restorations, not only its draws."""
+
+    name: str
+    title: str
+    model: GenerativeModel
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Judged:
+    """scores: plain numbers. pictures: "draws" (100, C, H, W) and, for each problem, its restorations (n, B, C, H, W), uint8."""
+
+    name: str
+    title: str
+    scores: dict[str, Any]
+    pictures: dict[str, Tensor]
+
+
+def judge(
+    entrant: Entrant,
+    reference: Reference,
+    config: JudgeConfig,
+    cache: Path,
+    progress: Callable[[str], None] | None = None,
+) -> Judged:
+    """Judge it, or take from ``cache`` what an earlier run found of the same model, data and settings."""
+    say = progress or (lambda _: None)
+    key = fingerprint(entrant, reference, config)
+    numbers, images = cache / f"{entrant.name}.json", cache / f"{entrant.name}.safetensors"
+    if numbers.is_file() and images.is_file():
+        kept = json.loads(numbers.read_text())
+        if kept["fingerprint"] == key:
+            say("judged before")
+            return Judged(entrant.name, entrant.title, kept["scores"], load_file(images))
+
+    model, seed = entrant.model, config.seed
+    say("drawing")
+    draws, seconds = draw(model, config.samples, torch.Generator().manual_seed(seed))
+    scores: dict[str, Any] = {
+        "density_kind": model.density,
+        "parameters": model.parameter_count,
+        "nfe_per_sample": model.nfe_per_sample,
+        "seconds_per_sample": seconds,
+        "training": model.card,
+        "quality": judge_draws(draws, reference),
+    }
+    if entrant.name in FAMILIES:
+        fresh, fit = build(entrant.name, tuple(model.shape)), FAMILIES[entrant.name].fit
+        scores["training_memory"] = training_memory(fresh, TensorData(reference.train[: fit.batch]), fit)
+    pictures = {"draws": to_bytes(draws[:SHOWN])}
+    if entrant.whole:
+        say("likelihood")
+        levels = to_bytes(reference.test[: config.likelihoods])
+        scores["bits_per_dim"] = judge_density(model, levels, torch.Generator().manual_seed(seed))
+        scores["restoration"] = {}
+        truth = chosen(reference, config)
+        for name, problem in problems_for(tuple(model.shape)).items():
+            say(name)
+            y = measurement(reference, config, name)
+            found = judge_restoration(model, problem, truth, y, config.draws, seed)
+            scores["restoration"][name] = found.scores
+            pictures[name] = to_bytes(found.draws)
+    cache.mkdir(parents=True, exist_ok=True)
+    write_via_rename(images, lambda path: save_file({name: x.contiguous() for name, x in pictures.items()}, path))
+    write_json({"fingerprint": key, "scores": scores}, numbers)
+    return Judged(entrant.name, entrant.title, scores, pictures)
+
+
+def chosen(reference: Reference, config: JudgeConfig) -> Tensor:
+    """The test pictures that are restored: the last ones, which the likelihood does not see."""
+    return reference.test[-config.pictures :]
+
+
+def measurement(reference: Reference, config: JudgeConfig, name: str) -> Tensor:
+    """Of the chosen pictures under a named problem: the same for everybody."""
+    truth = chosen(reference, config)
+    problem = problems_for(tuple(truth.shape[1:]))[name]
+    return problem.measure(truth, torch.Generator().manual_seed(config.seed))
+
+
+def fingerprint(entrant: Entrant, reference: Reference, config: JudgeConfig) -> str:
+    """Of all that decides the result but the code."""
+    digest = hashlib.sha256(
+        json.dumps([asdict(config), SIGMA, entrant.whole, reference.features.name, repr(entrant.model.config)]).encode()
+    )
+    for tensor in (*entrant.model.state_dict().values(), reference.test):
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""A score prior on the interface of the other families: density by the probability-flow ODE, draws by any sampler, restoration by MMPS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.priors.base import Counted, ScorePrior
+from scoresde.priors.checkpoint import save_prior
+from scoresde.training.objective import NoiseLevels, denoising_score_matching
+
+if TYPE_CHECKING:
+    from problems import InverseProblem
+
+__all__ = ["Diffusion", "DiffusionConfig"]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """sampler, steps: for ``sample``, a name of ``solvers.SAMPLERS``; on its own grid, or from the highest noise to the lowest by this
+    ``schedule`` of a ``TimeGrid``. solver: for ``restore``, a name of ``solvers.SOLVERS``. nodes: of the
+    likelihood's grid. noise: levels that ``loss`` draws."""
+
+    sampler: str = "dpm-solver"
+    steps: int = 20
+    schedule: str | None = None
+    solver: str = "mmps"
+    nodes: int = 64
+    noise: NoiseLevels = field(default_factory=NoiseLevels)
+
+
+class Diffusion(GenerativeModel):
+    """A :class:`ScorePrior`, which is stored and loaded as one."""
+
+    density: ClassVar[DensityKind] = "exact"
+
+    def __init__(self, prior: ScorePrior, config: DiffusionConfig | None = None) -> None:
+        super().__init__()
+        self.prior, self.config, self.card = prior, config or DiffusionConfig(), prior.card
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.prior.shape
+
+    @property
+    def continuous(self) -> bool:
+        return True
+
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        self.prior.card = self.card
+        save_prior(self.prior, path, dtype)
+
+    @property
+    def nfe_per_sample(self) -> int:
+        """Counted, on one sample."""
+        counted = Counted(self.prior)
+        self._sample(counted, 1, torch.Generator().manual_seed(0))
+        return counted.nfe
+
+    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator = generator or torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        return denoising_score_matching(self.prior, x, self.config.noise.draw(len(x), generator).to(x), noise).mean()
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return self._sample(self.prior, n, generator)
+
+    def _sample(self, prior: ScorePrior | Counted, n: int, generator: torch.Generator | None) -> Tensor:
+        from solvers import SAMPLERS, TimeGrid
+
+        grid = TimeGrid(self.config.schedule) if self.config.schedule else None  # type: ignore[arg-type]
+        return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
+
+    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+        """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2), or without
+        chance where k is no less than the entries of a sample."""
+        from solvers import log_likelihood
+
+        self.check(x)
+        trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact"}
+        found = log_likelihood(self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace)
+        return LogProb(found.value, "exact", std_error=found.std_error)
+
+    def elbo(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> LogProb:
+        """The variational lower bound on ln p(x) between the same noise levels; draws: repetitions, which are averaged."""
+        from solvers import elbo
+
+        self.check(x)
+        found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
+        return LogProb(found.value, "ELBO", std_error=found.std_error)
+
+    def _restore(
+        self,
+        problem: "InverseProblem",
+        y: Tensor,
+        n: int,
+        generator: torch.Generator | None,
+        progress: Callable[[float], None] | None,
+        **settings: Any,
+    ) -> Restored:
+        """By the named solver of the configuration."""
+        from solvers import make_solver
+
+        found = make_solver(self.config.solver, **settings).sample(self.prior, problem, y, n, generator=generator, progress=progress)
+        return found.draws, found.nfe, found.vjps, found.diagnostics

@@ -1,0 +1,1 @@
+"""Posterior sampling in a latent space."""

@@ -1,0 +1,68 @@
+r"""The posterior of a measurement under a VAE.
+
+A picture is :math:`x = g(z) + s\,\epsilon` under the Gaussian likelihood. For a linear problem :math:`y = A x + \sigma_y n` both z and the
+decoder's noise can be had exactly: x is integrated out of the posterior of z,
+
+.. math:: \ln p(z | y) = -\tfrac12 |z|^2 - \tfrac12 r^T (\sigma_y^2 I + s^2 A A^T)^{-1} r + \mathrm{const}, \qquad r = y - A g(z),
+
+and drawn back from :math:`p(x | z, y)`, a Gaussian (``prox_sample``). These are draws of the model's own posterior.
+
+Elsewhere (another problem, or the logistic likelihood, whose noise is not Gaussian) the prior is taken to be "pictures are decoder means",
+as in CSGM (Bora et al. 2017): :math:`p(z | y) \propto p(z)\,p(y | g(z))`, and the draws are g(z). Noise is not added to them: it would not
+have been told of y, and would undo the agreement of A x with it.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.families.latent.posterior import latent_posterior
+from scoresde.families.vae.likelihood import GaussianLikelihood
+from scoresde.families.vae.model import VAE
+
+__all__ = ["restore"]
+
+
+@dataclass(frozen=True)
+class _Marginal:
+    """p(y | z) with the decoder's noise, of this variance, integrated out. A problem's ``log_likelihood``, up to a constant."""
+
+    problem: InverseProblem
+    variance: float
+
+    def log_likelihood(self, y: Tensor, mean: Tensor) -> Tensor:
+        r = self.problem.residual(y, mean)
+        with torch.no_grad():  # the gradient of r^T S^-1 r / 2 is that of r times S^-1 r, whatever solves for it
+            v = self.problem.linear_operator.solve(r, self.problem.noise_variance, self.variance)
+        product = (v * r).flatten(1).sum(1)
+        return product.detach() / 2 - product
+
+
+def restore(
+    model: VAE,
+    problem: InverseProblem,
+    y: Tensor,
+    n: int,
+    generator: torch.Generator | None,
+    progress: Callable[[float], None] | None,
+    **settings: Any,
+) -> tuple[Tensor, dict[str, Any]]:
+    """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    exact = isinstance(model.likelihood, GaussianLikelihood) and {"linear", "gaussian_noise"} <= problem.capabilities
+    variance = float(model.likelihood.std.detach()) ** 2 if isinstance(model.likelihood, GaussianLikelihood) else 0.0
+    target = _Marginal(problem, variance) if exact else problem
+    if exact and problem.noise_variance == 0:
+        raise ValueError("the posterior of a VAE needs a noise level above 0; use a small one for clean measurements")
+    z, found = latent_posterior(model.decode, (model.config.latent,), target, y, n, generator, progress=progress, **settings)
+    draws = []
+    with torch.no_grad():
+        for one in z:
+            x = model.decode(one)
+            draws.append(problem.linear_operator.prox_sample(x, y, problem.noise_variance, variance, generator) if exact else x)
+    return torch.stack(draws), found | {"decoder_noise": exact}

@@ -1,0 +1,180 @@
+"""Five families of generative models on the same data at the same cost: tables, the trilemma, grids of draws, a sheet of restorations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.data.datasets import read_arrays
+from scoresde.data.figures import write_json
+from scoresde.data.images import from_bytes, to_bytes, write_via_rename
+from scoresde.errors import InputError, check_writable
+from scoresde.evaluation import Features, digit_features, inception_features, pixel_features
+from scoresde.families.base import GenerativeModel
+from scoresde.families.comparison.entrants import embedded_families, entrants, load_family
+from scoresde.families.comparison.families import FAMILIES
+from scoresde.families.comparison.judge import SHOWN, JudgeConfig, Judged, chosen, judge, measurement
+from scoresde.families.comparison.pictures import draws_sheet, restoration_sheet, trilemma
+from scoresde.families.comparison.quality import Reference, judge_draws
+from scoresde.families.comparison.restoration import problems_for
+from scoresde.families.comparison.table import density_table, quality_table, restoration_table, training_table
+from scoresde.families.comparison.training import train_family
+
+__all__ = ["CompareOptions", "compare"]
+
+_FEATURES: dict[str, Callable[[], Features]] = {"digits": digit_features, "pixels": pixel_features, "inception": inception_features}
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """dataset: a .npz file with ``train_images`` and ``test_images``, (N, H, W) or (N, H, W, C), uint8.
+
+    minutes: of training of each family; None takes the weights that come with the package. work: where training and judging keep what they
+    have. features: digits, pixels or inception; None is digits for grey pictures of 28x28, else inception.
+    """
+
+    dataset: Path
+    out: Path
+    work: Path
+    families: tuple[str, ...] = tuple(FAMILIES)
+    minutes: float | None = None
+    features: str | None = None
+    device: str = "cpu"
+    judging: JudgeConfig = field(default_factory=JudgeConfig)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.families if name not in FAMILIES]:
+            raise ValueError(f"unknown family {unknown[0]!r}; known: {', '.join(FAMILIES)}")
+        if not self.families:
+            raise ValueError(f"a comparison needs a family; known: {', '.join(FAMILIES)}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"a budget must be more than 0 minutes, got {self.minutes}")
+        if self.features is not None and self.features not in _FEATURES:
+            raise ValueError(f"unknown features {self.features!r}; known: {', '.join(_FEATURES)}")
+
+
+def compare(options: CompareOptions, say: Callable[[str], None] | None = None, progress: bool = False) -> dict[str, Any]:
+    """Train or load the families, judge them, and write comparison.{json,md}, trilemma.png, draws.png and restoration.png into ``out``."""
+    say, out = say or (lambda _: None), check_writable(options.out)
+    reference = read_reference(options)
+    models = {name: _model(name, options, reference, say, progress) for name in FAMILIES if name in options.families}
+    judged = []
+    for entrant in entrants(models, options.device):
+        say(f"judging {entrant.title}")
+        judged.append(judge(entrant, reference, options.judging, options.work / "judged", lambda what: say(f"  {what}")))
+    data = other_data(reference, options.judging)
+    report = _report(judged, data, options, reference)
+    write_json(report, out / "comparison.json")
+    write_markdown(judged, data, options, reference, out / "comparison.md")
+    draw_pictures(judged, data, options, reference, out)
+    return report
+
+
+def read_reference(options: CompareOptions) -> Reference:
+    """The data, on [-1, 1], and what distances on it are measured in."""
+
+    def pictures(key: str) -> Tensor:
+        return from_bytes(torch.from_numpy(read_arrays(options.dataset, key)).permute(0, 3, 1, 2))
+
+    train, test = pictures("train_images"), pictures("test_images")
+    if train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape"
+        )
+    needed = max(options.judging.samples, options.judging.likelihoods + options.judging.pictures)
+    if min(len(train) - options.judging.samples, len(test)) < needed:
+        raise InputError(
+            f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}"
+        )
+    digits = tuple(train.shape[1:]) == (1, 28, 28) and options.features in (None, "digits")
+    name = options.features or ("digits" if digits else "inception")
+    return Reference(train, test, _FEATURES[name](), digits)
+
+
+def _model(name: str, options: CompareOptions, reference: Reference, say: Callable[[str], None], progress: bool) -> GenerativeModel:
+    if options.minutes is not None:
+        say(f"training {FAMILIES[name].title} for {options.minutes:g} minutes")
+        return train_family(
+            name, options.dataset, "train_images", options.work / name, options.minutes, seed=options.judging.seed, device=options.device,
+            progress=progress,
+        )  # fmt: skip
+    if name not in embedded_families():
+        raise InputError(f"no weights of {name} come with the package; give a --budget, in minutes, to train it")
+    model = load_family(name, options.device)
+    if tuple(model.shape) != tuple(reference.train.shape[1:]):
+        raise InputError(f"the weights that come with the package are for pictures {tuple(model.shape)}, these are "
+                         f"{tuple(reference.train.shape[1:])}; give a --budget, in minutes, to train others")  # fmt: skip
+    return model
+
+
+def other_data(reference: Reference, config: JudgeConfig) -> Judged:
+    """What a perfect model would score: as many training pictures in the place of draws, the others in that of the training set."""
+    draws, rest = reference.train[: config.samples], reference.train[config.samples :]
+    scores = {"quality": judge_draws(draws, Reference(rest, reference.test, reference.features, reference.digits))}
+    return Judged("data", "other data", scores, {"draws": to_bytes(draws[:SHOWN])})
+
+
+def _report(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference) -> dict[str, Any]:
+    return {
+        "dataset": options.dataset.name,
+        "features": reference.features.name,
+        "minutes": options.minutes,
+        "entrants": {one.name: {"title": one.title, **one.scores} for one in judged},
+        "data": data.scores,
+    }
+
+
+def write_markdown(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, path: Path) -> None:
+    whole = [one for one in judged if "restoration" in one.scores]
+    config = options.judging
+    text = f"""# Five families of generative models on {options.dataset.stem}
+
+Made by `scoresde compare --dataset {options.dataset.name}`. FID, KID, precision, recall, density and coverage in {reference.features.name};
+{config.samples} draws of each model against {len(reference.test)} test pictures (the neighbourhoods against as many as there are draws).
+"Other data" are training pictures in the place of draws: what a perfect model would score.
+
+![quality and coverage against speed](trilemma.png)
+
+## Draws
+
+{quality_table(judged, data)}
+copies: share of draws closer to a training picture than all but 1 % of the test pictures are; 1 % is what new data has.
+Speed is that of the machine where this was made, by processor time of one thread where it has no GPU.
+
+![draws of every family](draws.png)
+
+## Density
+
+{density_table(whole, published=reference.digits)}
+Of the first {config.likelihoods} test pictures, one dequantisation each for the continuous models; standard errors are those over
+the pictures. "exact" of the diffusion model is that of the probability-flow ODE at the smallest noise of its training, with a stochastic
+trace; its ELBO is that of the reverse SDE, whose law is another unless the score is perfect.
+
+## Restoration
+
+{restoration_table(whole)}
+truth in range: share of the pixels whose truth lies within the range of the draws, of those where truth and draws are not all
+one grey level (equal values ranked at random); the number in brackets is what draws of the right posterior have.
+misfit: |y - A x|² over its expectation at the truth.
+
+![the same measurements restored by every family](restoration.png)
+
+## Training
+
+{training_table(whole)}
+The same data and the same time for each of the five; processor time is that of one thread where there is one.
+Memory: of the tensors alive at the peak of a step or of its checkpoint; scratch of kernels not counted.
+"""
+    write_via_rename(path, lambda temporary: temporary.write_text(text))
+
+
+def draw_pictures(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, out: Path) -> None:
+    families = [one for one in judged if one.name in FAMILIES]
+    draws_sheet([(one.title, one.pictures["draws"]) for one in (*families, data)], out / "draws.png")
+    trilemma(judged, data, out / "trilemma.png")
+    shape = tuple(reference.test.shape[1:])
+    measured = {name: to_bytes(measurement(reference, options.judging, name)) for name in problems_for(shape)}
+    restoration_sheet(families, to_bytes(chosen(reference, options.judging)), measured, out / "restoration.png")

@@ -1,0 +1,1 @@
+"""Priors: everything that can denoise."""

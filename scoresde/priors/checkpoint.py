@@ -1,0 +1,103 @@
+"""Priors as single safetensors files: tensors plus a JSON header that says how to build the network around them.
+
+No pickles: reading a checkpoint cannot run code.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from scoresde.data.images import write_via_rename
+from scoresde.errors import InputError
+from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
+from scoresde.priors.base import ScorePrior
+from scoresde.sde import sde_from
+
+__all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "read_header", "read_tensors", "save_prior", "write_tensors"]
+
+NETWORKS: dict[str, tuple[type, type]] = {"Perceptron": (Perceptron, PerceptronConfig), "UNet": (UNet, UNetConfig)}
+PRIOR_FORMAT = "scoresde.prior/1"
+_WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a safetensors file with a JSON header, by way of a temporary name."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_via_rename(Path(path), lambda temporary: save_file(whole, temporary, metadata={"scoresde": json.dumps(header)}))
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header alone of a file that :func:`write_tensors` wrote."""
+    return _read(Path(path), with_tensors=False)[1]
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, header) of a file that :func:`write_tensors` wrote."""
+    return _read(Path(path), with_tensors=True)
+
+
+def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("scoresde", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); copy or train it again") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is a safetensors file, but not one of scoresde's: it has no 'scoresde' header")
+    return tensors, header
+
+
+def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a :class:`ScorePrior`; ``dtype`` stores the weights in another precision (torch.float16 halves the file)."""
+    network = prior.network
+    config: Any = network.config
+    header = {
+        "format": PRIOR_FORMAT,
+        "network": {"kind": type(network).__name__, **asdict(config)},
+        "sde": prior.sde.describe(),
+        "shape": list(prior.shape),
+        "sigma_data": prior.sigma_data,
+        "fourier": list(prior.fourier),
+        "card": prior.card,
+    }
+    tensors = network.state_dict()
+    write_tensors(path, {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()}, header)
+
+
+def embedded_priors() -> dict[str, Path]:
+    """Name -> file of the priors that come with the package."""
+    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+
+
+def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None) -> ScorePrior:
+    """An embedded prior by name ("natural"), or a checkpoint by path. Frozen, in evaluation mode, float32."""
+    path = embedded_priors().get(str(name), Path(name))
+    if not path.is_file() and path.suffix != ".safetensors":
+        raise InputError(
+            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file"
+        )
+    tensors, header = read_tensors(path)
+    if header.get("format") != PRIOR_FORMAT:
+        raise InputError(f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})")
+    try:
+        settings = dict(header["network"])
+        network_type, config_type = NETWORKS[settings.pop("kind")]
+        network = network_type(config_type(**settings))
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
+        prior = ScorePrior(
+            network, sde_from(header["sde"]), tuple(header["shape"]), header["sigma_data"], autocast, header.get("card"),
+            header.get("fourier", ()),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}") from None
+    prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return prior.eval().requires_grad_(False)

@@ -1,0 +1,60 @@
+r"""Large images in bounded memory: the denoiser runs on overlapping tiles.
+
+Each tile's answer is weighted by a ramp that falls to (nearly) zero at the tile's inner edges, so that seams vanish. Where gradients flow,
+each tile is recomputed on the way back instead of kept (Chen et al. 2016), so that memory is that of one tile in both directions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from scoresde.priors.base import Prior
+
+__all__ = ["TiledPrior"]
+
+
+class TiledPrior(Prior):
+    """A prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time; smaller images pass through unchanged."""
+
+    def __init__(self, prior: Prior, tile: int = 384, overlap: int = 48) -> None:
+        super().__init__(prior.sde, prior.shape)
+        if not 0 <= 2 * overlap <= tile:
+            raise ValueError(f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}")
+        self.prior, self.tile, self.overlap, self.cost = prior, tile, overlap, prior.cost
+
+    def _starts(self, size: int) -> list[int]:
+        if size <= self.tile:
+            return [0]
+        count = math.ceil((size - self.overlap) / (self.tile - self.overlap))
+        return [round(i * (size - self.tile) / (count - 1)) for i in range(count)]
+
+    def _ramp(self, start: int, size: int, like: Tensor) -> Tensor:
+        length = min(self.tile, size)
+        distance = torch.arange(length, dtype=like.dtype, device=like.device) + 0.5
+        ramp = torch.ones_like(distance)
+        if start > 0:
+            ramp = torch.minimum(ramp, distance / max(self.overlap, 1))
+        if start + length < size:
+            ramp = torch.minimum(ramp, distance.flip(0) / max(self.overlap, 1))
+        return ramp
+
+    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        height, width = x_t.shape[-2:]
+        if max(height, width) <= self.tile:
+            return self.prior._denoise(x_t, t)
+        total, weights = torch.zeros_like(x_t), torch.zeros_like(x_t[:1, :1])
+        for top in self._starts(height):
+            for left in self._starts(width):
+                box = (..., slice(top, top + self.tile), slice(left, left + self.tile))
+                piece = x_t[box]
+                if torch.is_grad_enabled() and x_t.requires_grad:
+                    D = checkpoint(self.prior._denoise, piece, t, use_reentrant=False)
+                else:
+                    D = self.prior._denoise(piece, t)
+                weight = self._ramp(top, height, x_t)[:, None] * self._ramp(left, width, x_t)
+                pad = (left, width - left - piece.shape[-1], top, height - top - piece.shape[-2])
+                total = total + torch.nn.functional.pad(weight * D, pad)
+                weights[box] += weight
+        return total / weights

@@ -1,0 +1,1 @@
+"""Sequential Monte Carlo: posterior samplers whose draws are a weighted population."""

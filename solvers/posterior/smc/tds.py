@@ -1,0 +1,89 @@
+r"""Twisted diffusion sampler (Wu et al. 2023): SMC on the reverse SDE, twisted by an approximate likelihood.
+
+With the ancestral kernel :math:`p(u'|u) = N(m(u), v I)` and the twist
+:math:`\psi_s(u) = N\bigl(y;\, A D(u),\, \sigma_y^2 I + r^2 A A^T\bigr)`, :math:`r^2 = s^2/(1 + s^2)`, particles are proposed from
+:math:`q = N(m + v \nabla\log\psi_s, v I)` and weighted by :math:`p(u'|u)\,\psi_{s'}(u') / (q(u'|u)\,\psi_s(u))`. The last twist is the
+likelihood itself, so that the draws tend to the posterior as particles and steps grow.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg.svd import SVD
+from solvers.capabilities import Exactness
+from solvers.posterior.smc.base import Denoiser, ParticleSampler, effective_share, systematic
+from solvers.samplers.grid import TimeGrid
+
+__all__ = ["TDS"]
+
+
+@dataclass(frozen=True)
+class TDS(ParticleSampler):
+    """particles: at least so many, and at least the draws. resample: when the effective share falls below. diagnostics: "share",
+    "ancestors", see ``PredictedTwist``. NFE = steps per particle."""
+
+    exactness: ClassVar[Exactness] = "asymptotic"
+    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
+
+    steps: int = 100
+    particles: int = 16
+    resample: float = 0.5
+    grid: TimeGrid = field(default_factory=TimeGrid)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.particles < 1 or not 0 <= self.resample <= 1:
+            raise ValueError(f"TDS needs steps and particles >= 1 and resample in [0, 1], got {self}")
+
+    def _population(
+        self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        sde, shape, variance = denoise.prior.sde, denoise.shape, problem.noise_variance
+        svd = problem.linear_operator.svd(shape, y)
+        levels = self.grid.levels(sde, self.steps)
+        many, size = max(n, self.particles), torch.Size(shape).numel()
+
+        def randn() -> Tensor:
+            return torch.randn(many, size, dtype=torch.float64, generator=generator, device=generator.device).to(y.device)
+
+        u = levels[0] * randn()
+        log_w, ancestors = torch.zeros(many, dtype=torch.float64, device=y.device), torch.arange(many)
+        D, slope, log_psi = self._twist(denoise, svd, u, levels[0], y, variance)
+        log_w, share = log_w + log_psi, 1.0
+        for i, (s, s_next) in enumerate(itertools.pairwise(levels)):
+            if effective_share(log_w) < self.resample:
+                chosen = systematic(log_w, many, generator)
+                u, D, slope, log_psi, ancestors = u[chosen], D[chosen], slope[chosen], log_psi[chosen], ancestors[chosen.cpu()]
+                log_w = torch.zeros_like(log_w)
+            q = (s_next / s) ** 2
+            mean = (1 - q) * D + q * u
+            v = s_next**2 * (1 - q)
+            if s_next > 0:
+                z = randn()
+                u = mean + v * slope + v**0.5 * z
+                ratio = -0.5 * ((u - mean).square().sum(1) / v - z.square().sum(1))
+                D, slope, new = self._twist(denoise, svd, u, s_next, y, variance)
+            else:  # a last step of variance s^2 / (1 + s^2) about the mean would need a density of x_0: it returns the mean
+                u, ratio = mean, 0.0
+                residual = problem.residual(y.expand(many, *y.shape[1:]), u.reshape(many, *shape))
+                new = -0.5 * residual.flatten(1).square().sum(1) / variance
+                rank = int((svd.s > 0).sum())
+                new = new - 0.5 * rank * torch.tensor(variance).log()
+            inc = ratio + new - log_psi
+            log_w, log_psi, share = log_w + inc, new, min(share, effective_share(inc))
+            progress((i + 1) / self.steps)
+        chosen = systematic(log_w, n, generator)
+        return u[chosen], {"share": share, "ancestors": len(ancestors[chosen.cpu()].unique())}
+
+    def _twist(self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+        """D(u), the gradient of ln psi, and ln psi but for a constant, (N,). One evaluation and one product."""
+        spread = variance + s**2 / (1 + s**2) * svd.s**2
+        at = denoise.at(u, s)
+        r = svd.Ut(y) - svd.s * svd.Vt(at.D.reshape(-1, *denoise.shape))
+        log_psi = -0.5 * torch.where(svd.s > 0, r**2 / spread + spread.log(), 0).flatten(1).sum(1)
+        return at.D, at.vjp(svd.V(torch.where(svd.s > 0, svd.s * r / spread, 0)).flatten(1)), log_psi
