@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from scoresde import GroupAveraged, load_prior
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 from scoresde.priors.checkpoint import embedded_priors
 from solvers import bits_per_dim
 

@@ -21,9 +21,8 @@ from scipy.stats import t as student
 
 from problems import GaussianNoise
 from scoresde.data.datasets import list_images
-from scoresde.data.figures import write_json
-from scoresde.data.images import write_via_rename
 from scoresde.evaluation.conformal import LEVELS, ScoreTable, pictures_needed
+from scoresde.files import write_json, write_via_rename
 from scoresde.pipelines.calibrate import Judged, centre_crop, judge
 from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_operator
 from scoresde.pipelines.restore import RestoreOptions, choose_device, measured, open_prior

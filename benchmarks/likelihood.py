@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde import VPSDE, GaussianMixturePrior, Prior, load_prior
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 from solvers import GaussianReference, log_likelihood
 
 F64 = torch.float64

@@ -62,7 +62,7 @@ from problems import (
     stack,
 )
 from problems.linalg.transforms import hadamard2
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 
 SIDE = 256
 STD, PRIOR_STD = 0.05, 0.3

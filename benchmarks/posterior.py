@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.sde import EDMSDE, SDE

@@ -28,8 +28,8 @@ from problems import (
     random_mask,
 )
 from scoresde.data.datasets import list_images
-from scoresde.data.figures import write_json
 from scoresde.evaluation import lpips, psnr, ssim
+from scoresde.files import write_json
 from scoresde.pipelines.calibrate import centre_crop
 from scoresde.pipelines.restore import choose_device, open_prior
 from solvers import DAPS, LGDMC, MPGD, SAMPLERS, SITCOM, TMPD, Guided, PosteriorSampler, REDDiff, RePaint, make_solver

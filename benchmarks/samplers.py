@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, Counted, FlowMatchingSDE, GaussianMixturePrior, SubVPSDE
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 from solvers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 from solvers.registry import FAST_GRID
 

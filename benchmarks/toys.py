@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from scoresde.data.datasets import TensorData
-from scoresde.data.images import write_via_rename
 from scoresde.data.toys import TOYS, Plane
 from scoresde.evaluation.collapse import ModeReport, SpreadReport, collapse_report
 from scoresde.families.base import GenerativeModel
@@ -24,6 +23,7 @@ from scoresde.families.comparison.training import steps_within
 from scoresde.families.store import load_model
 from scoresde.families.training import fit
 from scoresde.families.vae.model import VAE
+from scoresde.files import write_via_rename
 
 REACH, SPACING = 1.5, 1 / 64
 HELD = 10_000

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from scoresde.data.figures import write_json
+from scoresde.files import write_json
 from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, RANKED, VERIFIED, processors, table
 from solvers.verification.regression import row_of
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import scoresde
 from scoresde.data.datasets import read_arrays
-from scoresde.data.images import write_via_rename
 from scoresde.errors import InputError
 from scoresde.evaluation.classifier import CLASSES, DigitClassifier, load_classifier, save_classifier
+from scoresde.files import write_via_rename
 
 WEIGHTS = Path(scoresde.__file__).parent / "weights" / "evaluation"
 

@@ -43,7 +43,7 @@ def _progress(text: str) -> Iterator[Callable[[float], None] | None]:
 
 
 def _print_json(content: Any) -> None:
-    from scoresde.data.figures import finite
+    from scoresde.files import finite
 
     typer.echo(json.dumps(finite(content), indent=2))
 
@@ -195,7 +195,7 @@ def sample(
 
     from scoresde.data.figures import grid
     from scoresde.data.images import write_image
-    from scoresde.errors import check_writable
+    from scoresde.files import check_writable
     from scoresde.pipelines.restore import choose_device, open_prior
     from scoresde.priors.base import Counted
     from solvers import SAMPLERS
@@ -454,9 +454,10 @@ def compare(
 def list_all(as_json: options.Json = False) -> None:
     """Name the priors, problems, solvers, samplers, and the models of the comparison."""
     from scoresde.families.comparison.entrants import embedded_families
+    from scoresde.files import read_header
     from scoresde.pipelines.named_problems import PROBLEMS
     from scoresde.priors.averaged import GROUPS
-    from scoresde.priors.checkpoint import embedded_priors, read_header
+    from scoresde.priors.checkpoint import embedded_priors
     from solvers import SAMPLERS, SOLVERS
 
     content: dict[str, dict[str, str]] = {

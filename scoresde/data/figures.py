@@ -1,6 +1,5 @@
 """What a person looks at: picture sheets and JSON."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from scoresde.data.images import to_uint8, write_via_rename
+from scoresde.data.images import to_uint8
+from scoresde.files import write_via_rename
 
-__all__ = ["Panel", "colour_map", "finite", "grid", "nice_top", "sheet", "write_json", "write_map"]
+__all__ = ["Panel", "colour_map", "grid", "nice_top", "sheet", "write_map"]
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,3 @@ def sheet(rows: list[list[Panel]], path: Path, titles: list[str] | None = None) 
             if i == 0 and titles and j < len(titles):
                 axes.text(0.5, 1.03, titles[j], va="bottom", fontsize=9, fontweight="bold", **style)
     write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON, NaN and infinities as null."""
-    text = json.dumps(finite(content), indent=2) + "\n"
-    write_via_rename(path, lambda temporary: temporary.write_text(text))
-
-
-def finite(value: Any) -> Any:
-    """The same structure with what JSON cannot say replaced by None."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,18 +1,16 @@
 """Photographs in and out: any format that Pillow reads <-> float tensors (C, H, W) in [-1, 1]."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from safetensors import SafetensorError
 from torch import Tensor
 
 from scoresde.errors import InputError
+from scoresde.files import write_via_rename
 
-__all__ = ["from_bytes", "read_array", "read_image", "to_bytes", "to_uint8", "write_image", "write_via_rename"]
+__all__ = ["from_bytes", "read_array", "read_image", "to_bytes", "to_uint8", "write_image"]
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -79,20 +77,3 @@ def _format(path: Path) -> str:
     if name not in Image.SAVE:
         raise InputError(f"cannot write the image format {path.suffix!r}; use .png")
     return name
-
-
-def write_via_rename(path: Path, write) -> None:  # type: ignore[no-untyped-def]
-    """Call write(temporary path) and rename the result to ``path``: readers see the whole file or none."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import InputError
-from scoresde.priors.checkpoint import read_tensors, write_tensors
+from scoresde.files import WEIGHTS, read_tensors, write_tensors
 
 __all__ = ["CLASSES", "FEATURES", "DigitClassifier", "load_classifier", "save_classifier"]
 
 CLASSES, FEATURES = 10, 64
 _FORMAT = "scoresde.classifier/1"
-_EMBEDDED = Path(__file__).parents[1] / "weights" / "evaluation" / "mnist-classifier.safetensors"
+_EMBEDDED = WEIGHTS / "evaluation" / "mnist-classifier.safetensors"
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

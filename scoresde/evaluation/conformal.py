@@ -24,8 +24,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scoresde.data.figures import write_json
 from scoresde.errors import InputError
+from scoresde.files import write_json
 
 __all__ = [
     "FLOOR",

@@ -9,7 +9,8 @@ import torch
 
 from scoresde.errors import InputError
 from scoresde.families.base import GenerativeModel
-from scoresde.priors.checkpoint import PRIOR_FORMAT, load_prior, read_tensors, write_tensors
+from scoresde.files import read_tensors, write_tensors
+from scoresde.priors.checkpoint import PRIOR_FORMAT, load_prior
 
 __all__ = ["MODELS", "load_model", "model_from", "save_model"]
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scoresde.data.datasets import Dataset
-from scoresde.errors import InputError, check_writable
+from scoresde.errors import InputError
 from scoresde.families.base import GenerativeModel
-from scoresde.priors.checkpoint import read_tensors, write_tensors
+from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.training.steps import (
     TrainingError,
     ema_update,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.data.datasets import list_images
 from scoresde.data.images import read_image
-from scoresde.errors import InputError, check_writable
+from scoresde.errors import InputError
 from scoresde.evaluation.conformal import (
     FLOOR,
     LEVELS,
@@ -23,6 +23,7 @@ from scoresde.evaluation.conformal import (
     pixel_scores,
     spread,
 )
+from scoresde.files import check_writable
 from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_operator
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.restore import Measured, RestoreOptions, check_options, choose_device, choose_noise, draw, measured, open_prior

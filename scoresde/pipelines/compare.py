@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from scoresde.data.datasets import read_arrays
-from scoresde.data.figures import write_json
-from scoresde.data.images import from_bytes, to_bytes, write_via_rename
-from scoresde.errors import InputError, check_writable
+from scoresde.data.images import from_bytes, to_bytes
+from scoresde.errors import InputError
 from scoresde.evaluation import Features, digit_features, inception_features, pixel_features
 from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.entrants import embedded_families, entrants, load_family
@@ -22,6 +21,7 @@ from scoresde.families.comparison.quality import Reference, judge_draws
 from scoresde.families.comparison.restoration import problems_for
 from scoresde.families.comparison.table import density_table, quality_table, restoration_table, training_table
 from scoresde.families.comparison.training import train_family
+from scoresde.files import check_writable, write_json, write_via_rename
 
 __all__ = ["CompareOptions", "compare"]
 

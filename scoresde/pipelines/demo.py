@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from problems import GaussianNoise, Inpainting, InverseProblem, LinearOperator, MotionBlur, SuperResolution, box_mask
-from scoresde.data.figures import sheet, write_json
-from scoresde.errors import check_writable
+from scoresde.data.figures import sheet
+from scoresde.files import check_writable, write_json
 from scoresde.pipelines.restore import RestoreOptions, choose_device, open_prior, panels, restore_tensor, scores
 
 __all__ = ["SCENES", "demo"]

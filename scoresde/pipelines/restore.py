@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from problems import Colourisation, InverseProblem, Noise, Operator
-from scoresde.data.figures import Panel, nice_top, sheet, write_json, write_map
-from scoresde.data.images import read_image, write_image, write_via_rename
-from scoresde.errors import InputError, check_writable
+from scoresde.data.figures import Panel, nice_top, sheet, write_map
+from scoresde.data.images import read_image, write_image
+from scoresde.errors import InputError
 from scoresde.evaluation import psnr, ssim
+from scoresde.files import check_writable, write_json, write_via_rename
 from scoresde.pipelines.intervals import IntervalOptions, Intervals
 from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_noise, build_operator
 from scoresde.pipelines.parsing import as_input_error

@@ -3,57 +3,22 @@
 No pickles: reading a checkpoint cannot run code.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from scoresde.data.images import write_via_rename
 from scoresde.errors import InputError
+from scoresde.files import WEIGHTS, read_tensors, write_tensors
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.priors.base import ScorePrior
 from scoresde.sde import sde_from
 
-__all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "read_header", "read_tensors", "save_prior", "write_tensors"]
+__all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]
 
 NETWORKS: dict[str, tuple[type, type]] = {"Perceptron": (Perceptron, PerceptronConfig), "UNet": (UNet, UNetConfig)}
 PRIOR_FORMAT = "scoresde.prior/1"
-_WEIGHTS = Path(__file__).parents[1] / "weights"
-
-
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a safetensors file with a JSON header, by way of a temporary name."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_via_rename(Path(path), lambda temporary: save_file(whole, temporary, metadata={"scoresde": json.dumps(header)}))
-
-
-def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header alone of a file that :func:`write_tensors` wrote."""
-    return _read(Path(path), with_tensors=False)[1]
-
-
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, header) of a file that :func:`write_tensors` wrote."""
-    return _read(Path(path), with_tensors=True)
-
-
-def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("scoresde", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); copy or train it again") from None
-    if not isinstance(header, dict):
-        raise InputError(f"{path} is a safetensors file, but not one of scoresde's: it has no 'scoresde' header")
-    return tensors, header
 
 
 def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -75,7 +40,7 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
 
 def embedded_priors() -> dict[str, Path]:
     """Name -> file of the priors that come with the package."""
-    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
 def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None) -> ScorePrior:

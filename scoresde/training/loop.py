@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from scoresde.data.datasets import Dataset
-from scoresde.errors import InputError, check_writable
+from scoresde.errors import InputError
+from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.networks import UNet
 from scoresde.priors.base import ScorePrior
-from scoresde.priors.checkpoint import read_tensors, save_prior, write_tensors
+from scoresde.priors.checkpoint import save_prior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.objective import denoising_score_matching

@@ -9,11 +9,12 @@ from scoresde.families.comparison.families import FAMILIES
 from scoresde.families.comparison.judge import Entrant
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.store import load_model
+from scoresde.files import WEIGHTS
 from scoresde.priors.checkpoint import embedded_priors, load_prior
 
 __all__ = ["SAMPLERS_SHOWN", "embedded_families", "entrants", "load_family"]
 
-_WEIGHTS = Path(__file__).parents[2] / "weights" / "families"
+_WEIGHTS = WEIGHTS / "families"
 
 SAMPLERS_SHOWN: dict[str, DiffusionConfig] = {
     "DPM-Solver, 9 evaluations": DiffusionConfig("dpm-solver-fast", 8),

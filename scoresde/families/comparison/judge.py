@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scoresde.data.datasets import TensorData
-from scoresde.data.figures import write_json
-from scoresde.data.images import to_bytes, write_via_rename
+from scoresde.data.images import to_bytes
 from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.density import judge_density
 from scoresde.families.comparison.families import FAMILIES, build
 from scoresde.families.comparison.memory import training_memory
 from scoresde.families.comparison.quality import Reference, draw, judge_draws
 from scoresde.families.comparison.restoration import SIGMA, judge_restoration, problems_for
+from scoresde.files import write_json, write_via_rename
 
 __all__ = ["SHOWN", "Entrant", "JudgeConfig", "Judged", "judge"]
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from scoresde.data.figures import grid
-from scoresde.data.images import from_bytes, to_bytes, write_via_rename
+from scoresde.data.images import from_bytes, to_bytes
 from scoresde.families.comparison.judge import Judged
+from scoresde.files import write_via_rename
 
 __all__ = ["draws_sheet", "restoration_sheet", "trilemma"]
 

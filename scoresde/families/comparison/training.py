@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from scoresde.data.datasets import Dataset, ImageArray
-from scoresde.data.figures import write_json
 from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.clock import clock_for
 from scoresde.families.comparison.families import FAMILIES, build
 from scoresde.families.store import load_model
 from scoresde.families.training import FitConfig, fit
+from scoresde.files import write_json
 
 __all__ = ["steps_within", "train_family"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from scoresde import InputError
 from scoresde.data.datasets import ImageFolder, list_images
 from scoresde.data.images import read_array, read_image, to_uint8, write_image
-from scoresde.errors import check_writable
+from scoresde.files import check_writable
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

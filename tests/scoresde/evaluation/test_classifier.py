@@ -11,7 +11,7 @@ import scoresde
 from scoresde import InputError
 from scoresde.evaluation import DigitClassifier, class_report, digit_features, inception_features, load_classifier, pixel_features
 from scoresde.evaluation.classifier import save_classifier
-from scoresde.priors.checkpoint import read_header, read_tensors, write_tensors
+from scoresde.files import read_header, read_tensors, write_tensors
 
 
 def digits() -> tuple[Tensor, Tensor]:

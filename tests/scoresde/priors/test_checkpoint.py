@@ -10,10 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import scoresde.priors.checkpoint
+import scoresde.files
 from scoresde import EDMSDE, VPSDE, InputError, ScorePrior, load_prior, save_prior
+from scoresde.files import read_tensors, write_tensors
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
-from scoresde.priors.checkpoint import embedded_priors, read_tensors, write_tensors
+from scoresde.priors.checkpoint import embedded_priors
 
 CONFIG = UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16)
 
@@ -211,7 +212,7 @@ class TestWriting:
             Path(name).write_bytes(b"half of it")
             raise error
 
-        monkeypatch.setattr(scoresde.priors.checkpoint, "save_file", fail)
+        monkeypatch.setattr(scoresde.files, "save_file", fail)
         with pytest.raises(InputError, match="No space left") as caught:
             save_prior(prior, path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
@@ -222,7 +223,7 @@ class TestWriting:
         def interrupt(*args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(scoresde.priors.checkpoint, "save_file", interrupt)
+        monkeypatch.setattr(scoresde.files, "save_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
             save_prior(prior, path)
         assert [p.name for p in path.parent.iterdir()] == [path.name]

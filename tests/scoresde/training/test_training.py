@@ -22,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 import scoresde.training.loop
 from scoresde import EDMSDE, InputError, ScorePrior, load_prior
 from scoresde.data.datasets import ImageFolder
+from scoresde.files import read_tensors
 from scoresde.networks import UNetConfig
-from scoresde.priors.checkpoint import read_tensors
 from scoresde.training import NoiseLevels, TrainConfig, TrainingError, denoising_score_matching, train
 
 CONFIG = TrainConfig(
