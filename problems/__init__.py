@@ -1,5 +1,6 @@
 """Measurements: what a camera does to a scene, and the exact linear algebra of undoing it. Independent of any prior."""
 
+import problems.examples  # noqa: F401 (registers the examples of composites)
 from problems.external import from_deepinv, read_kernel, read_mask
 from problems.linalg.solve import SolveWarning
 from problems.linalg.svd import SVD
@@ -22,6 +23,7 @@ from problems.operators.decimation import Decimation
 from problems.operators.denoising import Denoising
 from problems.operators.function import LinearFunction, NonlinearFunction
 from problems.operators.inpainting import Inpainting, box_mask, random_mask
+from problems.operators.jacobian import Jacobian
 from problems.operators.jpeg import JPEG
 from problems.operators.matrix import LinearMatrix
 from problems.operators.mri import MRI, birdcage_maps, cartesian_mask
@@ -33,8 +35,8 @@ from problems.problem import InverseProblem, problem_from
 
 __all__ = [
     "JPEG", "MRI", "SVD", "Blur", "Clipping", "Colourisation", "CompressedSensing", "CorrelatedNoise", "Decimation", "Demosaicing",
-    "Denoising", "DiskBlur", "Gamma", "GaussianBlur", "GaussianNoise", "Inpainting", "InverseProblem", "LaplaceNoise", "LinearFunction",
-    "LinearMatrix", "LinearOperator", "MissingCapability", "MotionBlur", "Noise", "NonlinearFunction", "Operator", "PhaseRetrieval",
+    "Denoising", "DiskBlur", "Gamma", "GaussianBlur", "GaussianNoise", "Inpainting", "InverseProblem", "Jacobian", "LaplaceNoise",
+    "LinearFunction", "LinearMatrix", "LinearOperator", "MissingCapability", "MotionBlur", "Noise", "NonlinearFunction", "Operator", "PhaseRetrieval",
     "PoissonGaussianNoise", "PoissonNoise", "Quantisation", "SaltAndPepperNoise", "SolveWarning", "SuperResolution", "Tomography",
     "UniformNoise", "angles_between", "birdcage_maps", "box_mask", "cartesian_mask", "compose", "from_deepinv", "operators",
     "problem_from", "random_mask", "read_kernel", "read_mask", "stack",

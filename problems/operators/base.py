@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -27,13 +27,40 @@ from problems.description import Described, concrete, moved
 from problems.linalg.solve import Generators, bcast, conjugate_gradients, randn_like
 from problems.linalg.svd import SVD, dense_svd, identity
 
-__all__ = ["LinearOperator", "MissingCapability", "Operator", "Shape", "check_image", "operators"]
+__all__ = ["LinearOperator", "MissingCapability", "Operator", "Shape", "check_image", "derives", "examples_of", "operators"]
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
 
 _DENSE = 1 << 12  # columns of a matrix that may be decomposed outright
 _CACHED = 16
+
+
+_DERIVED: dict[str, Callable[..., Any]] = {}
+_EXAMPLES: dict[type, Callable[[Shape], dict[str, Any]]] = {}
+
+
+def derives(name: Literal["linearise", "compose"]) -> Callable[[T], T]:
+    """Decorator: this makes the operators that :meth:`Operator.linearise` or ``outer @ inner`` return.
+
+    They are operators themselves, so that their modules import this one, which cannot import them.
+    """
+
+    def register(make: T) -> T:
+        _DERIVED[name] = cast(Callable[..., Any], make)
+        return make
+
+    return register
+
+
+def examples_of(cls: type[Operator]) -> Callable[[T], T]:
+    """Decorator: this function of a shape (C, H, W) gives the :meth:`Operator.examples` of ``cls``."""
+
+    def register(make: T) -> T:
+        _EXAMPLES[cls] = cast(Callable[[Shape], dict[str, Any]], make)
+        return make
+
+    return register
 
 
 class MissingCapability(ValueError, AttributeError):
@@ -74,8 +101,11 @@ class Operator(Described, ABC):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        """Typical instances for images of this shape (C, H, W), by name; {} if none fits. The tests hold each of them to every identity."""
-        return {}
+        """Typical instances for images of this shape (C, H, W), by name; {} if none fits. The tests hold each of them to every identity.
+
+        A class writes its own, or :func:`examples_of` does, where examples need operators of other modules.
+        """
+        return _EXAMPLES[cls](shape) if cls in _EXAMPLES else {}
 
     def apply(self, x: Tensor) -> Tensor:
         """A x for x (B, *shape)."""
@@ -92,9 +122,7 @@ class Operator(Described, ABC):
 
     def linearise(self, x: Tensor) -> LinearOperator:
         """The Jacobian at x (B, *shape), as an operator on batches of B."""
-        from problems.operators.function import Jacobian
-
-        return Jacobian(self, x)
+        return _DERIVED["linearise"](self, x)
 
     def observed(self, y: Tensor) -> Tensor:
         """y with the entries zeroed that A can never reach (the holes of a mask), which carry no noise either."""
@@ -114,9 +142,7 @@ class Operator(Described, ABC):
 
     def __matmul__(self, inner: Operator) -> Operator:
         """self after inner."""
-        from problems.operators.compose import compose
-
-        return compose(self, inner)
+        return _DERIVED["compose"](self, inner)
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from problems.linalg.svd import SVD
-from problems.operators.base import LinearOperator, Operator, Shape
+from problems.operators.base import LinearOperator, Operator, Shape, derives
 
 __all__ = ["Composition", "NonlinearComposition", "NonlinearStack", "Stack", "compose", "stack"]
 
 
+@derives("compose")
 def compose(outer: Operator, inner: Operator) -> Operator:
     """x -> outer(inner(x)), also written ``outer @ inner``."""
     if isinstance(outer, LinearOperator) and isinstance(inner, LinearOperator):
@@ -56,19 +57,6 @@ class Composition(_Chain, LinearOperator):
     outer: LinearOperator
     inner: LinearOperator
 
-    @classmethod
-    def examples(cls, shape: Shape) -> dict[str, Operator]:
-        from problems.operators.blur import GaussianBlur, MotionBlur
-        from problems.operators.colour import Colourisation
-        from problems.operators.inpainting import Inpainting, random_mask
-
-        grey = Colourisation((1 / shape[0],) * shape[0])
-        mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))
-        found: dict[str, Operator] = {"grey-inpaint": mask @ grey}
-        if min(shape[-2:]) >= 5:
-            found |= {"grey-gaussian": GaussianBlur(0.7, "reflect", 2.0) @ grey, "masked-motion": mask @ MotionBlur(3, 20.0, "reflect")}
-        return found
-
     @property
     def row_gram(self) -> float | None:  # type: ignore[override]
         a, b = self.outer.row_gram, self.inner.row_gram
@@ -103,13 +91,6 @@ class NonlinearComposition(_Chain, Operator):
 
     outer: Operator
     inner: Operator
-
-    @classmethod
-    def examples(cls, shape: Shape) -> dict[str, Operator]:
-        from problems.operators.blur import GaussianBlur
-        from problems.operators.pointwise import Gamma
-
-        return {"gamma-blur": Gamma(1 / 2.2) @ GaussianBlur(0.7, "reflect", 2.0) @ Gamma(2.2)} if min(shape[-2:]) >= 5 else {}
 
 
 class _Side:
@@ -162,16 +143,6 @@ class Stack(_Side, LinearOperator):
     operators: tuple[LinearOperator, ...]
     shape: Shape
 
-    @classmethod
-    def examples(cls, shape: Shape) -> dict[str, Operator]:
-        from problems.operators.blur import Blur
-        from problems.operators.convolution import example_kernel
-        from problems.operators.inpainting import Inpainting, random_mask
-
-        mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))
-        kernels = [Blur(example_kernel(1, n)) for n in (2, 3) if n <= shape[-1]]
-        return {"stack": cls((mask, *kernels), shape)}
-
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         pieces = [op._adjoint(part, shape) for op, part in zip(self.operators, self.parts(y), strict=True)]
         return reduce(torch.add, pieces)
@@ -192,10 +163,3 @@ class NonlinearStack(_Side, Operator):
 
     operators: tuple[Operator, ...]
     shape: Shape
-
-    @classmethod
-    def examples(cls, shape: Shape) -> dict[str, Operator]:
-        from problems.operators.denoising import Denoising
-        from problems.operators.pointwise import Clipping
-
-        return {"exposures": cls((Clipping(4.0), Denoising()), shape)}

@@ -40,7 +40,7 @@ from problems import (
     problem_from,
 )
 from problems.operators.convolution import BOUNDARIES, example_kernel
-from problems.operators.function import Jacobian
+from problems.operators.jacobian import Jacobian
 from tests.problems.tools import randn, seeded
 
 Shape = tuple[int, ...]
