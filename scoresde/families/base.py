@@ -4,15 +4,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from problems import InverseProblem
-    from solvers import Posterior
+from problems import InverseProblem
+from solvers.posterior.base import Posterior
 
 __all__ = ["DensityKind", "GenerativeModel", "LogProb", "Restored"]
 
@@ -84,20 +82,18 @@ class GenerativeModel(nn.Module, ABC):
 
     def restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int = 1,
         *,
         generator: torch.Generator | None = None,
         progress: Callable[[float], None] | None = None,
         **settings: Any,
-    ) -> "Posterior":
+    ) -> Posterior:
         """n draws of p(x | y) for each measurement y (B, ...), by the family's own means; settings are those of these means.
 
         ValueError that names what is wrong with y, n or a setting.
         """
-        from solvers import Posterior
-
         start = time.perf_counter()
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
@@ -113,20 +109,14 @@ class GenerativeModel(nn.Module, ABC):
     @abstractmethod
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,
         progress: Callable[[float], None] | None,
         **settings: Any,
-    ) -> "Restored":
+    ) -> Restored:
         """y: checked, of the precision and on the device of the model, holes zeroed."""
-
-    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write the model and its card as one file, which ``load_model`` reads; dtype: another precision for the weights."""
-        from scoresde.families.store import save_model
-
-        save_model(self, path, dtype)
 
     @property
     def continuous(self) -> bool:

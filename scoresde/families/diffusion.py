@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from problems import InverseProblem
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.priors.base import Counted, ScorePrior
-from scoresde.priors.checkpoint import save_prior
 from scoresde.training.objective import NoiseLevels, denoising_score_matching
-
-if TYPE_CHECKING:
-    from problems import InverseProblem
+from solvers import SAMPLERS, TimeGrid, elbo, log_likelihood, make_solver
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 
@@ -50,10 +47,6 @@ class Diffusion(GenerativeModel):
     def continuous(self) -> bool:
         return True
 
-    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        self.prior.card = self.card
-        save_prior(self.prior, path, dtype)
-
     @property
     def nfe_per_sample(self) -> int:
         """Counted, on one sample."""
@@ -71,16 +64,12 @@ class Diffusion(GenerativeModel):
         return self._sample(self.prior, n, generator)
 
     def _sample(self, prior: ScorePrior | Counted, n: int, generator: torch.Generator | None) -> Tensor:
-        from solvers import SAMPLERS, TimeGrid
-
         grid = TimeGrid(self.config.schedule) if self.config.schedule else None  # type: ignore[arg-type]
         return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
 
     def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
         """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2), or without
         chance where k is no less than the entries of a sample."""
-        from solvers import log_likelihood
-
         self.check(x)
         trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact"}
         found = log_likelihood(self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace)
@@ -88,15 +77,13 @@ class Diffusion(GenerativeModel):
 
     def elbo(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> LogProb:
         """The variational lower bound on ln p(x) between the same noise levels; draws: repetitions, which are averaged."""
-        from solvers import elbo
-
         self.check(x)
         found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
         return LogProb(found.value, "ELBO", std_error=found.std_error)
 
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,
@@ -104,7 +91,5 @@ class Diffusion(GenerativeModel):
         **settings: Any,
     ) -> Restored:
         """By the named solver of the configuration."""
-        from solvers import make_solver
-
         found = make_solver(self.config.solver, **settings).sample(self.prior, problem, y, n, generator=generator, progress=progress)
         return found.draws, found.nfe, found.vjps, found.diagnostics

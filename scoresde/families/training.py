@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from scoresde.data.datasets import Dataset
 from scoresde.errors import InputError
 from scoresde.families.base import GenerativeModel
+from scoresde.families.store import save_model
 from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.training.steps import (
     TrainingError,
@@ -173,7 +174,7 @@ def fit(
 
     def save() -> None:
         run.save(state_path, step)
-        run.averaged(step).save(out / "model.safetensors")
+        save_model(run.averaged(step), out / "model.safetensors")
 
     columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar, interrupt_between_steps() as interrupted:

@@ -16,19 +16,17 @@ enough.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scoresde.families.autoregressive.categorical import categorical
+from scoresde.families.autoregressive.interface import PixelModel
 from scoresde.families.autoregressive.logistic import discretised_logistic_mixture_log_prob
 from scoresde.families.autoregressive.pixelcnn import PixelCNN
 from scoresde.families.autoregressive.potentials import Pointwise, Potential
 from scoresde.families.autoregressive.raster import Raster
-
-if TYPE_CHECKING:
-    from scoresde.families.autoregressive.model import Autoregressive
 
 __all__ = ["is_ancestral", "particle_draws"]
 
@@ -49,7 +47,7 @@ def is_ancestral(table: Tensor) -> bool:
 
 @torch.no_grad()
 def particle_draws(
-    model: "Autoregressive",
+    model: PixelModel,
     potential: Potential,
     generator: torch.Generator | None,
     *,
@@ -91,13 +89,13 @@ def particle_draws(
     return _grid(model, potential)[torch.cat(draws)], diagnostics | {"exact": ancestral, "nfe": particles * (1 + sweeps)}
 
 
-def _grid(model: "Autoregressive", potential: Potential) -> Tensor:
+def _grid(model: PixelModel, potential: Potential) -> Tensor:
     like = next(model.parameters())
     return torch.linspace(-1, 1, potential.levels, dtype=torch.float64, device=like.device).to(like.dtype)
 
 
 def _population(
-    model: "Autoregressive",
+    model: PixelModel,
     potential: Potential,
     M: int,
     generator: torch.Generator | None,

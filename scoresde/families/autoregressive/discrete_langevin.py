@@ -13,18 +13,16 @@ slowly.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from problems import InverseProblem
 from scoresde.families.autoregressive.categorical import categorical
+from scoresde.families.autoregressive.interface import PixelModel
 from scoresde.families.autoregressive.logistic import to_levels
 from scoresde.families.random_numbers import uniform
-
-if TYPE_CHECKING:
-    from problems import InverseProblem
-    from scoresde.families.autoregressive.model import Autoregressive
 
 __all__ = ["langevin_draws"]
 
@@ -32,8 +30,8 @@ _WANTED = 0.57  # the optimum of MALA in many dimensions (Roberts and Rosenthal 
 
 
 def langevin_draws(
-    model: "Autoregressive",
-    problem: "InverseProblem",
+    model: PixelModel,
+    problem: InverseProblem,
     y: Tensor,
     start: Tensor,
     generator: torch.Generator | None,
@@ -82,7 +80,7 @@ def langevin_draws(
     return x, diagnostics
 
 
-def _target(model: "Autoregressive", problem: "InverseProblem", y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _target(model: PixelModel, problem: InverseProblem, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """U (N,) in float64 and its gradient, float64, shape of x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)

@@ -8,11 +8,13 @@ its own, so that every factor is a mixture that can be tabulated. Vectors: MADE 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from problems import InverseProblem
+from scoresde.families.autoregressive.interface import Mixture
 from scoresde.families.autoregressive.logistic import (
     discretised_logistic_mixture_log_prob,
     logistic_mixture_log_prob,
@@ -22,16 +24,11 @@ from scoresde.families.autoregressive.logistic import (
 )
 from scoresde.families.autoregressive.made import MADE
 from scoresde.families.autoregressive.pixelcnn import PixelCNN
+from scoresde.families.autoregressive.posterior import RestoreSettings, restore
 from scoresde.families.autoregressive.raster import Raster
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
 
-if TYPE_CHECKING:
-    from problems import InverseProblem
-
 __all__ = ["Autoregressive", "AutoregressiveConfig", "Mixture"]
-
-Mixture = tuple[Tensor, Tensor, Tensor]
-"""Logits, means and log-scales, each (..., components)."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +161,15 @@ class Autoregressive(GenerativeModel):
 
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,
         progress: Callable[[float], None] | None,
         **settings: Any,
     ) -> Restored:
-        """Exact, or exact in a limit, by what the problem allows: see ``autoregressive_posterior``. settings: of ``RestoreSettings``."""
-        from scoresde.families.autoregressive.posterior import RestoreSettings, restore
+        """Exact, or exact in a limit, by what the problem allows: see :mod:`scoresde.families.autoregressive.posterior`.
 
+        settings: of ``RestoreSettings``.
+        """
         return restore(self, problem, y, n, generator, progress, RestoreSettings(**settings))

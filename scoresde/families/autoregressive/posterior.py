@@ -15,7 +15,7 @@ Draws of images lie on the grey levels. Noise-free measurements of entries mean 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,13 +24,11 @@ from problems import Clipping, Denoising, Gamma, GaussianNoise, Inpainting, Inve
 from problems.noise import Noise
 from scoresde.families.autoregressive.conditional_smc import particle_draws
 from scoresde.families.autoregressive.discrete_langevin import langevin_draws
+from scoresde.families.autoregressive.interface import PixelModel
 from scoresde.families.autoregressive.potentials import GaussianLookahead, LookaheadFactors, Pointwise, Potential
 from scoresde.families.base import Restored
 from scoresde.families.random_numbers import normal, uniform
 from solvers.posterior.smc.base import effective_share
-
-if TYPE_CHECKING:
-    from scoresde.families.autoregressive.model import Autoregressive
 
 __all__ = ["RestoreSettings", "likelihood_table", "lookahead_factors", "restore"]
 
@@ -56,7 +54,7 @@ class RestoreSettings:
 
 
 def restore(
-    model: "Autoregressive",
+    model: PixelModel,
     problem: InverseProblem,
     y: Tensor,
     n: int,
@@ -102,9 +100,7 @@ def likelihood_table(problem: InverseProblem, y: Tensor, shape: tuple[int, ...],
     return torch.where(seen[..., None], table, 0.0)
 
 
-def lookahead_factors(
-    model: "Autoregressive", problem: InverseProblem, y: Tensor, generator: torch.Generator | None
-) -> LookaheadFactors | None:
+def lookahead_factors(model: PixelModel, problem: InverseProblem, y: Tensor, generator: torch.Generator | None) -> LookaheadFactors | None:
     """Of a linear problem with Gaussian noise of one level, above 0, and few numbers; None of others. From 256 draws of the model."""
     if not {"linear", "gaussian_noise"} <= problem.capabilities or not problem.noise_variance > 0 or y[0].numel() > _LOOKED_AHEAD:
         return None
@@ -115,7 +111,7 @@ def lookahead_factors(
     return LookaheadFactors.of(draws, matrix, problem.noise_variance)
 
 
-def _guess(model: "Autoregressive", problem: InverseProblem, y: Tensor, generator: torch.Generator | None) -> Tensor:
+def _guess(model: PixelModel, problem: InverseProblem, y: Tensor, generator: torch.Generator | None) -> Tensor:
     """Where chains start: the pseudo-inverse, or a draw of the model."""
     if isinstance(problem.operator, LinearOperator) and tuple(problem.input_shape(y)) == tuple(model.shape):
         return problem.operator.pinv(y, 1e-2).clamp(-1, 1)
@@ -124,7 +120,7 @@ def _guess(model: "Autoregressive", problem: InverseProblem, y: Tensor, generato
 
 @torch.no_grad()
 def _resampled(
-    model: "Autoregressive",
+    model: PixelModel,
     problem: InverseProblem,
     y: Tensor,
     n: int,

@@ -11,18 +11,17 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from problems import InverseProblem
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.families.flow.couplings import Coupling, SplineCoupling, Split
 from scoresde.families.flow.layers import ActNorm, Bijection, Logit, Mixing, Squeeze
+from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.random_numbers import normal
-
-if TYPE_CHECKING:
-    from problems import InverseProblem
 
 __all__ = ["Flow", "FlowConfig"]
 
@@ -173,7 +172,7 @@ class Flow(GenerativeModel):
 
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,
@@ -184,8 +183,6 @@ class Flow(GenerativeModel):
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
-        from scoresde.families.latent.posterior import latent_posterior
-
         decode = self._frozen().inverse
         z, found = latent_posterior(decode, (self.dimension,), problem, y, n, generator, progress=progress, **settings)
         x = torch.cat([decode(one) for one in z]).reshape(n, len(y), *self.shape)

@@ -6,20 +6,18 @@ An implicit model: draws and no density. Restoration searches the latent space, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from problems import InverseProblem
 from scoresde.families.base import DensityKind, GenerativeModel, Restored
 from scoresde.families.gan.losses import Game, discriminator_game, generator_game, gradient_penalty
 from scoresde.families.gan.networks import ImageDiscriminator, ImageGenerator, VectorDiscriminator, VectorGenerator, frozen
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.random_numbers import normal
 from scoresde.training.steps import ema_update
-
-if TYPE_CHECKING:
-    from problems import InverseProblem
 
 __all__ = ["GAN", "GANConfig"]
 
@@ -173,7 +171,7 @@ class GAN(GenerativeModel):
 
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,

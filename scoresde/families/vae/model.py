@@ -6,22 +6,22 @@ with equality if q is the posterior of z. k draws at once give the tighter bound
 :math:`E \ln \tfrac1k \sum_i p(x, z_i)/q(z_i|x)` (IWAE, Burda et al. 2016).
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from problems import InverseProblem
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
 from scoresde.families.random_numbers import normal
 from scoresde.families.vae.likelihood import GaussianLikelihood, LogisticLikelihood, PixelLikelihood
 from scoresde.families.vae.networks import ConvDecoder, ConvEncoder
+from scoresde.families.vae.posterior import restore
 from scoresde.networks import perceptron
-
-if TYPE_CHECKING:
-    from problems import InverseProblem
 
 __all__ = ["VAE", "VAEConfig"]
 
@@ -158,7 +158,7 @@ class VAE(GenerativeModel):
 
     def _restore(
         self,
-        problem: "InverseProblem",
+        problem: InverseProblem,
         y: Tensor,
         n: int,
         generator: torch.Generator | None,
@@ -169,9 +169,8 @@ class VAE(GenerativeModel):
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
-        from scoresde.families.vae.posterior import restore
-
-        x, found = restore(self, problem, y, n, generator, progress, **settings)
+        frozen = copy.deepcopy(self).eval().requires_grad_(False)
+        x, found = restore(frozen, problem, y, n, generator, progress, **settings)
         return x, found["nfe"] + 1, found["vjps"], found
 
 

@@ -12,20 +12,35 @@ as in CSGM (Bora et al. 2017): :math:`p(z | y) \propto p(z)\,p(y | g(z))`, and t
 have been told of y, and would undo the agreement of A x with it.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from problems import InverseProblem
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.vae.likelihood import GaussianLikelihood
-from scoresde.families.vae.model import VAE
 
 __all__ = ["restore"]
+
+
+class _Config(Protocol):
+    @property
+    def latent(self) -> int: ...
+
+
+class LatentModel(Protocol):
+    """What is asked of a VAE: a decoder of latent vectors, and the likelihood about its pictures."""
+
+    @property
+    def likelihood(self) -> nn.Module: ...
+
+    @property
+    def config(self) -> _Config: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class _Marginal:
 
 
 def restore(
-    model: VAE,
+    model: LatentModel,
     problem: InverseProblem,
     y: Tensor,
     n: int,
@@ -52,8 +67,7 @@ def restore(
     progress: Callable[[float], None] | None,
     **settings: Any,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`."""
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`. model: frozen."""
     exact = isinstance(model.likelihood, GaussianLikelihood) and {"linear", "gaussian_noise"} <= problem.capabilities
     variance = float(model.likelihood.std.detach()) ** 2 if isinstance(model.likelihood, GaussianLikelihood) else 0.0
     target = _Marginal(problem, variance) if exact else problem
