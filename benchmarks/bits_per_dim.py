@@ -108,9 +108,7 @@ def write_table(done: dict[str, dict[str, Any]], path: Path) -> None:
         gain = "{:+.4f} ± {:.4f}".format(*mean(pairs)) if name != "plain" and len(pairs) > 1 else ""
         first, seconds = next(iter(parts.values())), sum(p["seconds"] for p in parts.values()) / len(bits[name])
         cost = f"{first['nfe']} + {first['products']}"
-        lines.append(
-            f"| {row.name} | {len(bits[name])} | {value:.3f} ± {error:.3f} | {gain} | {row.probes} × {row.nodes} | {cost} | {seconds:.1f} |"
-        )
+        lines.append(f"| {row.name} | {len(bits[name])} | {value:.3f} ± {error:.3f} | {gain} | {row.probes} × {row.nodes} | {cost} | {seconds:.1f} |")
     lines += [
         "",
         "One uniform dequantisation sample each, all 10,000 test images, as quoted in the Residual Flow paper:",

@@ -96,9 +96,7 @@ def table(results: dict[str, Any]) -> str:
         for row in rows:
             raw, calibrated = (f"{row[kind]:.1%} ± {row[f'{kind}_std']:.1%}" for kind in ("raw", "calibrated"))
             widths = f"{row['raw_width']:.3f} | {row['calibrated_width']:.3f}"
-            lines.append(
-                f"| {name} | {row['level']:.0%} | {raw} | **{calibrated}** | {row['scale']:.2f} ± {row['scale_std']:.2f} | {widths} |"
-            )
+            lines.append(f"| {name} | {row['level']:.0%} | {raw} | **{calibrated}** | {row['scale']:.2f} ± {row['scale_std']:.2f} | {widths} |")
     return "\n".join(lines) + "\n"
 
 

@@ -174,13 +174,9 @@ def mixture_part(peer: ModuleType, repeats: int) -> dict:
         "score_sde, exact trace": peak_memory(lambda: peer_method(peer, model, x, "exact")(0)),
         "ours, exact trace, 20 nodes": peak_memory(lambda: our_method(prior, x, nodes=20, reference=gaussian)(0)),
         "score_sde, 1 probe": peak_memory(lambda: peer_method(peer, model, x, "Rademacher")(0)),
-        "ours, 16 probes, 72 nodes": peak_memory(
-            lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=72, reference=gaussian)(0)
-        ),
+        "ours, 16 probes, 72 nodes": peak_memory(lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=72, reference=gaussian)(0)),
     }
-    cover = {
-        f"{k} probes, {n} nodes": coverage(prior, x, reference, 8, probes=k, nodes=n, reference=gaussian) for k, n in ((2, 72), (16, 72))
-    }
+    cover = {f"{k} probes, {n} nodes": coverage(prior, x, reference, 8, probes=k, nodes=n, reference=gaussian) for k, n in ((2, 72), (16, 72))}
     return {"exact": exact, "stochastic": stochastic, "peak MB": memory, "coverage": cover}
 
 
@@ -209,9 +205,7 @@ def mnist_part(peer: ModuleType, path: Path, images: int, repeats: int, runs: in
     cover = {"4 probes, 96 nodes": coverage(prior, x, truth.value, math.ceil(runs / images), probes=4, nodes=96, end="t_min")}
     memory = {
         "score_sde, 1 probe": peak_memory(lambda: peer_method(peer, model, x, "Rademacher")(0)),
-        "ours, 16 probes, 96 nodes": peak_memory(
-            lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=96, end="t_min")(0)
-        ),
+        "ours, 16 probes, 96 nodes": peak_memory(lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=96, end="t_min")(0)),
     }
     return {"images": images, "moved": moved.tolist(), "stochastic": rows, "peak MB": memory, "coverage": cover}
 

@@ -444,9 +444,7 @@ def write_table(results: dict[str, Any], path: Path) -> None:
             cells = [cell(mine, theirs, what) for what in COSTS]
             cells.append(number(theirs["difference of A x"], "") if theirs else "")
             cells += [cell(mine, theirs, what) for what in ("adjoint error", "prox residual")]
-            tight = (
-                f"{number(theirs['tight prox'], 'prox')} ({theirs['tight prox residual']:.0e})" if theirs and "tight prox" in theirs else ""
-            )
+            tight = f"{number(theirs['tight prox'], 'prox')} ({theirs['tight prox residual']:.0e})" if theirs and "tight prox" in theirs else ""
             cells.append(tight)
             lines.append(f"| {row['name']} | {label} | {' | '.join(cells)} |")
     path.write_text("\n".join(lines) + "\n")

@@ -59,9 +59,7 @@ def import_peer(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(peer)
     except ImportError as error:
-        raise SystemExit(
-            f"azula is missing here ({error}): pip install --no-deps azula, into an environment outside the repository"
-        ) from None
+        raise SystemExit(f"azula is missing here ({error}): pip install --no-deps azula, into an environment outside the repository") from None
     return peer
 
 

@@ -32,8 +32,7 @@ from scoresde.evaluation import lpips, psnr, ssim
 from scoresde.files import write_json
 from scoresde.pipelines.calibrate import centre_crop
 from scoresde.pipelines.restore import choose_device, open_prior
-from solvers import DAPS, LGDMC, MPGD, SAMPLERS, SITCOM, TMPD, Guided, PosteriorSampler, REDDiff, RePaint, make_solver
-from solvers.registry import RESTORATION_GRID
+from solvers import PosteriorSampler, make_solver
 
 SIDE, SIGMA = 160, 0.05
 
@@ -51,25 +50,12 @@ def operators(index: int) -> dict[str, LinearOperator]:
     }
 
 
-ANCESTRAL = SAMPLERS["ancestral"](30, RESTORATION_GRID)
-
-SOLVERS: dict[str, PosteriorSampler] = {
-    "DiffPIR": make_solver("diffpir"),
-    "MMPS": make_solver("mmps"),
-    "PiGDM": make_solver("pigdm"),
-    "DPS": make_solver("dps"),
-    "SecondOrder": make_solver("second-order"),
-    "DDRM": make_solver("ddrm"),
-    "DDNM+": make_solver("ddnm"),
-    "split Gibbs": make_solver("split-gibbs"),
-    "TMPD": Guided(TMPD(iterations=5), ANCESTRAL),
-    "LGD-MC": Guided(LGDMC(zeta=0.003), ANCESTRAL),
-    "MPGD": Guided(MPGD(zeta=40.0), ANCESTRAL),
-    "DAPS": DAPS(steps=20, ode=2, langevin=20, tau=0.1, grid=RESTORATION_GRID),
-    "RED-diff": REDDiff(steps=60),
-    "SITCOM": SITCOM(steps=20, inner=4, learning_rate=0.03, grid=RESTORATION_GRID),
-    "RePaint": RePaint(steps=15, resample=4, grid=RESTORATION_GRID),
-}
+NAMES = {
+    "DiffPIR": "diffpir", "MMPS": "mmps", "PiGDM": "pigdm", "DPS": "dps", "SecondOrder": "second-order", "DDRM": "ddrm",
+    "DDNM+": "ddnm", "split Gibbs": "split-gibbs", "TMPD": "tmpd", "LGD-MC": "lgd-mc", "MPGD": "mpgd", "DAPS": "daps",
+    "RED-diff": "red-diff", "SITCOM": "sitcom", "RePaint": "repaint",
+}  # fmt: skip
+SOLVERS: dict[str, PosteriorSampler] = {title: make_solver(name) for title, name in NAMES.items()}
 
 INPAINTING_ONLY = {"RePaint"}
 
@@ -162,9 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument(
-        "--first", type=int, default=None, help="run on the first so many of them only; slow methods get a table of their own"
-    )
+    parser.add_argument("--first", type=int, default=None, help="run on the first so many of them only; slow methods get a table of their own")
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--untimed", action="store_true", help="the machine is busy with other work: keep these runs out of the seconds")
     parser.add_argument("--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS])
@@ -192,9 +176,7 @@ def main() -> None:
                 elif method in INPAINTING_ONLY and not isinstance(operator, Inpainting):
                     continue
                 elif prior is not None and results.get(problem, method, path.stem) is None:
-                    posterior = SOLVERS[method].sample(
-                        prior, measurement, y.to(device), a.draws, generator=torch.Generator().manual_seed(index)
-                    )
+                    posterior = SOLVERS[method].sample(prior, measurement, y.to(device), a.draws, generator=torch.Generator().manual_seed(index))
                     cell = {"mean": score(posterior.mean.cpu(), truth), "draw": score(posterior.draws[0].cpu(), truth)}
                     cell |= {"nfe": posterior.nfe, "vjps": posterior.vjps, "seconds": None if a.untimed else posterior.seconds}
                     cell["threads"] = None if a.untimed else torch.get_num_threads()

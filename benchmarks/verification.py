@@ -103,9 +103,7 @@ def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         of.setdefault(row["problem"], []).append(row)
     near = [problem_page(name, summary, of[name]) for name, (summary, _) in EXACT_PROBLEMS.items() if name in of]
     far = [problem_page(name, summary, of[name]) for name, (summary, _) in FULL_PROBLEMS.items() if name in of]
-    grids = (
-        "## MCGDiff's benchmark\n\n25 unit Gaussians on a lattice (Cardoso et al. 2023), any number of dimensions and of measured numbers."
-    )
+    grids = "## MCGDiff's benchmark\n\n25 unit Gaussians on a lattice (Cardoso et al. 2023), any number of dimensions and of measured numbers."
     pages = [notes, *near, *([grids] if far else []), *far, ranks_page(rows)]
     (arguments.out / "verification.md").write_text("\n\n".join(page for page in pages if page) + "\n")
     write_json(rows, arguments.out / "verification.json")

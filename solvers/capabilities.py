@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem
+from solvers.presets import presets
 
 __all__ = ["Exactness", "check_capabilities"]
 
@@ -24,12 +25,9 @@ def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
     """ValueError that names what the problem lacks and who can do without."""
     missing = solver.requires - problem.capabilities
     if missing:
-        from solvers.registry import SOLVERS
-
-        able = [name for name, entry in SOLVERS.items() if entry.requires <= problem.capabilities]
+        able = [name for name, preset in presets().items() if preset.requires <= problem.capabilities]
         raise ValueError(
-            f"{type(solver).__name__} needs a problem with {', '.join(sorted(missing))}; "
-            f"solvers that can do this one: {', '.join(able) or 'none'}"
+            f"{type(solver).__name__} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
         )
     if isinstance(problem.noise, GaussianNoise) and not isinstance(problem.noise.std, Tensor) and problem.noise.std == 0:
         raise ValueError(f"{type(solver).__name__} needs a noise level above 0; use a small one for clean measurements")

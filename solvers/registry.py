@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,12 @@ from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.priors.base import Prior
-from solvers.guidance import DPS, MMPS, PiGDM
-from solvers.posterior import DDNM, DDRM, DiffPIR, Guided, Posterior, PosteriorSampler, PredictedTwist, SecondOrder, SplitGibbs
+from solvers.guidance import Guidance
+from solvers.posterior import Guided, Posterior, PosteriorSampler
+from solvers.presets import RESTORATION_GRID, Preset, presets
 from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 
 __all__ = ["EFFORTS", "SAMPLERS", "SOLVERS", "Effort", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
-
-# Restorations start where the noise hides the picture and end below the noise of most measurements: steps beyond are wasted on them.
-RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
 
 # With a start at the mean of the data the noise need not be so high, and every step counts when there are few.
 FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
@@ -66,56 +64,53 @@ SAMPLERS: dict[str, SamplerEntry] = {
 
 @dataclass(frozen=True)
 class SolverEntry:
-    """A named solver. build(steps, sampler) makes it; steps and sampler are its defaults (sampler None: it has its own loop)."""
+    """A named solver. steps, sampler: its defaults (sampler None: it has its own loop). exactness, requires: see ``PosteriorSampler``."""
 
-    summary: str
-    build: Callable[[int, Sampler | None], PosteriorSampler]
-    steps: int
-    sampler: str | None
-    exactness: str
-    requires: frozenset[str]
+    preset: Preset
+
+    @property
+    def summary(self) -> str:
+        return self.preset.summary
+
+    @property
+    def steps(self) -> int:
+        return self.preset.steps
+
+    @property
+    def sampler(self) -> str | None:
+        return self.preset.sampler
+
+    @property
+    def requires(self) -> frozenset[str]:
+        return self.preset.requires
+
+    @property
+    def exactness(self) -> str:
+        return self.preset.exactness
+
+    def build(self, steps: int, sampler: str | None) -> PosteriorSampler:
+        """The solver with this many steps; sampler: of a guidance, by name."""
+        made = self.preset.build(steps)
+        if isinstance(made, Guidance):
+            assert sampler is not None
+            return Guided(made, SAMPLERS[sampler](steps, RESTORATION_GRID))
+        return made
 
 
-SOLVERS: dict[str, SolverEntry] = {
-    "mmps": SolverEntry(
-        "moment matching with the full covariance by conjugate gradients; exact for Gaussian priors",
-        lambda steps, sampler: Guided(MMPS(iterations=3), sampler or Heun(steps)), 20, "ancestral", MMPS().exactness, MMPS.requires,
-    ),
-    "second-order": SolverEntry(
-        "ancestral steps with the covariance of each, drawn given y; spreads as wide as it should in few steps",
-        lambda steps, _: SecondOrder(steps, grid=RESTORATION_GRID), 20, None, SecondOrder.exactness, SecondOrder.requires,
-    ),
-    "predicted-twist": SolverEntry(
-        "sequential Monte Carlo, near exact; for small pictures and measurements of at most 1024 numbers; steps are about its levels",
-        lambda steps, _: PredictedTwist(ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0), 30, None,
-        PredictedTwist.exactness, PredictedTwist.requires,
-    ),
-    "diffpir": SolverEntry(
-        "denoise, proximal step to the data, re-noise; fast, its draws lie close to their mean",
-        lambda steps, _: DiffPIR(steps, lam=3.0, zeta=1.0, grid=RESTORATION_GRID), 30, None, DiffPIR.exactness, DiffPIR.requires,
-    ),
-    "pigdm": SolverEntry(
-        "pseudoinverse guidance, isotropic covariance, the paper's adaptive weights",
-        lambda steps, sampler: Guided(PiGDM(weight="adaptive"), sampler or Heun(steps)), 30, "ancestral", PiGDM.exactness, PiGDM.requires,
-    ),
-    "dps": SolverEntry(
-        "gradient of the residual norm; the classic, needs many steps and a step size tuned to the problem",
-        lambda steps, sampler: Guided(DPS(), sampler or Heun(steps)), 60, "ancestral", DPS.exactness, DPS.requires,
-    ),
-    "ddrm": SolverEntry(
-        "diffusion in the basis of singular vectors; fast, where the measurement has an svd",
-        lambda steps, _: DDRM(steps, grid=RESTORATION_GRID), 20, None, DDRM.exactness, DDRM.requires,
-    ),
-    "ddnm": SolverEntry(
-        "the range of the measurement replaced at each step (svd); no products; good around holes",
-        lambda steps, _: DDNM(steps, eta=1.0, grid=RESTORATION_GRID), 30, None, DDNM.exactness, DDNM.requires,
-    ),
-    "split-gibbs": SolverEntry(
-        "exact draws given y and given the prior by turns (PnP-DM); steps are sweeps of 3 evaluations",
-        lambda steps, _: SplitGibbs(steps, rho_max=2.0, rho_min=0.08, inner=3, anneal=0.9), 12, None, SplitGibbs.exactness,
-        SplitGibbs.requires,
-    ),
-}  # fmt: skip
+class _Solvers(Mapping[str, SolverEntry]):
+    """The presets of all solver classes, those of the user too."""
+
+    def __getitem__(self, name: str) -> SolverEntry:
+        return SolverEntry(presets()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(presets())
+
+    def __len__(self) -> int:
+        return len(presets())
+
+
+SOLVERS: Mapping[str, SolverEntry] = _Solvers()
 
 
 @dataclass(frozen=True)
@@ -146,8 +141,7 @@ def make_solver(name: str, steps: int | None = None, sampler: str | None = None)
     chosen = sampler or entry.sampler
     if chosen is not None and chosen not in SAMPLERS:
         raise ValueError(f"unknown sampler {chosen!r}; known: {', '.join(SAMPLERS)}")
-    steps = entry.steps if steps is None else steps
-    return entry.build(steps, SAMPLERS[chosen](steps, RESTORATION_GRID) if chosen else None)
+    return entry.build(entry.steps if steps is None else steps, chosen)
 
 
 def solve(

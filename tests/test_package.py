@@ -57,17 +57,6 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_imports_run_one_way() -> None:
-    above = {"main.py", "restore.py", "named_problems.py", "protocol.py", "intervals.py", "calibrate.py", "demo.py", "likelihood.py"}
-    above |= {"base.py", "diffusion.py", "model.py", "posterior.py", "compare.py", "restoration.py", "discrete_langevin.py"}
-    above |= {"shared_mixture.py"}
-    for path in ROOT.glob("problems/**/*.py"):
-        assert not any(name.split(".")[0] in ("scoresde", "solvers") for name in imported(path)), path
-    for path in ROOT.glob("scoresde/**/*.py"):
-        if path.name not in above:
-            assert not any(name.split(".")[0] in ("problems", "solvers") for name in imported(path)), path
-
-
 def test_nothing_is_pickled() -> None:
     for package in ("scoresde", "problems", "solvers"):
         for path in (ROOT / package).rglob("*.py"):

@@ -99,9 +99,7 @@ def main() -> None:
     optimiser = torch.optim.AdamW(classifier.parameters(), a.rate, weight_decay=0.02)
     steps = a.epochs * (len(x) // a.batch)
     warm = min(200, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda k: min(1.0, (k + 1) / (warm + 1)) * (1 + math.cos(math.pi * k / steps)) / 2
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1.0, (k + 1) / (warm + 1)) * (1 + math.cos(math.pi * k / steps)) / 2)
     for epoch in range(a.epochs):
         total = 0.0
         for chosen in torch.randperm(len(x), generator=generator).split(a.batch)[: len(x) // a.batch]:

@@ -88,9 +88,7 @@ class Inpainting(LinearOperator):
 def box_mask(height: int, width: int, top: int, left: int, box_height: int, box_width: int) -> Tensor:
     """(H, W) mask with a rectangular hole."""
     if box_height < 1 or box_width < 1 or top < 0 or left < 0 or top + box_height > height or left + box_width > width:
-        raise ValueError(
-            f"the box of {box_width}x{box_height} at row {top}, column {left} does not lie inside the image of {width}x{height}"
-        )
+        raise ValueError(f"the box of {box_width}x{box_height} at row {top}, column {left} does not lie inside the image of {width}x{height}")
     mask = torch.ones(height, width, dtype=torch.bool)
     mask[top : top + box_height, left : left + box_width] = False
     return mask

@@ -57,12 +57,7 @@ class MRI(LinearOperator):
         object.__setattr__(self, "mask", mask)
         if self.sensitivities is not None:
             maps = self.sensitivities.detach().clone()
-            if (
-                not maps.is_complex()
-                or maps.ndim != 3
-                or maps.shape[1:] != mask.shape
-                or not torch.isfinite(torch.view_as_real(maps)).all()
-            ):
+            if not maps.is_complex() or maps.ndim != 3 or maps.shape[1:] != mask.shape or not torch.isfinite(torch.view_as_real(maps)).all():
                 raise ValueError(
                     f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, {mask.shape[1]}), "
                     f"got {maps.dtype} {tuple(maps.shape)}"

@@ -104,9 +104,7 @@ def restore(
     if "interval" in report:
         typer.echo(_interval_line(report["interval"]))
     cost = f"{report['network_evaluations_per_draw']} network evaluations a draw"
-    typer.echo(
-        f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s ({cost}); wrote {out}/: {', '.join(report['files'])}"
-    )
+    typer.echo(f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s ({cost}); wrote {out}/: {', '.join(report['files'])}")
 
 
 def _interval_line(interval: dict[str, Any]) -> str:
@@ -228,9 +226,7 @@ def sample(
 
 @app.command()
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="A folder of photographs, or a .npy or .npz file of images (N, H, W) or (N, H, W, C), uint8.")
-    ],
+    data: Annotated[Path, typer.Argument(help="A folder of photographs, or a .npy or .npz file of images (N, H, W) or (N, H, W, C), uint8.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights, the state and the TensorBoard log.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 20_000,
     batch: Annotated[int, typer.Option(help="Images of the first crop size per step and process.")] = 16,
@@ -242,9 +238,7 @@ def train(
     array: Annotated[str | None, typer.Option(help="The name of the array in a .npz file that holds several.")] = None,
     dequantise: Annotated[bool, typer.Option("--dequantise", help="Arrays: add uniform noise within each of the 256 grey levels.")] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Arrays: flip and turn at random, as is always done with photographs.")] = False,
-    fourier: Annotated[
-        str | None, typer.Option(help="Exponents of Fourier features, say 4,5,6,7,8: the network resolves grey levels.")
-    ] = None,
+    fourier: Annotated[str | None, typer.Option(help="Exponents of Fourier features, say 4,5,6,7,8: the network resolves grey levels.")] = None,
     sigma_data: Annotated[float, typer.Option(help="Standard deviation of the data on [-1, 1].")] = 0.5,
     noise: Annotated[str, typer.Option(help="MEAN,STD of the logarithm of the noise levels.")] = "-1.2,1.5",
     noise_range: Annotated[str, typer.Option(help="MIN,MAX noise level.")] = "0.002,80",
@@ -256,9 +250,7 @@ def train(
     seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu.")] = "auto",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: faster steps, the same but for rounding.")
-    ] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first: faster steps, the same but for rounding.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a score prior on images by denoising score matching."""
@@ -314,9 +306,7 @@ def likelihood(
     count: Annotated[int, typer.Option(help="The first so many images of the data set.", min=1)] = 100,
     prior: options.Prior = "natural",
     average: options.Average = None,
-    divergence: Annotated[
-        str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")
-    ] = "hutchinson",
+    divergence: Annotated[str, typer.Option(help="Of the flow: hutchinson (random probes) or exact (one product for every pixel).")] = "hutchinson",
     probes: Annotated[int, typer.Option(help="hutchinson: vectors at each node, a power of 2.", min=1)] = 4,
     nodes: Annotated[int | None, typer.Option(help="Noise levels at which the trace is taken. [64; 32 with the exact trace]")] = None,
     k: Annotated[int, typer.Option("--k", help="Dequantisation samples of each image.", min=1)] = 1,

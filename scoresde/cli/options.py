@@ -26,16 +26,12 @@ Boundary = Annotated[str, typer.Option(help="deblur: reflect, replicate, circula
 Scale = Annotated[float, typer.Option(help="super-resolve: the factor.")]
 Filter = Annotated[str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")]
 Photons = Annotated[float | None, typer.Option(help="Photons of a white pixel: adds counting noise to --sigma.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting that `scoresde list` shows with the problem; repeat it.")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting that `scoresde list` shows with the problem; repeat it.")]
 
 # how it is restored: the fields of restore.RestoreOptions
 Sigma = Annotated[
     float | None,
-    typer.Option(
-        help="Noise in the measurement, a standard deviation on [-1, 1]. [0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
-    ),
+    typer.Option(help="Noise in the measurement, a standard deviation on [-1, 1]. [0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"),
 ]
 Solver = Annotated[str, typer.Option(help="A name from `scoresde list`.")]
 Sampler = Annotated[str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")]
@@ -43,9 +39,7 @@ Steps = Annotated[int | None, typer.Option(help="Steps of the solver; each has i
 Samples = Annotated[int | None, typer.Option(help="Posterior draws. [8, or as --effort says]")]
 Effort = Annotated[
     str,
-    typer.Option(
-        help="quick (half the steps, 4 draws), normal (8 draws), thorough (twice the steps, 16 draws); --steps, --samples overrule."
-    ),
+    typer.Option(help="quick (half the steps, 4 draws), normal (8 draws), thorough (twice the steps, 16 draws); --steps, --samples overrule."),
 ]
 Prior = Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")]
 Average = Annotated[

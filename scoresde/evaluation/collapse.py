@@ -80,9 +80,7 @@ def collapse_report(
         return _modes(x, centres.detach().double().flatten(1).cpu(), weights, radius)
     assert reference is not None
     if len(reference) < len(samples) or reference.shape[1:] != samples.shape[1:]:
-        raise ValueError(
-            f"the reference needs at least {len(samples)} samples of shape {tuple(samples.shape[1:])}, got {tuple(reference.shape)}"
-        )
+        raise ValueError(f"the reference needs at least {len(samples)} samples of shape {tuple(samples.shape[1:])}, got {tuple(reference.shape)}")
     return _spread(x, reference[: len(samples)].detach().double().flatten(1).cpu())
 
 

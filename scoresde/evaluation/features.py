@@ -56,9 +56,7 @@ def inception_features(device: str | torch.device = "cpu") -> Features:
         network = fid.NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).to(device)
     except (ImportError, OSError, RuntimeError) as error:  # not installed, no way to the weights, or half of them
         missing = "the package torch-fidelity (pip install torch-fidelity)" if isinstance(error, ImportError) else "its weights"
-        raise InputError(
-            f"features of Inception need {missing}: {' '.join(str(error).split())}; digit_features() serve for MNIST"
-        ) from None
+        raise InputError(f"features of Inception need {missing}: {' '.join(str(error).split())}; digit_features() serve for MNIST") from None
 
     def features(x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] not in (1, 3):

@@ -88,9 +88,7 @@ class _Run:
             norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
             for what, value in (("loss", loss), ("norm of the gradient", norm)):
                 if not torch.isfinite(value):
-                    raise TrainingError(
-                        f"the {what} of the {name} is {float(value.detach())} at step {step}: lower the learning rate ({rate:.2g})"
-                    )
+                    raise TrainingError(f"the {what} of the {name} is {float(value.detach())} at step {step}: lower the learning rate ({rate:.2g})")
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses[name] = float(loss.detach())

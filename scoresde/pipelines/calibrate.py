@@ -133,8 +133,7 @@ def _check(damage: ProblemOptions, options: RestoreOptions, how: CalibrateOption
         needed, level = max((pictures_needed(level), level) for level in how.levels)
     if pictures < needed:
         raise InputError(
-            f"--level {level:g} needs at least {needed} pictures, there are {pictures}; "
-            "give more pictures, a larger --count or a lower --level"
+            f"--level {level:g} needs at least {needed} pictures, there are {pictures}; give more pictures, a larger --count or a lower --level"
         )
 
 

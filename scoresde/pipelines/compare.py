@@ -81,14 +81,10 @@ def read_reference(options: CompareOptions) -> Reference:
 
     train, test = pictures("train_images"), pictures("test_images")
     if train.shape[1:] != test.shape[1:]:
-        raise InputError(
-            f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape"
-        )
+        raise InputError(f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape")
     needed = max(options.judging.samples, options.judging.likelihoods + options.judging.pictures)
     if min(len(train) - options.judging.samples, len(test)) < needed:
-        raise InputError(
-            f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}"
-        )
+        raise InputError(f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}")
     digits = tuple(train.shape[1:]) == (1, 28, 28) and options.features in (None, "digits")
     name = options.features or ("digits" if digits else "inception")
     return Reference(train, test, _FEATURES[name](), digits)

@@ -38,9 +38,7 @@ class Intervals:
             size = tuple(posterior.draws.shape[-2:])
             if size != self.calibration.size:
                 made, here = (f"{height}x{width}" for height, width in (self.calibration.size, size))
-                report["warning"] = (
-                    f"calibrated for pictures of {made} pixels, this one has {here}: the level is promised only for the former"
-                )
+                report["warning"] = f"calibrated for pictures of {made} pixels, this one has {here}: the level is promised only for the former"
         return report
 
     def write(self, posterior: Posterior, out: Path) -> list[str]:

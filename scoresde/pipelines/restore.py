@@ -157,9 +157,7 @@ def choose_noise(damage: ProblemOptions, sigma: float | None, base: Operator, si
     return build_noise(damage, sigma, 0.1 if base.rounds else 0.05 if simulate else 0.02)
 
 
-def measured(
-    base: Operator, noise: Noise, picture: Tensor, simulate: bool, prior: Prior, name: str, generator: torch.Generator
-) -> Measured:
+def measured(base: Operator, noise: Noise, picture: Tensor, simulate: bool, prior: Prior, name: str, generator: torch.Generator) -> Measured:
     """picture (1, C, ...): the truth, which is measured here, or the measurement. name: the prior's, for errors."""
     with as_input_error():
         operator = _for_prior(base, picture, simulate, prior.shape[0], name)

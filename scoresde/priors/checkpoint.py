@@ -47,9 +47,7 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: t
     """An embedded prior by name ("natural"), or a checkpoint by path. Frozen, in evaluation mode, float32."""
     path = embedded_priors().get(str(name), Path(name))
     if not path.is_file() and path.suffix != ".safetensors":
-        raise InputError(
-            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file"
-        )
+        raise InputError(f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file")
     tensors, header = read_tensors(path)
     if header.get("format") != PRIOR_FORMAT:
         raise InputError(f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})")

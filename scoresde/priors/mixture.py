@@ -134,9 +134,7 @@ class GaussianMixturePrior(Prior):
         :math:`(I - G_k A) C_k (I - G_k A)^T + G_k \Sigma_y G_k^T` (Joseph's form), weight :math:`w_k N(y; A\mu_k, S_k)`.
         """
         if missing := {"linear", "normal"} - problem.capabilities:
-            raise ValueError(
-                f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}"
-            )
+            raise ValueError(f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}")
         if len(y) != 1:
             raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
         A = problem.linear_operator.dense(self.shape).to(self.means)

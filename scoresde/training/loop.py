@@ -72,9 +72,7 @@ def _batch(data: Dataset, config: TrainConfig, step: int, rank: int) -> tuple[Te
     return x_0, config.noise.draw(n, generator), torch.randn(x_0.shape, generator=generator)
 
 
-def _save_state(
-    path: Path, step: int, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def _save_state(path: Path, step: int, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.clone() for k, v in average.state_dict().items()}
     tensors |= optimizer_tensors(optimizer, "optimizer.")

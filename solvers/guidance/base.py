@@ -19,6 +19,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.priors.base import Prior, expand_like
 from solvers.capabilities import Exactness, check_capabilities
+from solvers.presets import Registered
 
 __all__ = ["Guidance", "GuidedPrior", "Products"]
 
@@ -26,7 +27,7 @@ Products = Callable[[Tensor], Tensor]
 """v (B, ...) -> J^T v, with J = dD/du at the current point."""
 
 
-class Guidance(ABC):
+class Guidance(Registered, ABC):
     """Turns (prior, problem, y) into a :class:`GuidedPrior`."""
 
     exactness: ClassVar[Exactness] = "heuristic"

@@ -13,7 +13,7 @@ ODE with "likelihood" ends at the variance :math:`v\,e^{-v/\sigma_y^2}` where th
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from scoresde.priors.base import expand_like
 from scoresde.sde import VPSDE
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.presets import Preset
+from solvers.samplers.ddim import DDIM
 
 __all__ = ["DPS"]
 
@@ -44,6 +46,21 @@ class DPS(Guidance):
             raise ValueError(f"zeta must be positive, got {self.zeta}")
         if self.weight not in ("residual", "likelihood"):
             raise ValueError(f"weight must be 'residual' or 'likelihood', got {self.weight!r}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "dps": Preset(
+                "gradient of the residual norm; the classic, needs many steps and a step size tuned to the problem",
+                lambda steps: cls(),
+                steps=60,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"dps": (cls(), DDIM(256, eta=1.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         operator = problem.operator

@@ -10,7 +10,7 @@ points are the same at every call, so that the guided prior stays a function.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from problems import InverseProblem
 from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.presets import Preset
+from solvers.samplers.ddim import DDIM
 
 __all__ = ["LGDMC"]
 
@@ -36,6 +38,21 @@ class LGDMC(Guidance):
     def __post_init__(self) -> None:
         if self.samples < 1 or not self.zeta > 0:
             raise ValueError(f"LGDMC needs samples >= 1 and zeta > 0, got {self.samples} and {self.zeta}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "lgd-mc": Preset(
+                "loss guidance averaged over perturbed estimates; any differentiable measurement, least accurate",
+                lambda steps: cls(zeta=0.003),
+                steps=30,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"lgd-mc": (cls(), DDIM(128, eta=1.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)

@@ -14,7 +14,7 @@ with the variance that the network has instead of a constant).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.guidance.projected import projected_shift
+from solvers.presets import Preset
+from solvers.samplers.heun import Heun
 
 __all__ = ["Covariance", "MMPS"]
 
@@ -55,6 +57,21 @@ class MMPS(Guidance):
             raise ValueError(f"covariance must be one of {', '.join(get_args(Covariance))}, got {self.covariance!r}")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "mmps": Preset(
+                "moment matching with the full covariance by conjugate gradients; exact for Gaussian priors",
+                lambda steps: cls(iterations=3),
+                steps=20,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"mmps": (cls(iterations=4), Heun(64)), "mmps-churn": (cls(iterations=10), Heun(64, churn=20.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         if self.covariance != "full":

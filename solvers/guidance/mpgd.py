@@ -8,7 +8,7 @@ Cheap, and blind to what the prior believes about the directions that A does not
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from problems import InverseProblem
 from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.presets import Preset
+from solvers.samplers.ddim import DDIM
 
 __all__ = ["MPGD"]
 
@@ -32,6 +34,21 @@ class MPGD(Guidance):
     def __post_init__(self) -> None:
         if not self.zeta > 0:
             raise ValueError(f"zeta must be positive, got {self.zeta}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "mpgd": Preset(
+                "gradient on the estimate without differentiating the network; fast, its spread says little",
+                lambda steps: cls(zeta=40.0),
+                steps=30,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"mpgd": (cls(), DDIM(128, eta=1.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         e = problem.residual(y, x0_hat)

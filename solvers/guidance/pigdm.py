@@ -11,7 +11,7 @@ algorithm multiplies by :math:`r^2` instead ("adaptive" weights), which is stabl
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -19,6 +19,8 @@ from problems import InverseProblem
 from scoresde.priors.base import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.presets import Preset
+from solvers.samplers.ddim import DDIM
 
 __all__ = ["PiGDM"]
 
@@ -38,6 +40,21 @@ class PiGDM(Guidance):
             raise ValueError(f"prior_variance must be positive, got {self.prior_variance}")
         if self.weight not in ("bayes", "adaptive"):
             raise ValueError(f"weight must be 'bayes' or 'adaptive', got {self.weight!r}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "pigdm": Preset(
+                "pseudoinverse guidance, isotropic covariance, the paper's adaptive weights",
+                lambda steps: cls(weight="adaptive"),
+                steps=30,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"pigdm": (cls(), DDIM(128, eta=1.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)

@@ -9,7 +9,7 @@ Row sums are the diagonal where J is diagonal: exact for a Gaussian prior with i
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from problems import InverseProblem
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.guidance.projected import projected_shift
+from solvers.presets import Preset
+from solvers.samplers.ddim import DDIM
 
 __all__ = ["TMPD"]
 
@@ -33,6 +35,21 @@ class TMPD(Guidance):
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "tmpd": Preset(
+                "moment matching with a variance for each pixel; two products a step; weak on scattered holes",
+                lambda steps: cls(iterations=5),
+                steps=30,
+                sampler="ancestral",
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"tmpd": (cls(), DDIM(128, eta=1.0))}
 
     def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
         return projected_shift(x0_hat, vjp, s, problem, y, "diagonal", self.iterations, 1e-5)

@@ -64,9 +64,7 @@ def ending(prior: Prior, end: End | float) -> tuple[Prior, End]:
         return prior, end
     largest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_max, dtype=torch.float64)))
     if not 0 < end < largest:
-        raise ValueError(
-            f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {end}"
-        )
+        raise ValueError(f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {end}")
     return prior.with_sde(EDMSDE(end, largest)), "t_min"
 
 
@@ -85,9 +83,7 @@ def check_grid(end: str, nodes: int) -> None:
         raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
 
 
-def check_settings(
-    divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int, nodes: int, chunk: int | None
-) -> None:
+def check_settings(divergence: str, probing: str, basis: str, solver: str | None, probes: int, repeat: int, nodes: int, chunk: int | None) -> None:
     """ValueError that names the setting and what it may be."""
     for name, value, known in (
         ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),

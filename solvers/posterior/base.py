@@ -12,6 +12,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.priors.base import Counted, Prior
 from solvers.capabilities import Exactness, check_capabilities
+from solvers.presets import Registered
 from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
@@ -53,7 +54,7 @@ class Posterior:
         return lower, upper
 
 
-class PosteriorSampler(ABC):
+class PosteriorSampler(Registered, ABC):
     """(prior, problem, y) -> draws of p(x | y). ``exactness`` and ``requires`` say what it promises and what it needs."""
 
     exactness: ClassVar[Exactness]
@@ -136,7 +137,5 @@ class IndependentSampler(PosteriorSampler):
         return x, counted.nfe // len(chunks), vjps // len(chunks), {}
 
     @abstractmethod
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         """One draw for each row of y, row i from generators[i]; and the number of vector-Jacobian products."""

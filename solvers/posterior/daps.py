@@ -8,7 +8,7 @@ is doubled at every level; :math:`r^2 = s^2/(1 + s^2)` ("unit") is what a white 
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from problems.linalg.solve import bcast
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -46,14 +47,26 @@ class DAPS(IndependentSampler):
             if getattr(self, name) not in kinds:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(kinds)}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "daps": Preset(
+                "decoupled annealing: a short ODE, Langevin steps on the data, fresh noise; any differentiable measurement",
+                lambda steps: cls(steps=steps, ode=2, langevin=20, tau=0.1, grid=RESTORATION_GRID),
+                steps=20,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"daps": cls(steps=50, langevin=50), "daps-exact": cls(steps=100, inner="exact", r="unit")}
+
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({"linear", "solve", "gaussian_noise"}) if self.inner == "exact" else frozenset({"vjp", "noise_covariance"})
 
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
         levels = self.grid.levels(prior.sde, self.steps)[:-1]
         u = levels[0] * noise(shape, prior.dtype, prior.device)

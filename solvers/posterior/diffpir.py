@@ -13,7 +13,7 @@ mean: the draws are not posterior draws even for a Gaussian prior.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -44,10 +45,22 @@ class DiffPIR(IndependentSampler):
         if self.steps < 1 or not self.lam > 0 or not 0 <= self.zeta <= 1:
             raise ValueError(f"DiffPIR needs steps >= 1, lam > 0 and zeta in [0, 1], got {self.steps}, {self.lam}, {self.zeta}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "diffpir": Preset(
+                "denoise, proximal step to the data, re-noise; fast, its draws lie close to their mean",
+                lambda steps: cls(steps, lam=3.0, zeta=1.0, grid=RESTORATION_GRID),
+                steps=30,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"diffpir": cls(100)}
+
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         sde, variance, noise = prior.sde, problem.noise_variance, Noise(generators)
         times, _ = self.grid.along(prior, self.steps)
         shape = (len(y), *problem.input_shape(y))

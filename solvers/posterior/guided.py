@@ -30,9 +30,7 @@ class Guided(IndependentSampler):
     def requires(self) -> frozenset[str]:  # type: ignore[override]
         return self.guidance.requires
 
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         guided = self.guidance.condition(prior, problem, y)
         x = self.sampler.sample(guided, len(y), generator=generators, callback=lambda i, steps, *_: progress(i / steps))
         return x, guided.vjps

@@ -9,7 +9,7 @@ drive Adam. A point estimate: its "draws" differ by the noise of the optimisatio
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -40,10 +41,22 @@ class REDDiff(IndependentSampler):
         if self.steps < 1 or not self.learning_rate > 0 or not self.lam >= 0:
             raise ValueError(f"REDDiff needs steps >= 1, learning_rate > 0 and lam >= 0, got {self}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "red-diff": Preset(
+                "one image by optimisation; a point estimate, its draws say nothing about uncertainty",
+                lambda steps: cls(steps=steps),
+                steps=60,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"red-diff": cls()}
+
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
         mu = problem.operator.vjp(torch.zeros(shape, dtype=prior.dtype, device=prior.device), y).clone()
         adam = torch.optim.Adam([mu], self.learning_rate, betas=(0.9, 0.99))

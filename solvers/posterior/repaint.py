@@ -6,7 +6,7 @@ with :math:`\sqrt{s^2 - \sigma_y^2}` more, and as it is once s is below. Not exa
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -36,10 +37,22 @@ class RePaint(IndependentSampler):
         if self.steps < 1 or self.resample < 1:
             raise ValueError(f"steps and resample must be at least 1, got {self.steps} and {self.resample}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "repaint": Preset(
+                "inpainting alone: the seen pixels pasted at each level, each step made 4 times",
+                lambda steps: cls(steps=steps, resample=4, grid=RESTORATION_GRID),
+                steps=15,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"repaint": cls()}
+
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
 
         def randn() -> Tensor:

@@ -17,7 +17,7 @@ A learned J is neither quite symmetric nor quite a covariance: more iterations o
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from solvers.guidance import MMPS
 from solvers.guidance.base import Products
 from solvers.jacobian import Differentiated
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -52,9 +53,21 @@ class SecondOrder(IndependentSampler):
         if self.steps < 1 or self.lanczos < 1:
             raise ValueError(f"steps and lanczos must be at least 1, got {self.steps} and {self.lanczos}")
 
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "second-order": Preset(
+                "ancestral steps with the covariance of each, drawn given y; spreads as wide as it should in few steps",
+                lambda steps: cls(steps, grid=RESTORATION_GRID),
+                steps=20,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"second-order": cls(40, lanczos=4, correction=MMPS(iterations=4))}
+
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
         times, levels = self.grid.along(prior, self.steps)
 

@@ -11,7 +11,7 @@ whole noise is fresh at every level while D(v) carries over, a recursion that ha
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.jacobian import Differentiated
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -46,10 +47,22 @@ class SITCOM(IndependentSampler):
         if self.steps < 1 or self.inner < 1 or not self.learning_rate > 0 or not (self.lam >= 0 and self.patience >= 0):
             raise ValueError(f"SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, got {self}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "sitcom": Preset(
+                "at each level the network's input is moved until its output agrees with y; no posterior behind it",
+                lambda steps: cls(steps=steps, inner=4, learning_rate=0.03, grid=RESTORATION_GRID),
+                steps=20,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"sitcom": cls()}
+
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
         (times, levels), products = self.grid.along(prior, self.steps), 0
         explained = problem.noise_variance * problem.operator.observed(torch.ones_like(y)).flatten(1).sum(1)

@@ -8,7 +8,7 @@ are steered by y and the denoiser's mean, and do not tell the others how much wa
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -37,9 +38,7 @@ class _Spectral(IndependentSampler):
             raise ValueError(f"steps must be at least 1 and eta in [0, 1], got {self.steps} and {self.eta}")
 
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
         svd = problem.linear_operator.svd(shape[1:], y)
         seen = svd.s > 1e-6 * svd.s.max()
@@ -72,6 +71,20 @@ class DDRM(_Spectral):
 
     eta_b: float = 1.0
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "ddrm": Preset(
+                "diffusion in the basis of singular vectors; fast, where the measurement has an svd",
+                lambda steps: cls(steps, grid=RESTORATION_GRID),
+                steps=20,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"ddrm": cls()}
+
     def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
         below = D + (1 - self.eta**2) ** 0.5 * s_next * (y - D) / tau.clamp_min(1e-30) + self.eta * s_next * z
         spread = (s_next**2 - (self.eta_b * tau).clamp_max(1e30) ** 2).clamp_min(0).sqrt()
@@ -96,6 +109,20 @@ class DDNM(_Spectral):
         super().__post_init__()
         if not self.power >= 1:
             raise ValueError(f"power must be at least 1, got {self.power}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "ddnm": Preset(
+                "the range of the measurement replaced at each step (svd); no products; good around holes",
+                lambda steps: cls(steps, eta=1.0, grid=RESTORATION_GRID),
+                steps=30,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"ddnm": cls()}
 
     def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
         share = (self.eta * s_next / tau.clamp_min(1e-30)).clamp_max(1) ** self.power

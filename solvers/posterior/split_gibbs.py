@@ -10,7 +10,7 @@ For :math:`\rho \to 0` the law of x tends to the posterior, ever more slowly; :m
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler, Progress
+from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -45,15 +46,27 @@ class SplitGibbs(IndependentSampler):
         if self.sweeps < 1 or self.inner < 1 or not 0 < self.s_min < self.rho_min <= self.rho_max or not 0 <= self.anneal <= 1:
             raise ValueError(f"SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max and anneal in [0, 1], got {self}")
 
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "split-gibbs": Preset(
+                "exact draws given y and given the prior by turns (PnP-DM); steps are sweeps of 3 evaluations",
+                lambda steps: cls(steps, rho_max=2.0, rho_min=0.08, inner=3, anneal=0.9),
+                steps=12,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"split-gibbs": cls()}
+
     def rho(self, sweep: int) -> float:
         """The tie of this sweep."""
         fraction = min(1.0, sweep / max(1.0, self.anneal * (self.sweeps - 1)))
         return self.rho_max * (self.rho_min / self.rho_max) ** fraction
 
     @torch.no_grad()
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         A, noise, shape = problem.linear_operator, Noise(generators), (len(y), *problem.input_shape(y))
         x = self.rho_max * noise(shape, prior.dtype, prior.device)
         for sweep in range(self.sweeps):

@@ -128,9 +128,7 @@ EXACT_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
 }
 
 FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
-    f"grid-{d}-{rows}": (f"25 far modes in {d} dimensions, {rows} seen", partial(_grid, d=d, rows=rows))
-    for d in (8, 80, 800)
-    for rows in (1, 2, 4)
+    f"grid-{d}-{rows}": (f"25 far modes in {d} dimensions, {rows} seen", partial(_grid, d=d, rows=rows)) for d in (8, 80, 800) for rows in (1, 2, 4)
 }
 """The benchmark of MCGDiff's paper, for the long table."""
 

@@ -98,9 +98,7 @@ class TestDensity:
     @pytest.mark.parametrize(("peak", "std"), [(0.5, 0.1), (0.5, 2.0), (12.0, 0.01), (12.0, 0.1), (12.0, 1.0), (300.0, 0.02), (300.0, 0.5)])
     def test_poisson_gaussian_against_the_sum_over_all_counts(self, peak: float, std: float) -> None:
         """Where y is likely, and where it is not: far from the mean, and below black. What the sum leaves out is below exp(-32)."""
-        y, mean = torch.meshgrid(
-            torch.linspace(-2, 2, 17, dtype=torch.float64), torch.linspace(-1.2, 2, 9, dtype=torch.float64), indexing="ij"
-        )
+        y, mean = torch.meshgrid(torch.linspace(-2, 2, 17, dtype=torch.float64), torch.linspace(-1.2, 2, 9, dtype=torch.float64), indexing="ij")
         expected = poisson_gaussian(y.numpy(), mean.numpy(), peak, std)
         np.testing.assert_allclose(PoissonGaussianNoise(peak, std).log_density(y, mean), expected, rtol=1e-11, atol=1e-11)
 

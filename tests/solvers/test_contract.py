@@ -162,6 +162,7 @@ def test_capabilities_are_asked_for_by_name() -> None:
 def test_every_named_solver_runs_and_declares_itself() -> None:
     prior = mixture()
     problem, y = measurement(prior, 1)
+    assert len(SOLVERS) >= 18
     for name, entry in SOLVERS.items():
         solver = make_solver(name, steps=3)
         assert solver.exactness == entry.exactness in ("asymptotic", "gaussian", "heuristic")
@@ -187,9 +188,7 @@ def test_bad_measurements_are_named() -> None:
 
 
 @solvers
-@pytest.mark.parametrize(
-    "operator", [GaussianBlur(1.0), GaussianBlur(1.0, "reflect"), SuperResolution(2)], ids=["circular", "reflect", "sr"]
-)
+@pytest.mark.parametrize("operator", [GaussianBlur(1.0), GaussianBlur(1.0, "reflect"), SuperResolution(2)], ids=["circular", "reflect", "sr"])
 def test_networks_and_odd_images(solver: PosteriorSampler, operator: GaussianBlur | SuperResolution) -> None:
     """Sizes that are no multiple of anything go through every solver."""
     if isinstance(operator, SuperResolution):

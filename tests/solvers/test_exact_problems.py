@@ -33,9 +33,7 @@ class Exact(IndependentSampler):
     seed: int = 0
     spread: float = 1.0
 
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         law, (distinct, which) = exact_problem(self.name, self.seed).prior, y.unique(dim=0, return_inverse=True)
         x = torch.empty(len(y), *law.shape, dtype=F64)
         for i, one in enumerate(distinct):
@@ -194,9 +192,7 @@ class TestTable:
 class Hog(Exact):
     """Holds a megabyte for each draw, twice as much of it for a moment."""
 
-    def _draw(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress
-    ) -> tuple[Tensor, int]:
+    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
         held = torch.ones(len(y), 1 << 17, dtype=F64)
         held = held + 1
         return held[:, :8].clone(), 0

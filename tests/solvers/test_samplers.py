@@ -139,9 +139,7 @@ class Judge:
         z = (self.prior.responsibilities(x).mean(0) - self.prior.weights) / (self.responsibility_std / math.sqrt(self.n))
         assert float(z.abs().max()) < stats.norm.isf(LEVEL / 2 / 6), f"component weights are off: z-scores {z.tolist()}"
         covariance, sliced = self.distances(x).tolist()
-        assert covariance < self.limits[0], (
-            f"the covariance is off by {math.exp(covariance):.3f}, exact draws by {math.exp(self.limits[0]):.3f}"
-        )
+        assert covariance < self.limits[0], f"the covariance is off by {math.exp(covariance):.3f}, exact draws by {math.exp(self.limits[0]):.3f}"
         assert sliced < self.limits[1], f"sliced Wasserstein distance {math.exp(sliced):.3f}, of exact draws {math.exp(self.limits[1]):.3f}"
 
 
@@ -628,9 +626,7 @@ def test_a_draw_does_not_depend_on_its_batch(sampler: Sampler) -> None:
 @each_sampler
 def test_callbacks_and_trajectories_see_every_step(sampler: Sampler) -> None:
     prior, seen = mixture(VPSDE()), []
-    x = sampler.sample(
-        prior, 3, generator=seeded(), callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape))
-    )
+    x = sampler.sample(prior, 3, generator=seeded(), callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape)))
     run = sampler.trajectory(prior, 3, generator=seeded())
     assert torch.equal(run.draws, x) and torch.equal(run.x0_hat[-1], x)  # the last step ends in the denoiser
     assert run.x_t.shape == run.x0_hat.shape == (len(seen), 3, 8) and run.t.shape == (len(seen), 3)

@@ -107,9 +107,7 @@ class TestPredictedTwist:
             log_p.append(torch.distributions.MultivariateNormal(whitened @ mean, S).log_prob(y))
         expected = float(torch.logsumexp(case.prior.log_weights + torch.stack(log_p), 0))
         found = [
-            PredictedTwist(truncate=False)
-            .sample(case.prior, case.problem, case.y, 500, generator=seeded(seed))
-            .diagnostics["log_evidence"][0]
+            PredictedTwist(truncate=False).sample(case.prior, case.problem, case.y, 500, generator=seeded(seed)).diagnostics["log_evidence"][0]
             for seed in range(3)
         ]
         assert abs(sum(found) / 3 - expected) < 0.3, (found, expected)
@@ -240,9 +238,7 @@ class TestContract:
         problem = InverseProblem(Denoising(), GaussianNoise(0.1))
         y, lam = problem.measure(prior.sample(2, seeded(1)), seeded(2)), 0.7
         grid = TimeGrid("log_snr", s_max=1.0, s_min=0.5)
-        found = (
-            SITCOM(1, 3000, learning_rate=0.003, lam=lam, patience=0.0, grid=grid).sample(prior, problem, y, 1, generator=seeded()).draws[0]
-        )
+        found = SITCOM(1, 3000, learning_rate=0.003, lam=lam, patience=0.0, grid=grid).sample(prior, problem, y, 1, generator=seeded()).draws[0]
         s = grid.levels(prior.sde, 1)[0]
         x_t = Noise(spawn(seeded(), 2))((2, 1, 3, 4), F64, torch.device("cpu"))
         c = 0.5 / (0.5 + s**2) * (1 + s**2) ** 0.5
@@ -290,11 +286,7 @@ class TestContract:
 def test_mmps_and_the_oracle_agree_with_the_table() -> None:
     """MMPS is exact on Gaussians, in the table's own terms, and not on several modes: that is what the table is for."""
     right = verify(Guided(MMPS(iterations=4), Heun(64)), "gaussian", draws=1000, seeds=1)
-    assert (
-        right.distance < 1.3
-        and right.seen == pytest.approx(1, abs=5 * math.sqrt(2 / 1000))
-        and right.cover90 == pytest.approx(0.9, abs=0.02)
-    )
+    assert right.distance < 1.3 and right.seen == pytest.approx(1, abs=5 * math.sqrt(2 / 1000)) and right.cover90 == pytest.approx(0.9, abs=0.02)
     assert verify(Guided(MMPS(iterations=4), Heun(64)), "ambiguous", draws=1000, seeds=1).distance > 2
 
 

@@ -127,9 +127,7 @@ def measurement(reference: Reference, config: JudgeConfig, name: str) -> Tensor:
 
 def fingerprint(entrant: Entrant, reference: Reference, config: JudgeConfig) -> str:
     """Of all that decides the result but the code."""
-    digest = hashlib.sha256(
-        json.dumps([asdict(config), SIGMA, entrant.whole, reference.features.name, repr(entrant.model.config)]).encode()
-    )
+    digest = hashlib.sha256(json.dumps([asdict(config), SIGMA, entrant.whole, reference.features.name, repr(entrant.model.config)]).encode())
     for tensor in (*entrant.model.state_dict().values(), reference.test):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

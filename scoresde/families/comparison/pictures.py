@@ -117,9 +117,7 @@ def restoration_sheet(judged: Sequence[Judged], truth: Tensor, measured: dict[st
                 if p == 0 and r == 0:
                     axes.set_title(name, fontsize=6.5, pad=2)
                     if c >= 2 and (c - 2) % 3 == 1:
-                        axes.text(
-                            0.5, 1.42, judged[(c - 2) // 3].title, transform=axes.transAxes, ha="center", fontsize=9, fontweight="bold"
-                        )
+                        axes.text(0.5, 1.42, judged[(c - 2) // 3].title, transform=axes.transAxes, ha="center", fontsize=9, fontweight="bold")
         middle = top - p * (rows * side + 0.12) - rows * side / 2
         figure.text(0.1 / width, middle / height, problem, rotation=90, ha="center", va="center", fontsize=8.5)
     write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -58,9 +58,7 @@ def latent_posterior(
     number for each measurement; nfe, vjps: network evaluations and products per draw.
     """
     if min(n, steps, leapfrog, restarts, climb) < 1 or (chains is not None and chains < 1):
-        raise ValueError(
-            f"n, steps, leapfrog, restarts, climb and chains must be at least 1, got {n, steps, leapfrog, restarts, climb, chains}"
-        )
+        raise ValueError(f"n, steps, leapfrog, restarts, climb and chains must be at least 1, got {n, steps, leapfrog, restarts, climb, chains}")
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the measurement has NaN or infinite entries; mask them out")
     B, chains = len(y), min(n, chains or n)

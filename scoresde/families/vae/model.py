@@ -58,9 +58,7 @@ class VAEConfig:
             raise ValueError(f"all sizes of a VAE must be positive, got {self}")
         stride = self.patch * 2 ** (len(self.widths) - 1) if self.widths else 0
         if len(self.shape) == 3 and (not stride or any(side % stride for side in self.shape[1:])):
-            raise ValueError(
-                f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with a level at least; widths {self.widths}"
-            )
+            raise ValueError(f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with a level at least; widths {self.widths}")
         if self.likelihood not in ("logistic", "gaussian"):
             raise ValueError(f"the likelihood must be 'logistic' or 'gaussian', got {self.likelihood!r}")
         if not (self.std > 0 and self.beta >= 0 and self.free_bits >= 0):

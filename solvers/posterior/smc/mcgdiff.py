@@ -21,6 +21,7 @@ from torch import Tensor
 from problems import InverseProblem
 from solvers.capabilities import Exactness
 from solvers.posterior.smc.base import Denoiser, ParticleSampler, effective_share, systematic
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["MCGDiff"]
@@ -40,6 +41,20 @@ class MCGDiff(ParticleSampler):
     def __post_init__(self) -> None:
         if self.steps < 1 or self.particles < 1:
             raise ValueError(f"MCGDiff needs steps and particles >= 1, got {self}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "mcgdiff": Preset(
+                "SMC in the basis of singular vectors, 64 particles or as many as draws; no products; for small pictures",
+                lambda steps: cls(steps, particles=64, grid=RESTORATION_GRID),
+                steps=100,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"mcgdiff": cls()}
 
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
@@ -69,9 +84,7 @@ class MCGDiff(ParticleSampler):
             crossing = (left > 0) & ~(ahead > 0)  # the path passes y_i at tau_i, between s and s'
             at = torch.where(crossing, tau2 / s**2, 0)
             passing, width = (1 - at) * D_bar + at * u_bar, torch.where(crossing, tau2 * (1 - at), 1)
-            weight = torch.where(
-                ahead > 0, _log_normal(y_bar - m, v + ahead), torch.where(crossing, _log_normal(y_bar - passing, width), 0)
-            )
+            weight = torch.where(ahead > 0, _log_normal(y_bar - m, v + ahead), torch.where(crossing, _log_normal(y_bar - passing, width), 0))
             inc = (weight - torch.where(left > 0, _log_normal(y_bar - u_bar, left), 0)).flatten(1).sum(1)
             share = min(share, effective_share(inc))
             chosen = systematic(inc, many, generator)

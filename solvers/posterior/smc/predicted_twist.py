@@ -30,6 +30,7 @@ from solvers.capabilities import Exactness
 from solvers.posterior.smc.base import Denoiser, ParticleSampler, Point, effective_share, systematic
 from solvers.posterior.smc.twist import Twist
 from solvers.posterior.smc.whitening import whitened
+from solvers.presets import Preset
 
 __all__ = ["PredictedTwist"]
 
@@ -68,6 +69,20 @@ class PredictedTwist(ParticleSampler):
             raise ValueError(f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}")
         if self.particles < 2 or self.products < 1:
             raise ValueError(f"at least 2 particles and 1 product are needed, got {self}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "predicted-twist": Preset(
+                "SMC, near exact; for small pictures and measurements of at most 1024 numbers; steps are about its levels",
+                lambda steps: cls(ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0),
+                steps=30,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"predicted-twist": cls()}
 
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
@@ -115,9 +130,7 @@ class PredictedTwist(ParticleSampler):
         living = len(ancestors[chosen.cpu()].unique())
         return u[chosen], {"share": min(share, effective_share(inc)), "ancestors": living, "levels": levels, "log_evidence": evidence}
 
-    def _twist(
-        self, denoise: Denoiser, A: Tensor, y: Tensor, u: Tensor, at: Point, s: float, log_w: Tensor, generator: torch.Generator
-    ) -> Twist:
+    def _twist(self, denoise: Denoiser, A: Tensor, y: Tensor, u: Tensor, at: Point, s: float, log_w: Tensor, generator: torch.Generator) -> Twist:
         """The products J A^T of every particle, or of representatives, each particle using those of the one nearest in D."""
         representatives = max(self.products // len(A), self._FEWEST)
         if len(A) <= 4:

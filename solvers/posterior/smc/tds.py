@@ -18,6 +18,7 @@ from problems import InverseProblem
 from problems.linalg.svd import SVD
 from solvers.capabilities import Exactness
 from solvers.posterior.smc.base import Denoiser, ParticleSampler, effective_share, systematic
+from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
 __all__ = ["TDS"]
@@ -39,6 +40,20 @@ class TDS(ParticleSampler):
     def __post_init__(self) -> None:
         if self.steps < 1 or self.particles < 1 or not 0 <= self.resample <= 1:
             raise ValueError(f"TDS needs steps and particles >= 1 and resample in [0, 1], got {self}")
+
+    @classmethod
+    def presets(cls) -> dict[str, Preset]:
+        return {
+            "tds": Preset(
+                "twisted SMC on the reverse SDE, 64 particles or as many as draws; for small pictures that fit memory all at once",
+                lambda steps: cls(steps, particles=64, grid=RESTORATION_GRID),
+                steps=100,
+            ),
+        }
+
+    @classmethod
+    def verified(cls) -> dict[str, Any]:
+        return {"tds": cls()}
 
     def _population(
         self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]

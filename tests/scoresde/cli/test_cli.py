@@ -104,9 +104,7 @@ def restore_by_mmps(capsys: pytest.CaptureFixture[str], prior: Path, image: Path
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("problem", [*MORE_OPTIONS, *COLOUR_ONLY])
-def test_every_problem_is_simulated_and_repeated(
-    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str
-) -> None:
+def test_every_problem_is_simulated_and_repeated(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str) -> None:
     """The measurement and the description that a run writes give, put in again, the same draws."""
     image, first, again = picture(tmp_path / "photo.png", mode), tmp_path / "first", tmp_path / "again"
     options = (MORE_OPTIONS | COLOUR_ONLY)[problem]
@@ -144,9 +142,7 @@ def test_a_sampling_mask_is_white_where_k_space_is_measured(capsys: pytest.Captu
     mask[:, 10:20] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     image = picture(tmp_path / "photo.png")
-    code, _, err = restore_by_mmps(
-        capsys, prior, image, tmp_path / "out", "--problem", "mri", "--mask", tmp_path / "mask.png", "--simulate"
-    )
+    code, _, err = restore_by_mmps(capsys, prior, image, tmp_path / "out", "--problem", "mri", "--mask", tmp_path / "mask.png", "--simulate")
     assert code == 0, err
     described = problem_from(json.loads((tmp_path / "out" / "problem.json").read_text())).operator
     assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))

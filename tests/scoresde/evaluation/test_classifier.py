@@ -154,8 +154,7 @@ class TestClassReport:
         """2 n KL has mean 9 and variance 18 over draws of the law."""
         classifier, generator, n, repeats = Bright(list(range(1, 11))), torch.Generator().manual_seed(0), 2000, 100
         values = [
-            2 * n * class_report(classifier, bright(torch.multinomial(classifier.shares, n, True, generator=generator))).kl
-            for _ in range(repeats)
+            2 * n * class_report(classifier, bright(torch.multinomial(classifier.shares, n, True, generator=generator))).kl for _ in range(repeats)
         ]
         assert abs(sum(values) / repeats - 9) < 4 * (18 / repeats) ** 0.5
 

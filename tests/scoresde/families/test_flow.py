@@ -249,9 +249,7 @@ def test_samples_of_another_shape_are_refused() -> None:
         image_flow().log_prob(torch.zeros(2, 1, 4, 8, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(
-    "layer", [Coupling(4, 8, 3, 2.0), SplineCoupling(4, 8, 3, 4), Split(4, 8, 2.0)], ids=lambda layer: type(layer).__name__
-)
+@pytest.mark.parametrize("layer", [Coupling(4, 8, 3, 2.0), SplineCoupling(4, 8, 3, 4), Split(4, 8, 2.0)], ids=lambda layer: type(layer).__name__)
 def test_what_lies_far_off_is_not_answered_with_more(layer: torch.nn.Module) -> None:
     """Channels beyond the data move the others no further than those at its edge, so that layers cannot feed on each other."""
     torch.manual_seed(0)
@@ -261,6 +259,4 @@ def test_what_lies_far_off_is_not_answered_with_more(layer: torch.nn.Module) -> 
     kept, moved = x.chunk(2, dim=1)
     far, further = (layer(torch.cat((scale * kept.sign(), moved), 1)) for scale in (1e3, 1e6))
     torch.testing.assert_close(far[-1], further[-1])
-    torch.testing.assert_close(
-        far[1] if isinstance(layer, Split) else far[0][:, 2:], further[1] if isinstance(layer, Split) else further[0][:, 2:]
-    )
+    torch.testing.assert_close(far[1] if isinstance(layer, Split) else far[0][:, 2:], further[1] if isinstance(layer, Split) else further[0][:, 2:])

@@ -193,9 +193,7 @@ class TestCollapse:
         few = data[torch.randint(10, (200,), generator=seeded(3))] + 1e-3 * torch.randn(200, 1, 4, 4, generator=seeded(4))
         bad = collapse_report(few, reference=data)
         assert isinstance(good, SpreadReport) and isinstance(bad, SpreadReport)
-        assert (
-            not good.collapsed and 0.8 < good.nearest < 1.25 and good.vendi == pytest.approx(good.vendi_data, rel=0.1) and good.recall > 0.5
-        )
+        assert not good.collapsed and 0.8 < good.nearest < 1.25 and good.vendi == pytest.approx(good.vendi_data, rel=0.1) and good.recall > 0.5
         assert bad.collapsed and bad.nearest < 0.05 and bad.vendi < 11 and bad.recall < 0.3
         assert 7 < bad.support < 13  # the birthday test counts the ten
 

@@ -28,9 +28,7 @@ def mixture(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]
 @pytest.mark.parametrize("mean", [-3.0, -1.0, 0.1234, 1.0])
 @pytest.mark.parametrize("log_scale", [-7.0, -4.0, -1.0, 3.0])
 def test_the_levels_sum_to_one(mean: float, log_scale: float, dtype: torch.dtype) -> None:
-    total = torch.logsumexp(
-        discretised_logistic_log_prob(GRID.to(dtype), torch.tensor(mean, dtype=dtype), torch.tensor(log_scale, dtype=dtype)), 0
-    )
+    total = torch.logsumexp(discretised_logistic_log_prob(GRID.to(dtype), torch.tensor(mean, dtype=dtype), torch.tensor(log_scale, dtype=dtype)), 0)
     assert abs(float(total)) < (1e-4 if dtype == torch.float32 else 1e-12)  # -> ln 1
 
 
@@ -47,9 +45,7 @@ def test_density_of_the_line_against_scipy() -> None:
     logits, means, log_scales = mixture()
     x = torch.linspace(-4, 4, 101, dtype=torch.float64)
     weights = logits.softmax(0).numpy()
-    expected = sum(
-        w * scipy.stats.logistic(float(m), float(s.exp())).pdf(x.numpy()) for w, m, s in zip(weights, means, log_scales, strict=True)
-    )
+    expected = sum(w * scipy.stats.logistic(float(m), float(s.exp())).pdf(x.numpy()) for w, m, s in zip(weights, means, log_scales, strict=True))
     np.testing.assert_allclose(logistic_mixture_log_prob(x, logits, means, log_scales).exp().numpy(), expected, rtol=1e-10)
 
 

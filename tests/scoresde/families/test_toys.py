@@ -150,9 +150,7 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
         assert means[k] > -4 * errors[k]
     assert means[-1] < 0.25 * means[0]
     held = toy.sample(4000, seeded(4))
-    assert (
-        float((toy.log_prob(held) - model.log_prob(held.float(), generator=seeded(5)).value).mean()) > 0
-    )  # a bound on a model below the truth
+    assert float((toy.log_prob(held) - model.log_prob(held.float(), generator=seeded(5)).value).mean()) > 0  # a bound on a model below the truth
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -163,9 +161,7 @@ def test_a_collapse_is_seen(name: str, tmp_path: Path) -> None:
     well = trained("gan", toy, tmp_path / "well", 500)
     torch.manual_seed(0)
     ill = GAN(GANConfig((2,), latent=4, widths=(64, 64), r1=0.0, r2=0.0, game="non-saturating"))
-    ill = fit(
-        ill, data, tmp_path / "ill", FitConfig(steps=300, batch=64, learning_rate=3e-3, warmup=0, ema=0.0, clip=100.0, betas=(0.9, 0.99))
-    )  # type: ignore[assignment]
+    ill = fit(ill, data, tmp_path / "ill", FitConfig(steps=300, batch=64, learning_rate=3e-3, warmup=0, ema=0.0, clip=100.0, betas=(0.9, 0.99)))  # type: ignore[assignment]
     reports = []
     for model in (well, ill):
         draws = model.sample(1000, seeded(2))

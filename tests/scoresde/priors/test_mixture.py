@@ -16,9 +16,7 @@ each_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[-1.0, 0.5], [1.2, 1.0], [0.3, -1.4]], dtype=torch.float64)
-COVARIANCES = torch.tensor(
-    [[[0.20, 0.05], [0.05, 0.10]], [[0.15, -0.10], [-0.10, 0.30]], [[0.40, 0.00], [0.00, 0.05]]], dtype=torch.float64
-)
+COVARIANCES = torch.tensor([[[0.20, 0.05], [0.05, 0.10]], [[0.15, -0.10], [-0.10, 0.30]], [[0.40, 0.00], [0.00, 0.05]]], dtype=torch.float64)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -311,9 +309,7 @@ BAD_INPUT = {
     "measurement of other size": (lambda: mixture().posterior(PROBLEM, torch.zeros(1, 1)), r"\(1, 1\)"),
     "nonlinear": (lambda: mixture().posterior(InverseProblem(_NonLinear(), GaussianNoise(0.1)), torch.zeros(1, 2)), "linear"),  # type: ignore[arg-type]
     "no noise in a hole": (
-        lambda: mixture(shape=(1, 1, 2)).posterior(
-            InverseProblem(Inpainting(torch.tensor([[1, 0]])), GaussianNoise(0.0)), torch.zeros(1, 1, 1, 2)
-        ),
+        lambda: mixture(shape=(1, 1, 2)).posterior(InverseProblem(Inpainting(torch.tensor([[1, 0]])), GaussianNoise(0.0)), torch.zeros(1, 1, 1, 2)),
         "noise",
     ),
 }

@@ -175,9 +175,7 @@ class TestResume:
         assert_same_state(tmp_path / "rarely", tmp_path / "often")
 
     @pytest.mark.parametrize("moment", ["before", "after"])
-    def test_control_c_between_two_halves_of_a_step(
-        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-    ) -> None:
+    def test_control_c_between_two_halves_of_a_step(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
         """Ctrl-C just before or after the average takes up new weights: what is saved is a whole number of steps."""
         train(data, tmp_path / "whole", CONFIG, cpu=True)
         calls, update = 0, AveragedModel.update_parameters
@@ -207,9 +205,7 @@ class TestResume:
         assert before[1] == after[1] == CONFIG.steps
         assert all(torch.equal(before[0][key], after[0][key]) for key in before[0])
 
-    @pytest.mark.parametrize(
-        "change", [{"seed": 1}, {"learning_rate": 2e-3}, {"noise": NoiseLevels(mean=-1.0)}], ids=lambda c: next(iter(c))
-    )
+    @pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 2e-3}, {"noise": NoiseLevels(mean=-1.0)}], ids=lambda c: next(iter(c)))
     def test_other_settings_are_refused(self, data: ImageFolder, tmp_path: Path, change: dict) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True, stop_after=1)
         before = (tmp_path / "out" / "state.safetensors").read_bytes()
@@ -375,8 +371,7 @@ class TestCompiled:
         config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
         start = scoresde.training.loop._build(config).network.state_dict()
         plain, compiled = (
-            train(data, tmp_path / name, config, cpu=True, compiled=name == "compiled").network.state_dict()
-            for name in ("plain", "compiled")
+            train(data, tmp_path / name, config, cpu=True, compiled=name == "compiled").network.state_dict() for name in ("plain", "compiled")
         )
         assert counters["stats"]["unique_graphs"] > 0 and plain.keys() == compiled.keys() == start.keys()
         moved = torch.cat([(plain[k] - start[k]).flatten() for k in plain])

@@ -114,8 +114,7 @@ class TestCompare:
 
         array = ImageArray(dataset, "train_images")
         few, many = (
-            training.steps_within(seconds, build("vae", (1, 16, 16)), array, FAMILIES["vae"].fit, tmp_path / str(seconds))
-            for seconds in (10.0, 30.0)
+            training.steps_within(seconds, build("vae", (1, 16, 16)), array, FAMILIES["vae"].fit, tmp_path / str(seconds)) for seconds in (10.0, 30.0)
         )
         assert 1.2 < many / few < 7.5
 
