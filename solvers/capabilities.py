@@ -18,6 +18,9 @@ priors ("gaussian"), or something else ("heuristic")."""
 
 class _Solver(Protocol):
     @property
+    def name(self) -> str: ...
+
+    @property
     def requires(self) -> frozenset[str]: ...
 
 
@@ -27,7 +30,7 @@ def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
     if missing:
         able = [name for name, preset in presets().items() if preset.requires <= problem.capabilities]
         raise ValueError(
-            f"{type(solver).__name__} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
+            f"{solver.name} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
         )
     if isinstance(problem.noise, GaussianNoise) and not isinstance(problem.noise.std, Tensor) and problem.noise.std == 0:
-        raise ValueError(f"{type(solver).__name__} needs a noise level above 0; use a small one for clean measurements")
+        raise ValueError(f"{solver.name} needs a noise level above 0; use a small one for clean measurements")

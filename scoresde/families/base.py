@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from problems import InverseProblem
 from solvers.posterior.base import Posterior
+from solvers.posterior.records import Draws, Request, silent
 
-__all__ = ["DensityKind", "GenerativeModel", "LogProb", "Restored"]
+__all__ = ["DensityKind", "GenerativeModel", "LogProb"]
 
 DensityKind = Literal["exact", "bound", "implicit"]
-
-Restored = tuple[Tensor, int, int, dict[str, Any]]
-"""Draws (n, B, ...), evaluations and products per draw, diagnostics."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +101,11 @@ class GenerativeModel(nn.Module, ABC):
         y = problem.operator.observed(y).to(next(self.parameters()))
         if not bool(torch.isfinite(y).all()):
             raise ValueError("the measurement has NaN or infinite entries; mask them out")
-        draws, nfe, vjps, diagnostics = self._restore(problem, y, n, generator, progress, **settings)
-        return Posterior(draws, nfe, vjps, time.perf_counter() - start, diagnostics)
+        draws = self._restore(Request(problem, y, n, generator, progress=progress or silent), **settings)
+        return Posterior(draws.x, draws.nfe, draws.vjps, time.perf_counter() - start, draws.diagnostics)
 
     @abstractmethod
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """y: checked, of the precision and on the device of the model, holes zeroed."""
 
     @property

@@ -1,17 +1,16 @@
 """A score prior on the interface of the other families: density by the probability-flow ODE, draws by any sampler, restoration by MMPS."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.families.base import DensityKind, GenerativeModel, LogProb
 from scoresde.priors.base import Counted, ScorePrior
 from scoresde.training.objective import NoiseLevels, denoising_score_matching
 from solvers import SAMPLERS, TimeGrid, elbo, log_likelihood, make_solver
+from solvers.posterior.records import Draws, Request
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 
@@ -81,15 +80,8 @@ class Diffusion(GenerativeModel):
         found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
         return LogProb(found.value, "ELBO", std_error=found.std_error)
 
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """By the named solver of the configuration."""
-        found = make_solver(self.config.solver, **settings).sample(self.prior, problem, y, n, generator=generator, progress=progress)
-        return found.draws, found.nfe, found.vjps, found.diagnostics
+        solver = make_solver(self.config.solver, **settings)
+        found = solver.sample(self.prior, request.problem, request.y, request.n, generator=request.generator, progress=request.progress)
+        return Draws(found.draws, found.nfe, found.vjps, found.diagnostics)

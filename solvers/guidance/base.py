@@ -33,6 +33,11 @@ class Guidance(Registered, ABC):
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self).__name__
+
     def condition(self, prior: Prior, problem: InverseProblem, y: Tensor) -> "GuidedPrior":
         """A prior whose denoiser approximates E[x_0 | x_t, y]. y: (1, ...), or (B, ...) for batches of a multiple of B."""
         check_capabilities(self, problem)

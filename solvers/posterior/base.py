@@ -2,7 +2,6 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,13 +11,11 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.priors.base import Counted, Prior
 from solvers.capabilities import Exactness, check_capabilities
+from solvers.posterior.records import Draws, Progress, Request, Run, silent
 from solvers.presets import Registered
 from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
-
-Progress = Callable[[float], None]
-"""Called with the finished fraction of the work, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,11 @@ class PosteriorSampler(Registered, ABC):
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self).__name__
+
     def sample(
         self,
         prior: Prior,
@@ -78,21 +80,12 @@ class PosteriorSampler(Registered, ABC):
         """
         self._check(problem, y, n, batch)
         start = time.perf_counter()
-        draws, nfe, vjps, diagnostics = self._sample(prior, problem, problem.operator.observed(y), n, generator, batch, progress)
-        return Posterior(draws, nfe, vjps * prior.cost, time.perf_counter() - start, diagnostics)
+        draws = self._sample(prior, Request(problem, problem.operator.observed(y), n, generator, batch, progress or silent))
+        return Posterior(draws.x, draws.nfe, draws.vjps * prior.cost, time.perf_counter() - start, draws.diagnostics)
 
     @abstractmethod
-    def _sample(
-        self,
-        prior: Prior,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        batch: int | None,
-        progress: Progress | None,
-    ) -> tuple[Tensor, int, int, dict[str, Any]]:
-        """Draws (n, B, ...), evaluations and products per draw, diagnostics."""
+    def _sample(self, prior: Prior, request: Request) -> Draws:
+        """The draws; ``vjps`` counts batches through this prior, whatever its cost."""
 
     def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
         """ValueError that names what is wrong with the arguments of ``sample``."""
@@ -106,36 +99,28 @@ class PosteriorSampler(Registered, ABC):
 class IndependentSampler(PosteriorSampler):
     """Draws that know nothing of one another: each has a random stream of its own, derived from ``generator``, whatever its batch."""
 
-    def _sample(
-        self,
-        prior: Prior,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        batch: int | None,
-        progress: Progress | None,
-    ) -> tuple[Tensor, int, int, dict[str, Any]]:
+    def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = Counted(prior)
-        total = n * len(y)
-        generators = spawn(generator, total)
+        y = request.y
+        total = request.n * len(y)
+        generators = spawn(request.generator, total)
         y = y.to(device=prior.device, dtype=prior.dtype)
-        size = min(batch or total, total)
+        size = min(request.batch or total, total)
         chunks, vjps = list(range(0, total, size)), 0
         draws = []
         for index, first in enumerate(chunks):
             rows = torch.arange(first, min(first + size, total))
 
             def report(fraction: float, index: int = index) -> None:
-                if progress:
-                    progress((index + fraction) / len(chunks))
+                request.progress((index + fraction) / len(chunks))
 
-            x, products = self._draw(counted, problem, y[rows % len(y)], generators[first : first + len(rows)], report)
+            run = Run(counted, request.problem, y[rows % len(y)], generators[first : first + len(rows)], report)
+            x, products = self._draw(run)
             draws.append(x)
             vjps += products
-        x = torch.cat(draws).reshape(n, len(y), *draws[0].shape[1:])
-        return x, counted.nfe // len(chunks), vjps // len(chunks), {}
+        x = torch.cat(draws).reshape(request.n, len(y), *draws[0].shape[1:])
+        return Draws(x, counted.nfe // len(chunks), vjps // len(chunks))
 
     @abstractmethod
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
         """One draw for each row of y, row i from generators[i]; and the number of vector-Jacobian products."""

@@ -13,14 +13,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from problems.linalg.solve import bcast
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["DAPS"]
 
@@ -66,18 +65,18 @@ class DAPS(IndependentSampler):
         return frozenset({"linear", "solve", "gaussian_noise"}) if self.inner == "exact" else frozenset({"vjp", "noise_covariance"})
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior = run.prior
         levels = self.grid.levels(prior.sde, self.steps)[:-1]
-        u = levels[0] * noise(shape, prior.dtype, prior.device)
+        u = levels[0] * run.randn()
         x0 = u
         for i, s in enumerate(levels):
             x0_hat = self._ode(prior, u, s, levels[-1])
             r2 = s**2 if self.r == "sigma" else s**2 / (1 + s**2)
-            x0 = self._exact(problem, x0_hat, y, r2, noise) if self.inner == "exact" else self._langevin(problem, x0_hat, y, r2, noise)
+            x0 = self._exact(run, x0_hat, r2) if self.inner == "exact" else self._langevin(run, x0_hat, r2)
             if i + 1 < len(levels):
-                u = x0 + levels[i + 1] * noise(shape, prior.dtype, prior.device)
-            progress((i + 1) / len(levels))
+                u = x0 + levels[i + 1] * run.randn()
+            run.progress((i + 1) / len(levels))
         return x0, 0
 
     def _ode(self, prior: Prior, u: Tensor, s: float, s_min: float) -> Tensor:
@@ -92,26 +91,28 @@ class DAPS(IndependentSampler):
                 u = u + float(levels[i + 1] / level - 1) * (u - D)
         return D
 
-    def _exact(self, problem: InverseProblem, x0_hat: Tensor, y: Tensor, r2: float, noise: Noise) -> Tensor:
-        A, variance = problem.linear_operator, problem.noise_variance
-        z = x0_hat + r2**0.5 * noise(tuple(x0_hat.shape), x0_hat.dtype, x0_hat.device)
-        blurred = A.observed(y + variance**0.5 * noise(tuple(y.shape), y.dtype, y.device))
+    def _exact(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
+        A, variance, y = run.problem.linear_operator, run.problem.noise_variance, run.y
+        z = x0_hat + r2**0.5 * run.randn_like(x0_hat)
+        blurred = A.observed(y + variance**0.5 * run.randn_like(y))
         return A.prox(z, blurred, variance, r2)
 
-    def _langevin(self, problem: InverseProblem, x0_hat: Tensor, y: Tensor, r2: float, noise: Noise) -> Tensor:
-        step = bcast(self.tau / (1 / r2 + self._curvature(problem, x0_hat, noise)), x0_hat)
+    def _langevin(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
+        problem, y = run.problem, run.y
+        step = bcast(self.tau / (1 / r2 + self._curvature(run, x0_hat)), x0_hat)
         x0 = x0_hat
         for _ in range(self.langevin):
             score = problem.operator.observed(problem.noise.score(y, problem.operator.apply(x0)))
             slope = problem.operator.vjp(x0, score) + (x0_hat - x0) / r2
-            x0 = x0 + step * slope + (2 * step) ** 0.5 * noise(tuple(x0.shape), x0.dtype, x0.device)
+            x0 = x0 + step * slope + (2 * step) ** 0.5 * run.randn_like(x0)
         return x0
 
-    def _curvature(self, problem: InverseProblem, x0_hat: Tensor, noise: Noise) -> Tensor:
+    def _curvature(self, run: Run, x0_hat: Tensor) -> Tensor:
         """|J^T Sigma_y^{-1} J| of each sample, by a few power iterations, Sigma_y by its row sums."""
+        problem = run.problem
         J, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
         variance = problem.noise.covary(mean, torch.ones_like(mean)).clamp_min(torch.finfo(mean.dtype).tiny)
-        v, size = noise(tuple(x0_hat.shape), x0_hat.dtype, x0_hat.device), x0_hat.new_ones(len(x0_hat))
+        v, size = run.randn_like(x0_hat), x0_hat.new_ones(len(x0_hat))
         for _ in range(8):
             v = v / bcast(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
             v = J.adjoint(J.apply(v) / variance)

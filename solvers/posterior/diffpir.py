@@ -18,13 +18,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["DiffPIR"]
 
@@ -60,11 +58,11 @@ class DiffPIR(IndependentSampler):
         return {"diffpir": cls(100)}
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        sde, variance, noise = prior.sde, problem.noise_variance, Noise(generators)
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
+        sde, variance = prior.sde, problem.noise_variance
         times, _ = self.grid.along(prior, self.steps)
-        shape = (len(y), *problem.input_shape(y))
-        x_t = sde.sigma(times[0]) * noise(shape, prior.dtype, prior.device)
+        x_t = sde.sigma(times[0]) * run.randn()
         x0_hat = x_t
         for i, t in enumerate(times):
             s2 = float(sde.noise_to_signal(t)) ** 2
@@ -74,7 +72,7 @@ class DiffPIR(IndependentSampler):
                 eps_hat = (x_t - sde.alpha(t) * x0_hat) / sde.sigma(t)
                 eps = (1 - self.zeta) ** 0.5 * eps_hat
                 if self.zeta > 0:
-                    eps = eps + self.zeta**0.5 * noise(shape, prior.dtype, prior.device)
+                    eps = eps + self.zeta**0.5 * run.randn()
                 x_t = sde.alpha(t_next) * x0_hat + sde.sigma(t_next) * eps
-            progress((i + 1) / len(times))
+            run.progress((i + 1) / len(times))
         return x0_hat, 0

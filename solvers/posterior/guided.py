@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.samplers.base import Sampler
 
 __all__ = ["Guided"]
@@ -30,7 +28,11 @@ class Guided(IndependentSampler):
     def requires(self) -> frozenset[str]:  # type: ignore[override]
         return self.guidance.requires
 
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        guided = self.guidance.condition(prior, problem, y)
-        x = self.sampler.sample(guided, len(y), generator=generators, callback=lambda i, steps, *_: progress(i / steps))
+    @property
+    def name(self) -> str:
+        return type(self.guidance).__name__
+
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        guided = self.guidance.condition(run.prior, run.problem, run.y)
+        x = self.sampler.sample(guided, len(run.y), generator=run.generators, callback=lambda i, steps, *_: run.progress(i / steps))
         return x, guided.vjps

@@ -14,13 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["REDDiff"]
 
@@ -56,15 +54,16 @@ class REDDiff(IndependentSampler):
         return {"red-diff": cls()}
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-        mu = problem.operator.vjp(torch.zeros(shape, dtype=prior.dtype, device=prior.device), y).clone()
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
+        sde = prior.sde
+        mu = problem.operator.vjp(torch.zeros(run.shape, dtype=prior.dtype, device=prior.device), y).clone()
         adam = torch.optim.Adam([mu], self.learning_rate, betas=(0.9, 0.99))
         for i, t in enumerate(self.grid.along(prior, self.steps)[0]):
-            s, eps = float(sde.noise_to_signal(t)), noise(shape, prior.dtype, prior.device)
+            s, eps = float(sde.noise_to_signal(t)), run.randn()
             u = mu + s * eps
             eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s
             mu.grad = self.lam * s * (eps_hat - eps) - problem.operator.vjp(mu, problem.residual(y, mu))
             adam.step()
-            progress((i + 1) / self.steps)
+            run.progress((i + 1) / self.steps)
         return mu, 0

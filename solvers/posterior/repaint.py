@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run, ancestral_mean
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["RePaint"]
 
@@ -52,24 +50,21 @@ class RePaint(IndependentSampler):
         return {"repaint": cls()}
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-
-        def randn() -> Tensor:
-            return noise(shape, prior.dtype, prior.device)
-
-        mask = problem.operator.apply(torch.ones(1, *shape[1:], dtype=prior.dtype, device=prior.device))
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
+        sde = prior.sde
+        mask = problem.operator.apply(torch.ones(1, *run.shape[1:], dtype=prior.dtype, device=prior.device))
         times, levels = self.grid.along(prior, self.steps)
-        u = levels[0] * randn()
+        u = levels[0] * run.randn()
         for i, t in enumerate(times):
             s, s_next = levels[i], levels[i + 1]
             q = (s_next / s) ** 2
             for repeat in range(self.resample):
                 D = prior.denoise(sde.alpha(t) * u, t)
-                lower = (1 - q) * D + q * u + s_next * (1 - q) ** 0.5 * randn()
-                pasted = y + max(s_next**2 - problem.noise_variance, 0.0) ** 0.5 * randn()
+                lower = ancestral_mean(D, u, s, s_next) + s_next * (1 - q) ** 0.5 * run.randn()
+                pasted = y + max(s_next**2 - problem.noise_variance, 0.0) ** 0.5 * run.randn()
                 lower = mask * pasted + (1 - mask) * lower
                 last = repeat + 1 == self.resample
-                u = lower if last else lower + (s**2 - s_next**2) ** 0.5 * randn()
-            progress((i + 1) / len(times))
+                u = lower if last else lower + (s**2 - s_next**2) ** 0.5 * run.randn()
+            run.progress((i + 1) / len(times))
         return u, 0

@@ -22,17 +22,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from problems.linalg.solve import bcast, dot
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
 from solvers.guidance.base import Products
 from solvers.jacobian import Differentiated
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["SecondOrder", "square_root_product"]
 
@@ -67,25 +65,23 @@ class SecondOrder(IndependentSampler):
     def verified(cls) -> dict[str, Any]:
         return {"second-order": cls(40, lanczos=4, correction=MMPS(iterations=4))}
 
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
+        sde = prior.sde
         times, levels = self.grid.along(prior, self.steps)
 
-        def randn() -> Tensor:
-            return noise(shape, prior.dtype, prior.device)
-
-        u, count = levels[0] * randn(), 0
+        u, count = levels[0] * run.randn(), 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
             at = Differentiated(lambda u, t=t: prior.denoise(sde.alpha(t) * u, t), u)  # type: ignore[misc]
             with torch.no_grad():
-                x0 = at.value + s * square_root_product(at.vjp, randn(), self.lanczos)
-                misfit = y - problem.noise.sample(problem.operator.apply(x0), generators)
+                x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
+                misfit = y - problem.noise.sample(problem.operator.apply(x0), run.generators)
                 mean = problem.operator.apply(at.value)
                 x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, u.new_full((len(u),), s), problem)
-                u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * randn()
+                u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()
             count += at.products
-            progress((i + 1) / self.steps)
+            run.progress((i + 1) / self.steps)
         return u, count
 
 

@@ -16,14 +16,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.jacobian import Differentiated
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["SITCOM"]
 
@@ -62,23 +60,22 @@ class SITCOM(IndependentSampler):
         return {"sitcom": cls()}
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        noise, shape = Noise(generators), (len(y), *problem.input_shape(y))
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
         (times, levels), products = self.grid.along(prior, self.steps), 0
         explained = problem.noise_variance * problem.operator.observed(torch.ones_like(y)).flatten(1).sum(1)
-        u = (levels[0] ** 2 + 1) ** 0.5 * noise(shape, prior.dtype, prior.device)
+        u = (levels[0] ** 2 + 1) ** 0.5 * run.randn()
         for i, t in enumerate(times):
             x_t = u / (1 + levels[i] ** 2) ** 0.5
-            x0_hat, count = self._consistent(prior, problem, y, x_t, levels[i], t, explained)
+            x0_hat, count = self._consistent(run, x_t, levels[i], t, explained)
             products += count
-            u = x0_hat + levels[i + 1] * noise(shape, prior.dtype, prior.device)
-            progress((i + 1) / len(times))
+            u = x0_hat + levels[i + 1] * run.randn()
+            run.progress((i + 1) / len(times))
         return u, products
 
-    def _consistent(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, x_t: Tensor, s: float, t: Tensor, explained: Tensor
-    ) -> tuple[Tensor, int]:
+    def _consistent(self, run: Run, x_t: Tensor, s: float, t: Tensor, explained: Tensor) -> tuple[Tensor, int]:
         """D(v) after the steps of Adam, and their products."""
+        prior, problem, y = run.prior, run.problem, run.y
         scale = prior.sde.alpha(t) * (1 + s**2) ** 0.5
 
         def denoise(v: Tensor) -> Tensor:

@@ -13,13 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["DDNM", "DDRM"]
 
@@ -38,14 +36,15 @@ class _Spectral(IndependentSampler):
             raise ValueError(f"steps must be at least 1 and eta in [0, 1], got {self.steps} and {self.eta}")
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        sde, noise, shape = prior.sde, Noise(generators), (len(y), *problem.input_shape(y))
-        svd = problem.linear_operator.svd(shape[1:], y)
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        prior, problem, y = run.prior, run.problem, run.y
+        sde = prior.sde
+        svd = problem.linear_operator.svd(run.shape[1:], y)
         seen = svd.s > 1e-6 * svd.s.max()
         tau = torch.where(seen, problem.noise_variance**0.5 / torch.where(seen, svd.s, 1), torch.inf)
         y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
         times, levels = self.grid.along(prior, self.steps)
-        z = noise(shape, prior.dtype, prior.device)
+        z = run.randn()
         z_bar = svd.Vt(z)
         known = seen & (tau < levels[0])
         start = torch.where(known, y_bar + (levels[0] ** 2 - tau.clamp_max(levels[0]) ** 2).sqrt() * z_bar, levels[0] * z_bar)
@@ -53,11 +52,11 @@ class _Spectral(IndependentSampler):
         for i, t in enumerate(times):
             s, s_next = levels[i], levels[i + 1]
             D = prior.denoise(sde.alpha(t) * u, t)
-            z = noise(shape, prior.dtype, prior.device)
+            z = run.randn()
             free = D + (1 - self.eta**2) ** 0.5 * s_next / s * (u - D) + self.eta * s_next * z
             steered = self._steer(svd.Vt(D), svd.Vt(u), y_bar, tau, s, s_next, svd.Vt(z))
             u = free + svd.V(torch.where(seen, steered - svd.Vt(free), 0))
-            progress((i + 1) / len(times))
+            run.progress((i + 1) / len(times))
         return u, 0
 
     @abstractmethod

@@ -15,13 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
-from solvers.posterior.base import IndependentSampler, Progress
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run, ancestral_mean
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
 
 __all__ = ["SplitGibbs"]
 
@@ -66,28 +64,29 @@ class SplitGibbs(IndependentSampler):
         return self.rho_max * (self.rho_min / self.rho_max) ** fraction
 
     @torch.no_grad()
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        A, noise, shape = problem.linear_operator, Noise(generators), (len(y), *problem.input_shape(y))
-        x = self.rho_max * noise(shape, prior.dtype, prior.device)
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        problem, y = run.problem, run.y
+        A = problem.linear_operator
+        x = self.rho_max * run.randn()
         for sweep in range(self.sweeps):
             rho = self.rho(sweep)
-            z = x + rho * noise(shape, prior.dtype, prior.device)
-            blurred = y + problem.noise_variance**0.5 * noise(tuple(y.shape), prior.dtype, prior.device)
+            z = x + rho * run.randn()
+            blurred = y + problem.noise_variance**0.5 * run.randn_like(y)
             z = A.prox(z, A.observed(blurred), problem.noise_variance, rho**2)
-            x = self._denoising_draw(prior, z, rho, noise)
-            progress((sweep + 1) / self.sweeps)
+            x = self._denoising_draw(run, z, rho)
+            run.progress((sweep + 1) / self.sweeps)
         return x, 0
 
-    def _denoising_draw(self, prior: Prior, z: Tensor, rho: float, noise: Noise) -> Tensor:
+    def _denoising_draw(self, run: Run, z: Tensor, rho: float) -> Tensor:
         """A draw of x_0 given x_0 + rho n = z: ancestral steps down from rho."""
-        sde = prior.sde
+        prior, sde = run.prior, run.prior.sde
         grid = TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min)
         times, levels = grid.along(prior, self.inner)
         levels[0], u = rho, z
         for t, s, s_next in zip(times, levels, levels[1:], strict=False):
             D = prior.denoise(sde.alpha(t) * u, t)
             q = (s_next / s) ** 2
-            u = (1 - q) * D + q * u
+            u = ancestral_mean(D, u, s, s_next)
             if s_next > 0:
-                u = u + s_next * (1 - q) ** 0.5 * noise(tuple(u.shape), u.dtype, u.device)
+                u = u + s_next * (1 - q) ** 0.5 * run.randn_like(u)
         return u

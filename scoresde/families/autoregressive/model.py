@@ -6,14 +6,12 @@ its own, so that every factor is a mixture that can be tabulated. Vectors: MADE 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from scoresde.families.autoregressive.interface import Mixture
 from scoresde.families.autoregressive.logistic import (
     discretised_logistic_mixture_log_prob,
@@ -26,7 +24,8 @@ from scoresde.families.autoregressive.made import MADE
 from scoresde.families.autoregressive.pixelcnn import PixelCNN
 from scoresde.families.autoregressive.posterior import RestoreSettings, restore
 from scoresde.families.autoregressive.raster import Raster
-from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.families.base import DensityKind, GenerativeModel, LogProb
+from solvers.posterior.records import Draws, Request
 
 __all__ = ["Autoregressive", "AutoregressiveConfig", "Mixture"]
 
@@ -159,17 +158,9 @@ class Autoregressive(GenerativeModel):
                     raster.put(i, j, c, value)
         return raster.x
 
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """Exact, or exact in a limit, by what the problem allows: see :mod:`scoresde.families.autoregressive.posterior`.
 
         settings: of ``RestoreSettings``.
         """
-        return restore(self, problem, y, n, generator, progress, RestoreSettings(**settings))
+        return restore(self, request, RestoreSettings(**settings))

@@ -26,8 +26,8 @@ from scoresde.families.autoregressive.conditional_smc import particle_draws
 from scoresde.families.autoregressive.discrete_langevin import langevin_draws
 from scoresde.families.autoregressive.interface import PixelModel
 from scoresde.families.autoregressive.potentials import GaussianLookahead, LookaheadFactors, Pointwise, Potential
-from scoresde.families.base import Restored
 from scoresde.families.random_numbers import normal, uniform
+from solvers.posterior.records import Draws, Request
 from solvers.posterior.smc.base import effective_share
 
 __all__ = ["RestoreSettings", "likelihood_table", "lookahead_factors", "restore"]
@@ -53,16 +53,9 @@ class RestoreSettings:
             raise ValueError("a sweep of particle Gibbs needs at least 2 particles: with one nothing ever moves")
 
 
-def restore(
-    model: PixelModel,
-    problem: InverseProblem,
-    y: Tensor,
-    n: int,
-    generator: torch.Generator | None,
-    progress: Callable[[float], None] | None,
-    settings: RestoreSettings,
-) -> Restored:
+def restore(model: PixelModel, request: Request, settings: RestoreSettings) -> Draws:
     """n draws for each measurement y (B, ...): (n, B, *shape). ``diagnostics["method"]`` names the method, "exact" says whether it is."""
+    problem, y, n, generator, progress = request.problem, request.y, request.n, request.generator, request.progress
     many = y.repeat(n, *[1] * (y.ndim - 1))
     vjps = 0
     if not model.is_image:
@@ -77,7 +70,7 @@ def restore(
         start = _guess(model, problem, many, generator)
         x, diagnostics = langevin_draws(model, problem, many, start, generator, steps=settings.steps, progress=progress)
         vjps = diagnostics["nfe"]
-    return x.reshape(n, len(y), *model.shape), diagnostics["nfe"], vjps, diagnostics
+    return Draws(x.reshape(n, len(y), *model.shape), diagnostics["nfe"], vjps, diagnostics)
 
 
 def likelihood_table(problem: InverseProblem, y: Tensor, shape: tuple[int, ...], levels: int) -> Tensor | None:

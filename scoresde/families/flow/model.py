@@ -9,19 +9,18 @@ standardised by what the other half predicts of them.
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from problems import InverseProblem
-from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.families.base import DensityKind, GenerativeModel, LogProb
 from scoresde.families.flow.couplings import Coupling, SplineCoupling, Split
 from scoresde.families.flow.layers import ActNorm, Bijection, Logit, Mixing, Squeeze
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.random_numbers import normal
+from solvers.posterior.records import Draws, Request
 
 __all__ = ["Flow", "FlowConfig"]
 
@@ -170,20 +169,14 @@ class Flow(GenerativeModel):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self.inverse(normal((n, self.dimension), generator, next(self.parameters())))
 
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """Hamiltonian Monte Carlo in z, where the posterior is N(z; 0, I) p(y | x(z)) exactly: asymptotically exact.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         decode = self._frozen().inverse
-        z, found = latent_posterior(decode, (self.dimension,), problem, y, n, generator, progress=progress, **settings)
-        x = torch.cat([decode(one) for one in z]).reshape(n, len(y), *self.shape)
-        return x, found["nfe"] + 1, found["vjps"], found
+        z, found = latent_posterior(
+            decode, (self.dimension,), request.problem, request.y, request.n, request.generator, progress=request.progress, **settings
+        )
+        x = torch.cat([decode(one) for one in z]).reshape(request.n, len(request.y), *self.shape)
+        return Draws(x, found["nfe"] + 1, found["vjps"], found)

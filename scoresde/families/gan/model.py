@@ -4,20 +4,19 @@ An implicit model: draws and no density. Restoration searches the latent space, 
 (CSGM, Bora et al. 2017, who take the maximum; here the draws are of the posterior itself). All of them lie on the range of G.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from problems import InverseProblem
-from scoresde.families.base import DensityKind, GenerativeModel, Restored
+from scoresde.families.base import DensityKind, GenerativeModel
 from scoresde.families.gan.losses import Game, discriminator_game, generator_game, gradient_penalty
 from scoresde.families.gan.networks import ImageDiscriminator, ImageGenerator, VectorDiscriminator, VectorGenerator, frozen
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.random_numbers import normal
 from scoresde.training.steps import ema_update
+from solvers.posterior.records import Draws, Request
 
 __all__ = ["GAN", "GANConfig"]
 
@@ -169,20 +168,14 @@ class GAN(GenerativeModel):
             raise ValueError(f"n must be at least 1, got {n}")
         return self.average(self.latents(n, generator))
 
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """x = G(z), z of p(z | y) by Hamiltonian Monte Carlo: exact for this model in the limit of a long chain.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
-        z, found = latent_posterior(self.average, (self.config.latent,), problem, y, n, generator, progress=progress, **settings)
+        z, found = latent_posterior(
+            self.average, (self.config.latent,), request.problem, request.y, request.n, request.generator, progress=request.progress, **settings
+        )
         with torch.no_grad():
-            draws = self.average(z.flatten(0, 1)).reshape(n, len(y), *self.shape)
-        return draws, found["nfe"] + 1, found["vjps"], found
+            draws = self.average(z.flatten(0, 1)).reshape(request.n, len(request.y), *self.shape)
+        return Draws(draws, found["nfe"] + 1, found["vjps"], found)

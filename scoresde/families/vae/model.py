@@ -8,20 +8,19 @@ with equality if q is the posterior of z. k draws at once give the tighter bound
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.families.base import DensityKind, GenerativeModel, LogProb, Restored
+from scoresde.families.base import DensityKind, GenerativeModel, LogProb
 from scoresde.families.random_numbers import normal
 from scoresde.families.vae.likelihood import GaussianLikelihood, LogisticLikelihood, PixelLikelihood
 from scoresde.families.vae.networks import ConvDecoder, ConvEncoder
 from scoresde.families.vae.posterior import restore
 from scoresde.networks import perceptron
+from solvers.posterior.records import Draws, Request
 
 __all__ = ["VAE", "VAEConfig"]
 
@@ -154,22 +153,14 @@ class VAE(GenerativeModel):
         z = normal((n, self.config.latent), generator, next(self.parameters()))
         return self.likelihood.sample(self.raw_outputs(z), generator)
 
-    def _restore(
-        self,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        progress: Callable[[float], None] | None,
-        **settings: Any,
-    ) -> Restored:
+    def _restore(self, request: Request, **settings: Any) -> Draws:
         """Hamiltonian Monte Carlo on p(z | y); see :mod:`scoresde.families.vae.posterior` for what becomes of the decoder's noise.
 
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         frozen = copy.deepcopy(self).eval().requires_grad_(False)
-        x, found = restore(frozen, problem, y, n, generator, progress, **settings)
-        return x, found["nfe"] + 1, found["vjps"], found
+        x, found = restore(frozen, request, **settings)
+        return Draws(x, found["nfe"] + 1, found["vjps"], found)
 
 
 def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:

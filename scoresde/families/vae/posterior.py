@@ -12,7 +12,6 @@ as in CSGM (Bora et al. 2017): :math:`p(z | y) \propto p(z)\,p(y | g(z))`, and t
 have been told of y, and would undo the agreement of A x with it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from problems import InverseProblem
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.vae.likelihood import GaussianLikelihood
+from solvers.posterior.records import Request
 
 __all__ = ["restore"]
 
@@ -58,22 +58,15 @@ class _Marginal:
         return product.detach() / 2 - product
 
 
-def restore(
-    model: LatentModel,
-    problem: InverseProblem,
-    y: Tensor,
-    n: int,
-    generator: torch.Generator | None,
-    progress: Callable[[float], None] | None,
-    **settings: Any,
-) -> tuple[Tensor, dict[str, Any]]:
+def restore(model: LatentModel, request: Request, **settings: Any) -> tuple[Tensor, dict[str, Any]]:
     """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`. model: frozen."""
+    problem, y, n, generator = request.problem, request.y, request.n, request.generator
     exact = isinstance(model.likelihood, GaussianLikelihood) and {"linear", "gaussian_noise"} <= problem.capabilities
     variance = float(model.likelihood.std.detach()) ** 2 if isinstance(model.likelihood, GaussianLikelihood) else 0.0
     target = _Marginal(problem, variance) if exact else problem
     if exact and problem.noise_variance == 0:
         raise ValueError("the posterior of a VAE needs a noise level above 0; use a small one for clean measurements")
-    z, found = latent_posterior(model.decode, (model.config.latent,), target, y, n, generator, progress=progress, **settings)
+    z, found = latent_posterior(model.decode, (model.config.latent,), target, y, n, generator, progress=request.progress, **settings)
     draws = []
     with torch.no_grad():
         for one in z:

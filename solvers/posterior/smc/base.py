@@ -11,10 +11,11 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.priors.base import Prior, expand_like
 from solvers.jacobian import Differentiated, value_and_products
-from solvers.posterior.base import PosteriorSampler, Progress
+from solvers.posterior.base import PosteriorSampler
+from solvers.posterior.records import Draws, Progress, Request
 from solvers.streams import spawn
 
-__all__ = ["Denoiser", "ParticleSampler", "Point", "effective_share", "systematic"]
+__all__ = ["Denoiser", "ParticleSampler", "Point", "Population", "effective_share", "systematic"]
 
 _PRODUCTS = 1 << 12  # at once
 
@@ -94,38 +95,43 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Population:
+    """One measurement y (1, ...), of which n draws are wanted, and what makes them."""
+
+    denoise: Denoiser
+    problem: InverseProblem
+    y: Tensor
+    n: int
+    generator: torch.Generator
+    progress: Progress
+
+    def randn(self, *shape: int) -> Tensor:
+        """Standard normal numbers, float64, on the device of y."""
+        return torch.randn(shape, dtype=torch.float64, generator=self.generator, device=self.generator.device).to(self.y.device)
+
+
+@dataclass(frozen=True)
 class ParticleSampler(PosteriorSampler):
     """Draws that interact: all n draws of a measurement, and more, run together as particles. batch: particles in the network at once."""
 
-    def _sample(
-        self,
-        prior: Prior,
-        problem: InverseProblem,
-        y: Tensor,
-        n: int,
-        generator: torch.Generator | None,
-        batch: int | None,
-        progress: Progress | None,
-    ) -> tuple[Tensor, int, int, dict[str, Any]]:
+    def _sample(self, prior: Prior, request: Request) -> Draws:
         """Each measurement has a population of its own: its draws are exchangeable but not independent, resampled from one population."""
-        shape, y = problem.input_shape(y), y.to(device=prior.device, dtype=torch.float64)
-        denoise = Denoiser(prior, shape, batch or 1 << 30)
+        problem, n = request.problem, request.n
+        shape, y = problem.input_shape(request.y), request.y.to(device=prior.device, dtype=torch.float64)
+        denoise = Denoiser(prior, shape, request.batch or 1 << 30)
         draws, diagnostics = [], []
-        for b, stream in enumerate(spawn(generator, len(y))):
+        for b, stream in enumerate(spawn(request.generator, len(y))):
 
             def report(fraction: float, b: int = b) -> None:
-                if progress:
-                    progress((b + fraction) / len(y))
+                request.progress((b + fraction) / len(y))
 
-            x, found = self._population(denoise, problem, y[b : b + 1], n, stream, report)
+            x, found = self._population(Population(denoise, problem, y[b : b + 1], n, stream, report))
             draws.append(x.reshape(n, *shape).to(prior.dtype))
             diagnostics.append(found)
         cost = n * len(y)
         together = {key: [found[key] for found in diagnostics] for key in diagnostics[0]}
-        return torch.stack(draws, 1), round(denoise.evaluations / cost), round(denoise.products / cost), together
+        return Draws(torch.stack(draws, 1), round(denoise.evaluations / cost), round(denoise.products / cost), together)
 
     @abstractmethod
-    def _population(
-        self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
         """n draws (n, D) for one measurement y (1, ...), and what tells whether to trust them."""

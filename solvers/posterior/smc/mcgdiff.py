@@ -11,16 +11,15 @@ ancestral kernel gives to that. Below, the coefficient is free. No pass back thr
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from solvers.capabilities import Exactness
-from solvers.posterior.smc.base import Denoiser, ParticleSampler, effective_share, systematic
+from solvers.posterior.records import ancestral_mean
+from solvers.posterior.smc.base import ParticleSampler, Population, effective_share, systematic
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
@@ -56,9 +55,8 @@ class MCGDiff(ParticleSampler):
     def verified(cls) -> dict[str, Any]:
         return {"mcgdiff": cls()}
 
-    def _population(
-        self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
+        denoise, problem, y, n = run.denoise, run.problem, run.y, run.n
         sde, shape = denoise.prior.sde, denoise.shape
         svd = problem.linear_operator.svd(shape, y)
         seen = svd.s > 1e-6 * svd.s.max()
@@ -67,10 +65,7 @@ class MCGDiff(ParticleSampler):
         levels = self.grid.levels(sde, self.steps)
         many = max(n, self.particles)
 
-        def randn() -> Tensor:
-            return torch.randn(many, *shape, dtype=torch.float64, generator=generator, device=generator.device).to(y.device)
-
-        z = randn()
+        z = run.randn(many, *shape)
         left = (levels[0] ** 2 - tau2).clamp_min(0)  # variance of u_i about y_i, 0 where the coefficient is free
         start = torch.where(left > 0, y_bar + left.sqrt() * svd.Vt(z), levels[0] * svd.Vt(z))
         u = levels[0] * z + svd.V(start - levels[0] * svd.Vt(z))
@@ -78,7 +73,7 @@ class MCGDiff(ParticleSampler):
         for i, (s, s_next) in enumerate(itertools.pairwise(levels)):
             D = denoise(u.flatten(1), s).reshape(u.shape)
             q = (s_next / s) ** 2
-            mean, v = (1 - q) * D + q * u, s_next**2 * (1 - q)
+            mean, v = ancestral_mean(D, u, s, s_next), s_next**2 * (1 - q)
             D_bar, u_bar, m = svd.Vt(D), svd.Vt(u), svd.Vt(mean)
             ahead = (s_next**2 - tau2).clamp_min(0)
             crossing = (left > 0) & ~(ahead > 0)  # the path passes y_i at tau_i, between s and s'
@@ -87,9 +82,9 @@ class MCGDiff(ParticleSampler):
             weight = torch.where(ahead > 0, _log_normal(y_bar - m, v + ahead), torch.where(crossing, _log_normal(y_bar - passing, width), 0))
             inc = (weight - torch.where(left > 0, _log_normal(y_bar - u_bar, left), 0)).flatten(1).sum(1)
             share = min(share, effective_share(inc))
-            chosen = systematic(inc, many, generator)
+            chosen = systematic(inc, many, run.generator)
             mean, m, D_bar, ancestors = mean[chosen], m[chosen], D_bar[chosen], ancestors[chosen.cpu()]
-            z = randn()
+            z = run.randn(many, *shape)
             z_bar = svd.Vt(z)
             gain = torch.where(ahead > 0, v / (v + ahead).clamp_min(1e-300), 0)
             pulled = m + gain * (y_bar - m) + (v * (1 - gain)).clamp_min(0).sqrt() * z_bar
@@ -99,8 +94,8 @@ class MCGDiff(ParticleSampler):
             steered = torch.where(ahead > 0, pulled, passed)
             u = free + svd.V(torch.where((ahead > 0) | crossing, steered - svd.Vt(free), 0))
             left = ahead
-            progress((i + 1) / self.steps)
-        chosen = systematic(torch.zeros(many, dtype=torch.float64), n, generator)
+            run.progress((i + 1) / self.steps)
+        chosen = systematic(torch.zeros(many, dtype=torch.float64), n, run.generator)
         return u.flatten(1)[chosen], {"share": share, "ancestors": len(ancestors[chosen.cpu()].unique())}
 
 

@@ -18,16 +18,14 @@ The products :math:`J A^T` cost m each; with m > 4 they are made at some represe
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from solvers.capabilities import Exactness
-from solvers.posterior.smc.base import Denoiser, ParticleSampler, Point, effective_share, systematic
+from solvers.posterior.smc.base import Denoiser, ParticleSampler, Point, Population, effective_share, systematic
 from solvers.posterior.smc.twist import Twist
 from solvers.posterior.smc.whitening import whitened
 from solvers.presets import Preset
@@ -84,19 +82,15 @@ class PredictedTwist(ParticleSampler):
     def verified(cls) -> dict[str, Any]:
         return {"predicted-twist": cls()}
 
-    def _population(
-        self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
+        denoise, problem, y, n = run.denoise, run.problem, run.y, run.n
         A, y_white = whitened(problem, denoise.shape, y, self._ROWS)
         (m, size), AAt = A.shape, A @ A.T
         many, few = max(2 * n, self.particles), max(n, self.particles // 2)
 
-        def randn(*shape: int) -> Tensor:
-            return torch.randn(shape, dtype=A.dtype, generator=generator, device=generator.device).to(A.device)
-
         s_max = denoise.s_max if self.s_max is None else min(self.s_max, denoise.s_max)
         s, levels, pace = s_max, 0, _Pace()
-        z = randn(many, size)
+        z = run.randn(many, size)
         at = denoise.at(torch.zeros_like(z), s)
         u = at.D + s * (z + at.vjp(z) / 2)  # N(D(0), s^2 + V), to first order in V / s^2
         log_w, ancestors, predicted = torch.zeros(many, dtype=A.dtype, device=A.device), torch.arange(many), None
@@ -104,7 +98,7 @@ class PredictedTwist(ParticleSampler):
         while s > 0:
             levels += 1
             at = denoise.at(u, s)
-            twist = self._twist(denoise, A, y_white, u, at, s, log_w, generator)
+            twist = self._twist(denoise, A, y_white, u, at, s, log_w, run.generator)
             log_psi = twist.log_density()
             inc = self._truncated(log_psi if predicted is None else log_psi - predicted)
             evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0))
@@ -112,21 +106,21 @@ class PredictedTwist(ParticleSampler):
             share = min(share, step_share)
             shrink = pace.settled(step_share, twist.information()) and len(u) > few
             if shrink or effective_share(log_w) < self.resample:
-                chosen = systematic(log_w, few if shrink else len(u), generator)
+                chosen = systematic(log_w, few if shrink else len(u), run.generator)
                 u, twist, ancestors, log_w = u[chosen], twist[chosen], ancestors[chosen.cpu()], torch.zeros_like(log_w[chosen])
                 at = denoise.at(u, s)
             s_next = s * self._ratio(step_share) if s > self.s_min else 0.0
             rho = (s_next / s) ** 2
             ahead = twist.lookahead(AAt, rho)
-            z = ahead.condition(randn(len(u), size), randn(len(u), m))
+            z = ahead.condition(run.randn(len(u), size), run.randn(len(u), m))
             predicted = ahead.log_density(z)
             noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
             u, s = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise, s_next
-            progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min))
+            run.progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min))
         assert predicted is not None
         inc = -0.5 * (y_white - u @ A.T).square().sum(1) - predicted
         evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)) - 0.5 * m * math.log(2 * math.pi)
-        chosen = systematic(log_w + inc, n, generator)
+        chosen = systematic(log_w + inc, n, run.generator)
         living = len(ancestors[chosen.cpu()].unique())
         return u[chosen], {"share": min(share, effective_share(inc)), "ancestors": living, "levels": levels, "log_evidence": evidence}
 

@@ -7,17 +7,16 @@ likelihood itself, so that the draws tend to the posterior as particles and step
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
 from problems.linalg.svd import SVD
 from solvers.capabilities import Exactness
-from solvers.posterior.smc.base import Denoiser, ParticleSampler, effective_share, systematic
+from solvers.posterior.records import ancestral_mean
+from solvers.posterior.smc.base import Denoiser, ParticleSampler, Population, effective_share, systematic
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
@@ -55,31 +54,27 @@ class TDS(ParticleSampler):
     def verified(cls) -> dict[str, Any]:
         return {"tds": cls()}
 
-    def _population(
-        self, denoise: Denoiser, problem: InverseProblem, y: Tensor, n: int, generator: torch.Generator, progress: Callable[[float], None]
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
+        denoise, problem, y, n = run.denoise, run.problem, run.y, run.n
         sde, shape, variance = denoise.prior.sde, denoise.shape, problem.noise_variance
         svd = problem.linear_operator.svd(shape, y)
         levels = self.grid.levels(sde, self.steps)
         many, size = max(n, self.particles), torch.Size(shape).numel()
 
-        def randn() -> Tensor:
-            return torch.randn(many, size, dtype=torch.float64, generator=generator, device=generator.device).to(y.device)
-
-        u = levels[0] * randn()
+        u = levels[0] * run.randn(many, size)
         log_w, ancestors = torch.zeros(many, dtype=torch.float64, device=y.device), torch.arange(many)
         D, slope, log_psi = self._twist(denoise, svd, u, levels[0], y, variance)
         log_w, share = log_w + log_psi, 1.0
         for i, (s, s_next) in enumerate(itertools.pairwise(levels)):
             if effective_share(log_w) < self.resample:
-                chosen = systematic(log_w, many, generator)
+                chosen = systematic(log_w, many, run.generator)
                 u, D, slope, log_psi, ancestors = u[chosen], D[chosen], slope[chosen], log_psi[chosen], ancestors[chosen.cpu()]
                 log_w = torch.zeros_like(log_w)
             q = (s_next / s) ** 2
-            mean = (1 - q) * D + q * u
+            mean = ancestral_mean(D, u, s, s_next)
             v = s_next**2 * (1 - q)
             if s_next > 0:
-                z = randn()
+                z = run.randn(many, size)
                 u = mean + v * slope + v**0.5 * z
                 ratio = -0.5 * ((u - mean).square().sum(1) / v - z.square().sum(1))
                 D, slope, new = self._twist(denoise, svd, u, s_next, y, variance)
@@ -91,8 +86,8 @@ class TDS(ParticleSampler):
                 new = new - 0.5 * rank * torch.tensor(variance).log()
             inc = ratio + new - log_psi
             log_w, log_psi, share = log_w + inc, new, min(share, effective_share(inc))
-            progress((i + 1) / self.steps)
-        chosen = systematic(log_w, n, generator)
+            run.progress((i + 1) / self.steps)
+        chosen = systematic(log_w, n, run.generator)
         return u[chosen], {"share": share, "ancestors": len(ancestors[chosen.cpu()].unique())}
 
     def _twist(self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -262,7 +262,8 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
         "solver that needs linearity": (
             [good, "--problem", "hdr", "--solver", "pigdm"],
-            "solvers that can do this one: mmps, second-order, dps",
+            "PiGDM needs a problem with adjoint, linear, solve; "
+            "solvers that can do this one: mmps, second-order, daps, dps, lgd-mc, mpgd, red-diff, sitcom, tmpd",
         ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),

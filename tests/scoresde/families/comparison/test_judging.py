@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from scoresde.data.datasets import TensorData
 from scoresde.evaluation import pixel_features
-from scoresde.families.base import GenerativeModel, LogProb, Restored
+from scoresde.families.base import GenerativeModel, LogProb
 from scoresde.families.comparison.density import bits_per_dim, judge_density
 from scoresde.families.comparison.judge import Entrant, JudgeConfig, judge, measurement
 from scoresde.families.comparison.memory import peak_of_tensors, training_memory
@@ -19,6 +20,7 @@ from scoresde.families.comparison.quality import Reference, judge_draws
 from scoresde.families.comparison.restoration import SIGMA, judge_restoration, problems_for, range_coverage
 from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
+from solvers.posterior.records import Draws, Request
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -65,8 +67,9 @@ class White(GenerativeModel):
             torch.testing.assert_close((x + 1) * 127.5, ((x + 1) * 127.5).round())
         return LogProb(torch.full((len(x),), -each * 256, dtype=torch.float64), "exact", discrete=not self.continuous)
 
-    def _restore(self, problem, y, n, generator, progress, **settings) -> Restored:  # type: ignore[no-untyped-def]
-        return self.sample(n * len(y), generator).reshape(n, len(y), *self.shape), 1, 0, {"rhat": [1.5] * len(y)}
+    def _restore(self, request: Request, **settings: Any) -> Draws:
+        n, y = request.n, request.y
+        return Draws(self.sample(n * len(y), request.generator).reshape(n, len(y), *self.shape), 1, 0, {"rhat": [1.5] * len(y)})
 
 
 def reference(n: int = 400) -> Reference:
@@ -139,8 +142,8 @@ def test_restoration_scores() -> None:
     assert found.scores["misfit"] == pytest.approx(2 * variance / SIGMA**2 + 1, rel=0.05)
 
     class Knows(White):
-        def _restore(self, problem, y, n, generator, progress, **settings) -> Restored:  # type: ignore[no-untyped-def]
-            return truth.expand(n, -1, -1, -1, -1).clone(), 1, 0, {}
+        def _restore(self, request: Request, **settings: Any) -> Draws:
+            return Draws(truth.expand(request.n, -1, -1, -1, -1).clone(), 1, 0)
 
     perfect = judge_restoration(Knows(continuous=False), problem, truth, y, 3, seed=0)
     seen = 20 * (256 - 64)
