@@ -3,7 +3,7 @@
     python benchmarks/bits_per_dim.py --mnist mnist.npz
 
 Rows: the network as it is, one uniform dequantisation sample, followed to a noise at which the edges of grey levels are sharp; followed
-only to the smallest noise of its training; averaged over shifts by a pixel (``GroupAveraged``); the bound of 16 dequantisation samples
+only to the smallest noise of its training; averaged over shifts by a pixel (``EquivariantPrior``); the bound of 16 dequantisation samples
 together. All but the last with the same noise for the same image; differences are taken image by image, and so are known much better than
 the values. The images are the first of a random order, for the first half of the test set is known to be the easier one. Every finished
 chunk is kept in bits_per_dim.json, so that an interrupted run goes on where it stopped, if weights, images and settings are the same.
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde import GroupAveraged, load_prior
+from scoresde import EquivariantPrior, load_prior
 from scoresde.files import write_json
 from scoresde.priors.checkpoint import embedded_priors
 from solvers import bits_per_dim
@@ -69,7 +69,7 @@ def measure(name: str, path: Path, weights: str, start: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     row = ROWS[name]
     prior = load_prior(weights)
-    model = GroupAveraged(prior, row.average) if row.average else prior
+    model = EquivariantPrior(prior, row.average) if row.average else prior
     generators = [torch.Generator().manual_seed(1_000_000 + i) for i in range(start, start + row.chunk)]  # the noise of an image
     result = bits_per_dim(
         model, test_images(path)[start : start + row.chunk], k=row.k, importance=row.k > 1, generator=generators,

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--count", type=int, default=None, help="the first so many by name; all by default")
     parser.add_argument("--prior", default="natural")
-    parser.add_argument("--average", default=None, help="a group of GroupAveraged")
+    parser.add_argument("--average", default=None, help="a group of EquivariantPrior")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
     a = parser.parse_args()

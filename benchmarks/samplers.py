@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, Counted, FlowMatchingSDE, GaussianMixturePrior, SubVPSDE
+from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, CountingPrior, FlowMatchingSDE, GaussianMixturePrior, SubVPSDE
 from scoresde.files import write_json
 from solvers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
 from solvers.registry import FAST_GRID
@@ -176,7 +176,7 @@ def main() -> None:
                 first = kept["cells"].get(f"{name}/{type(sde).__name__}/{column}/0")
                 if key in kept["cells"] or (first and first["nfe"] > EXPENSIVE):
                     continue
-                counted = Counted(prior.with_sde(sde))
+                counted = CountingPrior(prior.with_sde(sde))
                 x = sampler.sample(counted, a.draws, generator=torch.Generator().manual_seed(seed))
                 if column != "published" and counted.nfe > int(column):
                     raise RuntimeError(f"{name} took {counted.nfe} evaluations, more than {column}")

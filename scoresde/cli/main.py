@@ -195,13 +195,13 @@ def sample(
     from scoresde.data.images import write_image
     from scoresde.files import check_writable
     from scoresde.pipelines.restore import choose_device, open_prior
-    from scoresde.priors.base import Counted
+    from scoresde.priors.base import CountingPrior
     from solvers import SAMPLERS
 
     if sampler not in SAMPLERS:
         raise InputError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLERS)}")
     check_writable(out.parent)
-    counted = Counted(open_prior(prior, choose_device(device), precision, average))
+    counted = CountingPrior(open_prior(prior, choose_device(device), precision, average))
     shape = (counted.shape[0], size, size) if size else counted.shape
     generator = torch.Generator().manual_seed(seed)
     with _progress("sampling") as progress:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb
-from scoresde.priors.base import Counted, ScorePrior
+from scoresde.priors.base import CountingPrior
+from scoresde.priors.score import ScorePrior
 from scoresde.training.objective import NoiseLevels, denoising_score_matching
 from solvers import SAMPLERS, TimeGrid, elbo, log_likelihood, make_solver
 from solvers.posterior.records import Draws, Request
@@ -48,8 +49,8 @@ class Diffusion(GenerativeModel):
 
     @property
     def nfe_per_sample(self) -> int:
-        """Counted, on one sample."""
-        counted = Counted(self.prior)
+        """CountingPrior, on one sample."""
+        counted = CountingPrior(self.prior)
         self._sample(counted, 1, torch.Generator().manual_seed(0))
         return counted.nfe
 
@@ -62,7 +63,7 @@ class Diffusion(GenerativeModel):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self._sample(self.prior, n, generator)
 
-    def _sample(self, prior: ScorePrior | Counted, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, prior: ScorePrior | CountingPrior, n: int, generator: torch.Generator | None) -> Tensor:
         grid = TimeGrid(self.config.schedule) if self.config.schedule else None  # type: ignore[arg-type]
         return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
 

@@ -19,7 +19,7 @@ from scoresde.pipelines.intervals import IntervalOptions, Intervals
 from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_noise, build_operator
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.protocol import procedure
-from scoresde.priors.averaged import GroupAveraged
+from scoresde.priors.averaged import EquivariantPrior
 from scoresde.priors.base import Prior
 from scoresde.priors.checkpoint import load_prior
 from scoresde.priors.tiled import TiledPrior
@@ -105,7 +105,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def open_prior(name: str, device: torch.device, precision: str, average: str | None = None, *, recompute: bool = False) -> Prior:
-    """A prior by name or path, averaged over the group of that name if one is given; recompute: of :class:`GroupAveraged`.
+    """A prior by name or path, averaged over the group of that name if one is given; recompute: of :class:`EquivariantPrior`.
 
     precision "auto": bfloat16 inside the network where the processor has it, float32 elsewhere.
     """
@@ -117,7 +117,7 @@ def open_prior(name: str, device: torch.device, precision: str, average: str | N
     if average is None:
         return prior
     with as_input_error():
-        return GroupAveraged(prior, average, recompute=recompute)
+        return EquivariantPrior(prior, average, recompute=recompute)
 
 
 def restore_tensor(

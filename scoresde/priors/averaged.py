@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from scoresde.priors.base import Prior
+from scoresde.priors.base import Prior, Wrapper
 
-__all__ = ["GROUPS", "Group", "GroupAveraged", "Transform"]
+__all__ = ["GROUPS", "Group", "EquivariantPrior", "Transform"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ GROUPS: dict[str, Group] = {
 }
 
 
-class GroupAveraged(Prior):
+class EquivariantPrior(Wrapper):
     """The image prior whose denoiser is the mean of another's over a group; each evaluation costs as many of the network as it has members.
 
     group: a name of ``GROUPS``, or the transformations themselves. "shifts" are the four by 0 and 1 pixels, for networks with a stem
@@ -76,7 +75,7 @@ class GroupAveraged(Prior):
     """
 
     def __init__(self, prior: Prior, group: str | tuple[Transform, ...] = "shifts", *, recompute: bool = False) -> None:
-        super().__init__(prior.sde, prior.shape)
+        super().__init__(prior)
         if isinstance(group, str) and group not in GROUPS:
             raise ValueError(f"unknown group {group!r}; known: {', '.join(GROUPS)}")
         members = GROUPS[group].members if isinstance(group, str) else tuple(group)
@@ -84,19 +83,11 @@ class GroupAveraged(Prior):
             raise ValueError("a group needs at least one transformation")
         if len(prior.shape) != 3:
             raise ValueError(f"only priors of images (C, H, W) can be shifted, turned or flipped; this one is of shape {prior.shape}")
-        self.prior, self.group, self.recompute, self.cost = prior, members, recompute, len(members) * prior.cost
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.prior.dtype
+        self.group, self.recompute, self.cost = members, recompute, len(members) * prior.cost
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         total = torch.zeros_like(x_t)
         for g in self.group:
-            moved = g.apply(x_t)
-            if self.recompute and torch.is_grad_enabled() and x_t.requires_grad:
-                D = checkpoint(self.prior._denoise, moved, t, use_reentrant=False)
-            else:
-                D = self.prior._denoise(moved, t)
+            D = self._inner(g.apply(x_t), t, self.recompute)
             total = total + g.invert(D)
         return total / len(self.group)

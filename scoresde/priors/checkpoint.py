@@ -12,7 +12,7 @@ import torch
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
-from scoresde.priors.base import ScorePrior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import sde_from
 
 __all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]

@@ -8,21 +8,20 @@ import math
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from scoresde.priors.base import Prior
+from scoresde.priors.base import Prior, Wrapper
 
 __all__ = ["TiledPrior"]
 
 
-class TiledPrior(Prior):
+class TiledPrior(Wrapper):
     """A prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time; smaller images pass through unchanged."""
 
     def __init__(self, prior: Prior, tile: int = 384, overlap: int = 48) -> None:
-        super().__init__(prior.sde, prior.shape)
+        super().__init__(prior)
         if not 0 <= 2 * overlap <= tile:
             raise ValueError(f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}")
-        self.prior, self.tile, self.overlap, self.cost = prior, tile, overlap, prior.cost
+        self.tile, self.overlap = tile, overlap
 
     def _starts(self, size: int) -> list[int]:
         if size <= self.tile:
@@ -49,10 +48,7 @@ class TiledPrior(Prior):
             for left in self._starts(width):
                 box = (..., slice(top, top + self.tile), slice(left, left + self.tile))
                 piece = x_t[box]
-                if torch.is_grad_enabled() and x_t.requires_grad:
-                    D = checkpoint(self.prior._denoise, piece, t, use_reentrant=False)
-                else:
-                    D = self.prior._denoise(piece, t)
+                D = self._inner(piece, t, recompute=True)
                 weight = self._ramp(top, height, x_t)[:, None] * self._ramp(left, width, x_t)
                 pad = (left, width - left - piece.shape[-1], top, height - top - piece.shape[-2])
                 total = total + torch.nn.functional.pad(weight * D, pad)

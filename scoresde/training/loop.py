@@ -15,8 +15,8 @@ from scoresde.data.datasets import Dataset
 from scoresde.errors import InputError
 from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.networks import UNet
-from scoresde.priors.base import ScorePrior
 from scoresde.priors.checkpoint import save_prior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.objective import denoising_score_matching

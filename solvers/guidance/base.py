@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import Prior, expand_like
+from scoresde.priors.base import Prior, Wrapper, expand_like
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.presets import Registered
 
@@ -48,20 +48,16 @@ class Guidance(Registered, ABC):
         """s^2 grad_u log p(y | u), the shape of x0_hat. s: (B,); y: (B, ...)."""
 
 
-class GuidedPrior(Prior):
+class GuidedPrior(Wrapper):
     """p(x_0 | y), as a guidance method approximates it. vjps: products with the network's Jacobian so far, one per batch."""
 
     y: Tensor
 
     def __init__(self, guidance: Guidance, prior: Prior, problem: InverseProblem, y: Tensor) -> None:
-        super().__init__(prior.sde, problem.input_shape(y))
-        self.prior, self.guidance, self.problem, self.cost = prior, guidance, problem, prior.cost
+        super().__init__(prior, problem.input_shape(y))
+        self.guidance, self.problem = guidance, problem
         self.register_buffer("y", problem.operator.observed(y).to(prior.device), persistent=False)
         self.vjps = 0
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.prior.dtype
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         repeats, rest = divmod(len(x_t), len(self.y))

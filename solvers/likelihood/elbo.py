@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoresde.priors.base import Counted, Prior, expand_like
+from scoresde.priors.base import CountingPrior, Prior, expand_like
 from solvers.likelihood.integrator import End
 from solvers.likelihood.log_likelihood import levels_for
 from solvers.likelihood.nodes import Levels, error_of_sum
@@ -91,7 +91,7 @@ def elbo(
         raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
     # uniform in ln s down to the lowest noise: neighbours control each other's noise, so they must be near
     edges = replace(levels_for(prior, reference, nodes + 1, s_max, None), a=0.0)
-    generators, counted = spawn(generator, len(x)), Counted(prior)
+    generators, counted = spawn(generator, len(x)), CountingPrior(prior)
     parts = []
     for i in range(0, len(x), batch):
         counted.nfe = 0

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.priors.averaged import GroupAveraged
-from scoresde.priors.base import Counted, Prior, ScorePrior
+from scoresde.priors.base import CountingPrior, Prior
 from scoresde.priors.mixture import GaussianMixturePrior
-from scoresde.priors.tiled import TiledPrior
+from scoresde.priors.score import ScorePrior
+from solvers.guidance import GuidedPrior
 from solvers.jacobian import value_and_products
 
 __all__ = ["GaussianReference"]
@@ -53,7 +53,7 @@ class GaussianReference:
 
         The variance is that of the data for a network, and otherwise s^2 tr(J)/D at s_max (Tweedie's second formula), by a few probes.
         """
-        while isinstance(prior, Counted):
+        while isinstance(prior, CountingPrior):
             prior = prior.prior
         if isinstance(prior, GaussianMixturePrior):
             return cls.from_covariance(*prior.moments())
@@ -86,6 +86,5 @@ class GaussianReference:
 
 def _network(prior: Prior) -> ScorePrior | None:
     """The score network within a prior that averages, tiles or counts it, if there is one."""
-    while isinstance(prior, Counted | GroupAveraged | TiledPrior):
-        prior = prior.prior
-    return prior if isinstance(prior, ScorePrior) else None
+    *around, prior = prior.nesting()
+    return prior if isinstance(prior, ScorePrior) and not any(isinstance(layer, GuidedPrior) for layer in around) else None

@@ -5,8 +5,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Prior, ScorePrior
+from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianMixturePrior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from solvers.guidance import GuidedPrior
 from solvers.likelihood.integrator import End, Solver
@@ -25,30 +26,22 @@ _ALONE = 0.02  # noise in widths of a level: 50 of it lie between its edges
 _FAR = 5.0  # no picture on [-1, 1] has such a value, however noisy; one on 0..255 has
 
 
-def _layers(prior: Prior) -> list[Prior]:
-    """The prior and all that it wraps, from the outside in."""
-    layers = [prior]
-    while isinstance(inner := getattr(layers[-1], "prior", None), Prior):
-        layers.append(inner)
-    return layers
-
-
 def end_of(prior: Prior) -> End:
     """Where the density is taken if nothing is said: a network knows no data without noise."""
-    return "t_min" if isinstance(_layers(prior)[-1], ScorePrior) else "data"
+    return "t_min" if isinstance(prior.nesting()[-1], ScorePrior) else "data"
 
 
 def solver_of(prior: Prior, divergence: Divergence) -> Solver:
     """The method of the ODE if nothing is said: the one of many stages where the trace costs more than they do, and for networks, whose
     flow is stiff where an image lies between two shapes; there the multistep method errs, and to the better side."""
-    return "rk4" if divergence == "exact" or isinstance(_layers(prior)[-1], ScorePrior) else "ab4"
+    return "rk4" if divergence == "exact" or isinstance(prior.nesting()[-1], ScorePrior) else "ab4"
 
 
 def end_of_levels(prior: Prior, width: float) -> End | float:
     """Where the density of dequantised images is taken, their levels being so wide. Far below that for a network that sees the edges of
     levels at any noise, by Fourier features as fine as the levels and training down to a noise at which an edge stands alone; else
     "t_min"."""
-    network = _layers(prior)[-1]
+    network = prior.nesting()[-1]
     if not (isinstance(network, ScorePrior) and network.fourier):
         return "t_min"
     if 2.0 ** -max(network.fourier) > width * (1 + 1e-9) or network.trained[0] > _ALONE * width:
@@ -98,7 +91,7 @@ def check_settings(divergence: str, probing: str, basis: str, solver: str | None
 
 def check_samples(prior: Prior, x: Tensor) -> None:
     """ValueError if x is not a finite batch of the prior's samples; networks for images take any size."""
-    layers, shape = _layers(prior), tuple(prior.shape)
+    layers, shape = prior.nesting(), tuple(prior.shape)
     one_size = len(shape) != 3 or any(isinstance(p, GaussianMixturePrior | GuidedPrior) for p in layers)
     same = tuple(x.shape[1:]) == shape if one_size else x.ndim == 4 and x.shape[1] == shape[0]
     if not same or not len(x):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import Counted, Prior
+from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.posterior.records import Draws, Progress, Request, Run, silent
 from solvers.presets import Registered
@@ -100,7 +100,7 @@ class IndependentSampler(PosteriorSampler):
     """Draws that know nothing of one another: each has a random stream of its own, derived from ``generator``, whatever its batch."""
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
-        counted = Counted(prior)
+        counted = CountingPrior(prior)
         y = request.y
         total = request.n * len(y)
         generators = spawn(request.generator, total)

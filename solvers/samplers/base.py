@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Counted, Prior
+from scoresde.priors.base import CountingPrior, Prior
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import Noise
 
@@ -87,7 +87,7 @@ class Sampler(ABC):
     ) -> Trajectory:
         """The same draws, with every state on their way."""
         states: list[tuple[Tensor, Tensor, Tensor]] = []
-        counted = Counted(prior)
+        counted = CountingPrior(prior)
 
         def keep(_step: int, _steps: int, t: Tensor, x_t: Tensor, x0_hat: Tensor) -> None:
             states.append((t.expand(n).clone(), x_t.clone(), x0_hat.clone()))

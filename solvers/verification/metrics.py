@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Counted
+from scoresde.priors.base import CountingPrior
 from solvers.posterior import PosteriorSampler
 from solvers.verification.problems import ExactProblem, seeded
 from solvers.verification.reference import Reference, reference
@@ -58,7 +58,7 @@ def verify(solver: PosteriorSampler, name: str, *, draws: int = 1000, seeds: int
 def judge(solver: PosteriorSampler, given: Reference, draws: int, seed: int) -> dict[str, float]:
     """The columns of a ``Verdict`` for one measurement; seed: of the solver."""
     case = given.case
-    counted, start = Counted(case.prior), time.process_time()
+    counted, start = CountingPrior(case.prior), time.process_time()
     result = solver.sample(counted, case.problem, case.y, draws, generator=seeded(seed))
     seconds = (time.process_time() - start) / draws
     x = result.draws[:, 0].double().flatten(1)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from problems import Denoising, GaussianBlur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution
-from scoresde import EDMSDE, VPSDE, Counted, GaussianMixturePrior, ScorePrior
+from scoresde import EDMSDE, VPSDE, CountingPrior, GaussianMixturePrior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.tiled import TiledPrior
 from solvers import DDIM, DPS, MMPS, SOLVERS, DiffPIR, Guided, Heun, PiGDM, PosteriorSampler, SecondOrder, make_solver, solve
@@ -140,7 +140,7 @@ def test_wrapped_priors_change_their_clock_together() -> None:
     """A guided, counted, tiled prior under another SDE answers as before at the same noise-to-signal ratio."""
     prior = mixture()
     problem, y = measurement(prior, 1)
-    guided = Counted(TiledPrior(MMPS().condition(prior, problem, y)))
+    guided = CountingPrior(TiledPrior(MMPS().condition(prior, problem, y)))
     u, sde = torch.randn(2, 3, 4, 4, dtype=F64, generator=torch.Generator().manual_seed(1)), VPSDE()
     t = sde.t_from_noise_to_signal(torch.tensor(0.5, dtype=F64))
     torch.testing.assert_close(guided.with_sde(sde).denoise(sde.alpha(t) * u, t), guided.denoise(u, 0.5))

@@ -12,7 +12,7 @@ from scoresde import (
     EDMSDE,
     SDE,
     VPSDE,
-    Counted,
+    CountingPrior,
     GaussianMixturePrior,
     GaussianPrior,
     Prior,
@@ -301,7 +301,7 @@ class TestContract:
 
     @pytest.mark.parametrize("draws", [1, 3])
     def test_evaluations_are_counted(self, draws: int) -> None:
-        prior = Counted(network())
+        prior = CountingPrior(network())
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
         got: LowerBound = elbo(prior, torch.zeros(2, 1, 4, 4, dtype=F64), nodes=16, draws=draws, reference=reference)

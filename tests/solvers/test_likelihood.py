@@ -15,7 +15,7 @@ from scoresde import (
     EDMSDE,
     SDE,
     VPSDE,
-    Counted,
+    CountingPrior,
     GaussianMixturePrior,
     GaussianPrior,
     Prior,
@@ -112,7 +112,7 @@ class TestAgainstClosedForms:
         torch.testing.assert_close(full_set.value, exact, rtol=0, atol=1e-2)  # as many probes as pixels are the trace
 
     def test_a_network_is_evaluated_once_a_node_when_guided_too(self) -> None:
-        inner = Counted(network())
+        inner = CountingPrior(network())
         problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
         guided = MMPS().condition(inner, problem, problem.measure(torch.zeros(1, 1, 4, 4, dtype=F64), seeded(0)))
         x, reference = torch.zeros(2, 1, 4, 4, dtype=F64), GaussianReference.of(network(), (1, 4, 4))
@@ -328,7 +328,7 @@ class TestContract:
         y = problem.measure(x, seeded(0))
         exact = mixture(EDMSDE(0.01, 20.0))
         for prior, end in (
-            (net, "t_min"), (Counted(net), "t_min"), (MMPS().condition(net, problem, y), "t_min"),
+            (net, "t_min"), (CountingPrior(net), "t_min"), (MMPS().condition(net, problem, y), "t_min"),
             (exact, "data"), (MMPS().condition(exact, problem, y), "data"),
         ):  # fmt: skip
             values = {e: log_likelihood(prior, x, nodes=10, end=e).value for e in ("t_min", "data")}  # type: ignore[arg-type]
@@ -337,7 +337,7 @@ class TestContract:
 
     @pytest.mark.parametrize("settings", [{"divergence": "exact"}, {"divergence": "hutchinson", "probes": 2}, {"end": "t_min"}], ids=str)
     def test_evaluations_are_counted(self, settings: dict) -> None:
-        prior = Counted(network())
+        prior = CountingPrior(network())
         x = torch.zeros(2, 1, 4, 4, dtype=F64)
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
@@ -474,7 +474,7 @@ class TestEdgesOfLevels:
             (1e-3 * W, 7, 1e-4 * W), (0.02 * W, 7, 1e-4 * W), (0.05 * W, 7, 0.05 * W), (1e-3 * W, 6, 1e-3 * W), (1e-5 * W, 7, 1e-5 * W)
         ):  # fmt: skip
             prior = ScorePrior(OneLevel(smallest, 0.5), EDMSDE(smallest, 10.0), (1, 2, 2), 0.5, fourier=(exponent,))
-            counted = Counted(prior)
+            counted = CountingPrior(prior)
             for given in ({}, {"end": None}):
                 assert bits_per_dim(counted, q, **settings, **given).end == pytest.approx(end)  # type: ignore[arg-type]
             assert counted.nfe > 0  # under another SDE it counts all the same

@@ -21,7 +21,7 @@ from scoresde import (
     VESDE,
     VPSDE,
     CosineVPSDE,
-    Counted,
+    CountingPrior,
     FlowMatchingSDE,
     GaussianMixturePrior,
     GaussianPrior,
@@ -553,7 +553,7 @@ def test_langevin_defaults_are_the_paper_s() -> None:
     ids=str,
 )
 def test_evaluations_are_as_documented(sampler: Sampler, nfe: int) -> None:
-    counted = Counted(mixture())
+    counted = CountingPrior(mixture())
     sampler.sample(counted, 2, generator=seeded())
     assert counted.nfe == nfe == sampler.trajectory(mixture(), 2, generator=seeded()).nfe
 

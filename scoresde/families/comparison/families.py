@@ -13,7 +13,7 @@ from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import UNet, UNetConfig
-from scoresde.priors.base import ScorePrior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.objective import NoiseLevels
 

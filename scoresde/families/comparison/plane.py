@@ -14,7 +14,7 @@ from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import Perceptron, PerceptronConfig
-from scoresde.priors.base import ScorePrior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.objective import NoiseLevels
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from scoresde import EDMSDE, InputError, ScorePrior, load_prior, save_prior
 from scoresde.data.datasets import ImageArray
 from scoresde.networks import UNet, UNetConfig
-from scoresde.priors.base import fourier_features
+from scoresde.priors.score import fourier_features
 from scoresde.training import TrainConfig
 from tests.commands import run
 

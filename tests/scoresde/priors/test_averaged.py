@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from scoresde import EDMSDE, VPSDE, Counted, GaussianPrior, GroupAveraged, Prior, ScorePrior, save_prior
+from scoresde import EDMSDE, VPSDE, CountingPrior, EquivariantPrior, GaussianPrior, Prior, ScorePrior, save_prior
 from scoresde.cli import app
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.averaged import GROUPS, Transform
@@ -61,7 +61,7 @@ class TestEveryGroup:
         x_0 = torch.randn(4, 1, 8, 8, dtype=torch.float64)
         x_t, t = x_0 + 0.5 * torch.randn_like(x_0), torch.tensor(0.5, dtype=torch.float64)
         answers = torch.stack([g.invert(prior.denoise(g.apply(x_t), t)) for g in GROUPS[group].members])
-        mean = GroupAveraged(prior, group).denoise(x_t, t)
+        mean = EquivariantPrior(prior, group).denoise(x_t, t)
         each = (answers - x_0).square().flatten(2).sum(2).mean(0)
         scatter = (answers - mean).square().flatten(2).sum(2).mean(0)
         assert scatter.min() > 1e-3  # the answers do disagree
@@ -69,7 +69,7 @@ class TestEveryGroup:
 
     def test_an_invariant_prior_is_left_alone(self, group: str) -> None:
         prior = stationary()
-        averaged = GroupAveraged(prior, group)
+        averaged = EquivariantPrior(prior, group)
         x, t = torch.randn(3, 1, 6, 6, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
         torch.testing.assert_close(averaged.denoise(x, t), prior.denoise(x, t))
         torch.testing.assert_close(averaged.score(x, t), prior.score(x, t))
@@ -77,11 +77,11 @@ class TestEveryGroup:
     def test_its_likelihood(self, group: str) -> None:
         prior = stationary()
         x = prior.sample(3, generator=torch.Generator().manual_seed(1))
-        value = log_likelihood(GroupAveraged(prior, group), x, nodes=64).value
+        value = log_likelihood(EquivariantPrior(prior, group), x, nodes=64).value
         torch.testing.assert_close(value, prior.log_prob(x).double(), atol=1e-3, rtol=0)
 
     def test_under_another_sde(self, group: str) -> None:
-        averaged = GroupAveraged(network(), group)
+        averaged = EquivariantPrior(network(), group)
         moved = averaged.with_sde(VPSDE())
         x, s = torch.randn(2, 1, 8, 8), torch.tensor(0.8)
         t = moved.sde.t_from_noise_to_signal(s)
@@ -94,7 +94,7 @@ class TestEquivariance:
     def test_turns_and_flips_commute_with_it(self, group: str) -> None:
         """These are groups, so the average commutes with each member, of pictures that are not square too."""
         prior = network().double()
-        averaged = GroupAveraged(prior, group)
+        averaged = EquivariantPrior(prior, group)
         x, t = torch.randn(2, 1, 8, 12, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
         for g in GROUPS[group].members:
             torch.testing.assert_close(averaged.denoise(g.apply(x), t), g.apply(averaged.denoise(x, t)))
@@ -103,14 +103,14 @@ class TestEquivariance:
 
     def test_shifts_even_out_a_stem_of_two_pixels(self) -> None:
         weights = torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64)
-        averaged = GroupAveraged(Patterned(weights))
+        averaged = EquivariantPrior(Patterned(weights))
         x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
         torch.testing.assert_close(averaged.denoise(x, 1.0), weights.mean() * x)
 
 
 class TestAsAPrior:
     def test_gradients_and_products(self) -> None:
-        prior = GroupAveraged(Patterned(torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64)))
+        prior = EquivariantPrior(Patterned(torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64)))
         x, v = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True), torch.randn(1, 1, 8, 8, dtype=torch.float64)
         (vjp,) = torch.autograd.grad(prior.denoise(x, 1.0), x, v)
         _, jvp = torch.func.jvp(lambda z: prior.denoise(z, 1.0), (x.detach(),), (v,))
@@ -118,18 +118,18 @@ class TestAsAPrior:
         torch.testing.assert_close(jvp, 0.35 * v)
 
     def test_what_it_costs(self) -> None:
-        counted = Counted(network())
-        averaged = GroupAveraged(counted, "turns-flips")
+        counted = CountingPrior(network())
+        averaged = EquivariantPrior(counted, "turns-flips")
         averaged.denoise(torch.randn(3, 1, 8, 8), 1.0)
         assert counted.nfe == averaged.cost == 8
-        assert GroupAveraged(averaged, "shifts").cost == 32 and Counted(averaged).cost == 8
+        assert EquivariantPrior(averaged, "shifts").cost == 32 and CountingPrior(averaged).cost == 8
 
     def test_recomputing_changes_nothing_but_the_memory(self) -> None:
         """The same value and gradient; and the graph of one member at a time, which saves what the others would keep."""
         x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
         results = []
         for recompute in (False, True):
-            prior, z = GroupAveraged(network().double(), "turns-flips", recompute=recompute), x.clone().requires_grad_()
+            prior, z = EquivariantPrior(network().double(), "turns-flips", recompute=recompute), x.clone().requires_grad_()
             kept: list[int] = []
             with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):  # type: ignore[misc]
                 D = prior.denoise(z, 0.5)
@@ -140,7 +140,7 @@ class TestAsAPrior:
 
     def test_the_reference_knows_the_network(self) -> None:
         """The likelihood's reference takes the variance of the data from the network within."""
-        reference = GaussianReference.of(Counted(GroupAveraged(network())), (1, 8, 8))
+        reference = GaussianReference.of(CountingPrior(EquivariantPrior(network())), (1, 8, 8))
         assert torch.equal(reference.variances, torch.full((64,), 0.25, dtype=torch.float64))
 
     def test_posterior_of_an_invariant_prior(self) -> None:
@@ -152,7 +152,7 @@ class TestAsAPrior:
         y = problem.measure(prior.sample(1, generator=torch.Generator().manual_seed(1)), generator=torch.Generator().manual_seed(2))
         plain, averaged = (
             Guided(MMPS(), Heun(steps=5)).sample(p, problem, y, n=4, generator=torch.Generator().manual_seed(3)).draws
-            for p in (prior, GroupAveraged(prior))
+            for p in (prior, EquivariantPrior(prior))
         )
         torch.testing.assert_close(plain, averaged, atol=1e-6, rtol=1e-6)
 
@@ -160,20 +160,20 @@ class TestAsAPrior:
 class TestErrors:
     def test_unknown_group(self) -> None:
         with pytest.raises(ValueError, match="unknown group 'mirrors'; known: shifts, turns, turns-flips"):
-            GroupAveraged(network(), "mirrors")
+            EquivariantPrior(network(), "mirrors")
 
     def test_no_members(self) -> None:
         with pytest.raises(ValueError, match="at least one"):
-            GroupAveraged(network(), ())
+            EquivariantPrior(network(), ())
 
     def test_vectors(self) -> None:
         prior = GaussianPrior(torch.zeros(4), torch.eye(4), EDMSDE())
         with pytest.raises(ValueError, match="only priors of images"):
-            GroupAveraged(prior, "turns")
+            EquivariantPrior(prior, "turns")
 
     def test_members_of_ones_own(self) -> None:
         weights = torch.tensor([[0.2, 0.4], [0.2, 0.4]], dtype=torch.float64)
-        averaged = GroupAveraged(Patterned(weights), (Transform(), Transform(shift=(0, 1))))
+        averaged = EquivariantPrior(Patterned(weights), (Transform(), Transform(shift=(0, 1))))
         x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
         torch.testing.assert_close(averaged.denoise(x, 1.0), 0.3 * x)
 

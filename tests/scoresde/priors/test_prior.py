@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, Counted, FlowMatchingSDE, GaussianPrior, Prior, ScorePrior
+from scoresde import EDMSDE, SDE, VESDE, VPSDE, CountingPrior, FlowMatchingSDE, GaussianPrior, Prior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
 
 SDES: dict[str, SDE] = {"VP": VPSDE(), "VE": VESDE(), "EDM": EDMSDE()}
@@ -153,7 +153,7 @@ class TestPrior:
 class TestCounted:
     def test_counts_calls_on_batches(self) -> None:
         prior = ScorePrior(Toy(), EDMSDE(), (3, 8, 8))
-        counted = Counted(prior)
+        counted = CountingPrior(prior)
         assert isinstance(counted, Prior) and counted.nfe == 0
         assert counted.sde == prior.sde and counted.shape == prior.shape and counted.dtype == torch.float64
         assert torch.equal(counted.denoise(images(), 0.5), prior.denoise(images(), 0.5))
@@ -162,7 +162,7 @@ class TestCounted:
 
     def test_follows_a_change_of_sde(self) -> None:
         prior, t = ScorePrior(Toy(), EDMSDE(), (3, 8, 8)), 0.5
-        counted = Counted(prior).with_sde(VPSDE())
+        counted = CountingPrior(prior).with_sde(VPSDE())
         assert torch.equal(counted.denoise(images(), t), prior.with_sde(VPSDE()).denoise(images(), t))
         assert counted.nfe == 1 and prior.sde == EDMSDE()
 

@@ -21,7 +21,7 @@ from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import UNet, UNetConfig
 from scoresde.pipelines import compare as module
 from scoresde.pipelines.compare import CompareOptions, compare
-from scoresde.priors.base import ScorePrior
+from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 
 SMALL = JudgeConfig(samples=100, likelihoods=2, pictures=2, draws=3)
