@@ -54,7 +54,9 @@ ROWS = {
     "plain": Row("as it is", 500),
     "blurred": Row("as it is, density at noise 1e-4", 100, end="t_min"),
     "shifts": Row("averaged over 4 shifts", 150, average="shifts"),
-    "importance": Row("as it is, 16 dequantisation samples, importance-weighted", 10, chunk=2, k=16, probes=16),
+    "importance": Row(
+        "as it is, 16 dequantisation samples, importance-weighted", 10, chunk=2, k=16, probes=16
+    ),
 }
 
 
@@ -70,14 +72,16 @@ def measure(name: str, path: Path, weights: str, start: int) -> dict[str, Any]:
     row = ROWS[name]
     prior = load_prior(weights)
     model = EquivariantPrior(prior, row.average) if row.average else prior
-    generators = [torch.Generator().manual_seed(1_000_000 + i) for i in range(start, start + row.chunk)]  # the noise of an image
+    generators = [
+        torch.Generator().manual_seed(1_000_000 + i) for i in range(start, start + row.chunk)
+    ]  # the noise of an image
     result = bits_per_dim(
         model, test_images(path)[start : start + row.chunk], k=row.k, importance=row.k > 1, generator=generators,
         divergence="hutchinson", probes=row.probes, nodes=row.nodes, end=row.end, solver=row.solver,
     )  # fmt: skip
     return {
         "bits": result.value.tolist(), "error": result.std_error.tolist(), "seconds": result.seconds, "nfe": result.nfe,
-        "products": result.products,
+        "products": result.vjps,
     }  # fmt: skip
 
 
@@ -88,7 +92,12 @@ def mean(values: list[float]) -> tuple[float, float]:
 
 
 def write_table(done: dict[str, dict[str, Any]], path: Path) -> None:
-    bits = {name: {int(start) + i: v for start, part in parts.items() for i, v in enumerate(part["bits"])} for name, parts in done.items()}
+    bits = {
+        name: {
+            int(start) + i: v for start, part in parts.items() for i, v in enumerate(part["bits"])
+        }
+        for name, parts in done.items()
+    }
     lines = [
         "# Bits per dimension of MNIST's test set under `mnist`", "",
         "`python benchmarks/bits_per_dim.py --mnist mnist.npz`, uint8 on [-1, 1], structured probes, Runge-Kutta.",
@@ -106,9 +115,14 @@ def write_table(done: dict[str, dict[str, Any]], path: Path) -> None:
         value, error = mean(list(bits[name].values()))
         pairs = [v - bits["plain"][i] for i, v in bits[name].items() if i in bits.get("plain", {})]
         gain = "{:+.4f} ± {:.4f}".format(*mean(pairs)) if name != "plain" and len(pairs) > 1 else ""
-        first, seconds = next(iter(parts.values())), sum(p["seconds"] for p in parts.values()) / len(bits[name])
+        first, seconds = (
+            next(iter(parts.values())),
+            sum(p["seconds"] for p in parts.values()) / len(bits[name]),
+        )
         cost = f"{first['nfe']} + {first['products']}"
-        lines.append(f"| {row.name} | {len(bits[name])} | {value:.3f} ± {error:.3f} | {gain} | {row.probes} × {row.nodes} | {cost} | {seconds:.1f} |")
+        lines.append(
+            f"| {row.name} | {len(bits[name])} | {value:.3f} ± {error:.3f} | {gain} | {row.probes} × {row.nodes} | {cost} | {seconds:.1f} |"
+        )
     lines += [
         "",
         "One uniform dequantisation sample each, all 10,000 test images, as quoted in the Residual Flow paper:",
@@ -121,7 +135,9 @@ def write_table(done: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mnist", type=Path, required=True)
     parser.add_argument("--prior", default="mnist")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
@@ -133,11 +149,16 @@ def main() -> None:
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:16],
         "images": hashlib.sha256(test_images(a.mnist).numpy().tobytes()).hexdigest()[:16],
     }
-    settings = {name: {k: v for k, v in asdict(row).items() if k not in ("name", "images")} for name, row in ROWS.items()}
+    settings = {
+        name: {k: v for k, v in asdict(row).items() if k not in ("name", "images")}
+        for name, row in ROWS.items()
+    }
     kept = json.loads(a.out.read_text()) if a.out.exists() else {}
     same = kept.get("facts") == facts
     done: dict[str, dict[str, Any]] = {
-        name: parts for name, parts in kept.get("rows", {}).items() if same and kept["settings"].get(name) == settings[name]
+        name: parts
+        for name, parts in kept.get("rows", {}).items()
+        if same and kept["settings"].get(name) == settings[name]
     }
     kept = {"facts": facts, "settings": settings, "rows": done}
     # the rows grow side by side, so that a run broken off has something of each
@@ -146,7 +167,10 @@ def main() -> None:
         for name in a.rows for start in range(0, ROWS[name].images, ROWS[name].chunk) if str(start) not in done.get(name, {})
     )  # fmt: skip
     with ProcessPoolExecutor(a.jobs, get_context("spawn")) as pool:
-        running = {pool.submit(measure, name, a.mnist, str(weights), start): (name, start) for _, name, start in work}
+        running = {
+            pool.submit(measure, name, a.mnist, str(weights), start): (name, start)
+            for _, name, start in work
+        }
         for future in as_completed(running):
             name, start = running[future]
             done.setdefault(name, {})[str(start)] = future.result()

@@ -22,10 +22,10 @@ from scipy.stats import t as student
 from problems import GaussianNoise
 from scoresde.data.datasets import list_images
 from scoresde.evaluation.conformal import LEVELS, ScoreTable, pictures_needed
-from scoresde.files import write_json, write_via_rename
-from scoresde.pipelines.calibrate import Judged, centre_crop, judge
-from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_operator
-from scoresde.pipelines.restore import RestoreOptions, choose_device, measured, open_prior
+from scoresde.files import write_atomically, write_json
+from scoresde.pipelines.calibrate import PictureScores, centre_crop, score_picture
+from scoresde.pipelines.named_problems import ImageContext, ProblemOptions, build_operator
+from scoresde.pipelines.restore import RestoreOptions, choose_device, make_measurement, open_prior
 from scoresde.priors.base import Prior
 
 SIDE, SIGMA, SPLITS = 96, 0.05, 100
@@ -37,31 +37,38 @@ PROBLEMS = {
 }
 
 
-def run(path: Path, damage: ProblemOptions, prior: Prior, options: RestoreOptions) -> Judged:
+def run(path: Path, damage: ProblemOptions, prior: Prior, options: RestoreOptions) -> PictureScores:
     """One picture, measured and restored as ``scoresde calibrate`` does it."""
     truth, generator = centre_crop(path, SIDE), torch.Generator().manual_seed(options.seed)
-    operator, _ = build_operator(damage, Frame(path, SIDE, SIDE, True, generator))
-    scene = measured(operator, GaussianNoise(SIGMA), truth, True, prior, options.prior, generator)
-    return judge(scene, truth, prior, options, LEVELS)
+    operator, _ = build_operator(damage, ImageContext(path, SIDE, SIDE, True, generator))
+    measurement = make_measurement(
+        operator, GaussianNoise(SIGMA), truth, True, prior, options.prior, generator
+    )
+    return score_picture(measurement, truth, prior, options, LEVELS)
 
 
-def store(judged: Judged, path: Path) -> None:
+def store(judged: PictureScores, path: Path) -> None:
     arrays = asdict(judged) | {"scores": judged.scores.float().numpy()}
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # np.savez would append a suffix to the name
             np.savez_compressed(file, **arrays)
 
-    write_via_rename(path, write)
+    write_atomically(path, write)
 
 
-def fetch(path: Path) -> Judged:
+def fetch(path: Path) -> PictureScores:
     with np.load(path) as file:
         scores = torch.from_numpy(file["scores"])
-        return Judged(scores, tuple(file["raw_coverage"].tolist()), tuple(file["raw_width"].tolist()), float(file["spread"]))
+        return PictureScores(
+            scores,
+            tuple(file["raw_coverage"].tolist()),
+            tuple(file["raw_width"].tolist()),
+            float(file["spread"]),
+        )
 
 
-def held_out(judged: list[Judged], splits: int = SPLITS) -> list[dict[str, Any]]:
+def held_out(judged: list[PictureScores], splits: int = SPLITS) -> list[dict[str, Any]]:
     """For each level: coverage and mean width on the halves held out, raw and calibrated, with their standard deviations over splits."""
     table, n = ScoreTable(tuple(one.scores for one in judged)), len(judged) // 2
     rows = []
@@ -74,9 +81,18 @@ def held_out(judged: list[Judged], splits: int = SPLITS) -> list[dict[str, Any]]
             seen, unseen = order[:n], order[n:]
             q = table.scale(level, seen)
             scales.append(q)
-            raw = fmean(judged[i].raw_coverage[j] for i in unseen), fmean(judged[i].raw_width[j] for i in unseen)
-            found.append((*raw, table.coverage(q, unseen), 2 * q * fmean(judged[i].spread for i in unseen)))
-        columns = zip(("raw", "raw_width", "calibrated", "calibrated_width"), zip(*found, strict=True), strict=True)
+            raw = (
+                fmean(judged[i].raw_coverage[j] for i in unseen),
+                fmean(judged[i].raw_width[j] for i in unseen),
+            )
+            found.append(
+                (*raw, table.coverage(q, unseen), 2 * q * fmean(judged[i].spread for i in unseen))
+            )
+        columns = zip(
+            ("raw", "raw_width", "calibrated", "calibrated_width"),
+            zip(*found, strict=True),
+            strict=True,
+        )
         row: dict[str, Any] = {"level": level, "scale": fmean(scales), "scale_std": stdev(scales)}
         for name, values in columns:
             row |= {name: fmean(values), f"{name}_std": stdev(values)}
@@ -91,25 +107,47 @@ def ideal_raw(level: float, draws: int) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| problem | level | raw coverage | calibrated | scale q | raw width | calibrated width |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| problem | level | raw coverage | calibrated | scale q | raw width | calibrated width |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, rows in results.items():
         for row in rows:
-            raw, calibrated = (f"{row[kind]:.1%} ± {row[f'{kind}_std']:.1%}" for kind in ("raw", "calibrated"))
+            raw, calibrated = (
+                f"{row[kind]:.1%} ± {row[f'{kind}_std']:.1%}" for kind in ("raw", "calibrated")
+            )
             widths = f"{row['raw_width']:.3f} | {row['calibrated_width']:.3f}"
-            lines.append(f"| {name} | {row['level']:.0%} | {raw} | **{calibrated}** | {row['scale']:.2f} ± {row['scale_std']:.2f} | {widths} |")
+            lines.append(
+                f"| {name} | {row['level']:.0%} | {raw} | **{calibrated}** | {row['scale']:.2f} ± {row['scale_std']:.2f} | {widths} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=None, help="of MMPS; its own default otherwise")
-    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS), help="run these only")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="of MMPS; its own default otherwise"
+    )
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        default=list(PROBLEMS),
+        choices=list(PROBLEMS),
+        help="run these only",
+    )
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--cache", type=Path, default=Path("out/calibration"), help="folder for the scores of each picture")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("out/calibration"),
+        help="folder for the scores of each picture",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +156,9 @@ def main() -> None:
     results: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     for key, (title, damage) in PROBLEMS.items():
-        options = RestoreOptions(solver="mmps", steps=a.steps, samples=a.draws, prior=a.prior, device=a.device)
+        options = RestoreOptions(
+            solver="mmps", steps=a.steps, samples=a.draws, prior=a.prior, device=a.device
+        )
         facts = options.procedure(damage, GaussianNoise(SIGMA))
         weights = facts["prior_file"].removeprefix("sha256:")
         folder = a.cache / f"{key}-{weights}-{facts['steps']}-steps-{a.draws}-draws"

@@ -31,12 +31,22 @@ def biharmonic(operator: Inpainting, y: Tensor, _: float) -> Tensor:
 
 def biharmonic_tv(operator: Inpainting, y: Tensor, weight: float) -> Tensor:
     """Biharmonic knows nothing of noise; this removes it afterwards."""
-    return _bchw(denoise_tv_chambolle(_hwc(biharmonic(operator, y, 0)), weight=weight, channel_axis=-1))
+    return _bchw(
+        denoise_tv_chambolle(_hwc(biharmonic(operator, y, 0)), weight=weight, channel_axis=-1)
+    )
 
 
 def wiener_filter(operator: Convolution, y: Tensor, balance: float) -> Tensor:
     kernel, picture = operator.kernel.numpy(), _hwc(y)
-    return _bchw(np.stack([wiener(picture[..., c], kernel, balance, clip=False) for c in range(picture.shape[-1])], axis=-1))
+    return _bchw(
+        np.stack(
+            [
+                wiener(picture[..., c], kernel, balance, clip=False)
+                for c in range(picture.shape[-1])
+            ],
+            axis=-1,
+        )
+    )
 
 
 def tv_deconvolution(operator: Convolution, y: Tensor, weight: float) -> Tensor:
@@ -45,7 +55,9 @@ def tv_deconvolution(operator: Convolution, y: Tensor, weight: float) -> Tensor:
     momentum = 1.0
     for _ in range(40):
         step = z + operator.adjoint(y.double() - operator.apply(z))
-        new = _bchw(denoise_tv_chambolle(_hwc(step), weight=weight, max_num_iter=20, channel_axis=-1)).double()
+        new = _bchw(
+            denoise_tv_chambolle(_hwc(step), weight=weight, max_num_iter=20, channel_axis=-1)
+        ).double()
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         z = new + (momentum - 1) / following * (new - x)
         x, momentum = new, following
@@ -63,7 +75,10 @@ def bicubic_tv(operator: SuperResolution, y: Tensor, weight: float) -> Tensor:
     return bicubic(operator, clean, 0)
 
 
-_INPAINTING = {"biharmonic": (biharmonic, [0.0]), "biharmonic, then TV": (biharmonic_tv, [0.02, 0.04])}
+_INPAINTING = {
+    "biharmonic": (biharmonic, [0.0]),
+    "biharmonic, then TV": (biharmonic_tv, [0.02, 0.04]),
+}
 _BLUR = {
     "Wiener": (wiener_filter, [0.01, 0.03, 0.1]),
     "TV": (tv_deconvolution, [0.004, 0.006, 0.01]),

@@ -15,9 +15,13 @@ from scoresde.pipelines.restore import choose_device, open_prior
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=None, help="the first so many by name; all by default")
+    parser.add_argument(
+        "--count", type=int, default=None, help="the first so many by name; all by default"
+    )
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--average", default=None, help="a group of EquivariantPrior")
     parser.add_argument("--precision", default="auto")
@@ -29,11 +33,16 @@ def main() -> None:
         sigma, values = 2 * level / 255, []
         for index, path in enumerate(paths):
             x = read_image(path)[None].to(prior.device)
-            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(prior.device)
+            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(index)).to(
+                prior.device
+            )
             with torch.no_grad():
                 D = prior.denoise(x + sigma * noise, sigma).clamp(-1, 1)
             values.append(10 * torch.log10(4 / (D - x).double().square().mean()).item())
-        print(f"sigma {level:2d}/255: {statistics.fmean(values):.2f} dB over {len(paths)} pictures", flush=True)
+        print(
+            f"sigma {level:2d}/255: {statistics.fmean(values):.2f} dB over {len(paths)} pictures",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from problems import (
     JPEG,
     MRI,
     Clipping,
-    Colourisation,
     CompressedSensing,
     Demosaicing,
     Denoising,
     DiskBlur,
     Gamma,
     GaussianNoise,
+    Grayscale,
     Inpainting,
     InverseProblem,
     MotionBlur,
@@ -38,7 +38,14 @@ from problems import (
 )
 from scoresde.data.figures import Panel, sheet
 from scoresde.pipelines.demo import photograph
-from scoresde.pipelines.restore import RestoreOptions, choose_device, open_prior, panels, restore_tensor, scores
+from scoresde.pipelines.restore import (
+    RestoreOptions,
+    choose_device,
+    open_prior,
+    panels,
+    restore_tensor,
+    scores,
+)
 
 SIDE = 128
 WIDTH = 1000
@@ -58,16 +65,40 @@ Scene = tuple[str, tuple[str, tuple[int, int]], Operator, Noise, int | None]
 SCENES: list[Scene] = [
     ("denoising, σ = 0.4", CAT, Denoising(), GaussianNoise(0.4), None),
     ("photon counts, 20 at white", CUP, Denoising(), PoissonGaussianNoise(20.0, 0.05), None),
-    ("inpainting, 80 % missing", PORTRAIT, Inpainting(random_mask(*SIZE, 0.8, seeded())), GaussianNoise(0.05), None),
+    (
+        "inpainting, 80 % missing",
+        PORTRAIT,
+        Inpainting(random_mask(*SIZE, 0.8, seeded())),
+        GaussianNoise(0.05),
+        None,
+    ),
     ("motion blur, 15 pixels", CAT, MotionBlur(15, 30.0, "reflect"), GaussianNoise(0.05), None),
     ("out of focus, radius 3.5", CUP, DiskBlur(3.5, "reflect"), GaussianNoise(0.05), None),
-    ("super-resolution ×4, bicubic", PORTRAIT, SuperResolution(4, shape=SIZE), GaussianNoise(0.05), None),
-    ("colourisation", CUP, Colourisation(), GaussianNoise(0.05), None),
+    (
+        "super-resolution ×4, bicubic",
+        PORTRAIT,
+        SuperResolution(4, shape=SIZE),
+        GaussianNoise(0.05),
+        None,
+    ),
+    ("colourisation", CUP, Grayscale(), GaussianNoise(0.05), None),
     ("Bayer mosaic", CAT, Demosaicing(), GaussianNoise(0.05), None),
-    ("compressed sensing, 25 %", PORTRAIT, CompressedSensing(0.25, SIZE), GaussianNoise(0.05), None),
+    (
+        "compressed sensing, 25 %",
+        PORTRAIT,
+        CompressedSensing(0.25, SIZE),
+        GaussianNoise(0.05),
+        None,
+    ),
     ("MRI, 4 coils, ×4", CAT, COILS, GaussianNoise(0.05), None),
     ("tomography, 45 angles", CUP, Tomography(angles_between(45), SIZE), GaussianNoise(0.02), None),
-    ("phase retrieval, oversampling 2", PORTRAIT, PhaseRetrieval(2.0, shape=SIZE), GaussianNoise(0.05), 100),
+    (
+        "phase retrieval, oversampling 2",
+        PORTRAIT,
+        PhaseRetrieval(2.0, shape=SIZE),
+        GaussianNoise(0.05),
+        100,
+    ),
     ("exposed twice too long, clipped", CUP, Clipping(2.0), GaussianNoise(0.05), None),
     ("JPEG, quality 10", CAT, JPEG(10), GaussianNoise(0.15), None),
     ("6 levels a colour", PORTRAIT, Quantisation(6), GaussianNoise(0.1), None),
@@ -88,17 +119,27 @@ def main() -> None:
             continue
         truth = photograph(name, corner)[..., :SIDE, :SIDE].contiguous()
         problem = InverseProblem(operator, noise)
-        y = operator.apply(truth) if operator.rounds else problem.measure(truth, seeded(index))
+        y = operator.apply(truth) if operator.quantises else problem.measure(truth, seeded(index))
         start = time.perf_counter()
-        posterior = restore_tensor(prior, problem, y, RestoreOptions(steps=steps, samples=arguments.samples))
+        posterior = restore_tensor(
+            prior, problem, y, RestoreOptions(steps=steps, samples=arguments.samples)
+        )
         report = scores(posterior, y, truth)
-        mean, draw, seconds = report["mean"]["psnr"], report["draw"]["psnr"], time.perf_counter() - start
-        print(f"{title:34s} mean {mean:.2f} dB, one draw {draw:.2f} dB, {seconds:.0f} s", flush=True)
+        mean, draw, seconds = (
+            report["mean"]["psnr"],
+            report["draw"]["psnr"],
+            time.perf_counter() - start,
+        )
+        print(
+            f"{title:34s} mean {mean:.2f} dB, one draw {draw:.2f} dB, {seconds:.0f} s", flush=True
+        )
         row = panels(posterior, operator.preview(y), truth, report)
         rows.append([Panel(row[0].image, title), *row[1:]])
     sheet(rows, arguments.out)
     with Image.open(arguments.out) as full:  # small enough for a page
-        small = full.convert("RGB").resize((WIDTH, round(full.height * WIDTH / full.width)), Image.Resampling.LANCZOS)
+        small = full.convert("RGB").resize(
+            (WIDTH, round(full.height * WIDTH / full.width)), Image.Resampling.LANCZOS
+        )
     small.quantize(256).save(arguments.out, optimize=True)
 
 

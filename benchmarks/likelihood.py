@@ -56,7 +56,10 @@ class NoisePrediction(nn.Module):
         self.calls += 1
         t = labels.reshape(-1) / 999
         shape = (-1, *[1] * (x.ndim - 1))
-        alpha, sigma = self.prior.sde.alpha(t).reshape(shape), self.prior.sde.sigma(t).reshape(shape)
+        alpha, sigma = (
+            self.prior.sde.alpha(t).reshape(shape),
+            self.prior.sde.sigma(t).reshape(shape),
+        )
         return (x - alpha * self.prior._denoise(x, t)) / sigma
 
 
@@ -81,7 +84,9 @@ def load_peer(path: Path) -> ModuleType:
     return module
 
 
-def summary(errors: Tensor, seconds: list[float], forwards: float, products: float) -> dict[str, float]:
+def summary(
+    errors: Tensor, seconds: list[float], forwards: float, products: float
+) -> dict[str, float]:
     """errors: (repeats, B)."""
     return {
         "mae": float(errors.abs().mean()), "rmse": float(errors.square().mean().sqrt()), "max": float(errors.abs().max()),
@@ -89,7 +94,11 @@ def summary(errors: Tensor, seconds: list[float], forwards: float, products: flo
     }  # fmt: skip
 
 
-def in_turns(methods: dict[str, Callable[[int], tuple[Tensor, float, float]]], reference: Tensor, repeats: int) -> dict[str, dict]:
+def in_turns(
+    methods: dict[str, Callable[[int], tuple[Tensor, float, float]]],
+    reference: Tensor,
+    repeats: int,
+) -> dict[str, dict]:
     """Each method with each seed, one after the other; a method gives (ln p, evaluations, products)."""
     errors: dict[str, list[Tensor]] = {name: [] for name in methods}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
@@ -102,10 +111,14 @@ def in_turns(methods: dict[str, Callable[[int], tuple[Tensor, float, float]]], r
             errors[name].append(value.double() - reference)
             cost[name] = (counts[0], counts[1])
         print(f"repeat {seed + 1}/{repeats}", flush=True)
-    return {name: summary(torch.stack(errors[name]), seconds[name], *cost[name]) for name in methods}
+    return {
+        name: summary(torch.stack(errors[name]), seconds[name], *cost[name]) for name in methods
+    }
 
 
-def peer_method(peer: ModuleType, model: NoisePrediction, x: Tensor, kind: str) -> Callable[[int], tuple[Tensor, float, float]]:
+def peer_method(
+    peer: ModuleType, model: NoisePrediction, x: Tensor, kind: str
+) -> Callable[[int], tuple[Tensor, float, float]]:
     def run(seed: int) -> tuple[Tensor, float, float]:
         torch.manual_seed(seed)
         model.calls = 0
@@ -115,10 +128,14 @@ def peer_method(peer: ModuleType, model: NoisePrediction, x: Tensor, kind: str) 
     return run
 
 
-def our_method(prior: Prior, x: Tensor, **settings: object) -> Callable[[int], tuple[Tensor, float, float]]:
+def our_method(
+    prior: Prior, x: Tensor, **settings: object
+) -> Callable[[int], tuple[Tensor, float, float]]:
     def run(seed: int) -> tuple[Tensor, float, float]:
-        got = log_likelihood(prior, x, batch=len(x), generator=torch.Generator().manual_seed(seed), **settings)  # type: ignore[arg-type]
-        return got.value, got.nfe, got.products
+        got = log_likelihood(
+            prior, x, batch=len(x), generator=torch.Generator().manual_seed(seed), **settings
+        )  # type: ignore[arg-type]
+        return got.value, got.nfe, got.vjps
 
     return run
 
@@ -128,24 +145,37 @@ def at_equal_cost(rows: dict[str, dict], peer_name: str) -> None:
     peer_row = rows[peer_name]
     for name, row in rows.items():
         if "probe" in name and name != peer_name:
-            solves = (row["forwards"] + row["products"]) / (peer_row["forwards"] + peer_row["products"])
+            solves = (row["forwards"] + row["products"]) / (
+                peer_row["forwards"] + peer_row["products"]
+            )
             row["peer_rmse_at_equal_cost"] = peer_row["rmse"] / math.sqrt(max(solves, 1.0))
             row["gain"] = row["peer_rmse_at_equal_cost"] / row["rmse"]
 
 
-def coverage(prior: Prior, x: Tensor, truth: Tensor, repeats: int, **settings: object) -> dict[str, float]:
+def coverage(
+    prior: Prior, x: Tensor, truth: Tensor, repeats: int, **settings: object
+) -> dict[str, float]:
     """How often the 68 and 95 % intervals hold the truth, over repeats x B runs; by Student's t, and by the plain normal quantile."""
     inside: dict[str, list[Tensor]] = {}
     for seed in range(repeats):
         got = log_likelihood(  # type: ignore[arg-type]
-            prior, x, divergence="hutchinson", batch=len(x), generator=torch.Generator().manual_seed(1000 + seed), **settings
+            prior,
+            x,
+            divergence="hutchinson",
+            batch=len(x),
+            generator=torch.Generator().manual_seed(1000 + seed),
+            **settings,
         )
         for level, quantile in ((0.68, 0.99446), (0.95, 1.95996)):
             low, high = got.interval(level)
             inside.setdefault(f"t {level:.0%}", []).append((low <= truth) & (truth <= high))
-            inside.setdefault(f"normal {level:.0%}", []).append((got.value - truth).abs() <= quantile * got.std_error)
+            inside.setdefault(f"normal {level:.0%}", []).append(
+                (got.value - truth).abs() <= quantile * got.std_error
+            )
     runs = repeats * len(x)
-    return {"runs": runs} | {name: float(torch.cat(hits).double().mean()) for name, hits in inside.items()}
+    return {"runs": runs} | {
+        name: float(torch.cat(hits).double().mean()) for name, hits in inside.items()
+    }
 
 
 def mixture_part(peer: ModuleType, repeats: int) -> dict:
@@ -154,7 +184,9 @@ def mixture_part(peer: ModuleType, repeats: int) -> dict:
     reference = gmm.log_prob(x.double().reshape(64, 64))
     prior = PeerMixture(gmm, 8)
     covariances = (gmm.Q * gmm.lam[:, None]) @ gmm.Q.mT
-    gaussian = GaussianReference.of(GaussianMixturePrior(gmm.logw.exp(), gmm.mu.reshape(6, 1, 8, 8), covariances), (1, 8, 8))
+    gaussian = GaussianReference.of(
+        GaussianMixturePrior(gmm.logw.exp(), gmm.mu.reshape(6, 1, 8, 8), covariances), (1, 8, 8)
+    )
     model = NoisePrediction(prior)
     exact = in_turns(
         {"score_sde, exact trace": peer_method(peer, model, x, "exact")}
@@ -172,11 +204,22 @@ def mixture_part(peer: ModuleType, repeats: int) -> dict:
     at_equal_cost(stochastic, "score_sde, 1 probe")
     memory = {
         "score_sde, exact trace": peak_memory(lambda: peer_method(peer, model, x, "exact")(0)),
-        "ours, exact trace, 20 nodes": peak_memory(lambda: our_method(prior, x, nodes=20, reference=gaussian)(0)),
+        "ours, exact trace, 20 nodes": peak_memory(
+            lambda: our_method(prior, x, nodes=20, reference=gaussian)(0)
+        ),
         "score_sde, 1 probe": peak_memory(lambda: peer_method(peer, model, x, "Rademacher")(0)),
-        "ours, 16 probes, 72 nodes": peak_memory(lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=72, reference=gaussian)(0)),
+        "ours, 16 probes, 72 nodes": peak_memory(
+            lambda: our_method(
+                prior, x, divergence="hutchinson", probes=16, nodes=72, reference=gaussian
+            )(0)
+        ),
     }
-    cover = {f"{k} probes, {n} nodes": coverage(prior, x, reference, 8, probes=k, nodes=n, reference=gaussian) for k, n in ((2, 72), (16, 72))}
+    cover = {
+        f"{k} probes, {n} nodes": coverage(
+            prior, x, reference, 8, probes=k, nodes=n, reference=gaussian
+        )
+        for k, n in ((2, 72), (16, 72))
+    }
     return {"exact": exact, "stochastic": stochastic, "peak MB": memory, "coverage": cover}
 
 
@@ -185,12 +228,19 @@ def mnist_part(peer: ModuleType, path: Path, images: int, repeats: int, runs: in
     are left out tells what the nodes leave open."""
     prior = load_prior("mnist").with_sde(VPSDE(eps=1e-5))
     q = torch.from_numpy(np.load(path)["test_images"][:images]).double()[:, None]
-    x = ((q + torch.rand(q.shape, dtype=F64, generator=torch.Generator().manual_seed(0))) / 128 - 1).float()
+    x = (
+        (q + torch.rand(q.shape, dtype=F64, generator=torch.Generator().manual_seed(0))) / 128 - 1
+    ).float()
     start = time.perf_counter()
     truth = log_likelihood(prior, x, nodes=96, end="t_min", batch=images)
     seconds = time.perf_counter() - start
-    moved = (log_likelihood(prior, x, nodes=48, end="t_min", batch=images).value - truth.value).abs()
-    print(f"exact trace in {seconds:.0f} s; moves by {moved.tolist()} nats with half of the nodes", flush=True)
+    moved = (
+        log_likelihood(prior, x, nodes=48, end="t_min", batch=images).value - truth.value
+    ).abs()
+    print(
+        f"exact trace in {seconds:.0f} s; moves by {moved.tolist()} nats with half of the nodes",
+        flush=True,
+    )
     model = NoisePrediction(prior)
     rows = in_turns(
         {"score_sde, 1 probe": peer_method(peer, model, x, "Rademacher")}
@@ -201,13 +251,33 @@ def mnist_part(peer: ModuleType, path: Path, images: int, repeats: int, runs: in
         truth.value, repeats,
     )  # fmt: skip
     at_equal_cost(rows, "score_sde, 1 probe")
-    rows = {"reference: exact trace, 96 nodes": {"seconds": seconds, "forwards": truth.nfe, "products": truth.products}} | rows
-    cover = {"4 probes, 96 nodes": coverage(prior, x, truth.value, math.ceil(runs / images), probes=4, nodes=96, end="t_min")}
+    rows = {
+        "reference: exact trace, 96 nodes": {
+            "seconds": seconds,
+            "forwards": truth.nfe,
+            "products": truth.vjps,
+        }
+    } | rows
+    cover = {
+        "4 probes, 96 nodes": coverage(
+            prior, x, truth.value, math.ceil(runs / images), probes=4, nodes=96, end="t_min"
+        )
+    }
     memory = {
         "score_sde, 1 probe": peak_memory(lambda: peer_method(peer, model, x, "Rademacher")(0)),
-        "ours, 16 probes, 96 nodes": peak_memory(lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=96, end="t_min")(0)),
+        "ours, 16 probes, 96 nodes": peak_memory(
+            lambda: our_method(prior, x, divergence="hutchinson", probes=16, nodes=96, end="t_min")(
+                0
+            )
+        ),
     }
-    return {"images": images, "moved": moved.tolist(), "stochastic": rows, "peak MB": memory, "coverage": cover}
+    return {
+        "images": images,
+        "moved": moved.tolist(),
+        "stochastic": rows,
+        "peak MB": memory,
+        "coverage": cover,
+    }
 
 
 def rows_of(rows: dict[str, dict], memory: dict[str, float]) -> list[str]:
@@ -216,17 +286,30 @@ def rows_of(rows: dict[str, dict], memory: dict[str, float]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        errors = " | ".join(f"{row[key]:.4f}" if key in row else "" for key in ("mae", "rmse", "max"))
+        errors = " | ".join(
+            f"{row[key]:.4f}" if key in row else "" for key in ("mae", "rmse", "max")
+        )
         peak = f"{memory[name]:.0f}" if name in memory else ""
-        gain = f"{row['peer_rmse_at_equal_cost']:.2f} | **{row['gain']:.0f}×**" if "gain" in row else " | "
-        lines.append(f"| {name} | {errors} | {row['forwards']:.0f} + {row['products']:.0f} | {row['seconds']:.2f} | {peak} | {gain} |")
+        gain = (
+            f"{row['peer_rmse_at_equal_cost']:.2f} | **{row['gain']:.0f}×**"
+            if "gain" in row
+            else " | "
+        )
+        lines.append(
+            f"| {name} | {errors} | {row['forwards']:.0f} + {row['products']:.0f} | {row['seconds']:.2f} | {peak} | {gain} |"
+        )
     return [*lines, ""]
 
 
 def coverage_of(cover: dict[str, dict]) -> list[str]:
-    lines = ["| intervals | runs | 68 % (t) | 95 % (t) | 68 % (normal) | 95 % (normal) |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| intervals | runs | 68 % (t) | 95 % (t) | 68 % (normal) | 95 % (normal) |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, c in cover.items():
-        values = " | ".join(f"{c[key]:.1%}" for key in ("t 68%", "t 95%", "normal 68%", "normal 95%"))
+        values = " | ".join(
+            f"{c[key]:.1%}" for key in ("t 68%", "t 95%", "normal 68%", "normal 95%")
+        )
         lines.append(f"| {name} | {c['runs']} | {values} |")
     return [*lines, ""]
 
@@ -234,7 +317,10 @@ def coverage_of(cover: dict[str, dict]) -> list[str]:
 def write_tables(results: dict, path: Path) -> None:
     lines = ["`python benchmarks/likelihood.py --peer likelihood_bench.py --mnist mnist.npz`", ""]
     if part := results.get("mixture"):
-        ratio = part["exact"]["score_sde, exact trace"]["seconds"] / part["exact"]["ours, exact trace, 20 nodes"]["seconds"]
+        ratio = (
+            part["exact"]["score_sde, exact trace"]["seconds"]
+            / part["exact"]["ours, exact trace, 20 nodes"]["seconds"]
+        )
         lines += [
             "## A mixture of 6 full Gaussians in 64 dimensions, 64 points, VP-SDE from t = 1e-5", "",
             "Errors against the density in closed form; evaluations and products for each point.", "",
@@ -253,13 +339,17 @@ def write_tables(results: dict, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", type=Path, required=True, help="likelihood_bench.py")
     parser.add_argument("--mnist", type=Path, help="mnist.npz; without it, the mixture alone")
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--runs", type=int, default=512, help="of the intervals on the network")
-    parser.add_argument("--parts", nargs="+", default=["mixture", "mnist"], choices=["mixture", "mnist"])
+    parser.add_argument(
+        "--parts", nargs="+", default=["mixture", "mnist"], choices=["mixture", "mnist"]
+    )
     parser.add_argument("--threads", type=int, default=1)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)

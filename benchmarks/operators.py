@@ -40,13 +40,13 @@ from problems import (
     MRI,
     Blur,
     Clipping,
-    Colourisation,
     CompressedSensing,
     Decimation,
     Demosaicing,
     Denoising,
     Gamma,
     GaussianBlur,
+    Grayscale,
     Inpainting,
     LinearOperator,
     MotionBlur,
@@ -75,8 +75,14 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     names = ("torchvision", "natsort", "h5py")
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] in self.names else None
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return (
+            importlib.machinery.ModuleSpec(name, self, is_package=True)
+            if name.split(".")[0] in self.names
+            else None
+        )
 
     def create_module(self, spec: Any) -> None:
         return None
@@ -175,17 +181,39 @@ def cases(dp: ModuleType | None) -> list[Case]:
         Case("motion kernel 15×15, valid", lambda: Blur(motion, "valid")),
         Case("×4, Gaussian filter 29×29, circular", lambda: Decimation(wide, 4)),
         Case("×4, bicubic", lambda: SuperResolution(4)),
-        Case("colourisation", lambda: Colourisation(luma)),
+        Case("colourisation", lambda: Grayscale(luma)),
         Case("demosaicing", lambda: Demosaicing("BGGR")),
-        Case("compressed sensing, Hadamard 25 %", lambda: CompressedSensing(0.25, (SIDE, SIDE), "hadamard")),
+        Case(
+            "compressed sensing, Hadamard 25 %",
+            lambda: CompressedSensing(0.25, (SIDE, SIDE), "hadamard"),
+        ),
         Case("compressed sensing, DCT 25 %", lambda: CompressedSensing(0.25, (SIDE, SIDE), "dct")),
-        Case("compressed sensing, random 25 %", lambda: CompressedSensing(0.25, (SIDE, SIDE), "random")),
-        Case("MRI ×4, complex image", lambda: MRI(lines, complex_image=True), shape=(2, SIDE, SIDE)),
-        Case("MRI ×4, complex image, 4 coils", lambda: MRI(lines, maps, complex_image=True), shape=(2, SIDE, SIDE)),
-        Case("tomography, 60 angles", lambda: Tomography(angles, (SIDE, SIDE), 1.0), std=STD * SIDE),
-        Case("inpainting after motion, reflect", lambda: Inpainting(mask) @ Blur(motion, "reflect")),
-        Case("Gaussian blur 2, reflect, after grey", lambda: GaussianBlur(2.0, "reflect") @ Colourisation(luma)),
-        Case("inpainting beside motion, circular", lambda: stack(Inpainting(mask), Blur(motion), shape=image)),
+        Case(
+            "compressed sensing, random 25 %",
+            lambda: CompressedSensing(0.25, (SIDE, SIDE), "random"),
+        ),
+        Case(
+            "MRI ×4, complex image", lambda: MRI(lines, complex_image=True), shape=(2, SIDE, SIDE)
+        ),
+        Case(
+            "MRI ×4, complex image, 4 coils",
+            lambda: MRI(lines, maps, complex_image=True),
+            shape=(2, SIDE, SIDE),
+        ),
+        Case(
+            "tomography, 60 angles", lambda: Tomography(angles, (SIDE, SIDE), 1.0), std=STD * SIDE
+        ),
+        Case(
+            "inpainting after motion, reflect", lambda: Inpainting(mask) @ Blur(motion, "reflect")
+        ),
+        Case(
+            "Gaussian blur 2, reflect, after grey",
+            lambda: GaussianBlur(2.0, "reflect") @ Grayscale(luma),
+        ),
+        Case(
+            "inpainting beside motion, circular",
+            lambda: stack(Inpainting(mask), Blur(motion), shape=image),
+        ),
         Case("phase retrieval", PhaseRetrieval),
         Case("JPEG 50", lambda: JPEG(50)),
         Case("clipping", Clipping),
@@ -211,11 +239,21 @@ def cases(dp: ModuleType | None) -> list[Case]:
 
     places = hadamard2(sensing.adjoint(torch.ones(1, 1, sensing.count))).round()
     where = places.flatten().nonzero()[:, 0]
-    order = hadamard2(sensing.adjoint(torch.arange(1.0, sensing.count + 1)[None, None])).flatten()[where].round().long() - 1
+    order = (
+        hadamard2(sensing.adjoint(torch.arange(1.0, sensing.count + 1)[None, None]))
+        .flatten()[where]
+        .round()
+        .long()
+        - 1
+    )
     where = where[order.argsort()]  # the flat place of each of our coefficients
 
     def onto_grid(y: Tensor) -> Tensor:
-        return y.new_zeros(*y.shape[:2], SIDE * SIDE).index_copy(-1, where, y).unflatten(-1, (SIDE, SIDE))
+        return (
+            y.new_zeros(*y.shape[:2], SIDE * SIDE)
+            .index_copy(-1, where, y)
+            .unflatten(-1, (SIDE, SIDE))
+        )
 
     def coils_ours(y: Tensor) -> Tensor:
         return y.transpose(1, 2).flatten(1, 2)
@@ -224,41 +262,79 @@ def cases(dp: ModuleType | None) -> list[Case]:
         return y.unflatten(1, (4, 2)).transpose(1, 2)
 
     def radon(exact: bool) -> Callable[[], Any]:
-        return lambda: dp.Tomography(torch.tensor(angles), SIDE, normalize=False, adjoint_via_backprop=exact)
+        return lambda: dp.Tomography(
+            torch.tensor(angles), SIDE, normalize=False, adjoint_via_backprop=exact
+        )
 
     side_by_side = stack(Inpainting(mask), Blur(motion), shape=image)
     tensor_list: Any = importlib.import_module("deepinv.utils").TensorList
     peers: dict[str, list[Peer]] = {
         "denoising": [Peer("Denoising", lambda: dp.Denoising())],
-        "inpainting, random 50 %": [Peer("Inpainting", lambda: dp.Inpainting(image, mask.float()[None]))],
+        "inpainting, random 50 %": [
+            Peer("Inpainting", lambda: dp.Inpainting(image, mask.float()[None]))
+        ],
         "Gaussian blur 2, circular": [Peer("BlurFFT", lambda: dp.BlurFFT(image, kernel(gauss)))],
         "Gaussian blur 2, reflect": blurs(gauss, "reflect"),
-        "motion kernel 15×15, circular": [Peer("BlurFFT", lambda: dp.BlurFFT(image, kernel(motion)))],
+        "motion kernel 15×15, circular": [
+            Peer("BlurFFT", lambda: dp.BlurFFT(image, kernel(motion)))
+        ],
         "motion kernel 15×15, reflect": blurs(motion, "reflect"),
         "motion kernel 15×15, valid": blurs(motion, "valid"),
-        "×4, Gaussian filter 29×29, circular": [Peer("Downsampling", lambda: dp.Downsampling(image, kernel(wide), 4))],
+        "×4, Gaussian filter 29×29, circular": [
+            Peer("Downsampling", lambda: dp.Downsampling(image, kernel(wide), 4))
+        ],
         "×4, bicubic": [Peer("DownsamplingMatlab", lambda: dp.DownsamplingMatlab(4))],
         "colourisation": [Peer("Decolorize", lambda: dp.Decolorize(srf=luma))],
-        "demosaicing": [Peer("Demosaicing", lambda: dp.Demosaicing(image), lambda y: y.sum(1, keepdim=True), Demosaicing("BGGR").adjoint)],
-        "compressed sensing, Hadamard 25 %": [Peer("SinglePixelCamera", camera, lambda y: y.flatten(-2)[..., where], onto_grid)],
+        "demosaicing": [
+            Peer(
+                "Demosaicing",
+                lambda: dp.Demosaicing(image),
+                lambda y: y.sum(1, keepdim=True),
+                Demosaicing("BGGR").adjoint,
+            )
+        ],
+        "compressed sensing, Hadamard 25 %": [
+            Peer("SinglePixelCamera", camera, lambda y: y.flatten(-2)[..., where], onto_grid)
+        ],
         "MRI ×4, complex image": [Peer("MRI", lambda: dp.MRI(lines.float()))],
         "MRI ×4, complex image, 4 coils": [
-            Peer("MultiCoilMRI", lambda: dp.MultiCoilMRI(lines.float(), maps.to(torch.complex64)), coils_ours, coils_theirs)
+            Peer(
+                "MultiCoilMRI",
+                lambda: dp.MultiCoilMRI(lines.float(), maps.to(torch.complex64)),
+                coils_ours,
+                coils_theirs,
+            )
         ],
         "tomography, 60 angles": [
             Peer("Tomography", radon(True), lambda y: y.mT, lambda y: y.mT),
-            Peer("Tomography, adjoint_via_backprop=False", radon(False), lambda y: y.mT, lambda y: y.mT),
+            Peer(
+                "Tomography, adjoint_via_backprop=False",
+                radon(False),
+                lambda y: y.mT,
+                lambda y: y.mT,
+            ),
         ],
         "inpainting after motion, reflect": [
-            Peer("Inpainting * Blur", lambda: dp.Inpainting(image, mask.float()[None]) * dp.Blur(kernel(motion), padding="reflect"))
+            Peer(
+                "Inpainting * Blur",
+                lambda: (
+                    dp.Inpainting(image, mask.float()[None])
+                    * dp.Blur(kernel(motion), padding="reflect")
+                ),
+            )
         ],
         "Gaussian blur 2, reflect, after grey": [
-            Peer("Blur * Decolorize", lambda: dp.Blur(kernel(gauss), padding="reflect") * dp.Decolorize(srf=luma))
+            Peer(
+                "Blur * Decolorize",
+                lambda: dp.Blur(kernel(gauss), padding="reflect") * dp.Decolorize(srf=luma),
+            )
         ],
         "inpainting beside motion, circular": [
             Peer(
                 "stack(Inpainting, BlurFFT)",
-                lambda: dp.stack(dp.Inpainting(image, mask.float()[None]), dp.BlurFFT(image, kernel(motion))),
+                lambda: dp.stack(
+                    dp.Inpainting(image, mask.float()[None]), dp.BlurFFT(image, kernel(motion))
+                ),
                 lambda y: torch.cat([part.flatten(1) for part in y], 1),
                 lambda y: tensor_list(side_by_side.parts(y)),  # type: ignore[attr-defined]
             )
@@ -270,17 +346,26 @@ def cases(dp: ModuleType | None) -> list[Case]:
 def data(case: Case) -> tuple[list[Side], Tensor]:
     """Ours and then each peer, with x, y and a direction v; and z."""
     g = torch.Generator().manual_seed(0)
-    x = torch.nn.functional.interpolate(torch.rand(1, case.shape[0], 16, 16, generator=g), (SIDE, SIDE), mode="bicubic") * 2 - 1
+    x = (
+        torch.nn.functional.interpolate(
+            torch.rand(1, case.shape[0], 16, 16, generator=g), (SIDE, SIDE), mode="bicubic"
+        )
+        * 2
+        - 1
+    )
     z = x + PRIOR_STD * torch.randn(x.shape, generator=g)
     op = case.make()
     if isinstance(op, LinearOperator):
         y = op.apply(x)
         v = torch.randn(y.shape, generator=g)
-        y = op.observed(y + case.std * torch.randn(y.shape, generator=g))
+        y = op.mask_unobserved(y + case.std * torch.randn(y.shape, generator=g))
     else:
         v = y = op.apply(x)
     sides = [Side(lambda: our_calls(case, x), x, y, v)]
-    sides += [Side(lambda peer=peer: their_calls(case, peer), x, peer.theirs(y), peer.theirs(v)) for peer in case.peers]  # type: ignore[misc]
+    sides += [
+        Side(lambda peer=peer: their_calls(case, peer), x, peer.theirs(y), peer.theirs(v))
+        for peer in case.peers
+    ]  # type: ignore[misc]
     return sides, z
 
 
@@ -365,27 +450,42 @@ def exactness(case: Case, side: Side, calls: Calls, z: Tensor) -> dict[str, floa
     if calls.prox is None:
         return {}
     image, back = calls.apply(z), calls.adjoint(side.v)
-    error = abs(inner(image, side.v) - inner(z, back)) / (inner(image, image) * inner(side.v, side.v)) ** 0.5
-    return {"adjoint error": error, "prox residual": prox_residual(case, calls, z, side.y, calls.prox(z, side.y))}
+    error = (
+        abs(inner(image, side.v) - inner(z, back))
+        / (inner(image, image) * inner(side.v, side.v)) ** 0.5
+    )
+    return {
+        "adjoint error": error,
+        "prox residual": prox_residual(case, calls, z, side.y, calls.prox(z, side.y)),
+    }
 
 
-def tightened(case: Case, peer: Peer, side: Side, calls: Calls, z: Tensor, clock: Clock) -> dict[str, float]:
+def tightened(
+    case: Case, peer: Peer, side: Side, calls: Calls, z: Tensor, clock: Clock
+) -> dict[str, float]:
     """deepinv's prox once more, asked for our tolerance: one call. Of a physics of its own, for the settings would stay."""
     physics = peer.make()
     start = clock()
     found = physics.prox_l2(z, side.y, PRIOR_STD**2 / case.std**2, max_iter=60, tol=1e-6)
     seconds = clock() - start
-    return {"tight prox": 1e3 * seconds, "tight prox residual": prox_residual(case, calls, z, side.y, found)}
+    return {
+        "tight prox": 1e3 * seconds,
+        "tight prox residual": prox_residual(case, calls, z, side.y, found),
+    }
 
 
 def measure(case: Case, memory: list[float], seconds: float, clock: Clock) -> dict[str, Any]:
     sides, z = data(case)
     calls = [once(side, z) for side in sides]
     names = ["ours", *(peer.label for peer in case.peers)]
-    rows: list[dict[str, Any]] = [exactness(case, *pair, z) for pair in zip(sides, calls, strict=True)]
+    rows: list[dict[str, Any]] = [
+        exactness(case, *pair, z) for pair in zip(sides, calls, strict=True)
+    ]
     mine = calls[0].apply(sides[0].x)
     for row, peer, side, call in zip(rows[1:], case.peers, sides[1:], calls[1:], strict=True):
-        row["difference of A x"] = float((peer.ours(call.apply(side.x)) - mine).abs().max() / mine.abs().max())
+        row["difference of A x"] = float(
+            (peer.ours(call.apply(side.x)) - mine).abs().max() / mine.abs().max()
+        )
         if row["prox residual"] > 10 * rows[0]["prox residual"]:
             row |= tightened(case, peer, side, call, z, clock)
     works: dict[str, list[Callable[[], object]]] = {
@@ -440,40 +540,67 @@ def write_table(results: dict[str, Any], path: Path) -> None:
     ]
     for row in results["rows"]:
         mine, *others = row["sides"].values()
-        for label, theirs in list(zip(list(row["sides"])[1:], others, strict=True)) or [("–", None)]:
+        for label, theirs in list(zip(list(row["sides"])[1:], others, strict=True)) or [
+            ("–", None)
+        ]:
             cells = [cell(mine, theirs, what) for what in COSTS]
             cells.append(number(theirs["difference of A x"], "") if theirs else "")
             cells += [cell(mine, theirs, what) for what in ("adjoint error", "prox residual")]
-            tight = f"{number(theirs['tight prox'], 'prox')} ({theirs['tight prox residual']:.0e})" if theirs and "tight prox" in theirs else ""
+            tight = (
+                f"{number(theirs['tight prox'], 'prox')} ({theirs['tight prox residual']:.0e})"
+                if theirs and "tight prox" in theirs
+                else ""
+            )
             cells.append(tight)
             lines.append(f"| {row['name']} | {label} | {' | '.join(cells)} |")
     path.write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.5, help="for the timing of each method of an operator")
+    parser.add_argument(
+        "--seconds", type=float, default=0.5, help="for the timing of each method of an operator"
+    )
     parser.add_argument("--only", nargs="+", help="operators whose name holds one of these")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--busy", action="store_true", help="the machine does other work: count processor time, on one thread")
+    parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="the machine does other work: count processor time, on one thread",
+    )
     a = parser.parse_args()
     clock, threads = (time.process_time, 1) if a.busy else (time.perf_counter, a.threads)
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)  # a process with threads of its own cannot be forked
     dp = import_physics()
     with torch.no_grad():
-        chosen = [case for case in cases(dp) if not a.only or any(word in case.name for word in a.only)]
-        memory = {case.name: [peak_memory(case, i, threads) for i in range(1 + len(case.peers))] for case in chosen}
+        chosen = [
+            case for case in cases(dp) if not a.only or any(word in case.name for word in a.only)
+        ]
+        memory = {
+            case.name: [peak_memory(case, i, threads) for i in range(1 + len(case.peers))]
+            for case in chosen
+        }
         torch.set_num_threads(threads)
         print("timing", flush=True)
         rows = []
         for case in chosen:
             rows.append(measure(case, memory[case.name], a.seconds, clock))
             print(case.name, flush=True)
-    versions = [f"torch {torch.__version__}"] + ([f"deepinv {importlib.metadata.version('deepinv')}"] if dp else ["deepinv not installed"])
-    facts = ("processor time on 1 thread of a busy CPU" if a.busy else f"{threads} threads of a CPU") + f", {', '.join(versions)}"
-    results = {"facts": facts, "command": "python benchmarks/operators.py" + " --busy" * a.busy, "rows": rows}
+    versions = [f"torch {torch.__version__}"] + (
+        [f"deepinv {importlib.metadata.version('deepinv')}"] if dp else ["deepinv not installed"]
+    )
+    facts = (
+        "processor time on 1 thread of a busy CPU" if a.busy else f"{threads} threads of a CPU"
+    ) + f", {', '.join(versions)}"
+    results = {
+        "facts": facts,
+        "command": "python benchmarks/operators.py" + " --busy" * a.busy,
+        "rows": rows,
+    }
     a.out.mkdir(parents=True, exist_ok=True)
     write_json(results, a.out / "operators.json")
     write_table(results, a.out / "operators.md")

@@ -40,7 +40,7 @@ from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.sde import EDMSDE, SDE
 from solvers.guidance import MMPS
-from solvers.posterior import Guided, PosteriorSampler, PredictedTwist
+from solvers.posterior import Guided, PosteriorSampler, PredictedTwistSMC
 from solvers.samplers import DDIM, Heun
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,7 +59,9 @@ def import_peer(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(peer)
     except ImportError as error:
-        raise SystemExit(f"azula is missing here ({error}): pip install --no-deps azula, into an environment outside the repository") from None
+        raise SystemExit(
+            f"azula is missing here ({error}): pip install --no-deps azula, into an environment outside the repository"
+        ) from None
     return peer
 
 
@@ -95,7 +97,11 @@ class Case:
 
     def shared(self, dtype: torch.dtype) -> SharedPrior:
         sde = EDMSDE()
-        return SharedPrior(self.peer.GMMDenoiser(self.mixture, lambda t: (sde.alpha(t), sde.sigma(t)), dtype), sde, self.A.shape[1])
+        return SharedPrior(
+            self.peer.GMMDenoiser(self.mixture, lambda t: (sde.alpha(t), sde.sigma(t)), dtype),
+            sde,
+            self.A.shape[1],
+        )
 
     def own(self) -> GaussianMixturePrior:
         return GaussianMixturePrior(self.mixture.logw.exp(), self.mixture.mu, self.mixture.cov)
@@ -132,22 +138,32 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def ours(label: str, solver: PosteriorSampler, *, own: bool = False, always: bool = False) -> Method:
+def ours(
+    label: str, solver: PosteriorSampler, *, own: bool = False, always: bool = False
+) -> Method:
     """own: on GaussianMixturePrior, whose arithmetic is another, rather than on the shared denoiser."""
 
     def draw(case: Case, n: int, dtype: torch.dtype, seed: int) -> Draws:
-        prior, problem, generator = case.own() if own else case.shared(dtype), case.problem, torch.Generator().manual_seed(seed)
+        prior, problem, generator = (
+            case.own() if own else case.shared(dtype),
+            case.problem,
+            torch.Generator().manual_seed(seed),
+        )
         start = time.process_time()
         result = solver.sample(prior, problem, case.y[None], n, generator=generator)
         seconds = time.process_time() - start
-        if isinstance(prior, SharedPrior) and isinstance(solver, Guided):  # all draws in one batch: the shared counts are those of a draw
+        if isinstance(prior, SharedPrior) and isinstance(
+            solver, Guided
+        ):  # all draws in one batch: the shared counts are those of a draw
             assert (result.nfe, result.vjps) == (prior.denoiser.nfe, prior.denoiser.vjp)
         return Draws(result.draws[:, 0], result.nfe, result.vjps, seconds)
 
     return Method("ours", label, draw, always)
 
 
-def theirs(label: str, build: Callable[[Case, Any, torch.dtype], Any], *, always: bool = False) -> Method:
+def theirs(
+    label: str, build: Callable[[Case, Any, torch.dtype], Any], *, always: bool = False
+) -> Method:
     """build: (case, denoiser, dtype) -> a sampler of azula."""
 
     def draw(case: Case, n: int, dtype: torch.dtype, seed: int) -> Draws:
@@ -162,17 +178,26 @@ def theirs(label: str, build: Callable[[Case, Any, torch.dtype], Any], *, always
     return Method("azula", label, draw, always)
 
 
-def their_mmps(label: str, sampler: str, steps: int, solver: str = "cg", *, always: bool = False) -> Method:
+def their_mmps(
+    label: str, sampler: str, steps: int, solver: str = "cg", *, always: bool = False
+) -> Method:
     def build(case: Case, denoiser: Any, dtype: torch.dtype) -> Any:
-        A, noise = case.A.to(dtype), case.peer.IsotropicCovariance(torch.as_tensor(case.std**2, dtype=dtype))
-        guided = case.peer.MMPSDenoiser(denoiser, case.y.to(dtype), lambda x: x @ A.T, noise, solver=solver, iterations=4)
+        A, noise = (
+            case.A.to(dtype),
+            case.peer.IsotropicCovariance(torch.as_tensor(case.std**2, dtype=dtype)),
+        )
+        guided = case.peer.MMPSDenoiser(
+            denoiser, case.y.to(dtype), lambda x: x @ A.T, noise, solver=solver, iterations=4
+        )
         return getattr(case.peer, sampler)(guided, steps=steps, silent=True)
 
     return theirs(label, build, always=always)
 
 
 def their_tds(case: Case, denoiser: Any, dtype: torch.dtype) -> Any:
-    return case.peer.methods(denoiser, denoiser, case.A, case.y, case.std, case.mixture, 256, dtype)["TDS, N particles"]()
+    return case.peer.methods(
+        denoiser, denoiser, case.A, case.y, case.std, case.mixture, 256, dtype
+    )["TDS, N particles"]()
 
 
 METHODS = [
@@ -180,7 +205,11 @@ METHODS = [
     ours("MMPS(5), DDIM(256, eta=1)", Guided(MMPS(iterations=5), DDIM(256, eta=1.0)), always=True),
     their_mmps("MMPS(cg, 4), Heun(128)", "HeunSampler", 128, always=True),
     ours("MMPS(5), Heun(128)", Guided(MMPS(iterations=5), Heun(128)), always=True),
-    ours("MMPS(5), Heun(128, churn=40)", Guided(MMPS(iterations=5), Heun(128, churn=40.0)), always=True),
+    ours(
+        "MMPS(5), Heun(128, churn=40)",
+        Guided(MMPS(iterations=5), Heun(128, churn=40.0)),
+        always=True,
+    ),
     their_mmps("MMPS(gmres, 4), DDPM(256)", "DDPMSampler", 256, "gmres"),
     ours("MMPS(10), Heun(64, churn=20)", Guided(MMPS(iterations=10), Heun(64, churn=20.0))),
     their_mmps("MMPS(cg, 4), DDPM(64)", "DDPMSampler", 64),
@@ -189,7 +218,7 @@ METHODS = [
     ours("MMPS(5), Heun(24)", Guided(MMPS(iterations=5), Heun(24))),
     ours("MMPS(5), Heun(24), our mixture", Guided(MMPS(iterations=5), Heun(24)), own=True),
     theirs("TDS(256)", their_tds),
-    ours("PredictedTwist()", PredictedTwist()),
+    ours("PredictedTwistSMC()", PredictedTwistSMC()),
 ]
 
 
@@ -202,14 +231,20 @@ def make_case(peer: ModuleType, regime: str, seed: int, n: int, floors: int = 5)
     return Case(seed, peer, mixture, A, y, std, exact, reference, floor)
 
 
-def measure(cases: list[Case], methods: list[Method], n: int, repeats: int, dtype: torch.dtype) -> list[dict[str, Any]]:
+def measure(
+    cases: list[Case], methods: list[Method], n: int, repeats: int, dtype: torch.dtype
+) -> list[dict[str, Any]]:
     """One row for each method, with all its runs."""
     rows: list[dict[str, Any]] = [{"side": m.side, "method": m.label, "runs": []} for m in methods]
     for case in cases:
         for repeat in range(repeats):
             for method, row in zip(methods, rows, strict=True):
                 found = method.draw(case, n, dtype, 1000 * (1 + case.seed) + repeat)
-                scores = {key: value for key, value in case.peer.score(found.x, case.reference, case.exact).items() if key in SCORES}
+                scores = {
+                    key: value
+                    for key, value in case.peer.score(found.x, case.reference, case.exact).items()
+                    if key in SCORES
+                }
                 scores["ratio"] = scores["sw2"] / case.floor["sw2"]
                 cost = {"nfe": found.nfe, "products": found.products, "ms": 1e3 * found.seconds / n}
                 row["runs"].append({"seed": case.seed, "repeat": repeat} | scores | cost)
@@ -217,10 +252,22 @@ def measure(cases: list[Case], methods: list[Method], n: int, repeats: int, dtyp
     base = next(row["runs"] for row in rows if row["method"] == BASELINE)
     for row in rows:
         runs = row["runs"]
-        row |= {key: statistics.fmean(run[key] for run in runs) for key in (*SCORES, "ratio", "nfe", "products")}
+        row |= {
+            key: statistics.fmean(run[key] for run in runs)
+            for key in (*SCORES, "ratio", "nfe", "products")
+        }
         row["ms"] = statistics.median(run["ms"] for run in runs)
-        row["time"] = statistics.median(run["ms"] / other["ms"] for run, other in zip(runs, base, strict=True))
-        within = [statistics.variance(run["ratio"] for run in runs if run["seed"] == case.seed) for case in cases] if repeats > 1 else [0.0]
+        row["time"] = statistics.median(
+            run["ms"] / other["ms"] for run, other in zip(runs, base, strict=True)
+        )
+        within = (
+            [
+                statistics.variance(run["ratio"] for run in runs if run["seed"] == case.seed)
+                for case in cases
+            ]
+            if repeats > 1
+            else [0.0]
+        )
         row["ratio_error"] = (statistics.fmean(within) / len(runs)) ** 0.5
     return rows
 
@@ -229,16 +276,23 @@ def denoiser_difference(case: Case) -> float:
     """Largest difference of our mixture's denoiser from the shared one, relative to the largest entry."""
     shared, own, gap = case.shared(F64), case.own(), 0.0
     for s in (0.01, 0.3, 1.0, 10.0):
-        u = case.reference + s * torch.randn(case.reference.shape, dtype=F64, generator=torch.Generator().manual_seed(0))
+        u = case.reference + s * torch.randn(
+            case.reference.shape, dtype=F64, generator=torch.Generator().manual_seed(0)
+        )
         expected = own.denoise(u, s)
         gap = max(gap, float((shared.denoise(u, s) - expected).abs().max() / expected.abs().max()))
     return gap
 
 
 def table(rows: list[dict[str, Any]], floor: dict[str, float] | None) -> list[str]:
-    lines = ["| side | method | SW2/floor | mean | cov | modes | NFE | products | ms / draw | time, azula's DDPM = 1 |", "|" + "---|" * 10]
+    lines = [
+        "| side | method | SW2/floor | mean | cov | modes | NFE | products | ms / draw | time, azula's DDPM = 1 |",
+        "|" + "---|" * 10,
+    ]
     if floor:
-        lines.append(f"| | exact draws: the floor | 1 | {floor['mean']:.3f} | {floor['cov']:.3f} | {floor['modetv']:.3f} | | | | |")
+        lines.append(
+            f"| | exact draws: the floor | 1 | {floor['mean']:.3f} | {floor['cov']:.3f} | {floor['modetv']:.3f} | | | | |"
+        )
     for row in rows:
         error = f" ± {row['ratio_error']:.2f}" if row["ratio_error"] else ""
         scores = f"{row['ratio']:.2f}{error} | {row['mean']:.3f} | {row['cov']:.3f} | {row['modetv']:.3f}"
@@ -265,24 +319,48 @@ def write_page(results: dict[str, Any], path: Path) -> None:
         f"`{results['command']}`",
     ]
     for part in results["parts"]:
-        lines += ["", f"**{part['regime']}**, {part['dtype']}: {REGIMES[part['regime']]}", "", *table(part["rows"], part["floor"])]
+        lines += [
+            "",
+            f"**{part['regime']}**, {part['dtype']}: {REGIMES[part['regime']]}",
+            "",
+            *table(part["rows"], part["floor"]),
+        ]
     path.write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", type=Path, required=True, help="azula_bench.py")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--problems", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float64", "float32"], help="all methods in the first")
-    parser.add_argument("--only", nargs="+", help="methods whose name holds one of these, and the baseline")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32"],
+        choices=["float64", "float32"],
+        help="all methods in the first",
+    )
+    parser.add_argument(
+        "--only", nargs="+", help="methods whose name holds one of these, and the baseline"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
     peer = import_peer(a.peer)
     torch.set_num_threads(1)
-    chosen = [m for m in METHODS if not a.only or m.label == BASELINE or any(word in f"{m.side} {m.label}" for word in a.only)]
-    cases = {regime: [make_case(peer, regime, seed, a.draws) for seed in range(a.problems)] for regime in REGIMES}
+    chosen = [
+        m
+        for m in METHODS
+        if not a.only
+        or m.label == BASELINE
+        or any(word in f"{m.side} {m.label}" for word in a.only)
+    ]
+    cases = {
+        regime: [make_case(peer, regime, seed, a.draws) for seed in range(a.problems)]
+        for regime in REGIMES
+    }
     warm_up = cases["informative"][0]
     for method in chosen:
         method.draw(warm_up, 2, F64, 0)
@@ -292,7 +370,11 @@ def main() -> None:
         "denoiser_difference": max(denoiser_difference(case) for of_regime in cases.values() for case in of_regime),
     }  # fmt: skip
     command = f"python benchmarks/posterior.py --peer {a.peer.name} --draws {a.draws} --problems {a.problems} --repeats {a.repeats}"
-    results: dict[str, Any] = {"facts": facts, "command": command + f" --dtypes {' '.join(a.dtypes)}", "parts": []}
+    results: dict[str, Any] = {
+        "facts": facts,
+        "command": command + f" --dtypes {' '.join(a.dtypes)}",
+        "parts": [],
+    }
     a.out.mkdir(parents=True, exist_ok=True)
     for dtype in a.dtypes:
         for regime, of_regime in cases.items():
@@ -300,7 +382,9 @@ def main() -> None:
             methods = [m for m in chosen if m.always or dtype == a.dtypes[0]]
             rows = measure(of_regime, methods, a.draws, a.repeats, getattr(torch, dtype))
             floor = {key: statistics.fmean(case.floor[key] for case in of_regime) for key in SCORES}
-            results["parts"].append({"regime": regime, "dtype": dtype, "floor": floor, "rows": rows})
+            results["parts"].append(
+                {"regime": regime, "dtype": dtype, "floor": floor, "rows": rows}
+            )
             print("\n".join(table(rows, floor)), flush=True)
             write_json(results, a.out / "posterior.json")
             write_page(results, a.out / "posterior.md")

@@ -51,7 +51,7 @@ def operators(index: int) -> dict[str, LinearOperator]:
 
 
 NAMES = {
-    "DiffPIR": "diffpir", "MMPS": "mmps", "PiGDM": "pigdm", "DPS": "dps", "SecondOrder": "second-order", "DDRM": "ddrm",
+    "DiffPIR": "diffpir", "MMPS": "mmps", "PiGDM": "pigdm", "DPS": "dps", "SecondOrderAncestral": "second-order", "DDRM": "ddrm",
     "DDNM+": "ddnm", "split Gibbs": "split-gibbs", "TMPD": "tmpd", "LGD-MC": "lgd-mc", "MPGD": "mpgd", "DAPS": "daps",
     "RED-diff": "red-diff", "SITCOM": "sitcom", "RePaint": "repaint",
 }  # fmt: skip
@@ -62,7 +62,11 @@ INPAINTING_ONLY = {"RePaint"}
 
 def score(x: Tensor, truth: Tensor) -> dict[str, float | None]:
     perceptual = lpips(x, truth)
-    return {"psnr": psnr(x, truth).item(), "ssim": ssim(x, truth).item(), "lpips": None if perceptual is None else perceptual.item()}
+    return {
+        "psnr": psnr(x, truth).item(),
+        "ssim": ssim(x, truth).item(),
+        "lpips": None if perceptual is None else perceptual.item(),
+    }
 
 
 class Results:
@@ -80,7 +84,9 @@ class Results:
         write_json(self.cells, self.path)
 
 
-def classical(results: Results, problem: str, operator: LinearOperator, y: Tensor, truth: Tensor, picture: str) -> None:
+def classical(
+    results: Results, problem: str, operator: LinearOperator, y: Tensor, truth: Tensor, picture: str
+) -> None:
     for name, (method, parameters) in CLASSICAL[problem].items():
         for parameter in parameters:
             key = (problem, f"{name}@{parameter:g}", picture)
@@ -99,7 +105,9 @@ def table(results: Results, pictures: list[str], draws: int) -> str:
         return statistics.fmean(cell[kind][what] for cell in cells)
 
     for problem in CLASSICAL:
-        lines.append(f"| {problem} | PSNR, mean of {draws} | SSIM | PSNR, one draw | SSIM | s / picture | NFE + products / draw |")
+        lines.append(
+            f"| {problem} | PSNR, mean of {draws} | SSIM | PSNR, one draw | SSIM | s / picture | NFE + products / draw |"
+        )
         lines.append("|---|---|---|---|---|---|---|")
         names: dict[str, list[dict]] = {}
         for key, cell in results.cells.items():
@@ -111,19 +119,28 @@ def table(results: Results, pictures: list[str], draws: int) -> str:
         for name, cells in complete.items():
             if "@" in name:
                 base = name.split("@")[0]
-                best[base] = max(best.get(base, (-1.0, "")), (mean(cells, "estimate", "psnr"), name))
+                best[base] = max(
+                    best.get(base, (-1.0, "")), (mean(cells, "estimate", "psnr"), name)
+                )
         for base, (value, name) in best.items():
             cells = complete[name]
             parameter = name.split("@")[1]
             label = base if parameter == "0" else f"{base} ({parameter})"
             seconds = statistics.median(cell["seconds"] for cell in cells)
-            lines.append(f"| {label} | {value:.2f} | {mean(cells, 'estimate', 'ssim'):.3f} | | | {seconds:.2f} | |")
+            lines.append(
+                f"| {label} | {value:.2f} | {mean(cells, 'estimate', 'ssim'):.3f} | | | {seconds:.2f} | |"
+            )
         for name, cells in complete.items():
             if "@" not in name:
                 timed = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
                 seconds = f"{statistics.median(timed):.1f}" if timed else ""
-                scores = " | ".join(f"{mean(cells, kind, 'psnr'):.2f} | {mean(cells, kind, 'ssim'):.3f}" for kind in ("mean", "draw"))
-                lines.append(f"| **{name}** | {scores} | {seconds} | {cells[0]['nfe']} + {cells[0]['vjps']} |")
+                scores = " | ".join(
+                    f"{mean(cells, kind, 'psnr'):.2f} | {mean(cells, kind, 'ssim'):.3f}"
+                    for kind in ("mean", "draw")
+                )
+                lines.append(
+                    f"| **{name}** | {scores} | {seconds} | {cells[0]['nfe']} + {cells[0]['vjps']} |"
+                )
         lines.append("")
     return "\n".join(lines) + "\n"
 
@@ -135,23 +152,52 @@ def write_tables(results: Results, pictures: list[str], draws: int, facts: str, 
         problem, method, picture = key.split("/")
         done.setdefault(f"{problem}/{method}", set()).add(picture)
     common = [p for p in pictures if all(p in those for those in done.values())]
-    threads = sorted({cell["threads"] for cell in results.cells.values() if cell.get("threads")} or {torch.get_num_threads()})
-    text = facts.format(threads=" or ".join(map(str, threads))) + "\n\n" + table(results, pictures, draws)
+    threads = sorted(
+        {cell["threads"] for cell in results.cells.values() if cell.get("threads")}
+        or {torch.get_num_threads()}
+    )
+    text = (
+        facts.format(threads=" or ".join(map(str, threads)))
+        + "\n\n"
+        + table(results, pictures, draws)
+    )
     if common and len(common) < len(pictures):
-        text += f"\n## All methods, on the first {len(common)} of these pictures\n\n" + table(results, common, draws)
-    if all(cell[kind]["lpips"] is None for cell in results.cells.values() for kind in ("estimate", "mean", "draw") if kind in cell):
-        text += "\nLPIPS is left out: its AlexNet weights could not be had where this table was made.\n"
+        text += f"\n## All methods, on the first {len(common)} of these pictures\n\n" + table(
+            results, common, draws
+        )
+    if all(
+        cell[kind]["lpips"] is None
+        for cell in results.cells.values()
+        for kind in ("estimate", "mean", "draw")
+        if kind in cell
+    ):
+        text += (
+            "\nLPIPS is left out: its AlexNet weights could not be had where this table was made.\n"
+        )
     path.write_text(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--first", type=int, default=None, help="run on the first so many of them only; slow methods get a table of their own")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=None,
+        help="run on the first so many of them only; slow methods get a table of their own",
+    )
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--untimed", action="store_true", help="the machine is busy with other work: keep these runs out of the seconds")
-    parser.add_argument("--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS])
+    parser.add_argument(
+        "--untimed",
+        action="store_true",
+        help="the machine is busy with other work: keep these runs out of the seconds",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS]
+    )
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -176,9 +222,22 @@ def main() -> None:
                 elif method in INPAINTING_ONLY and not isinstance(operator, Inpainting):
                     continue
                 elif prior is not None and results.get(problem, method, path.stem) is None:
-                    posterior = SOLVERS[method].sample(prior, measurement, y.to(device), a.draws, generator=torch.Generator().manual_seed(index))
-                    cell = {"mean": score(posterior.mean.cpu(), truth), "draw": score(posterior.draws[0].cpu(), truth)}
-                    cell |= {"nfe": posterior.nfe, "vjps": posterior.vjps, "seconds": None if a.untimed else posterior.seconds}
+                    posterior = SOLVERS[method].sample(
+                        prior,
+                        measurement,
+                        y.to(device),
+                        a.draws,
+                        generator=torch.Generator().manual_seed(index),
+                    )
+                    cell = {
+                        "mean": score(posterior.mean.cpu(), truth),
+                        "draw": score(posterior.draws[0].cpu(), truth),
+                    }
+                    cell |= {
+                        "nfe": posterior.nfe,
+                        "vjps": posterior.vjps,
+                        "seconds": None if a.untimed else posterior.seconds,
+                    }
                     cell["threads"] = None if a.untimed else torch.get_num_threads()
                     results.put(cell, problem, method, path.stem)
             print(f"{method}: {index + 1}/{len(paths)} {path.stem}", flush=True)

@@ -18,9 +18,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, CountingPrior, FlowMatchingSDE, GaussianMixturePrior, SubVPSDE
+from scoresde import (
+    EDMSDE,
+    SDE,
+    VESDE,
+    VPSDE,
+    CosineVPSDE,
+    CountingPrior,
+    FlowMatchingSDE,
+    GaussianMixturePrior,
+    SubVPSDE,
+)
 from scoresde.files import write_json
-from solvers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
+from solvers import (
+    DDIM,
+    AnnealedLangevin,
+    DPMSolver,
+    Heun,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+    TimeGrid,
+)
 from solvers.registry import FAST_GRID
 
 F64 = torch.float64
@@ -29,7 +48,9 @@ BUDGETS = (5, 8, 12, 20, 40, 100, 1000)
 EXPENSIVE = 500  # runs of more evaluations than this are made on the first prior only
 S_MAX = 80.0
 SDES: list[SDE] = [VPSDE(), SubVPSDE(), CosineVPSDE(), VESDE(), EDMSDE(), FlowMatchingSDE()]
-KARRAS, LOG_SNR, UNIFORM = (TimeGrid(spacing, s_max=S_MAX) for spacing in ("karras", "log_snr", "uniform"))
+KARRAS, LOG_SNR, UNIFORM = (
+    TimeGrid(spacing, s_max=S_MAX) for spacing in ("karras", "log_snr", "uniform")
+)
 LEVELS = AnnealedLangevin().steps
 
 WITHIN: dict[str, Callable[[int], Sampler | None]] = {
@@ -42,7 +63,9 @@ WITHIN: dict[str, Callable[[int], Sampler | None]] = {
     "DPM-Solver++ from the mean": lambda nfe: DPMSolver(nfe - 1, FAST_GRID, start="mean"),
     "ODE, RK4": lambda nfe: ProbabilityFlowODE((nfe - 1) // 4 + 1, KARRAS, method="rk4"),
     "predictor-corrector": lambda nfe: PredictorCorrector((nfe + 1) // 2, UNIFORM),
-    "Langevin": lambda nfe: AnnealedLangevin(LEVELS, LOG_SNR, corrections=(nfe - 1) // LEVELS) if nfe > LEVELS else None,
+    "Langevin": lambda nfe: (
+        AnnealedLangevin(LEVELS, LOG_SNR, corrections=(nfe - 1) // LEVELS) if nfe > LEVELS else None
+    ),
 }
 """The sampler that makes the most of so many evaluations; None: they are too few."""
 
@@ -56,7 +79,10 @@ PUBLISHED: dict[str, tuple[str, Sampler]] = {
     "ancestral": ("100 steps, uniform", DDIM(100, TimeGrid("uniform"), eta=1.0)),
     "DPM-Solver++": ("20 steps, log-SNR", DPMSolver(20)),
     "DPM-Solver++ SDE": ("20 steps, log-SNR", DPMSolver(20, stochastic=True)),
-    "DPM-Solver++ from the mean": ("20 steps, log-SNR, s from 20 to 0.02", DPMSolver(20, FAST_GRID, start="mean")),
+    "DPM-Solver++ from the mean": (
+        "20 steps, log-SNR, s from 20 to 0.02",
+        DPMSolver(20, FAST_GRID, start="mean"),
+    ),
     "ODE, RK4": ("adaptive, rtol = atol = 1e-5", ProbabilityFlowODE(rtol=1e-5, atol=1e-5)),
     "predictor-corrector": ("1000 steps, uniform, 1 correction, snr 0.16", PredictorCorrector()),
     "Langevin": ("18 levels of 100 steps, s from 50 to 0.01, step size 0.2", AnnealedLangevin()),
@@ -67,12 +93,17 @@ def kernel(length: float, amplitude: float, nugget: float) -> Tensor:
     """amplitude exp(-|p - q|^2 / (2 length^2)) + nugget, between the pixels p and q."""
     line = torch.arange(SIDE, dtype=F64)
     pixels = torch.cartesian_prod(line, line)
-    return amplitude * (-torch.cdist(pixels, pixels).square() / (2 * length**2)).exp() + nugget * torch.eye(len(pixels), dtype=F64)
+    return amplitude * (
+        -torch.cdist(pixels, pixels).square() / (2 * length**2)
+    ).exp() + nugget * torch.eye(len(pixels), dtype=F64)
 
 
 def mixture(seed: int) -> GaussianMixturePrior:
     g = torch.Generator().manual_seed(seed)
-    means = torch.randn(COMPONENTS, SIDE**2, dtype=F64, generator=g) @ torch.linalg.cholesky(kernel(2.0, 1.0, 1e-3)).T
+    means = (
+        torch.randn(COMPONENTS, SIDE**2, dtype=F64, generator=g)
+        @ torch.linalg.cholesky(kernel(2.0, 1.0, 1e-3)).T
+    )
     lengths = 1 + 2 * torch.rand(COMPONENTS, dtype=F64, generator=g)
     covariances = torch.stack([kernel(length, 0.6, 0.1) for length in lengths.tolist()])
     weights = (0.5 * torch.randn(COMPONENTS, dtype=F64, generator=g)).softmax(0)
@@ -87,8 +118,12 @@ class Judge:
         directions = torch.randn(SIDE**2, DIRECTIONS, dtype=F64, generator=g)
         self.directions = directions / directions.norm(dim=0)
         self.exact = [self.profile(prior.sample(n, g)) for _ in range(REFERENCES)]
-        self.floor = statistics.fmean(self.distance(a, b) for a, b in itertools.combinations(self.exact, 2))
-        self.scatter = statistics.stdev(self.ratio(prior.sample(n, g)) for _ in range(3 * REFERENCES))
+        self.floor = statistics.fmean(
+            self.distance(a, b) for a, b in itertools.combinations(self.exact, 2)
+        )
+        self.scatter = statistics.stdev(
+            self.ratio(prior.sample(n, g)) for _ in range(3 * REFERENCES)
+        )
 
     def profile(self, x: Tensor) -> Tensor:
         """The sorted projections, whose root mean square difference is SW2."""
@@ -106,14 +141,24 @@ class Judge:
 def runs(sampler: str) -> dict[str, Sampler]:
     """Column -> sampler."""
     within = {str(nfe): WITHIN[sampler](nfe) for nfe in BUDGETS}
-    return {column: made for column, made in within.items() if made} | {"published": PUBLISHED[sampler][1]}
+    return {column: made for column, made in within.items() if made} | {
+        "published": PUBLISHED[sampler][1]
+    }
 
 
 def number(value: float | None) -> str:
     """Three digits that count; a run that left the finite numbers is ∞."""
     if value is None:
         return "∞"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
+    return (
+        f"{value:.2f}"
+        if value < 10
+        else f"{value:.1f}"
+        if value < 100
+        else f"{value:.0f}"
+        if value < 1e4
+        else f"{value:.0e}"
+    )
 
 
 def tables(cells: dict[str, dict], floors: dict[str, float], scatter: float, n: int) -> str:
@@ -141,20 +186,36 @@ def tables(cells: dict[str, dict], floors: dict[str, float], scatter: float, n: 
         "`python benchmarks/samplers.py`",
     ]
     for sde in SDES:
-        lines += ["", f"| {type(sde).__name__} | {' | '.join(map(str, BUDGETS))} |", "|---" * (1 + len(BUDGETS)) + "|"]
-        lines += [f"| {name} | {' | '.join(mean(cell(name, sde, str(nfe))) for nfe in BUDGETS)} |" for name in WITHIN]
+        lines += [
+            "",
+            f"| {type(sde).__name__} | {' | '.join(map(str, BUDGETS))} |",
+            "|---" * (1 + len(BUDGETS)) + "|",
+        ]
+        lines += [
+            f"| {name} | {' | '.join(mean(cell(name, sde, str(nfe))) for nfe in BUDGETS)} |"
+            for name in WITHIN
+        ]
     lines += ["", "## Published settings, on each SDE's whole range of times", ""]
-    lines += [f"| sampler | setting | NFE | {' | '.join(type(sde).__name__ for sde in SDES)} |", "|---" * (3 + len(SDES)) + "|"]
+    lines += [
+        f"| sampler | setting | NFE | {' | '.join(type(sde).__name__ for sde in SDES)} |",
+        "|---" * (3 + len(SDES)) + "|",
+    ]
     for name, (setting, _) in PUBLISHED.items():
         nfes = [one["nfe"] for sde in SDES for one in cell(name, sde, "published")]
-        spread = "–" if not nfes else str(nfes[0]) if len(set(nfes)) == 1 else f"{min(nfes)}–{max(nfes)}"
+        spread = (
+            "–" if not nfes else str(nfes[0]) if len(set(nfes)) == 1 else f"{min(nfes)}–{max(nfes)}"
+        )
         label = {"Heun, churn 10": "Heun, churn", "ODE, RK4": "ODE"}.get(name, name)
-        lines.append(f"| {label} | {setting} | {spread} | {' | '.join(mean(cell(name, sde, 'published')) for sde in SDES)} |")
+        lines.append(
+            f"| {label} | {setting} | {spread} | {' | '.join(mean(cell(name, sde, 'published')) for sde in SDES)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3, help="how many priors")
     parser.add_argument("--samplers", nargs="+", default=list(WITHIN), choices=list(WITHIN))
@@ -162,9 +223,15 @@ def main() -> None:
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     path = a.out / "samplers.json"
-    kept = json.loads(path.read_text()) if path.exists() else {"draws": a.draws, "floors": {}, "cells": {}}
+    kept = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {"draws": a.draws, "floors": {}, "cells": {}}
+    )
     if kept["draws"] != a.draws:
-        raise SystemExit(f"{path} holds runs of {kept['draws']} draws, not of {a.draws}; move it away first")
+        raise SystemExit(
+            f"{path} holds runs of {kept['draws']} draws, not of {a.draws}; move it away first"
+        )
     for seed in range(a.seeds):
         prior = mixture(seed)
         judge = Judge(prior, a.draws)
@@ -182,8 +249,13 @@ def main() -> None:
                     raise RuntimeError(f"{name} took {counted.nfe} evaluations, more than {column}")
                 kept["cells"][key] = {"nfe": counted.nfe, "ratio": judge.ratio(x)}
                 write_json(kept, path)
-            print(f"prior {seed}: {name}, {type(sde).__name__}, {time.perf_counter() - start:.0f} s", flush=True)
-            (a.out / "samplers.md").write_text(tables(kept["cells"], kept["floors"], judge.scatter, a.draws))
+            print(
+                f"prior {seed}: {name}, {type(sde).__name__}, {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
+            (a.out / "samplers.md").write_text(
+                tables(kept["cells"], kept["floors"], judge.scatter, a.draws)
+            )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from scoresde.families.comparison.training import steps_within
 from scoresde.families.store import load_model
 from scoresde.families.training import fit
 from scoresde.families.vae.model import VAE
-from scoresde.files import write_via_rename
+from scoresde.files import write_atomically
 
 REACH, SPACING = 1.5, 1 / 64
 HELD = 10_000
@@ -41,7 +41,9 @@ def trained(family: str, toy: Plane, seconds: float, folder: Path) -> Generative
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as trial, torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            steps = steps_within(seconds, entry.build((2,)), data, entry.fit, Path(trial), trial=200)
+            steps = steps_within(
+                seconds, entry.build((2,)), data, entry.fit, Path(trial), trial=200
+            )
             torch.manual_seed(0)
             fit(entry.build((2,)), data, Path(trial) / "run", replace(entry.fit, steps=steps))
             (Path(trial) / "run").rename(folder / "run")
@@ -67,16 +69,28 @@ def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], T
         ], q
     if isinstance(model, VAE):
         held, points = held[:2000], lattice(REACH, 2 * SPACING)[0]
-        bounds = [(f"IWAE-{k}", gap(toy, held, model.log_prob(held.float(), k=k, generator=seeded(k)).value)) for k in (8, 64)]
+        bounds = [
+            (
+                f"IWAE-{k}",
+                gap(toy, held, model.log_prob(held.float(), k=k, generator=seeded(k)).value),
+            )
+            for k in (8, 64)
+        ]
         return [
             ("KL(p‖q)", gap(toy, held, evidence(model, held.float()))),
-            ("by the ELBO", gap(toy, held, model.log_prob(held.float(), generator=seeded(2)).value)),
+            (
+                "by the ELBO",
+                gap(toy, held, model.log_prob(held.float(), generator=seeded(2)).value),
+            ),
             *((f"by {name}", value) for name, value in bounds),
         ], evidence(model, points.float()).exp()
     draws = model.sample(2000, seeded(3))
     spread = collapse_report(draws, reference=held[:2000])
     assert isinstance(spread, SpreadReport)
-    said = [("effective members", f"{spread.vendi:.1f} (data {spread.vendi_data:.1f})"), ("recall", f"{spread.recall:.2f}")]
+    said = [
+        ("effective members", f"{spread.vendi:.1f} (data {spread.vendi_data:.1f})"),
+        ("recall", f"{spread.recall:.2f}"),
+    ]
     if toy.centres is not None:
         modes = collapse_report(draws, centres=toy.centres, weights=toy.weights)
         assert isinstance(modes, ModeReport)
@@ -86,30 +100,57 @@ def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], T
 
 def draw(found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]], path: Path) -> None:
     """A row for each distribution: the truth, then each family's density, or its draws where there is none."""
-    figure, rows = plt.subplots(len(found), 1 + len(PLANE_FAMILIES), figsize=(13, 2.2 * len(found)), layout="constrained", squeeze=False)
+    figure, rows = plt.subplots(
+        len(found),
+        1 + len(PLANE_FAMILIES),
+        figsize=(13, 2.2 * len(found)),
+        layout="constrained",
+        squeeze=False,
+    )
     extent = (-REACH, REACH, -REACH, REACH)
     for panels, (name, models) in zip(rows, found.items(), strict=True):
         truth = TOYS[name]().log_prob(lattice(REACH, SPACING)[0]).exp()
         top = float(truth.quantile(0.995))
-        shades = {"truth": truth, **{PLANE_FAMILIES[family].title: q for family, (_, q) in models.items()}}
-        for panel, (title, q), model in zip(panels, shades.items(), [None, *(m for m, _ in models.values())], strict=True):
+        shades = {
+            "truth": truth,
+            **{PLANE_FAMILIES[family].title: q for family, (_, q) in models.items()},
+        }
+        for panel, (title, q), model in zip(
+            panels, shades.items(), [None, *(m for m, _ in models.values())], strict=True
+        ):
             if q is not None:
                 side = math.isqrt(len(q))
-                panel.imshow(q.reshape(side, side).T.sqrt(), origin="lower", extent=extent, cmap="Blues", vmin=0, vmax=top**0.5)
+                panel.imshow(
+                    q.reshape(side, side).T.sqrt(),
+                    origin="lower",
+                    extent=extent,
+                    cmap="Blues",
+                    vmin=0,
+                    vmax=top**0.5,
+                )
             elif model is not None:
                 panel.plot(*model.sample(4000, seeded(4)).T, ".", color="C0", ms=1)
             panel.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], aspect="equal")
             if name == next(iter(found)):
                 panel.set_title({"VAE": "VAE, its evidence", "GAN": "GAN, draws"}.get(title, title))
         panels[0].set_ylabel(name)
-    write_via_rename(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
     plt.close(figure)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of training of each model, by the processor's time")
-    parser.add_argument("--work", type=Path, default=Path("runs/toys"), help="what is trained is kept here")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30.0,
+        help="of training of each model, by the processor's time",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/toys"), help="what is trained is kept here"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/comparison"))
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -123,7 +164,9 @@ def main() -> None:
             said, q = judged(model, toy)
             found.setdefault(name, {})[family] = model, q
             text = ", ".join(f"{what} {value}" for what, value in said)
-            lines.append(f"| {name} | {entry.title} | {model.parameter_count:,} | {model.card['step']:,} | {text} |")
+            lines.append(
+                f"| {name} | {entry.title} | {model.parameter_count:,} | {model.card['step']:,} | {text} |"
+            )
             print(lines[-1], flush=True)
     page = f"""# Five families on the plane
 
@@ -140,7 +183,7 @@ The diffusion's density is that of its probability-flow ODE.
 {chr(10).join(lines)}
 """
     draw(found, a.out / "toys.png")
-    write_via_rename(a.out / "toys.md", lambda temporary: temporary.write_text(page))
+    write_atomically(a.out / "toys.md", lambda temporary: temporary.write_text(page))
 
 
 if __name__ == "__main__":

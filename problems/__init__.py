@@ -14,9 +14,9 @@ from problems.noise import (
     SaltAndPepperNoise,
     UniformNoise,
 )
-from problems.operators.base import LinearOperator, MissingCapability, Operator, operators
+from problems.operators.base import LinearOperator, MissingCapability, Operator, known_operators
 from problems.operators.blur import Blur, DiskBlur, GaussianBlur, MotionBlur
-from problems.operators.colour import Colourisation, Demosaicing
+from problems.operators.colour import Demosaicing, Grayscale
 from problems.operators.compose import compose, stack
 from problems.operators.compressed_sensing import CompressedSensing
 from problems.operators.decimation import Decimation
@@ -34,10 +34,10 @@ from problems.operators.tomography import Tomography, angles_between
 from problems.problem import InverseProblem, problem_from
 
 __all__ = [
-    "JPEG", "MRI", "SVD", "Blur", "Clipping", "Colourisation", "CompressedSensing", "CorrelatedNoise", "Decimation", "Demosaicing",
+    "JPEG", "MRI", "SVD", "Blur", "Clipping", "Grayscale", "CompressedSensing", "CorrelatedNoise", "Decimation", "Demosaicing",
     "Denoising", "DiskBlur", "Gamma", "GaussianBlur", "GaussianNoise", "Inpainting", "InverseProblem", "Jacobian", "LaplaceNoise",
     "LinearFunction", "LinearMatrix", "LinearOperator", "MissingCapability", "MotionBlur", "Noise", "NonlinearFunction", "Operator", "PhaseRetrieval",
     "PoissonGaussianNoise", "PoissonNoise", "Quantisation", "SaltAndPepperNoise", "SolveWarning", "SuperResolution", "Tomography",
-    "UniformNoise", "angles_between", "birdcage_maps", "box_mask", "cartesian_mask", "compose", "from_deepinv", "operators",
+    "UniformNoise", "angles_between", "birdcage_maps", "box_mask", "cartesian_mask", "compose", "from_deepinv", "known_operators",
     "problem_from", "random_mask", "read_kernel", "read_mask", "stack",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Described", "concrete", "decode", "encode", "moved"]
+__all__ = ["Described", "concrete", "decode", "encode", "moved_to"]
 
 _KINDS = "bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128"
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _KINDS.split()}
@@ -40,7 +40,9 @@ class Described:
     def describe(self) -> dict[str, Any]:
         """A dictionary of plain values that ``json`` writes and ``problem_from`` turns back into an equal object."""
         assert is_dataclass(self)
-        return {self.kind: type(self).__name__} | {f.name: encode(getattr(self, f.name)) for f in fields(self)}
+        return {self.kind: type(self).__name__} | {
+            f.name: encode(getattr(self, f.name)) for f in fields(self)
+        }
 
     def __repr__(self) -> str:
         assert is_dataclass(self)
@@ -51,7 +53,9 @@ def concrete(cls: type[K]) -> list[type[K]]:
     """Every class below this one that can be made and is not private, the user's own too, in the order of their making: of two that share
     a name, as after a cell of a notebook has run again, the later one comes last and is the one that a description means."""
     below = {kind for sub in cls.__subclasses__() for kind in (sub, *concrete(sub))}
-    kept = (kind for kind in below if not inspect.isabstract(kind) and not kind.__name__.startswith("_"))
+    kept = (
+        kind for kind in below if not inspect.isabstract(kind) and not kind.__name__.startswith("_")
+    )
     return sorted(kept, key=lambda kind: kind._birth)
 
 
@@ -66,7 +70,11 @@ def encode(value: Any) -> Any:
         array = value.detach().cpu().contiguous().numpy()
         raw = np.packbits(array).tobytes() if array.dtype == bool else array.tobytes()
         text = base64.b64encode(zlib.compress(raw, 9)).decode()
-        return {"tensor": text, "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+        return {
+            "tensor": text,
+            "dtype": str(value.dtype).removeprefix("torch."),
+            "shape": list(value.shape),
+        }
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -92,7 +100,9 @@ def decode(value: Any, known: dict[str, dict[str, type]]) -> Any:
                 return classes[name](**settings)
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"the description of {name} does not fit it: {error}") from None
-    raise ValueError(f"a description needs one of the keys {', '.join(known)} or tensor, got {', '.join(map(str, value)) or 'nothing'}")
+    raise ValueError(
+        f"a description needs one of the keys {', '.join(known)} or tensor, got {', '.join(map(str, value)) or 'nothing'}"
+    )
 
 
 def _tensor(value: dict[str, Any]) -> Tensor:
@@ -111,11 +121,18 @@ def _tensor(value: dict[str, Any]) -> Tensor:
         raise ValueError(f"a tensor in the description cannot be read ({error})") from None
 
 
-def moved(value: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
+def moved_to(value: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
     """A setting with its tensors on another device, and the floating ones in another precision."""
     if isinstance(value, Described):
         assert is_dataclass(value) and not isinstance(value, type)
-        return replace(value, **{f.name: moved(getattr(value, f.name), device, dtype) for f in fields(value)})
+        return replace(
+            value,
+            **{f.name: moved_to(getattr(value, f.name), device, dtype) for f in fields(value)},
+        )
     if isinstance(value, Tensor):
         return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-    return tuple(moved(item, device, dtype) for item in value) if isinstance(value, tuple) else value
+    return (
+        tuple(moved_to(item, device, dtype) for item in value)
+        if isinstance(value, tuple)
+        else value
+    )

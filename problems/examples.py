@@ -7,7 +7,7 @@ import torch
 
 from problems.operators.base import Operator, Shape, examples_of
 from problems.operators.blur import Blur, GaussianBlur, MotionBlur
-from problems.operators.colour import Colourisation
+from problems.operators.colour import Grayscale
 from problems.operators.compose import Composition, NonlinearComposition, NonlinearStack, Stack
 from problems.operators.convolution import example_kernel
 from problems.operators.denoising import Denoising
@@ -19,17 +19,24 @@ __all__: list[str] = []
 
 @examples_of(Composition)
 def compositions(shape: Shape) -> dict[str, Operator]:
-    grey = Colourisation((1 / shape[0],) * shape[0])
+    grey = Grayscale((1 / shape[0],) * shape[0])
     mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))
     found: dict[str, Operator] = {"grey-inpaint": mask @ grey}
     if min(shape[-2:]) >= 5:
-        found |= {"grey-gaussian": GaussianBlur(0.7, "reflect", 2.0) @ grey, "masked-motion": mask @ MotionBlur(3, 20.0, "reflect")}
+        found |= {
+            "grey-gaussian": GaussianBlur(0.7, "reflect", 2.0) @ grey,
+            "masked-motion": mask @ MotionBlur(3, 20.0, "reflect"),
+        }
     return found
 
 
 @examples_of(NonlinearComposition)
 def nonlinear_compositions(shape: Shape) -> dict[str, Operator]:
-    return {"gamma-blur": Gamma(1 / 2.2) @ GaussianBlur(0.7, "reflect", 2.0) @ Gamma(2.2)} if min(shape[-2:]) >= 5 else {}
+    return (
+        {"gamma-blur": Gamma(1 / 2.2) @ GaussianBlur(0.7, "reflect", 2.0) @ Gamma(2.2)}
+        if min(shape[-2:]) >= 5
+        else {}
+    )
 
 
 @examples_of(Stack)

@@ -18,7 +18,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 
 __all__ = [
-    "WEIGHTS", "check_writable", "finite", "read_header", "read_tensors", "write_json", "write_tensors", "write_via_rename",
+    "WEIGHTS", "check_writable", "json_safe", "read_header", "read_tensors", "write_json", "write_tensors", "write_atomically",
 ]  # fmt: skip
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -34,11 +34,13 @@ def check_writable(folder: str | Path) -> Path:
         os.close(handle)
         Path(name).unlink()
     except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
+        raise InputError(
+            f"cannot write into {folder}: {error.strerror or error}; choose another folder"
+        ) from None
     return folder
 
 
-def write_via_rename(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call write(temporary path) and rename the result to ``path``: readers see the whole file or none."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -50,23 +52,25 @@ def write_via_rename(path: Path, write: Callable[[Path], object]) -> None:
         os.chmod(name, 0o644)
         os.replace(name, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
     finally:
         Path(name).unlink(missing_ok=True)
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write JSON, NaN and infinities as null."""
-    text = json.dumps(finite(content), indent=2) + "\n"
-    write_via_rename(path, lambda temporary: temporary.write_text(text))
+    text = json.dumps(json_safe(content), indent=2) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def finite(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """The same structure with what JSON cannot say replaced by None."""
     if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
+        return {k: json_safe(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
+        return [json_safe(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -75,7 +79,10 @@ def finite(value: Any) -> Any:
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a safetensors file with a JSON header, by way of a temporary name."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_via_rename(Path(path), lambda temporary: save_file(whole, temporary, metadata={"scoresde": json.dumps(header)}))
+    write_atomically(
+        Path(path),
+        lambda temporary: save_file(whole, temporary, metadata={"scoresde": json.dumps(header)}),
+    )
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -96,7 +103,11 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, 
             header = json.loads((file.metadata() or {}).get("scoresde", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); copy or train it again") from None
+        raise InputError(
+            f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); copy or train it again"
+        ) from None
     if not isinstance(header, dict):
-        raise InputError(f"{path} is a safetensors file, but not one of scoresde's: it has no 'scoresde' header")
+        raise InputError(
+            f"{path} is a safetensors file, but not one of scoresde's: it has no 'scoresde' header"
+        )
     return tensors, header

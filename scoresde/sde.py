@@ -20,7 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EDMSDE", "SDE", "VESDE", "VPSDE", "CosineVPSDE", "FlowMatchingSDE", "SubVPSDE", "sde_from"]
+__all__ = [
+    "EDMSDE",
+    "SDE",
+    "VESDE",
+    "VPSDE",
+    "CosineVPSDE",
+    "FlowMatchingSDE",
+    "SubVPSDE",
+    "sde_from",
+]
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,16 @@ class SDE(ABC):
         """The time at which sigma / alpha has the given value."""
         return self.t_from_log_snr(-2 * ratio.log())
 
-    def prior_std(self) -> float:
+    def terminal_std(self) -> float:
         """Standard deviation of the Gaussian from which sampling starts: N(0, sigma(t_max)^2 I)."""
         return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
 
-    def prior_log_prob(self, x: Tensor) -> Tensor:
+    def terminal_log_prob(self, x: Tensor) -> Tensor:
         """Its log-density in nats, (B,), for x (B, ...)."""
-        z = x.double().flatten(1) / self.prior_std()
-        return -0.5 * z.square().sum(1) - z.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std()))
+        z = x.double().flatten(1) / self.terminal_std()
+        return -0.5 * z.square().sum(1) - z.shape[1] * (
+            0.5 * math.log(2 * math.pi) + math.log(self.terminal_std())
+        )
 
     def transition(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         r"""(a, b) of the forward kernel :math:`x_t | x_s \sim N(a\,x_s, b^2 I)`, s < t."""
@@ -102,7 +113,9 @@ class VPSDE(SDE):
 
     def __post_init__(self) -> None:
         if not 0 < self.beta_min < self.beta_max:
-            raise ValueError(f"VPSDE needs 0 < beta_min < beta_max, got {self.beta_min} and {self.beta_max}")
+            raise ValueError(
+                f"VPSDE needs 0 < beta_min < beta_max, got {self.beta_min} and {self.beta_max}"
+            )
         if not 0 < self.eps < 1:
             raise ValueError(f"VPSDE needs 0 < eps < 1, got {self.eps}")
 
@@ -130,7 +143,9 @@ class VPSDE(SDE):
         return (self.beta_min + t * (self.beta_max - self.beta_min)).sqrt()
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        return self._t_from_beta_integral(torch.nn.functional.softplus(-log_snr))  # alpha^2 = sigmoid(log_snr) = exp(-integral)
+        return self._t_from_beta_integral(
+            torch.nn.functional.softplus(-log_snr)
+        )  # alpha^2 = sigmoid(log_snr) = exp(-integral)
 
     def _t_from_beta_integral(self, integral: Tensor) -> Tensor:
         slope = self.beta_max - self.beta_min
@@ -149,7 +164,9 @@ class VESDE(SDE):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"VESDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+            raise ValueError(
+                f"VESDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
+            )
 
     @property
     def t_min(self) -> float:
@@ -188,7 +205,9 @@ class EDMSDE(SDE):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"EDMSDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+            raise ValueError(
+                f"EDMSDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
+            )
 
     @property
     def t_min(self) -> float:
@@ -300,7 +319,9 @@ class FlowMatchingSDE(_OpenEnds):
         return torch.sigmoid(-log_snr / 2)
 
 
-_KINDS: dict[str, type[SDE]] = {kind.__name__: kind for kind in (VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE)}
+_KINDS: dict[str, type[SDE]] = {
+    kind.__name__: kind for kind in (VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE)
+}
 
 
 def sde_from(description: dict[str, Any]) -> SDE:

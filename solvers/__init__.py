@@ -1,7 +1,15 @@
 """Solvers: from a prior, and a measurement, to draws."""
 
 from solvers.guidance import DPS, LGDMC, MMPS, MPGD, TMPD, Guidance, GuidedPrior, PiGDM
-from solvers.likelihood import BitsPerDim, GaussianReference, LogLikelihood, LowerBound, bits_per_dim, elbo, log_likelihood
+from solvers.likelihood import (
+    BitsPerDim,
+    GaussianReference,
+    LogLikelihood,
+    LowerBound,
+    bits_per_dim,
+    elbo,
+    log_likelihood,
+)
 from solvers.posterior import (
     DAPS,
     DDNM,
@@ -13,10 +21,10 @@ from solvers.posterior import (
     MCGDiff,
     Posterior,
     PosteriorSampler,
-    PredictedTwist,
+    PredictedTwistSMC,
     REDDiff,
     RePaint,
-    SecondOrder,
+    SecondOrderAncestral,
     SplitGibbs,
 )
 from solvers.registry import EFFORTS, SAMPLERS, SOLVERS, Effort, make_solver, solve
@@ -35,7 +43,7 @@ from solvers.samplers import (
 __all__ = [
     "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "EFFORTS", "Effort",
     "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "LowerBound", "MCGDiff", "MMPS", "MPGD",
-    "PiGDM", "Posterior", "PosteriorSampler", "PredictedTwist", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint",
-    "SAMPLERS", "SITCOM", "SOLVERS", "Sampler", "SecondOrder", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim",
+    "PiGDM", "Posterior", "PosteriorSampler", "PredictedTwistSMC", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint",
+    "SAMPLERS", "SITCOM", "SOLVERS", "Sampler", "SecondOrderAncestral", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim",
     "elbo", "log_likelihood", "make_solver", "solve",
 ]  # fmt: skip

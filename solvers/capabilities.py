@@ -18,19 +18,27 @@ priors ("gaussian"), or something else ("heuristic")."""
 
 class _Solver(Protocol):
     @property
-    def name(self) -> str: ...
-
-    @property
     def requires(self) -> frozenset[str]: ...
 
 
 def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
     """ValueError that names what the problem lacks and who can do without."""
+    name = type(
+        getattr(solver, "guidance", solver)
+    ).__name__  # of a guided sampler its guidance decides
     missing = solver.requires - problem.capabilities
     if missing:
-        able = [name for name, preset in presets().items() if preset.requires <= problem.capabilities]
+        able = [
+            other for other, preset in presets().items() if preset.requires <= problem.capabilities
+        ]
         raise ValueError(
-            f"{solver.name} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
+            f"{name} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
         )
-    if isinstance(problem.noise, GaussianNoise) and not isinstance(problem.noise.std, Tensor) and problem.noise.std == 0:
-        raise ValueError(f"{solver.name} needs a noise level above 0; use a small one for clean measurements")
+    if (
+        isinstance(problem.noise, GaussianNoise)
+        and not isinstance(problem.noise.std, Tensor)
+        and problem.noise.std == 0
+    ):
+        raise ValueError(
+            f"{name} needs a noise level above 0; use a small one for clean measurements"
+        )

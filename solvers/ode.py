@@ -61,16 +61,22 @@ def dopri5(
         k = [k_first]
         z_new = z
         for a, c in zip(_A, _C, strict=True):
-            z_new = z + wide(h) * sum(weight * slope for weight, slope in zip(a, k, strict=True) if weight)
+            z_new = z + wide(h) * sum(
+                weight * slope for weight, slope in zip(a, k, strict=True) if weight
+            )
             k.append(f(w + c * h, z_new))
         error = wide(h) * sum(weight * slope for weight, slope in zip(_E, k, strict=True) if weight)
         scale = atol + rtol * torch.maximum(z.abs(), z_new.abs())
         size = (error / scale).flatten(1).double().square().mean(1).sqrt()
         if not bool(torch.isfinite(size[active]).all()):
-            raise FloatingPointError("the ODE has left the finite numbers; the denoiser gave NaN or infinity")
+            raise FloatingPointError(
+                "the ODE has left the finite numbers; the denoiser gave NaN or infinity"
+            )
         accept = active & (size <= 1)
         w = torch.where(accept, torch.where((h == left), torch.full_like(w, end), w + h), w)
         z = torch.where(wide(accept) > 0, z_new, z)
         k_first = torch.where(wide(accept) > 0, k[-1], k_first)
         h = torch.where(active, h * (0.9 * size.clamp_min(1e-10) ** -0.2).clamp(0.2, 5.0), h)
-    raise RuntimeError(f"the ODE needs more than {max_steps} steps; loosen rtol and atol (now {rtol} and {atol})")
+    raise RuntimeError(
+        f"the ODE needs more than {max_steps} steps; loosen rtol and atol (now {rtol} and {atol})"
+    )

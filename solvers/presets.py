@@ -85,7 +85,9 @@ def presets() -> dict[str, Preset]:
 def verified() -> dict[str, Any]:
     """Every solver of the verification table, as declared by ``verified`` of its class, in the order of ``presets``."""
     found = _collect("verified")
-    return dict(sorted(found.items(), key=lambda item: (_ORDER.index(_solver(item[1]).exactness), item[0])))
+    return dict(
+        sorted(found.items(), key=lambda item: (_ORDER.index(_solver(item[1]).exactness), item[0]))
+    )
 
 
 def _solver(made: Any) -> Any:

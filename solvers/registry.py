@@ -15,9 +15,27 @@ from scoresde.priors.base import Prior
 from solvers.guidance import Guidance
 from solvers.posterior import Guided, Posterior, PosteriorSampler
 from solvers.presets import RESTORATION_GRID, Preset, presets
-from solvers.samplers import DDIM, AnnealedLangevin, DPMSolver, Heun, PredictorCorrector, ProbabilityFlowODE, Sampler, TimeGrid
+from solvers.samplers import (
+    DDIM,
+    AnnealedLangevin,
+    DPMSolver,
+    Heun,
+    PredictorCorrector,
+    ProbabilityFlowODE,
+    Sampler,
+    TimeGrid,
+)
 
-__all__ = ["EFFORTS", "SAMPLERS", "SOLVERS", "Effort", "SamplerEntry", "SolverEntry", "make_solver", "solve"]
+__all__ = [
+    "EFFORTS",
+    "SAMPLERS",
+    "SOLVERS",
+    "Effort",
+    "SamplerEntry",
+    "SolverEntry",
+    "make_solver",
+    "solve",
+]
 
 # With a start at the mean of the data the noise need not be so high, and every step counts when there are few.
 FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
@@ -120,18 +138,24 @@ class Effort:
     steps: float
     draws: int
 
-    def steps_of(self, solver: str) -> int:
+    def scaled_steps(self, solver: str) -> int:
         """Of a named solver, rounded up. ValueError for an unknown name."""
         if solver not in SOLVERS:
             raise ValueError(f"unknown solver {solver!r}; known: {', '.join(SOLVERS)}")
         return math.ceil(self.steps * SOLVERS[solver].steps)
 
 
-EFFORTS: dict[str, Effort] = {"quick": Effort(0.5, 4), "normal": Effort(1.0, 8), "thorough": Effort(2.0, 16)}
+EFFORTS: dict[str, Effort] = {
+    "quick": Effort(0.5, 4),
+    "normal": Effort(1.0, 8),
+    "thorough": Effort(2.0, 16),
+}
 """A quarter of the normal cost, once, and four times."""
 
 
-def make_solver(name: str, steps: int | None = None, sampler: str | None = None) -> PosteriorSampler:
+def make_solver(
+    name: str, steps: int | None = None, sampler: str | None = None
+) -> PosteriorSampler:
     """The solver of that name, with its own defaults where nothing is said."""
     if name not in SOLVERS:
         raise ValueError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")

@@ -5,21 +5,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Noise", "spawn"]
+__all__ = ["NormalStream", "spawn"]
 
 _BLOCK = 1 << 14
 
 
-class Noise:
+class NormalStream:
     """A source of standard normal numbers (B, ...).
 
     From one generator (or None, torch's own) the whole batch is drawn at once. From a sequence of B generators each row has a stream of
     its own, so that row i is the same whatever else is in the batch; small rows are drawn more and more steps ahead, in one call.
     """
 
-    def __init__(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> None:
+    def __init__(
+        self, generator: torch.Generator | Sequence[torch.Generator] | None = None
+    ) -> None:
         self._generator = generator
-        self._ahead: dict[object, list[Tensor]] = {}  # for each shape: solvers ask for those of x and of y by turns
+        self._ahead: dict[
+            object, list[Tensor]
+        ] = {}  # for each shape: solvers ask for those of x and of y by turns
         self._steps: dict[object, int] = {}
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -34,12 +38,17 @@ class Noise:
         if not ahead:
             steps = max(1, min(self._steps.get(key, 1), _BLOCK // torch.Size(shape[1:]).numel()))
             self._steps[key] = 2 * steps
-            rows = [torch.randn((steps, *shape[1:]), generator=one, dtype=dtype, device=one.device) for one in g]
+            rows = [
+                torch.randn((steps, *shape[1:]), generator=one, dtype=dtype, device=one.device)
+                for one in g
+            ]
             ahead.extend(torch.stack(rows, dim=1).to(device).flip(0))
         return ahead.pop()
 
 
-def spawn(generator: torch.Generator | Sequence[torch.Generator] | None, n: int) -> list[torch.Generator]:
+def spawn(
+    generator: torch.Generator | Sequence[torch.Generator] | None, n: int
+) -> list[torch.Generator]:
     """n independent generators, the i-th the same for every n: a draw depends neither on how many others are made nor on their batch.
 
     A sequence of n generators is taken as it is; ValueError for another number.

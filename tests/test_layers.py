@@ -30,7 +30,9 @@ def layers() -> list[str]:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     found = re.search(r"```layers\n(.*?)```", text, re.DOTALL)
     assert found, "ARCHITECTURE.md has no block of layers"
-    return [line.split("#")[0].strip() for line in found[1].splitlines() if line.split("#")[0].strip()]
+    return [
+        line.split("#")[0].strip() for line in found[1].splitlines() if line.split("#")[0].strip()
+    ]
 
 
 def modules() -> dict[str, Path]:
@@ -43,7 +45,9 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(module: str, path: Path, known: dict[str, Path], *, type_checking: bool = True) -> Iterator[Import]:
+def imports(
+    module: str, path: Path, known: dict[str, Path], *, type_checking: bool = True
+) -> Iterator[Import]:
     """Every import of one of the three packages, also those inside of functions and under ``if TYPE_CHECKING``."""
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
@@ -58,7 +62,12 @@ def imports(module: str, path: Path, known: dict[str, Path], *, type_checking: b
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{path}:{node.lineno}: a relative import"
-            names = [f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}"
+                if f"{node.module}.{alias.name}" in known
+                else node.module
+                for alias in node.names
+            ]
         else:
             continue
         for name in dict.fromkeys(names):
@@ -85,7 +94,11 @@ def facade(module: str) -> bool:
 
 def violations(found: list[Import], order: list[str]) -> list[str]:
     """The imports that go up the list."""
-    return [str(one) for one in found if not facade(one.source) and layer_of(one.target, order) > layer_of(one.source, order)]
+    return [
+        str(one)
+        for one in found
+        if not facade(one.source) and layer_of(one.target, order) > layer_of(one.source, order)
+    ]
 
 
 def circles(found: list[Import]) -> list[list[str]]:
@@ -127,8 +140,14 @@ def test_no_import_goes_up_the_list() -> None:
 
 def test_solvers_see_the_prior_side_alone() -> None:
     """Of scoresde they know the SDEs and the priors, so that they serve any package that has these."""
-    seen = {one.target for one in all_imports() if one.source.startswith("solvers") and one.target.startswith("scoresde")}
-    assert not (found := {name for name in seen if not name.startswith(("scoresde.sde", "scoresde.priors"))}), found
+    seen = {
+        one.target
+        for one in all_imports()
+        if one.source.startswith("solvers") and one.target.startswith("scoresde")
+    }
+    assert not (
+        found := {name for name in seen if not name.startswith(("scoresde.sde", "scoresde.priors"))}
+    ), found
 
 
 def test_there_is_no_circle_of_modules() -> None:
@@ -149,11 +168,20 @@ def test_the_check_sees_an_import_upwards_wherever_it_stands(tmp_path: Path) -> 
     path = ROOT / "scoresde" / "priors" / "new.py"  # never written
     file = tmp_path / "new.py"
     file.write_text(text)
-    found = [Import(path, one.line, one.source, one.target) for one in imports("scoresde.priors.new", file, modules())]
-    assert [line.split(" ")[0] for line in violations(found, layers())] == ["scoresde/priors/new.py:3", "scoresde/priors/new.py:5"]
+    found = [
+        Import(path, one.line, one.source, one.target)
+        for one in imports("scoresde.priors.new", file, modules())
+    ]
+    assert [line.split(" ")[0] for line in violations(found, layers())] == [
+        "scoresde/priors/new.py:3",
+        "scoresde/priors/new.py:5",
+    ]
 
 
 def test_the_check_sees_circles() -> None:
     path = ROOT / "x.py"
     arrows = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("e", "e")]
-    assert sorted(circles([Import(path, 1, *arrow) for arrow in arrows])) == [["a", "b", "c"], ["e"]]
+    assert sorted(circles([Import(path, 1, *arrow) for arrow in arrows])) == [
+        ["a", "b", "c"],
+        ["e"],
+    ]

@@ -17,6 +17,13 @@ def test_there_are_notebooks() -> None:
 def test_notebook(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs or cell.execution_count for cell in code), "commit the notebook with its outputs"
+    assert all(cell.outputs or cell.execution_count for cell in code), (
+        "commit the notebook with its outputs"
+    )
     assert path.stat().st_size < 2_000_000
-    NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=240,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()

@@ -30,7 +30,13 @@ def test_the_natural_prior_denoises_a_photograph() -> None:
 
     from scoresde.evaluation import psnr
 
-    x = torch.from_numpy(skimage.data.chelsea()[60:220, 130:290].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    x = (
+        torch.from_numpy(skimage.data.chelsea()[60:220, 130:290].copy())
+        .permute(2, 0, 1)[None]
+        .float()
+        / 127.5
+        - 1
+    )
     sigma = 50 / 255
     noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     restored = load_prior("natural").denoise(noisy, sigma)
@@ -40,7 +46,11 @@ def test_the_natural_prior_denoises_a_photograph() -> None:
 
 def test_the_natural_prior_draws_pictures_with_the_statistics_of_photographs() -> None:
     """Not noise and not grey: contrast and smoothness of the draws lie within the range of crops of photographs."""
-    draws = Heun(12).sample(load_prior("natural"), 4, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    draws = (
+        Heun(12)
+        .sample(load_prior("natural"), 4, generator=torch.Generator().manual_seed(0))
+        .clamp(-1, 1)
+    )
     neighbours = (draws[..., 1:] - draws[..., :-1]).std()
     assert draws.shape == (4, 3, 64, 64) and bool(draws.isfinite().all())
     assert 0.1 < float(draws.std()) < 0.9
@@ -61,4 +71,8 @@ def test_nothing_is_pickled() -> None:
     for package in ("scoresde", "problems", "solvers"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text()
-            assert not {"pickle", "dill", "joblib"} & imported(path) and "torch.save" not in text and "torch.load" not in text, path
+            assert (
+                not {"pickle", "dill", "joblib"} & imported(path)
+                and "torch.save" not in text
+                and "torch.load" not in text
+            ), path

@@ -13,7 +13,9 @@ from scoresde import load_prior, save_prior
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("name")
     parser.add_argument("summary", help="the line that `scoresde list` shows")
@@ -23,7 +25,9 @@ def main() -> None:
     path = Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
     save_prior(prior, path, torch.float16)
     size = path.stat().st_size / 1e6
-    print(f"wrote {path.name}: {sum(p.numel() for p in prior.parameters()) / 1e6:.2f} M parameters, {size:.1f} MB")
+    print(
+        f"wrote {path.name}: {sum(p.numel() for p in prior.parameters()) / 1e6:.2f} M parameters, {size:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

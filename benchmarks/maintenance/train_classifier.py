@@ -16,8 +16,13 @@ from torch import Tensor
 import scoresde
 from scoresde.data.datasets import read_arrays
 from scoresde.errors import InputError
-from scoresde.evaluation.classifier import CLASSES, DigitClassifier, load_classifier, save_classifier
-from scoresde.files import write_via_rename
+from scoresde.evaluation.classifier import (
+    CLASSES,
+    DigitClassifier,
+    load_classifier,
+    save_classifier,
+)
+from scoresde.files import write_atomically
 
 WEIGHTS = Path(scoresde.__file__).parent / "weights" / "evaluation"
 
@@ -64,7 +69,11 @@ def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
     H, W = x.shape[-2:]
     padded = F.pad(x, (most,) * 4, value=-1.0)[:, 0]
     down, right = torch.randint(2 * most + 1, (2, len(x), 1, 1), generator=generator)
-    b, i, j = torch.arange(len(x))[:, None, None], torch.arange(H)[None, :, None], torch.arange(W)[None, None]
+    b, i, j = (
+        torch.arange(len(x))[:, None, None],
+        torch.arange(H)[None, :, None],
+        torch.arange(W)[None, None],
+    )
     return padded[b, i + down, j + right][:, None]
 
 
@@ -77,12 +86,21 @@ def accuracy(classifier: DigitClassifier, x: Tensor, y: Tensor) -> float:
 @torch.no_grad()
 def feature_scale(classifier: DigitClassifier, x: Tensor) -> Tensor:
     """Root mean square of what goes into the last linear map, ()."""
-    return torch.stack([classifier.body(part).square().mean() for part in x.split(500)]).mean().sqrt()
+    return (
+        torch.stack([classifier.body(part).square().mean() for part in x.split(500)]).mean().sqrt()
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="mnist.npz with train_images, train_labels, test_images, test_labels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="mnist.npz with train_images, train_labels, test_images, test_labels",
+    )
     parser.add_argument("--out", type=Path, default=WEIGHTS / "mnist-classifier.safetensors")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=128)
@@ -95,23 +113,33 @@ def main() -> None:
 
     begun, generator = time.perf_counter(), torch.Generator().manual_seed(a.seed)
     torch.manual_seed(a.seed)  # for the fresh weights
-    classifier = DigitClassifier(torch.bincount(y, minlength=CLASSES).tolist()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(classifier.parameters(), a.rate, weight_decay=0.02)
+    classifier = DigitClassifier(torch.bincount(y, minlength=CLASSES).tolist()).to(
+        memory_format=torch.channels_last
+    )  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(classifier.parameters(), a.rate, weight_decay=0.02)
     steps = a.epochs * (len(x) // a.batch)
     warm = min(200, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1.0, (k + 1) / (warm + 1)) * (1 + math.cos(math.pi * k / steps)) / 2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda k: min(1.0, (k + 1) / (warm + 1)) * (1 + math.cos(math.pi * k / steps)) / 2,
+    )
     for epoch in range(a.epochs):
         total = 0.0
-        for chosen in torch.randperm(len(x), generator=generator).split(a.batch)[: len(x) // a.batch]:
+        for chosen in torch.randperm(len(x), generator=generator).split(a.batch)[
+            : len(x) // a.batch
+        ]:
             batch = shifted(x[chosen], a.shift, generator).to(memory_format=torch.channels_last)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 loss = F.cross_entropy(classifier(batch).float(), y[chosen])
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             total += loss.item()
-        print(f"epoch {epoch + 1}: loss {total / (len(x) // a.batch):.4f}, {time.perf_counter() - begun:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}: loss {total / (len(x) // a.batch):.4f}, {time.perf_counter() - begun:.0f} s",
+            flush=True,
+        )
     minutes = (time.perf_counter() - begun) / 60
     classifier.half().float().eval()  # as it will be stored
     classifier.scale.copy_(feature_scale(classifier, x))
@@ -127,7 +155,9 @@ def main() -> None:
         parameters=sum(p.numel() for p in stored.parameters()), images=len(x), minutes=minutes, size=a.out.stat().st_size / 1e6,
         accuracy=right, wrong=round((1 - right) * len(test_y)), tested=len(test_y), **vars(a),
     )  # fmt: skip
-    write_via_rename(a.out.with_suffix(".md"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(
+        a.out.with_suffix(".md"), lambda temporary: temporary.write_text(text, encoding="utf-8")
+    )
     print(f"test accuracy {right:.4f}; wrote {a.out.name}, {a.out.stat().st_size / 1e6:.2f} MB")
 
 

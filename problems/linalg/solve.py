@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["SolveWarning", "bcast", "complex_dtype", "conjugate_gradients", "dot", "randn_like", "transposes"]
+__all__ = [
+    "SolveWarning",
+    "bcast",
+    "complex_dtype",
+    "conjugate_gradients",
+    "dot",
+    "randn_like",
+    "transposes",
+]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -42,7 +50,9 @@ def randn_like(x: Tensor, generator: Generators = None) -> Tensor:
     return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
 
 
-def transposes(apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Tensor], ...]:
+def transposes(
+    apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]
+) -> tuple[Callable[[Tensor], Tensor], ...]:
     """Two linear maps, each the transpose of the other, as functions whose gradients are each other, to any order."""
 
     class Forward(torch.autograd.Function):
@@ -94,7 +104,9 @@ def conjugate_gradients(
         q = matvec(p)
         curvature = dot(p, q)
         active = active & (curvature > 0)
-        step = torch.where(active, rho / torch.where(active, curvature, 1), 0)  # no 0/0, whose gradient where() would let through
+        step = torch.where(
+            active, rho / torch.where(active, curvature, 1), 0
+        )  # no 0/0, whose gradient where() would let through
         x = x + bcast(step, b) * p
         r = r - bcast(step, b) * q
         z = precondition(r)

@@ -42,7 +42,15 @@ class SVD:
         """(c0 I + c1 A^T A)^{-1} z."""
         return self._resolvent(z, c0, c1, self.V, self.Vt, self.complete_v)
 
-    def _resolvent(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, Q: Transform, Qt: Transform, complete: bool) -> Tensor:
+    def _resolvent(
+        self,
+        v: Tensor,
+        c0: Tensor | float,
+        c1: Tensor | float,
+        Q: Transform,
+        Qt: Transform,
+        complete: bool,
+    ) -> Tensor:
         w = Qt(v)
         inside = Q(w / (bcast(c0, w) + bcast(c1, w) * self.s**2))
         return inside if complete else inside + (v - Q(w)) / bcast(c0, v)
@@ -73,7 +81,9 @@ def dense_svd(matrix: Tensor, shape_x: tuple[int, ...], shape_y: tuple[int, ...]
     )
 
 
-def separable_svd(channels: int, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]) -> SVD:
+def separable_svd(
+    channels: int, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]
+) -> SVD:
     """Of x -> R_h x R_w^T on each channel, from the thin decompositions (U, s, V^T) of R_h and R_w: s = s_h s_w^T."""
     (U_h, s_h, Vt_h), (U_w, s_w, Vt_w) = rows, columns
     return SVD(

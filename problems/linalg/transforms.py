@@ -44,7 +44,9 @@ def _idct(X: Tensor) -> Tensor:
 
 
 def _twiddle(x: Tensor) -> Tensor:
-    angle = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) * (-math.pi / (2 * x.shape[-1]))
+    angle = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) * (
+        -math.pi / (2 * x.shape[-1])
+    )
     return torch.polar(torch.ones_like(angle), angle).to(complex_dtype(x))
 
 
@@ -62,9 +64,13 @@ def hadamard2(x: Tensor) -> Tensor:
     """Walsh-Hadamard transform of all H W = 2^k pixels together, in natural order. Its own inverse."""
     shape, n = x.shape, x.shape[-2] * x.shape[-1]
     if n & (n - 1):
-        raise ValueError(f"a Hadamard transform needs a power of two, got {shape[-2]}x{shape[-1]} = {n} pixels; use dct or random")
+        raise ValueError(
+            f"a Hadamard transform needs a power of two, got {shape[-2]}x{shape[-1]} = {n} pixels; use dct or random"
+        )
     x, rest = x.flatten(-2), n
-    while rest > 1:  # H_n is a Kronecker product: transform the last 4 bits, and turn them to the front
+    while (
+        rest > 1
+    ):  # H_n is a Kronecker product: transform the last 4 bits, and turn them to the front
         radix = min(16, rest)
         H = torch.ones(1, 1, dtype=x.dtype, device=x.device)
         while len(H) < radix:

@@ -1,6 +1,6 @@
 """Noise: how y scatters about A x."""
 
-from problems.noise.base import Noise, noises
+from problems.noise.base import Noise, known_noises
 from problems.noise.gaussian import CorrelatedNoise, GaussianNoise
 from problems.noise.laplace import LaplaceNoise
 from problems.noise.poisson import PoissonGaussianNoise, PoissonNoise
@@ -9,5 +9,5 @@ from problems.noise.uniform import UniformNoise
 
 __all__ = [
     "CorrelatedNoise", "GaussianNoise", "LaplaceNoise", "Noise", "PoissonGaussianNoise", "PoissonNoise", "SaltAndPepperNoise",
-    "UniformNoise", "noises",
+    "UniformNoise", "known_noises",
 ]  # fmt: skip

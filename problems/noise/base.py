@@ -11,7 +11,7 @@ from torch import Tensor
 from problems.description import Described, concrete
 from problems.linalg.solve import Generators, randn_like
 
-__all__ = ["Noise", "check_positive", "noises", "rand_like"]
+__all__ = ["Noise", "check_positive", "known_noises", "rand_like"]
 
 
 class Noise(Described, ABC):
@@ -36,14 +36,16 @@ class Noise(Described, ABC):
         outer = torch.is_grad_enabled() and (mean.requires_grad or y.requires_grad)
         with torch.enable_grad():
             m = mean if outer and mean.requires_grad else mean.detach().requires_grad_()
-            return torch.autograd.grad(self.log_prob(y, m).sum(), m, create_graph=outer, materialize_grads=True)[0]
+            return torch.autograd.grad(
+                self.log_prob(y, m).sum(), m, create_graph=outer, materialize_grads=True
+            )[0]
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         """Cov[y | mean] v, shape of v: for those who put a Gaussian of the same moments in the place of this noise."""
         raise ValueError(f"{type(self).__name__} is nothing that a Gaussian could stand for")
 
 
-def noises() -> list[type[Noise]]:
+def known_noises() -> list[type[Noise]]:
     """Every concrete kind of noise."""
     return concrete(Noise)  # type: ignore[type-abstract]
 

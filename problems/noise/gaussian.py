@@ -26,7 +26,9 @@ class GaussianNoise(Noise):
 
     def __post_init__(self) -> None:
         if isinstance(self.std, Tensor):
-            if self.std.is_complex() or not bool((torch.isfinite(self.std) & (self.std >= 0)).all()):
+            if self.std.is_complex() or not bool(
+                (torch.isfinite(self.std) & (self.std >= 0)).all()
+            ):
                 raise ValueError("the noise levels must be finite numbers >= 0")
             object.__setattr__(self, "std", self.std.detach().clone())
         elif not (math.isfinite(self.std) and self.std >= 0):
@@ -44,7 +46,9 @@ class GaussianNoise(Noise):
             return self.std
         std = self.std.to(like)
         if torch.broadcast_shapes(std.shape, like.shape[1:]) != like.shape[1:]:
-            raise ValueError(f"noise levels of shape {tuple(std.shape)} do not fit a measurement of shape {tuple(like.shape[1:])}")
+            raise ValueError(
+                f"noise levels of shape {tuple(std.shape)} do not fit a measurement of shape {tuple(like.shape[1:])}"
+            )
         return std
 
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
@@ -57,7 +61,7 @@ class GaussianNoise(Noise):
         log_std = std.log() if isinstance(std, Tensor) else math.log(std)
         return -0.5 * ((y - mean) / std).square() - log_std - 0.5 * math.log(2 * math.pi)
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return self._std(mean) ** 2 * v
 
 
@@ -72,14 +76,16 @@ class CorrelatedNoise(Noise):
 
     def __post_init__(self) -> None:
         if "svd" not in self.root.capabilities:
-            raise ValueError(f"the root of a covariance needs an svd, which {type(self.root).__name__} here has not")
+            raise ValueError(
+                f"the root of a covariance needs an svd, which {type(self.root).__name__} here has not"
+            )
 
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
         shape = self.root.input_shape(tuple(mean.shape[1:]))
         white = randn_like(mean.new_empty(len(mean), *shape), generator)
         return mean + self.root.apply(white)
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return self.root.apply(self.root.adjoint(v))
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
@@ -87,8 +93,18 @@ class CorrelatedNoise(Noise):
 
     def log_prob(self, y: Tensor, mean: Tensor) -> Tensor:
         svd = self.root.svd(self.root.input_shape(tuple(mean.shape[1:])), mean)
-        if not svd.complete_u or bool((svd.s <= svd.s.max() * svd.s.numel() * torch.finfo(svd.s.dtype).eps).any()):
+        if not svd.complete_u or bool(
+            (svd.s <= svd.s.max() * svd.s.numel() * torch.finfo(svd.s.dtype).eps).any()
+        ):
             raise ValueError("the covariance of the noise is singular: it has no density")
         w = svd.Ut(y - mean) / svd.s
-        log_det = svd.s.log().sum().expand(()) if w[0].numel() == svd.s.numel() else svd.s.expand(w.shape[1:]).log().sum()
-        return -0.5 * w.flatten(1).square().sum(1) - log_det - 0.5 * w[0].numel() * math.log(2 * math.pi)
+        log_det = (
+            svd.s.log().sum().expand(())
+            if w[0].numel() == svd.s.numel()
+            else svd.s.expand(w.shape[1:]).log().sum()
+        )
+        return (
+            -0.5 * w.flatten(1).square().sum(1)
+            - log_det
+            - 0.5 * w[0].numel() * math.log(2 * math.pi)
+        )

@@ -29,5 +29,5 @@ class LaplaceNoise(Noise):
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
         return -(y - mean).abs() / self.scale - math.log(2 * self.scale)
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return 2 * self.scale**2 * v

@@ -32,7 +32,9 @@ def _counts(mean: Tensor, peak: float, generator: Generators) -> Tensor:
     if isinstance(generator, Sequence):
         if len(generator) != len(mean):
             raise ValueError(f"{len(generator)} generators for {len(mean)} samples")
-        return torch.cat([_counts(row[None], peak, one) for row, one in zip(mean, generator, strict=True)])
+        return torch.cat(
+            [_counts(row[None], peak, one) for row, one in zip(mean, generator, strict=True)]
+        )
     device = generator.device if generator is not None else mean.device
     return torch.poisson(_photons(mean, peak).to(device), generator).to(mean)
 
@@ -63,9 +65,11 @@ class PoissonNoise(Noise):
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
         rate, k = _photons(mean, self.peak), (y + 1) / 2 * self.peak
-        return torch.where(k > -1e-3, torch.xlogy(k, rate) - rate - torch.lgamma(k.clamp_min(0) + 1), -torch.inf)
+        return torch.where(
+            k > -1e-3, torch.xlogy(k, rate) - rate - torch.lgamma(k.clamp_min(0) + 1), -torch.inf
+        )
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return 4 * _photons(mean, self.peak) / self.peak**2 * v
 
 
@@ -83,7 +87,11 @@ class PoissonGaussianNoise(Noise):
         check_positive(self.std, "the level of the read noise")
 
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
-        return 2 * _counts(mean, self.peak, generator) / self.peak - 1 + self.std * randn_like(mean, generator)
+        return (
+            2 * _counts(mean, self.peak, generator) / self.peak
+            - 1
+            + self.std * randn_like(mean, generator)
+        )
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
         """ln sum_k Poisson(k; rate) N(y; 2 k / peak - 1, std^2): all k within 8 deviations of the likeliest."""
@@ -98,5 +106,5 @@ class PoissonGaussianNoise(Noise):
             total = torch.logaddexp(total, torch.where(k >= 0, count - 0.5 * error, -torch.inf))
         return total - math.log(self.std * math.sqrt(2 * math.pi))
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return (4 * _photons(mean, self.peak) / self.peak**2 + self.std**2) * v

@@ -39,7 +39,9 @@ class SaltAndPepperNoise(Noise):
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
         if self.std == 0:
             raise ValueError("a likelihood needs a noise level above 0")
-        normal = -0.5 * ((y - mean) / self.std).square() - math.log(self.std * math.sqrt(2 * math.pi))
+        normal = -0.5 * ((y - mean) / self.std).square() - math.log(
+            self.std * math.sqrt(2 * math.pi)
+        )
         keep = math.log(1 - self.amount) if self.amount < 1 else -math.inf
         atom = math.log(self.amount / 2) if self.amount > 0 else -math.inf
         return torch.where(y.abs() == 1, torch.full_like(normal, atom) + 0 * mean, normal + keep)

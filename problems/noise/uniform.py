@@ -34,5 +34,5 @@ class UniformNoise(Noise):
         inside = (y - mean).abs() <= self.step / 2 + slack
         return torch.where(inside, 0 * mean - math.log(self.step), -torch.inf)
 
-    def covary(self, mean: Tensor, v: Tensor) -> Tensor:
+    def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
         return self.step**2 / 12 * v

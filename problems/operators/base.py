@@ -23,11 +23,20 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 import torch
 from torch import Tensor
 
-from problems.description import Described, concrete, moved
+from problems.description import Described, concrete, moved_to
 from problems.linalg.solve import Generators, bcast, conjugate_gradients, randn_like
 from problems.linalg.svd import SVD, dense_svd, identity
 
-__all__ = ["LinearOperator", "MissingCapability", "Operator", "Shape", "check_image", "derives", "examples_of", "operators"]
+__all__ = [
+    "LinearOperator",
+    "MissingCapability",
+    "Operator",
+    "Shape",
+    "check_image",
+    "derives",
+    "examples_of",
+    "known_operators",
+]
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -75,15 +84,15 @@ class Operator(Described, ABC):
     """
 
     kind = "operator"
-    own: ClassVar[frozenset[str]] = frozenset({"apply", "vjp"})
+    base_capabilities: ClassVar[frozenset[str]] = frozenset({"apply", "vjp"})
 
     @property
     def capabilities(self) -> frozenset[str]:
         """What it can do, by name."""
-        return self.own
+        return self.base_capabilities
 
     @property
-    def rounds(self) -> bool:
+    def quantises(self) -> bool:
         """Whether ``apply`` rounds to a grid. Its ``vjp`` is then that of the chain without the rounding, and the error of the rounding is
         the noise of y: a file measured like this carries no other, and the problem's noise says how large that error is taken to be."""
         return False
@@ -114,17 +123,21 @@ class Operator(Described, ABC):
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """J^T v, J the Jacobian of ``apply`` at x (B, *shape), v of the shape of the measurement."""
-        outer = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad)  # keep the graph only for a caller who needs it
+        outer = torch.is_grad_enabled() and (
+            x.requires_grad or v.requires_grad
+        )  # keep the graph only for a caller who needs it
         with torch.inference_mode(False), torch.enable_grad():
             x, v = (t.clone() if t.is_inference() else t for t in (x, v))
             u = x if outer and x.requires_grad else x.detach().requires_grad_()
-            return torch.autograd.grad(self.apply(u), u, v, create_graph=outer, materialize_grads=True)[0]
+            return torch.autograd.grad(
+                self.apply(u), u, v, create_graph=outer, materialize_grads=True
+            )[0]
 
     def linearise(self, x: Tensor) -> LinearOperator:
         """The Jacobian at x (B, *shape), as an operator on batches of B."""
         return _DERIVED["linearise"](self, x)
 
-    def observed(self, y: Tensor) -> Tensor:
+    def mask_unobserved(self, y: Tensor) -> Tensor:
         """y with the entries zeroed that A can never reach (the holes of a mask), which carry no noise either."""
         return y
 
@@ -136,9 +149,11 @@ class Operator(Described, ABC):
         x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
         return x / x.abs().flatten(1).amax(1).clamp_min(1).reshape(-1, *[1] * (x.ndim - 1))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
         """A copy whose tensors live there. ``apply`` goes where x is anyway; this spares it the transfer."""
-        return moved(self, device, dtype)
+        return moved_to(self, device, dtype)
 
     def __matmul__(self, inner: Operator) -> Operator:
         """self after inner."""
@@ -159,30 +174,44 @@ class Operator(Described, ABC):
         return cache[full]
 
     def _lacks(self, name: str) -> MissingCapability:
-        able = [other.__name__ for other in operators() if any(name in op.capabilities for op in other.examples((3, 8, 8)).values())]
-        return MissingCapability(f"{type(self).__name__} has no {name}; operators that have: {', '.join(able)}")
+        able = [
+            other.__name__
+            for other in known_operators()
+            if any(name in op.capabilities for op in other.examples((3, 8, 8)).values())
+        ]
+        return MissingCapability(
+            f"{type(self).__name__} has no {name}; operators that have: {', '.join(able)}"
+        )
 
     def __getattr__(self, name: str) -> Any:
-        if name in LinearOperator.own | {"svd"}:
+        if name in LinearOperator.base_capabilities | {"svd"}:
             raise self._lacks(name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def _shape(x: Tensor) -> Shape:
     if x.is_complex() or not x.is_floating_point():
-        advice = "give a complex image as two channels, real and imaginary part" if x.is_complex() else "convert it, say by .float()"
+        advice = (
+            "give a complex image as two channels, real and imaginary part"
+            if x.is_complex()
+            else "convert it, say by .float()"
+        )
         raise ValueError(f"operators work on real floating-point tensors, got {x.dtype}; {advice}")
     if x.ndim < 2:
-        raise ValueError(f"a batch (B, ...) is needed, got a tensor of shape {tuple(x.shape)}; add an axis by x[None]")
+        raise ValueError(
+            f"a batch (B, ...) is needed, got a tensor of shape {tuple(x.shape)}; add an axis by x[None]"
+        )
     return tuple(x.shape[1:])
 
 
 def check_image(shape: Shape) -> None:
     if len(shape) != 3:
-        raise ValueError(f"an image (C, H, W) is needed, got shape {tuple(shape)} without its batch")
+        raise ValueError(
+            f"an image (C, H, W) is needed, got shape {tuple(shape)} without its batch"
+        )
 
 
-def operators() -> list[type[Operator]]:
+def known_operators() -> list[type[Operator]]:
     """Every concrete class of operators that is known, the user's own too."""
     return concrete(Operator)  # type: ignore[type-abstract]
 
@@ -190,15 +219,23 @@ def operators() -> list[type[Operator]]:
 class LinearOperator(Operator):
     """A linear map A on batches (B, ...)."""
 
-    own: ClassVar[frozenset[str]] = Operator.own | {"linear", "adjoint", "pinv", "solve", "solve_primal", "prox", "prox_sample"}
-    fast: ClassVar[frozenset[str]] = frozenset()
+    base_capabilities: ClassVar[frozenset[str]] = Operator.base_capabilities | {
+        "linear",
+        "adjoint",
+        "pinv",
+        "solve",
+        "solve_primal",
+        "prox",
+        "prox_sample",
+    }
+    structure: ClassVar[frozenset[str]] = frozenset()
     """Of {"svd", "closed_form"}, what the structure gives: a decomposition by fast transforms; a solve without iterations."""
-    row_gram: float | None = None
+    tight_constant: float | None = None
     """c if A A^T = c I, else None."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return self.own | self.fast
+        return self.base_capabilities | self.structure
 
     @abstractmethod
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
@@ -206,9 +243,9 @@ class LinearOperator(Operator):
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         """The decomposition for x of this shape, in the precision and on the device of ``like``."""
-        if self.row_gram is None:
+        if self.tight_constant is None:
             raise NotImplementedError
-        scale, output = self.row_gram**0.5, self.output_shape(shape)
+        scale, output = self.tight_constant**0.5, self.output_shape(shape)
         return SVD(  # A A^T = c I: U = I, s = sqrt(c), V = A^T / sqrt(c)
             torch.full(output, scale, dtype=like.dtype, device=like.device),
             V=lambda w: self._adjoint(w, shape) / scale,
@@ -237,8 +274,12 @@ class LinearOperator(Operator):
         if "svd" in self.capabilities:
             return self._constant(("svd", shape), like, lambda: self._svd(shape, like))
         if torch.Size(shape).numel() > _DENSE:
-            raise MissingCapability(f"{self._lacks('svd')}; a dense one is made for at most {_DENSE} pixels, not for {shape}")
-        return self._constant(("svd", shape), like, lambda: dense_svd(self.dense(shape).to(like), shape, output))
+            raise MissingCapability(
+                f"{self._lacks('svd')}; a dense one is made for at most {_DENSE} pixels, not for {shape}"
+            )
+        return self._constant(
+            ("svd", shape), like, lambda: dense_svd(self.dense(shape).to(like), shape, output)
+        )
 
     def pinv(self, y: Tensor, rtol: float | None = None) -> Tensor:
         """A^+ y: of all x with the least |y - A x| the one of least norm. rtol: singular values below this share of the largest are zero.
@@ -248,15 +289,17 @@ class LinearOperator(Operator):
         shape = self.input_shape(_shape(y))
         if "svd" in self.capabilities:
             return self.svd(shape, y).pinv(y, rtol)
-        return conjugate_gradients(lambda x: self._gram(x, shape), self._adjoint(y, shape), iterations=1000, rtol=rtol)
+        return conjugate_gradients(
+            lambda x: self._gram(x, shape), self._adjoint(y, shape), iterations=1000, rtol=rtol
+        )
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """(c0 I + c1 A A^T)^{-1} v. c0 > 0, c1 >= 0: numbers or one per sample (B,)."""
         return self._solve(v, c0, c1, self.input_shape(_shape(v)))
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
-        if self.row_gram is not None:
-            return v / (bcast(c0, v) + bcast(c1, v) * self.row_gram)
+        if self.tight_constant is not None:
+            return v / (bcast(c0, v) + bcast(c1, v) * self.tight_constant)
         if "svd" in self.capabilities:
             return self.svd(shape, v).solve(v, c0, c1)
         return self._iterate(v, c0, c1, shape)
@@ -276,7 +319,9 @@ class LinearOperator(Operator):
         """(c0 I + c1 A^T A)^{-1} z."""
         if self._tall(_shape(z)):
             shape = _shape(z)
-            return conjugate_gradients(lambda u: bcast(c0, u) * u + bcast(c1, u) * self._gram(u, shape), z)
+            return conjugate_gradients(
+                lambda u: bcast(c0, u) * u + bcast(c1, u) * self._gram(u, shape), z
+            )
         return (z - bcast(c1, z) * self.adjoint(self.solve(self.apply(z), c0, c1))) / bcast(c0, z)
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
@@ -286,17 +331,27 @@ class LinearOperator(Operator):
     def _tall(self, shape: Shape) -> bool:
         """Whether an iterative solve is cheaper for x, of this shape, than for y: y is larger, and nothing preconditions."""
         larger = torch.Size(self.output_shape(shape)).numel() > torch.Size(shape).numel()
-        return larger and "closed_form" not in self.capabilities and type(self)._precondition is LinearOperator._precondition
+        return (
+            larger
+            and "closed_form" not in self.capabilities
+            and type(self)._precondition is LinearOperator._precondition
+        )
 
-    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+    def prox(
+        self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
+    ) -> Tensor:
         """argmin_x |y - A x|^2 / (2 noise_variance) + |x - z|^2 / (2 prior_variance).
 
         Also the posterior mean of x under the prior N(z, prior_variance I).
         """
         residual = y - self.apply(z)
         if self._tall(_shape(z)):
-            return z + bcast(prior_variance, z) * self.solve_primal(self.adjoint(residual), noise_variance, prior_variance)
-        return z + bcast(prior_variance, z) * self.adjoint(self.solve(residual, noise_variance, prior_variance))
+            return z + bcast(prior_variance, z) * self.solve_primal(
+                self.adjoint(residual), noise_variance, prior_variance
+            )
+        return z + bcast(prior_variance, z) * self.adjoint(
+            self.solve(residual, noise_variance, prior_variance)
+        )
 
     def prox_sample(
         self,
@@ -319,8 +374,14 @@ class LinearOperator(Operator):
         """The matrix of A for x of this shape, (m, D). For tests and exact posteriors of small problems."""
         size = int(torch.Size(shape).numel())
         if size > 1 << 14:
-            raise ValueError(f"a dense matrix with {size} columns is too large; use apply and adjoint")
-        return self.apply(torch.eye(size, dtype=dtype).reshape(size, *shape)).reshape(size, -1).T.contiguous()
+            raise ValueError(
+                f"a dense matrix with {size} columns is too large; use apply and adjoint"
+            )
+        return (
+            self.apply(torch.eye(size, dtype=dtype).reshape(size, *shape))
+            .reshape(size, -1)
+            .T.contiguous()
+        )
 
 
 def _root(variance: Tensor | float, x: Tensor) -> Tensor | float:

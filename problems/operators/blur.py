@@ -13,7 +13,16 @@ from torch import Tensor
 
 from problems.linalg.svd import SVD, separable_svd
 from problems.operators.base import Operator, Shape
-from problems.operators.convolution import BOUNDARIES, CLOSED_FORM, Boundary, Convolution, clean_kernel, example_kernel, extended, fits
+from problems.operators.convolution import (
+    BOUNDARIES,
+    CLOSED_FORM,
+    Boundary,
+    Convolution,
+    clean_kernel,
+    example_kernel,
+    extended,
+    fits,
+)
 
 __all__ = ["Blur", "DiskBlur", "GaussianBlur", "MotionBlur"]
 
@@ -37,9 +46,14 @@ class Blur(Convolution):
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
         sizes = [(h, w) for h, w in ((3, 5), (4, 2), (3, 1)) if fits(shape, h, w)]
-        found: dict[str, Operator] = {f"blur-{h}x{w}-{b}": cls(example_kernel(h, w), b) for h, w in sizes for b in BOUNDARIES}
+        found: dict[str, Operator] = {
+            f"blur-{h}x{w}-{b}": cls(example_kernel(h, w), b) for h, w in sizes for b in BOUNDARIES
+        }
         if fits(shape, 3, 3):
-            found |= {f"blur-per-channel-{b}": cls(example_kernel(3, 3, shape[0]), b) for b in ("circular", "reflect")}  # type: ignore[arg-type]
+            found |= {
+                f"blur-per-channel-{b}": cls(example_kernel(3, 3, shape[0]), b)
+                for b in ("circular", "reflect")
+            }  # type: ignore[arg-type]
         return found
 
 
@@ -65,10 +79,14 @@ class GaussianBlur(Convolution):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        return {f"gaussian-{b}": cls(0.7, b, truncate=2.0) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
+        return (
+            {f"gaussian-{b}": cls(0.7, b, truncate=2.0) for b in BOUNDARIES}
+            if fits(shape, 5, 5)
+            else {}
+        )
 
     @property
-    def fast(self) -> frozenset[str]:  # type: ignore[override]
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
         return CLOSED_FORM
 
     @cached_property
@@ -119,7 +137,9 @@ class MotionBlur(Convolution):
 
     def __post_init__(self) -> None:
         if self.length < 3 or self.length % 2 != 1:
-            raise ValueError(f"the length of a motion blur must be odd and at least 3, got {self.length}")
+            raise ValueError(
+                f"the length of a motion blur must be odd and at least 3, got {self.length}"
+            )
         object.__setattr__(self, "length", int(self.length))
         if not math.isfinite(self.angle):
             raise ValueError(f"the angle of a motion blur must be finite, got {self.angle}")
@@ -132,7 +152,10 @@ class MotionBlur(Convolution):
     @cached_property
     def kernel(self) -> Tensor:
         """(h, w), sum 1."""
-        angle, direction = torch.tensor([float(self.angle)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        angle, direction = (
+            torch.tensor([float(self.angle)], dtype=torch.float64),
+            torch.zeros(1, dtype=torch.float64),
+        )
         kernel = get_motion_kernel2d(self.length, angle, direction, mode="bilinear")[0]
         return kernel / kernel.sum()
 

@@ -14,37 +14,45 @@ from torch import Tensor
 from problems.linalg.solve import bcast
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
-__all__ = ["Colourisation", "Demosaicing"]
+__all__ = ["Grayscale", "Demosaicing"]
 
 _FAST = frozenset({"svd", "closed_form"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Colourisation(LinearOperator):
+class Grayscale(LinearOperator):
     """y = sum_c weights[c] x_c, one channel: the mean of three colours unless given other weights; (.299, .587, .114) is Rec. 601 luma."""
 
-    fast: ClassVar[frozenset[str]] = _FAST
+    structure: ClassVar[frozenset[str]] = _FAST
 
     weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
 
     def __post_init__(self) -> None:
         weights = tuple(float(w) for w in self.weights)
         if not weights or not all(abs(w) < float("inf") for w in weights) or not any(weights):
-            raise ValueError(f"the weights of the colours must be finite and not all zero, got {self.weights}")
+            raise ValueError(
+                f"the weights of the colours must be finite and not all zero, got {self.weights}"
+            )
         object.__setattr__(self, "weights", weights)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        return {"colourise": cls((0.299, 0.587, 0.114)) if shape[0] == 3 else cls((1 / shape[0],) * shape[0])}
+        return {
+            "colourise": cls((0.299, 0.587, 0.114))
+            if shape[0] == 3
+            else cls((1 / shape[0],) * shape[0])
+        }
 
     @property
-    def row_gram(self) -> float:  # type: ignore[override]
+    def tight_constant(self) -> float:  # type: ignore[override]
         return sum(w * w for w in self.weights)
 
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         if shape[0] != len(self.weights):
-            raise ValueError(f"this operator is made for {len(self.weights)} channels, the image has {shape[0]}")
+            raise ValueError(
+                f"this operator is made for {len(self.weights)} channels, the image has {shape[0]}"
+            )
         return (1, *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
@@ -70,14 +78,16 @@ Pattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 class Demosaicing(LinearOperator):
     """One colour a pixel, by the Bayer pattern, read along rows from the top left: x has 3 channels, y one."""
 
-    fast: ClassVar[frozenset[str]] = _FAST
-    row_gram: ClassVar[float] = 1.0  # type: ignore[misc]
+    structure: ClassVar[frozenset[str]] = _FAST
+    tight_constant: ClassVar[float] = 1.0  # type: ignore[misc]
 
     pattern: Pattern = "RGGB"
 
     def __post_init__(self) -> None:
         if self.pattern not in get_args(Pattern):
-            raise ValueError(f"unknown Bayer pattern {self.pattern!r}; known: {', '.join(get_args(Pattern))}")
+            raise ValueError(
+                f"unknown Bayer pattern {self.pattern!r}; known: {', '.join(get_args(Pattern))}"
+            )
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -86,7 +96,9 @@ class Demosaicing(LinearOperator):
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         if shape[0] != 3:
-            raise ValueError(f"a Bayer mosaic is made of 3 colours, the image has {shape[0]} channels")
+            raise ValueError(
+                f"a Bayer mosaic is made of 3 colours, the image has {shape[0]} channels"
+            )
         return (1, *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
@@ -107,12 +119,18 @@ class Demosaicing(LinearOperator):
 
     def _apply(self, x: Tensor) -> Tensor:
         (r, g, b), (red, green, blue) = x.split(1, dim=1), self._mask(x)
-        return torch.addcmul(torch.addcmul(r * red, g, green), b, blue)  # quicker than a sum over the channels
+        return torch.addcmul(
+            torch.addcmul(r * red, g, green), b, blue
+        )  # quicker than a sum over the channels
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._mask(y)
 
-    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+    def prox(
+        self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
+    ) -> Tensor:
         self.output_shape(tuple(z.shape[1:]))
         variance = bcast(prior_variance, z)
-        return z + self._mask(z) * (variance / (bcast(noise_variance, z) + variance) * (y - z))  # each pixel's own colour
+        return z + self._mask(z) * (
+            variance / (bcast(noise_variance, z) + variance) * (y - z)
+        )  # each pixel's own colour

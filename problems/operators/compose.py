@@ -26,7 +26,9 @@ def compose(outer: Operator, inner: Operator) -> Operator:
 def stack(*operators: Operator, shape: Shape) -> Operator:
     """x of this shape measured by each of them."""
     linear = tuple(op for op in operators if isinstance(op, LinearOperator))
-    return Stack(linear, shape) if len(linear) == len(operators) else NonlinearStack(operators, shape)
+    return (
+        Stack(linear, shape) if len(linear) == len(operators) else NonlinearStack(operators, shape)
+    )
 
 
 class _Chain:
@@ -34,8 +36,8 @@ class _Chain:
     inner: Operator
 
     @property
-    def rounds(self) -> bool:
-        return self.outer.rounds or self.inner.rounds
+    def quantises(self) -> bool:
+        return self.outer.quantises or self.inner.quantises
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.outer.output_shape(self.inner.output_shape(shape))
@@ -43,8 +45,8 @@ class _Chain:
     def input_shape(self, shape: Shape) -> Shape:
         return self.inner.input_shape(self.outer.input_shape(shape))
 
-    def observed(self, y: Tensor) -> Tensor:
-        return self.outer.observed(y)
+    def mask_unobserved(self, y: Tensor) -> Tensor:
+        return self.outer.mask_unobserved(y)
 
     def _apply(self, x: Tensor) -> Tensor:
         return self.outer._apply(self.inner._apply(x))
@@ -58,24 +60,29 @@ class Composition(_Chain, LinearOperator):
     inner: LinearOperator
 
     @property
-    def row_gram(self) -> float | None:  # type: ignore[override]
-        a, b = self.outer.row_gram, self.inner.row_gram
+    def tight_constant(self) -> float | None:  # type: ignore[override]
+        a, b = self.outer.tight_constant, self.inner.tight_constant
         return None if a is None or b is None else a * b
 
     @property
-    def fast(self) -> frozenset[str]:  # type: ignore[override]
-        return self.outer.fast if self.inner.row_gram is not None else frozenset()
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
+        return self.outer.structure if self.inner.tight_constant is not None else frozenset()
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return self.inner._adjoint(self.outer._adjoint(y, self.inner.output_shape(shape)), shape)
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
-        if self.inner.row_gram is None:
+        if self.inner.tight_constant is None:
             return self._iterate(v, c0, c1, shape)
-        return self.outer._solve(v, c0, c1 * self.inner.row_gram, self.inner.output_shape(shape))
+        return self.outer._solve(
+            v, c0, c1 * self.inner.tight_constant, self.inner.output_shape(shape)
+        )
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        outer, scale = self.outer.svd(self.inner.output_shape(shape), like), (self.inner.row_gram or 0.0) ** 0.5
+        outer, scale = (
+            self.outer.svd(self.inner.output_shape(shape), like),
+            (self.inner.tight_constant or 0.0) ** 0.5,
+        )
         return replace(
             outer,
             s=outer.s * scale,
@@ -106,8 +113,8 @@ class _Side:
             op.output_shape(self.shape)
 
     @property
-    def rounds(self) -> bool:
-        return any(op.rounds for op in self.operators)
+    def quantises(self) -> bool:
+        return any(op.quantises for op in self.operators)
 
     @property
     def sizes(self) -> list[int]:
@@ -121,16 +128,27 @@ class _Side:
 
     def input_shape(self, shape: Shape) -> Shape:
         if tuple(shape) != (sum(self.sizes),):
-            raise ValueError(f"this stack measures {sum(self.sizes)} numbers, got a measurement of shape {tuple(shape)}")
+            raise ValueError(
+                f"this stack measures {sum(self.sizes)} numbers, got a measurement of shape {tuple(shape)}"
+            )
         return self.shape
 
     def parts(self, y: Tensor) -> list[Tensor]:
         """The measurement (B, m) as each operator made it, (B, ...)."""
         pieces = y.split(self.sizes, dim=1)
-        return [piece.reshape(len(y), *op.output_shape(self.shape)) for op, piece in zip(self.operators, pieces, strict=True)]
+        return [
+            piece.reshape(len(y), *op.output_shape(self.shape))
+            for op, piece in zip(self.operators, pieces, strict=True)
+        ]
 
-    def observed(self, y: Tensor) -> Tensor:
-        return torch.cat([op.observed(part).flatten(1) for op, part in zip(self.operators, self.parts(y), strict=True)], 1)
+    def mask_unobserved(self, y: Tensor) -> Tensor:
+        return torch.cat(
+            [
+                op.mask_unobserved(part).flatten(1)
+                for op, part in zip(self.operators, self.parts(y), strict=True)
+            ],
+            1,
+        )
 
     def _apply(self, x: Tensor) -> Tensor:
         return torch.cat([op._apply(x).flatten(1) for op in self.operators], 1)
@@ -144,7 +162,9 @@ class Stack(_Side, LinearOperator):
     shape: Shape
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
-        pieces = [op._adjoint(part, shape) for op, part in zip(self.operators, self.parts(y), strict=True)]
+        pieces = [
+            op._adjoint(part, shape) for op, part in zip(self.operators, self.parts(y), strict=True)
+        ]
         return reduce(torch.add, pieces)
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:

@@ -29,8 +29,8 @@ class CompressedSensing(LinearOperator):
     the places and the signs.
     """
 
-    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
-    row_gram: ClassVar[float] = 1.0  # type: ignore[misc]
+    structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+    tight_constant: ClassVar[float] = 1.0  # type: ignore[misc]
 
     fraction: float
     shape: tuple[int, int]
@@ -39,21 +39,29 @@ class CompressedSensing(LinearOperator):
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise ValueError(f"the fraction of coefficients must lie in (0, 1], got {self.fraction}")
+            raise ValueError(
+                f"the fraction of coefficients must lie in (0, 1], got {self.fraction}"
+            )
         if self.transform not in get_args(Transform):
-            raise ValueError(f"unknown transform {self.transform!r}; known: {', '.join(get_args(Transform))}")
+            raise ValueError(
+                f"unknown transform {self.transform!r}; known: {', '.join(get_args(Transform))}"
+            )
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"shape must be (H, W) of the image, got {self.shape}")
         n = math.prod(shape)
         if self.transform == "hadamard" and n & (n - 1):
-            raise ValueError(f"a Hadamard transform needs a power of two, got {shape[0]}x{shape[1]} = {n} pixels; use 'dct' or 'random'")
+            raise ValueError(
+                f"a Hadamard transform needs a power of two, got {shape[0]}x{shape[1]} = {n} pixels; use 'dct' or 'random'"
+            )
         object.__setattr__(self, "shape", shape)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
         size = (shape[1], shape[2])
-        kinds: tuple[Transform, ...] = ("dct", "random") if math.prod(size) & (math.prod(size) - 1) else get_args(Transform)
+        kinds: tuple[Transform, ...] = (
+            ("dct", "random") if math.prod(size) & (math.prod(size) - 1) else get_args(Transform)
+        )
         return {f"sense-{kind}": cls(0.4, size, kind, seed=2) for kind in kinds}
 
     @property
@@ -66,7 +74,9 @@ class CompressedSensing(LinearOperator):
 
         def make() -> tuple[Tensor, Tensor]:
             generator = torch.Generator().manual_seed(self.seed)
-            rest = torch.randperm(math.prod(self.shape) - 1, generator=generator)[: self.count - 1] + 1
+            rest = (
+                torch.randperm(math.prod(self.shape) - 1, generator=generator)[: self.count - 1] + 1
+            )
             places = torch.cat([torch.zeros(1, dtype=torch.long), rest.sort().values])
             signs = 1 - 2 * torch.randint(2, self.shape, generator=generator)
             return places.to(like.device), signs.to(like)
@@ -75,7 +85,9 @@ class CompressedSensing(LinearOperator):
 
     def output_shape(self, shape: Shape) -> Shape:
         if tuple(shape[-2:]) != self.shape or len(shape) != 3:
-            raise ValueError(f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}")
+            raise ValueError(
+                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}"
+            )
         return (shape[0], self.count)
 
     def input_shape(self, shape: Shape) -> Shape:
@@ -85,12 +97,20 @@ class CompressedSensing(LinearOperator):
 
     def _apply(self, x: Tensor) -> Tensor:
         places, signs = self._places(x)
-        X = hadamard2(x) if self.transform == "hadamard" else dct2(x * signs if self.transform == "random" else x)
+        X = (
+            hadamard2(x)
+            if self.transform == "hadamard"
+            else dct2(x * signs if self.transform == "random" else x)
+        )
         return X.flatten(-2)[..., places]
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         places, signs = self._places(y)
-        X = y.new_zeros(*y.shape[:-1], math.prod(self.shape)).index_copy(-1, places, y).unflatten(-1, self.shape)
+        X = (
+            y.new_zeros(*y.shape[:-1], math.prod(self.shape))
+            .index_copy(-1, places, y)
+            .unflatten(-1, self.shape)
+        )
         if self.transform == "hadamard":
             return hadamard2(X)
         x = idct2(X)

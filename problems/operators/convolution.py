@@ -24,7 +24,16 @@ from problems.linalg.svd import SVD
 from problems.linalg.transforms import dct2, hartley2, idct2
 from problems.operators.base import LinearOperator, Shape, check_image
 
-__all__ = ["BOUNDARIES", "CLOSED_FORM", "Boundary", "Convolution", "clean_kernel", "example_kernel", "extended", "fits"]
+__all__ = [
+    "BOUNDARIES",
+    "CLOSED_FORM",
+    "Boundary",
+    "Convolution",
+    "clean_kernel",
+    "example_kernel",
+    "extended",
+    "fits",
+]
 
 Boundary = Literal["circular", "reflect", "replicate", "zero", "valid"]
 BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
@@ -50,21 +59,30 @@ class Convolution(LinearOperator):
             raise ValueError(f"unknown boundary {self.boundary!r}; known: {', '.join(BOUNDARIES)}")
 
     @property
-    def fast(self) -> frozenset[str]:  # type: ignore[override]
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
         return CLOSED_FORM if self.boundary == "circular" else frozenset()
 
     @cached_property
     def _margin(self) -> tuple[int, int, int, int]:
         """Rows and columns of x that the kernel reaches beyond each pixel of y: left, right, top, bottom."""
         height, width = self.taps.shape[-2:]
-        return width - 1 - (width - 1) // 2, (width - 1) // 2, height - 1 - (height - 1) // 2, (height - 1) // 2
+        return (
+            width - 1 - (width - 1) // 2,
+            (width - 1) // 2,
+            height - 1 - (height - 1) // 2,
+            (height - 1) // 2,
+        )
 
     def _check(self, shape: Shape) -> None:
         (kh, kw), (height, width) = self.taps.shape[-2:], shape[-2:]
         if kh > height or kw > width:
-            raise ValueError(f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} with boundary {self.boundary!r}")
+            raise ValueError(
+                f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} with boundary {self.boundary!r}"
+            )
         if len(self.taps) not in (1, shape[0]):
-            raise ValueError(f"there are {len(self.taps)} kernels for {shape[0]} channels; give one, or one for each channel")
+            raise ValueError(
+                f"there are {len(self.taps)} kernels for {shape[0]} channels; give one, or one for each channel"
+            )
 
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
@@ -80,15 +98,23 @@ class Convolution(LinearOperator):
     def _resize(self, shape: Shape, sign: int) -> Shape:
         if self.boundary != "valid":
             return shape
-        return (*shape[:-2], shape[-2] + sign * (self.taps.shape[-2] - 1), shape[-1] + sign * (self.taps.shape[-1] - 1))
+        return (
+            *shape[:-2],
+            shape[-2] + sign * (self.taps.shape[-2] - 1),
+            shape[-1] + sign * (self.taps.shape[-1] - 1),
+        )
 
     def _spectrum(self, height: int, width: int, like: Tensor) -> Tensor:
         """Transfer function of the circular convolution on a (height, width) grid, its centre at the kernel's middle."""
 
         def make() -> Tensor:
             kh, kw = self.taps.shape[-2:]
-            padded = F.pad(self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh))
-            spectrum = torch.fft.rfft2(torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1)))
+            padded = F.pad(
+                self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh)
+            )
+            spectrum = torch.fft.rfft2(
+                torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1))
+            )
             return spectrum.to(complex_dtype(like))
 
         return self._constant(("spectrum", height, width), like, make)
@@ -106,7 +132,11 @@ class Convolution(LinearOperator):
     def _pad(self, x: Tensor) -> Tensor:
         if self.boundary == "valid":
             return x
-        return F.pad(x, self._margin) if self.boundary == "zero" else F.pad(x, self._margin, mode=self.boundary)
+        return (
+            F.pad(x, self._margin)
+            if self.boundary == "zero"
+            else F.pad(x, self._margin, mode=self.boundary)
+        )
 
     def _pad_transpose(self, z: Tensor, shape: Shape) -> Tensor:
         if self.boundary == "valid":
@@ -117,7 +147,10 @@ class Convolution(LinearOperator):
         for axis, (before, after) in ((-2, (top, bottom)), (-1, (left, right))):
             size = shape[axis]
             source = extended(size, before, after, self.boundary, z.device)
-            z, ends = z.narrow(axis, before, size), (z.narrow(axis, 0, before), z.narrow(axis, before + size, after))
+            z, ends = (
+                z.narrow(axis, before, size),
+                (z.narrow(axis, 0, before), z.narrow(axis, before + size, after)),
+            )
             for end, index in zip(ends, (source[:before], source[before + size :]), strict=True):
                 if len(index):  # each padded entry is added to the one that it was copied from
                     z = z.index_add(axis, index, end)
@@ -136,7 +169,9 @@ class Convolution(LinearOperator):
         if self.boundary == "circular":
             return self._filter(y, y.shape[-2], y.shape[-1], transpose=True)
         y = F.pad(y, self._margin)
-        z = self._filter(y, *self._grid(y.shape[-2], y.shape[-1]), True)[..., : y.shape[-2], : y.shape[-1]]
+        z = self._filter(y, *self._grid(y.shape[-2], y.shape[-1]), True)[
+            ..., : y.shape[-2], : y.shape[-1]
+        ]
         return self._pad_transpose(z, shape)
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
@@ -144,7 +179,9 @@ class Convolution(LinearOperator):
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
         spectrum = self._spectrum(height, width, precise)
         size = spectrum.abs()
-        size = torch.where(size > 1e-14 * size.max(), size, torch.zeros_like(size))  # below lies rounding, of no certain phase
+        size = torch.where(
+            size > 1e-14 * size.max(), size, torch.zeros_like(size)
+        )  # below lies rounding, of no certain phase
         phase = torch.where(size > 0, spectrum / torch.where(size > 0, size, 1), 1)
         phase = phase.to(complex_dtype(like))
         mirrored = size.flip(-2).roll(1, -2)[..., 1 : (width + 1) // 2].flip(-1)  # |k(-f)| = |k(f)|
@@ -163,33 +200,52 @@ class Convolution(LinearOperator):
             return self._inverse_filter(v, c0, c1)
         return super()._solve(v, c0, c1, shape)
 
-    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+    def prox(
+        self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
+    ) -> Tensor:
         if self.boundary != "circular":
             return super().prox(z, y, noise_variance, prior_variance)
         height, width = self.input_shape(tuple(y.shape[1:]))[-2:]
         spectrum, power = self._spectrum(height, width, z), self._power(height, width, z)
-        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(z)  # three transforms in the place of six
-        gain = bcast(prior_variance, z) * spectrum.conj() / (bcast(noise_variance, z) + bcast(prior_variance, z) * power)
+        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(
+            z
+        )  # three transforms in the place of six
+        gain = (
+            bcast(prior_variance, z)
+            * spectrum.conj()
+            / (bcast(noise_variance, z) + bcast(prior_variance, z) * power)
+        )
         return z + torch.fft.irfft2(gain * residual, s=(height, width))
 
     def _inverse_filter(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """The solve with a circular boundary."""
         power = self._power(r.shape[-2], r.shape[-1], r)
-        return torch.fft.irfft2(torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=r.shape[-2:])
+        return torch.fft.irfft2(
+            torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=r.shape[-2:]
+        )
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
         if self.boundary != "circular":
             return super()._gram(x, shape)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * self._power(x.shape[-2], x.shape[-1], x), s=x.shape[-2:])
+        return torch.fft.irfft2(
+            torch.fft.rfft2(x) * self._power(x.shape[-2], x.shape[-1], x), s=x.shape[-2:]
+        )
 
     def _power(self, height: int, width: int, like: Tensor) -> Tensor:
         """|transfer function|^2, as ``rfft2`` orders it."""
-        return self._constant(("power", height, width), like, lambda: self._spectrum(height, width, like).abs().square())
+        return self._constant(
+            ("power", height, width),
+            like,
+            lambda: self._spectrum(height, width, like).abs().square(),
+        )
 
     @cached_property
     def _even(self) -> bool:
         """Whether each kernel is its own mirror image along both axes."""
-        return all(torch.allclose(self.taps, self.taps.flip(axis), rtol=1e-6, atol=1e-12) for axis in (-2, -1))
+        return all(
+            torch.allclose(self.taps, self.taps.flip(axis), rtol=1e-6, atol=1e-12)
+            for axis in (-2, -1)
+        )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """The solve with another boundary, exact away from the border: mirrored, which the cosine transform makes diagonal, for an even
@@ -206,7 +262,9 @@ class Convolution(LinearOperator):
         return self._inverse_filter(padded, c0, c1)[..., :height, :width]
 
 
-def extended(size: int, before: int, after: int, boundary: Boundary, device: torch.device | None = None) -> Tensor:
+def extended(
+    size: int, before: int, after: int, boundary: Boundary, device: torch.device | None = None
+) -> Tensor:
     """For each place of an axis padded by the boundary's rule, the index that it is copied from."""
     index = torch.arange(-before, size + after, device=device)
     if boundary == "replicate":
@@ -218,7 +276,9 @@ def extended(size: int, before: int, after: int, boundary: Boundary, device: tor
 
 def clean_kernel(kernel: Tensor) -> Tensor:
     if kernel.ndim not in (2, 3) or not kernel.numel():
-        raise ValueError(f"a kernel must have shape (h, w), or (C, h, w) with one for each channel, got {tuple(kernel.shape)}")
+        raise ValueError(
+            f"a kernel must have shape (h, w), or (C, h, w) with one for each channel, got {tuple(kernel.shape)}"
+        )
     if kernel.is_complex() or not torch.isfinite(kernel).all() or not kernel.abs().sum() > 0:
         raise ValueError("a kernel must be real, finite and not all zero")
     kernel = kernel.detach().clone()
@@ -228,7 +288,10 @@ def clean_kernel(kernel: Tensor) -> Tensor:
 def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:
     """For examples: asymmetric, of both signs, with no value that stands out."""
     generator = torch.Generator().manual_seed(height * 10 + width)
-    kernel = torch.randn(channels, height, width, generator=generator, dtype=torch.float64) / (height * width) ** 0.5
+    kernel = (
+        torch.randn(channels, height, width, generator=generator, dtype=torch.float64)
+        / (height * width) ** 0.5
+    )
     return kernel if channels > 1 else kernel[0]
 
 

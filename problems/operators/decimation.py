@@ -33,20 +33,30 @@ class Decimation(LinearOperator):
 
     def __post_init__(self) -> None:
         if not float(self.factor).is_integer() or self.factor < 2:
-            raise ValueError(f"the factor must be a whole number of at least 2, got {self.factor}; SuperResolution takes fractions")
+            raise ValueError(
+                f"the factor must be a whole number of at least 2, got {self.factor}; SuperResolution takes fractions"
+            )
         if self.boundary == "valid" or self.boundary not in BOUNDARIES:
-            raise ValueError(f"unknown boundary {self.boundary!r} of a decimation; known: {', '.join(BOUNDARIES[:-1])}")
+            raise ValueError(
+                f"unknown boundary {self.boundary!r} of a decimation; known: {', '.join(BOUNDARIES[:-1])}"
+            )
         object.__setattr__(self, "kernel", clean_kernel(self.kernel))
         object.__setattr__(self, "factor", int(self.factor))
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        factors = [k for k in (2, 4) if shape[-2] % k == 0 and shape[-1] % k == 0 and min(shape[-2:]) >= 3]
-        return {f"decimate-x{k}-{b}": cls(example_kernel(3, 3), k, b) for k in factors for b in BOUNDARIES[:-1]}
+        factors = [
+            k for k in (2, 4) if shape[-2] % k == 0 and shape[-1] % k == 0 and min(shape[-2:]) >= 3
+        ]
+        return {
+            f"decimate-x{k}-{b}": cls(example_kernel(3, 3), k, b)
+            for k in factors
+            for b in BOUNDARIES[:-1]
+        }
 
     @property
-    def fast(self) -> frozenset[str]:  # type: ignore[override]
-        return self._blur.fast
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
+        return self._blur.structure
 
     @cached_property
     def _blur(self) -> Blur:
@@ -56,13 +66,17 @@ class Decimation(LinearOperator):
         check_image(shape)
         height, width = shape[-2:]
         if height % self.factor or width % self.factor:
-            raise ValueError(f"the factor {self.factor} does not divide an image of {width}x{height}; crop it first")
+            raise ValueError(
+                f"the factor {self.factor} does not divide an image of {width}x{height}; crop it first"
+            )
         self._blur.output_shape(shape)
         return (*shape[:-2], height // self.factor, width // self.factor)
 
     def input_shape(self, shape: Shape) -> Shape:
         check_image(shape)
-        return self._blur.input_shape((*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor))
+        return self._blur.input_shape(
+            (*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor)
+        )
 
     def _apply(self, x: Tensor) -> Tensor:
         return self._blur._apply(x)[..., :: self.factor, :: self.factor]
@@ -73,7 +87,11 @@ class Decimation(LinearOperator):
     def _spread(self, y: Tensor) -> Tensor:
         """Zeros between the pixels."""
         k = self.factor
-        return torch.nn.functional.pad(y[..., :, None, :, None], (0, k - 1, 0, 0, 0, k - 1)).flatten(-4, -3).flatten(-2, -1)
+        return (
+            torch.nn.functional.pad(y[..., :, None, :, None], (0, k - 1, 0, 0, 0, k - 1))
+            .flatten(-4, -3)
+            .flatten(-2, -1)
+        )
 
     def _power(self, height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """s^2 on the coarse (height, width) grid, (1 or C, height, width), and the transfer function of the blur over s on the fine one."""
@@ -81,7 +99,10 @@ class Decimation(LinearOperator):
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
         half = self._blur._spectrum(k * height, k * width, precise)
         full = torch.fft.fft2(torch.fft.irfft2(half, s=(k * height, k * width)))
-        power = full.abs().square().unflatten(-1, (k, width)).unflatten(-3, (k, height)).sum((-4, -2)) / k**2
+        power = (
+            full.abs().square().unflatten(-1, (k, width)).unflatten(-3, (k, height)).sum((-4, -2))
+            / k**2
+        )
         s = power.sqrt().repeat(1, k, k)[..., : half.shape[-1]]
         floor = 1e-14 * s.max()
         ratio = torch.where(s > floor, half / torch.where(s > floor, s, 1), 0)
@@ -106,8 +127,16 @@ class Decimation(LinearOperator):
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """The solve as if the boundary were circular."""
         height, width = r.shape[-2:]
-        power = self._constant(("power", height, width), r, lambda: self._power(height, width, r)[0])[..., : width // 2 + 1]
-        return torch.fft.irfft2(torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=(height, width))
+        power = self._constant(
+            ("power", height, width), r, lambda: self._power(height, width, r)[0]
+        )[..., : width // 2 + 1]
+        return torch.fft.irfft2(
+            torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=(height, width)
+        )
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
-        return self._precondition(v, c0, c1) if self.boundary == "circular" else self._iterate(v, c0, c1, shape)
+        return (
+            self._precondition(v, c0, c1)
+            if self.boundary == "circular"
+            else self._iterate(v, c0, c1, shape)
+        )

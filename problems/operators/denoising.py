@@ -16,8 +16,8 @@ __all__ = ["Denoising"]
 class Denoising(LinearOperator):
     """y = x."""
 
-    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
-    row_gram: ClassVar[float] = 1.0  # type: ignore[misc]
+    structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+    tight_constant: ClassVar[float] = 1.0  # type: ignore[misc]
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:

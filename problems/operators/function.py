@@ -31,7 +31,9 @@ class _Known:
 
     def output_shape(self, shape: Shape) -> Shape:
         if tuple(shape) != tuple(self.shape):
-            raise ValueError(f"this function is for x of shape {tuple(self.shape)}, got {tuple(shape)}")
+            raise ValueError(
+                f"this function is for x of shape {tuple(self.shape)}, got {tuple(shape)}"
+            )
         assert self.output is not None
         return self.output
 
@@ -62,12 +64,25 @@ class LinearFunction(_Known, LinearOperator):
         a, b = torch.randn(2, 1, *self.shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             fa, fb, both = self.function(a), self.function(b), self.function(a - 2 * b)
-        if not torch.allclose(both, fa - 2 * fb, rtol=1e-3, atol=1e-4 * float(fa.abs().max() + fb.abs().max())):
-            raise ValueError("the function is not linear: f(a - 2 b) differs from f(a) - 2 f(b); use NonlinearFunction")
+        if not torch.allclose(
+            both, fa - 2 * fb, rtol=1e-3, atol=1e-4 * float(fa.abs().max() + fb.abs().max())
+        ):
+            raise ValueError(
+                "the function is not linear: f(a - 2 b) differs from f(a) - 2 f(b); use NonlinearFunction"
+            )
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        return {"function": cls(lambda x: torch.cumsum(x, -1).flatten(1)[:, 1::2] if x[0].numel() > 1 else 2 * x.flatten(1), shape)}
+        return {
+            "function": cls(
+                lambda x: (
+                    torch.cumsum(x, -1).flatten(1)[:, 1::2]
+                    if x[0].numel() > 1
+                    else 2 * x.flatten(1)
+                ),
+                shape,
+            )
+        }
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return Operator.vjp(self, y.new_zeros(len(y), *shape), y)

@@ -18,7 +18,9 @@ __all__ = ["Inpainting", "binary", "box_mask", "random_mask"]
 def binary(mask: Tensor, what: str = "mask") -> Tensor:
     """A copy as booleans; ValueError unless it holds zeros and ones only."""
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(f"a {what} must be binary: 1 where a pixel is observed, 0 where it is missing")
+        raise ValueError(
+            f"a {what} must be binary: 1 where a pixel is observed, 0 where it is missing"
+        )
     return mask.detach().bool().clone()
 
 
@@ -29,9 +31,9 @@ class Inpainting(LinearOperator):
     y has the shape of x, with zeros in the holes.
     """
 
-    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+    structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
-    own: ClassVar[frozenset[str]] = LinearOperator.own | {"mask"}
+    base_capabilities: ClassVar[frozenset[str]] = LinearOperator.base_capabilities | {"mask"}
 
     mask: Tensor
 
@@ -55,15 +57,19 @@ class Inpainting(LinearOperator):
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         if tuple(shape[-2:]) != tuple(self.mask.shape[-2:]):
-            raise ValueError(f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(shape[-2:])}")
+            raise ValueError(
+                f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(shape[-2:])}"
+            )
         if self.mask.shape[0] not in (1, shape[-3]):
-            raise ValueError(f"the mask has {self.mask.shape[0]} channels, the image has {shape[-3]}")
+            raise ValueError(
+                f"the mask has {self.mask.shape[0]} channels, the image has {shape[-3]}"
+            )
         return shape
 
     def input_shape(self, shape: Shape) -> Shape:
         return self.output_shape(shape)
 
-    def observed(self, y: Tensor) -> Tensor:
+    def mask_unobserved(self, y: Tensor) -> Tensor:
         self.output_shape(tuple(y.shape[1:]))
         return torch.where(self.mask.to(y.device), y, 0)  # not a product: NaN in a hole is nothing
 
@@ -76,25 +82,50 @@ class Inpainting(LinearOperator):
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return self._apply(y)
 
-    def prox(self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float) -> Tensor:
+    def prox(
+        self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
+    ) -> Tensor:
         self.output_shape(tuple(z.shape[1:]))
         prior_variance = bcast(prior_variance, z)
-        return z + self._apply(prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z))
+        return z + self._apply(
+            prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z)
+        )
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        return SVD(self.mask.to(like).expand(shape), identity, identity, identity, identity, complete_v=True, complete_u=True)
+        return SVD(
+            self.mask.to(like).expand(shape),
+            identity,
+            identity,
+            identity,
+            identity,
+            complete_v=True,
+            complete_u=True,
+        )
 
 
-def box_mask(height: int, width: int, top: int, left: int, box_height: int, box_width: int) -> Tensor:
+def box_mask(
+    height: int, width: int, top: int, left: int, box_height: int, box_width: int
+) -> Tensor:
     """(H, W) mask with a rectangular hole."""
-    if box_height < 1 or box_width < 1 or top < 0 or left < 0 or top + box_height > height or left + box_width > width:
-        raise ValueError(f"the box of {box_width}x{box_height} at row {top}, column {left} does not lie inside the image of {width}x{height}")
+    if (
+        box_height < 1
+        or box_width < 1
+        or top < 0
+        or left < 0
+        or top + box_height > height
+        or left + box_width > width
+    ):
+        raise ValueError(
+            f"the box of {box_width}x{box_height} at row {top}, column {left} does not lie inside the image of {width}x{height}"
+        )
     mask = torch.ones(height, width, dtype=torch.bool)
     mask[top : top + box_height, left : left + box_width] = False
     return mask
 
 
-def random_mask(height: int, width: int, missing: float, generator: torch.Generator | None = None) -> Tensor:
+def random_mask(
+    height: int, width: int, missing: float, generator: torch.Generator | None = None
+) -> Tensor:
     """(H, W) mask in which exactly round(missing * H * W) pixels, drawn at random, are holes."""
     if not 0 <= missing < 1:
         raise ValueError(f"the missing fraction must lie in [0, 1), got {missing}")

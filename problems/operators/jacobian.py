@@ -34,13 +34,20 @@ class Jacobian(LinearOperator):
             u = self.x.detach().clone().requires_grad_()
             y = self.operator.apply(u)
             w = torch.zeros_like(y, requires_grad=True)
-            return u, y, w, torch.autograd.grad(y, u, w, create_graph=True, materialize_grads=True)[0]
+            return (
+                u,
+                y,
+                w,
+                torch.autograd.grad(y, u, w, create_graph=True, materialize_grads=True)[0],
+            )
 
     def _product(self, output: Tensor, argument: Tensor, v: Tensor) -> Tensor:
         outer = torch.is_grad_enabled() and v.requires_grad
         with torch.inference_mode(False), torch.enable_grad():
             v = v.clone() if v.is_inference() else v
-            return torch.autograd.grad(output, argument, v, retain_graph=True, create_graph=outer, materialize_grads=True)[0]
+            return torch.autograd.grad(
+                output, argument, v, retain_graph=True, create_graph=outer, materialize_grads=True
+            )[0]
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         u, value, *_ = self._graph

@@ -32,8 +32,18 @@ _ISLOW = """8192 8192 8192 8192 11363 9633 6437 2260 10703 4433 -4433 -10703 963
             8192 -8192 -8192 8192 6437 -11362 2261 9633 4433 -10704 10704 -4433 2260 -6436 9633 -11363"""
 
 # JFIF: Y'CbCr from R'G'B', in the fixed point of libjpeg, and back
-_YCC = torch.tensor([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=torch.float64) / 65536
-_RGB = torch.tensor([[65536, 0, 91881], [65536, -22554, -46802], [65536, 116130, 0]], dtype=torch.float64) / 65536
+_YCC = (
+    torch.tensor(
+        [[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=torch.float64
+    )
+    / 65536
+)
+_RGB = (
+    torch.tensor(
+        [[65536, 0, 91881], [65536, -22554, -46802], [65536, 116130, 0]], dtype=torch.float64
+    )
+    / 65536
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,16 +58,22 @@ class JPEG(Operator):
 
     def __post_init__(self) -> None:
         if not float(self.quality).is_integer() or not 1 <= self.quality <= 100:
-            raise ValueError(f"the quality of a JPEG is a whole number from 1 to 100, got {self.quality}")
+            raise ValueError(
+                f"the quality of a JPEG is a whole number from 1 to 100, got {self.quality}"
+            )
         object.__setattr__(self, "quality", int(self.quality))
 
     @property
-    def rounds(self) -> bool:
+    def quantises(self) -> bool:
         return True
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        return {"jpeg-20": cls(20), "jpeg-90": cls(90, subsampling=False)} if shape[0] in (1, 3) else {}
+        return (
+            {"jpeg-20": cls(20), "jpeg-90": cls(90, subsampling=False)}
+            if shape[0] in (1, 3)
+            else {}
+        )
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or shape[0] not in (1, 3):
@@ -92,21 +108,30 @@ class JPEG(Operator):
         planes = [self._through(_byte(ycc[:, 0]), _LUMA)]
         for chroma in ycc[:, 1:].unbind(1):
             plane = _byte(chroma, down=torch.ones_like(chroma[0, 0], dtype=torch.bool))
-            planes.append(self._coarse(plane) if self.subsampling else self._through(plane, _CHROMA))
-        return _byte(torch.einsum("ij,bjhw->bihw", _RGB.to(x), torch.stack(planes, 1) - shift)) / 127.5 - 1
+            planes.append(
+                self._coarse(plane) if self.subsampling else self._through(plane, _CHROMA)
+            )
+        return (
+            _byte(torch.einsum("ij,bjhw->bihw", _RGB.to(x), torch.stack(planes, 1) - shift)) / 127.5
+            - 1
+        )
 
     def _coarse(self, plane: Tensor) -> Tensor:
         """A plane of chroma (B, H, W) through half its size."""
         height, width = plane.shape[-2:]
         means = F.avg_pool2d(_filled(plane, 2, 16)[:, None], 2)[:, 0]
-        half = self._through(_byte(means, down=_even(means)), _CHROMA)[:, : -(-height // 2), : -(-width // 2)]
+        half = self._through(_byte(means, down=_even(means)), _CHROMA)[
+            :, : -(-height // 2), : -(-width // 2)
+        ]
         return _doubled(half)[:, :height, :width]
 
 
 def _whole(x: Tensor, down: Tensor | None = None) -> Tensor:
     """Rounded; halves go up, and down where asked."""
     value = (x + 0.5).floor()
-    return straight_through(value if down is None else torch.where(down, (x - 0.5).ceil(), value), x)
+    return straight_through(
+        value if down is None else torch.where(down, (x - 0.5).ceil(), value), x
+    )
 
 
 def _byte(x: Tensor, down: Tensor | None = None) -> Tensor:

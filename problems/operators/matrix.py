@@ -18,7 +18,7 @@ __all__ = ["LinearMatrix"]
 class LinearMatrix(LinearOperator):
     """y = A vec(x) for a matrix (m, D). x has shape (B, *shape) with D entries, flat (B, D) if nothing is said; y is (B, m)."""
 
-    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+    structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
     matrix: Tensor
     shape: Shape | None = None
@@ -32,7 +32,9 @@ class LinearMatrix(LinearOperator):
             raise ValueError("the matrix must be finite")
         shape = tuple(self.shape) if self.shape is not None else (self.matrix.shape[1],)
         if torch.Size(shape).numel() != self.matrix.shape[1]:
-            raise ValueError(f"shape {shape} does not have the matrix's {self.matrix.shape[1]} entries")
+            raise ValueError(
+                f"shape {shape} does not have the matrix's {self.matrix.shape[1]} entries"
+            )
         object.__setattr__(self, "matrix", self.matrix.detach().clone())
         object.__setattr__(self, "shape", shape)
 
@@ -41,7 +43,9 @@ class LinearMatrix(LinearOperator):
         size = torch.Size(shape).numel()
         generator = torch.Generator().manual_seed(4)
         return {
-            f"matrix-{name}": cls(torch.randn(m, size, generator=generator, dtype=torch.float64) / size**0.5, shape)
+            f"matrix-{name}": cls(
+                torch.randn(m, size, generator=generator, dtype=torch.float64) / size**0.5, shape
+            )
             for name, m in (("wide", max(1, size // 5)), ("tall", size + 3))
         }
 
@@ -52,7 +56,9 @@ class LinearMatrix(LinearOperator):
 
     def input_shape(self, shape: Shape) -> Shape:
         if tuple(shape) != (self.matrix.shape[0],):
-            raise ValueError(f"the matrix measures {self.matrix.shape[0]} numbers, got a measurement of shape {tuple(shape)}")
+            raise ValueError(
+                f"the matrix measures {self.matrix.shape[0]} numbers, got a measurement of shape {tuple(shape)}"
+            )
         assert self.shape is not None
         return self.shape
 

@@ -53,11 +53,18 @@ class MRI(LinearOperator):
     def __post_init__(self) -> None:
         mask = binary(self.mask)
         if mask.ndim != 2 or not mask.any():
-            raise ValueError(f"a k-space mask must have shape (H, W) and sample something, got {tuple(mask.shape)}")
+            raise ValueError(
+                f"a k-space mask must have shape (H, W) and sample something, got {tuple(mask.shape)}"
+            )
         object.__setattr__(self, "mask", mask)
         if self.sensitivities is not None:
             maps = self.sensitivities.detach().clone()
-            if not maps.is_complex() or maps.ndim != 3 or maps.shape[1:] != mask.shape or not torch.isfinite(torch.view_as_real(maps)).all():
+            if (
+                not maps.is_complex()
+                or maps.ndim != 3
+                or maps.shape[1:] != mask.shape
+                or not torch.isfinite(torch.view_as_real(maps)).all()
+            ):
                 raise ValueError(
                     f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, {mask.shape[1]}), "
                     f"got {maps.dtype} {tuple(maps.shape)}"
@@ -71,13 +78,20 @@ class MRI(LinearOperator):
         points = torch.rand(height, width, generator=torch.Generator().manual_seed(6)) < 0.5
         points[height // 2, width // 2] = True
         maps = birdcage_maps(3, height, width)
-        found: dict[str, Operator] = {"mri": cls(mask), "mri-points": cls(points), "mri-coils": cls(mask, maps)}
+        found: dict[str, Operator] = {
+            "mri": cls(mask),
+            "mri-points": cls(points),
+            "mri-coils": cls(mask, maps),
+        }
         if shape[0] % 2 == 0:
-            found |= {"mri-complex": cls(points, complex_image=True), "mri-complex-coils": cls(mask, maps, complex_image=True)}
+            found |= {
+                "mri-complex": cls(points, complex_image=True),
+                "mri-complex-coils": cls(mask, maps, complex_image=True),
+            }
         return found
 
     @property
-    def fast(self) -> frozenset[str]:  # type: ignore[override]
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({"svd", "closed_form"}) if self.sensitivities is None else frozenset()
 
     @property
@@ -87,20 +101,26 @@ class MRI(LinearOperator):
     def output_shape(self, shape: Shape) -> Shape:
         self._check(shape)
         if self.complex_image and shape[0] % 2:
-            raise ValueError(f"a complex image has two channels, real and imaginary part; got {shape[0]} channels")
+            raise ValueError(
+                f"a complex image has two channels, real and imaginary part; got {shape[0]} channels"
+            )
         return (shape[0] * self.coils * (1 if self.complex_image else 2), *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
         self._check(shape)
         if shape[0] % (2 * self.coils):
-            raise ValueError(f"k-space of {self.coils} coils has a multiple of {2 * self.coils} channels (real, imaginary), got {shape[0]}")
+            raise ValueError(
+                f"k-space of {self.coils} coils has a multiple of {2 * self.coils} channels (real, imaginary), got {shape[0]}"
+            )
         return (shape[0] // self.coils // (1 if self.complex_image else 2), *shape[1:])
 
     def _check(self, shape: Shape) -> None:
         if len(shape) != 3 or tuple(shape[1:]) != tuple(self.mask.shape):
-            raise ValueError(f"the k-space mask is {tuple(self.mask.shape)} (height, width), the image is {tuple(shape)}")
+            raise ValueError(
+                f"the k-space mask is {tuple(self.mask.shape)} (height, width), the image is {tuple(shape)}"
+            )
 
-    def observed(self, y: Tensor) -> Tensor:
+    def mask_unobserved(self, y: Tensor) -> Tensor:
         return torch.where(self.mask.to(y.device), y, 0)
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +130,10 @@ class MRI(LinearOperator):
         """
 
         def make() -> tuple[Tensor, Tensor]:
-            before, after = torch.ones(1, 1, dtype=torch.complex128), torch.ones(1, 1, dtype=torch.complex128)
+            before, after = (
+                torch.ones(1, 1, dtype=torch.complex128),
+                torch.ones(1, 1, dtype=torch.complex128),
+            )
             for axis, n in enumerate(self.mask.shape):
                 place = torch.arange(n, dtype=torch.float64)
                 line = (-1, 1) if axis == 0 else (1, -1)
@@ -119,7 +142,11 @@ class MRI(LinearOperator):
                 before, after = before * first.reshape(line), after * second.reshape(line)
             if self.mask.shape[0] % 2 == 0 and self.mask.shape[1] % 2 == 0:
                 before, after = before.real.round(), after.real.round()
-            maps = before[None] if self.sensitivities is None else self.sensitivities.cpu().to(torch.complex128) * before
+            maps = (
+                before[None]
+                if self.sensitivities is None
+                else self.sensitivities.cpu().to(torch.complex128) * before
+            )
             dtypes = {True: complex_dtype(like), False: like.dtype}
             pair = (maps, after * self.mask.cpu())
             first, second = (part.to(like.device, dtypes[part.is_complex()]) for part in pair)
@@ -170,10 +197,18 @@ def _parts(z: Tensor) -> Tensor:
     return torch.stack([z.real, z.imag], -3)
 
 
-def cartesian_mask(height: int, width: int, acceleration: float, centre: float = 0.08, generator: torch.Generator | None = None) -> Tensor:
+def cartesian_mask(
+    height: int,
+    width: int,
+    acceleration: float,
+    centre: float = 0.08,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """(H, W) mask of whole columns: all within the middle share ``centre``, others at random, 1 / acceleration of them in all."""
     if not acceleration >= 1 or not 0 <= centre <= 1:
-        raise ValueError(f"the acceleration must be at least 1 and the centre in [0, 1], got {acceleration} and {centre}")
+        raise ValueError(
+            f"the acceleration must be at least 1 and the centre in [0, 1], got {acceleration} and {centre}"
+        )
     low = max(1, round(centre * width))
     start = width // 2 - low // 2
     columns = torch.zeros(width, dtype=torch.bool)

@@ -32,7 +32,10 @@ class PhaseRetrieval(Operator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        return {"phase": cls(2.0), "phase-squared": cls(1.5, squared=True, shape=(shape[1], shape[2]))}
+        return {
+            "phase": cls(2.0),
+            "phase-squared": cls(1.5, squared=True, shape=(shape[1], shape[2])),
+        }
 
     def _size(self, pixels: int) -> int:
         return math.ceil(pixels * self.oversampling - 1e-9)
@@ -40,12 +43,16 @@ class PhaseRetrieval(Operator):
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
-            raise ValueError(f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}")
+            raise ValueError(
+                f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}"
+            )
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
     def input_shape(self, shape: Shape) -> Shape:
         check_image(shape)
-        height, width = self.shape or tuple(math.floor(n / self.oversampling + 1e-9) for n in shape[-2:])
+        height, width = self.shape or tuple(
+            math.floor(n / self.oversampling + 1e-9) for n in shape[-2:]
+        )
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
             raise ValueError(
                 f"an image of {(height, width)} does not give {tuple(shape[-2:])} magnitudes at an oversampling of {self.oversampling:g}"
@@ -55,7 +62,9 @@ class PhaseRetrieval(Operator):
     def preview(self, y: Tensor) -> Tensor:
         """The logarithm, the zero frequency in the middle."""
         y = torch.fft.fftshift(y.clamp_min(0), dim=(-2, -1)).add(1e-3).log()
-        low, high = (end(y.flatten(1), dim=1)[:, None, None, None] for end in (torch.amin, torch.amax))
+        low, high = (
+            end(y.flatten(1), dim=1)[:, None, None, None] for end in (torch.amin, torch.amax)
+        )
         return 2 * (y - low) / (high - low).clamp_min(1e-6) - 1
 
     def _apply(self, x: Tensor) -> Tensor:

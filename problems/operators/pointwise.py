@@ -35,7 +35,9 @@ class Clipping(_Pointwise):
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.gain) and self.gain != 0 and self.low < self.high):
-            raise ValueError(f"clipping needs a finite gain and low < high, got {self.gain}, {self.low} and {self.high}")
+            raise ValueError(
+                f"clipping needs a finite gain and low < high, got {self.gain}, {self.low} and {self.high}"
+            )
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -76,11 +78,13 @@ class Quantisation(_Pointwise):
 
     def __post_init__(self) -> None:
         if not float(self.levels).is_integer() or self.levels < 2:
-            raise ValueError(f"quantisation needs a whole number of at least 2 levels, got {self.levels}")
+            raise ValueError(
+                f"quantisation needs a whole number of at least 2 levels, got {self.levels}"
+            )
         object.__setattr__(self, "levels", int(self.levels))
 
     @property
-    def rounds(self) -> bool:
+    def quantises(self) -> bool:
         return True
 
     @classmethod

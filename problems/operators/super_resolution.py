@@ -57,7 +57,9 @@ def _box_overlap(left: Tensor, right: Tensor, pixel: Tensor) -> Tensor:
 def resize_matrix(size: int, out: int, kind: Filter, factor: float) -> Tensor:
     """(out, size) float64 matrix that down-samples one axis by ``factor`` >= 1."""
     rows = torch.arange(out, dtype=torch.float64)
-    if kind == "average":  # the mean of the interval [i f, (i+1) f), pixels counted by their overlap
+    if (
+        kind == "average"
+    ):  # the mean of the interval [i f, (i+1) f), pixels counted by their overlap
         pixel = torch.arange(size, dtype=torch.float64)
         weights = _box_overlap((rows * factor)[:, None], ((rows + 1) * factor)[:, None], pixel)
         return weights / weights.sum(1, keepdim=True)
@@ -87,7 +89,7 @@ class SuperResolution(LinearOperator):
     it is taken to be floor(rows * factor). For a filter of your own see ``Decimation``.
     """
 
-    fast: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
+    structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
     factor: float
     filter: Filter = "bicubic"
@@ -103,7 +105,9 @@ class SuperResolution(LinearOperator):
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
         size = (shape[1], shape[2])
-        found: dict[str, Operator] = {f"{f}-x{k}": cls(k, f, size) for f in FILTERS for k in (2, 3, 2.5)}
+        found: dict[str, Operator] = {
+            f"{f}-x{k}": cls(k, f, size) for f in FILTERS for k in (2, 3, 2.5)
+        }
         return found | {"bicubic-x4": cls(4, shape=size)}
 
     def _size(self, pixels: int) -> int:
@@ -112,19 +116,29 @@ class SuperResolution(LinearOperator):
     def _constants(self, size: int, like: Tensor) -> tuple[Tensor, ...]:
         """The matrix of one axis and its thin SVD."""
         arguments = (size, self._size(size), self.filter, self.factor)
-        return self._constant(size, like, lambda: tuple(part.to(like) for part in (resize_matrix(*arguments), *_axis(*arguments))))
+        return self._constant(
+            size,
+            like,
+            lambda: tuple(
+                part.to(like) for part in (resize_matrix(*arguments), *_axis(*arguments))
+            ),
+        )
 
     def output_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
-            raise ValueError(f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}")
+            raise ValueError(
+                f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}"
+            )
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
     def input_shape(self, shape: Shape) -> Shape:
         check_image(shape)
         height, width = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[-2:])
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
-            raise ValueError(f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a factor of {self.factor:g}")
+            raise ValueError(
+                f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a factor of {self.factor:g}"
+            )
         return (*shape[:-2], height, width)
 
     def _apply(self, x: Tensor) -> Tensor:

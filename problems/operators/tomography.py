@@ -66,16 +66,22 @@ class Tomography(LinearOperator):
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or tuple(shape[1:]) != self.shape:
-            raise ValueError(f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}")
+            raise ValueError(
+                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}"
+            )
         return (shape[0], len(self.angles), self.detectors)
 
     def input_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or tuple(shape[1:]) != (len(self.angles), self.detectors):
-            raise ValueError(f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, detectors), got {tuple(shape)}")
+            raise ValueError(
+                f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, detectors), got {tuple(shape)}"
+            )
         return (shape[0], *self.shape)
 
     def preview(self, y: Tensor) -> Tensor:
-        return y / y.abs().flatten(1).amax(1).clamp_min(torch.finfo(y.dtype).tiny)[:, None, None, None]
+        return (
+            y / y.abs().flatten(1).amax(1).clamp_min(torch.finfo(y.dtype).tiny)[:, None, None, None]
+        )
 
     def _grids(self, like: Tensor) -> list[Tensor]:
         """Where the rays of some angles at a time pass, (1, angles' rays, places, 2), in the coordinates of ``grid_sample``."""
@@ -88,7 +94,9 @@ class Tomography(LinearOperator):
             count = max(1, _SAMPLES // n**2)
             grids = []
             for first in range(0, len(self.angles), count):
-                angle = torch.tensor(self.angles[first : first + count], dtype=torch.float64).deg2rad()[:, None, None]
+                angle = torch.tensor(
+                    self.angles[first : first + count], dtype=torch.float64
+                ).deg2rad()[:, None, None]
                 column = angle.cos() * detector + angle.sin() * place + width // 2
                 row = -angle.sin() * detector + angle.cos() * place + height // 2
                 grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
@@ -99,8 +107,14 @@ class Tomography(LinearOperator):
 
     def _project(self, x: Tensor) -> Tensor:
         images = x.flatten(0, 1)[None]
-        rays = [F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False).sum(-1) for grid in self._grids(x)]
-        return torch.cat(rays, -1).reshape(*x.shape[:2], len(self.angles), self.detectors) * self._width
+        rays = [
+            F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False).sum(-1)
+            for grid in self._grids(x)
+        ]
+        return (
+            torch.cat(rays, -1).reshape(*x.shape[:2], len(self.angles), self.detectors)
+            * self._width
+        )
 
     def _spread(self, y: Tensor) -> Tensor:
         images = y.new_zeros(1, y.shape[0] * y.shape[1], *self.shape)
@@ -108,7 +122,9 @@ class Tomography(LinearOperator):
         rays = y.reshape(1, y.shape[0] * y.shape[1], -1, 1)
         for grid in self._grids(y):
             part = rays[:, :, first : first + grid.shape[1]].expand(-1, -1, -1, grid.shape[2])
-            total += torch.ops.aten.grid_sampler_2d_backward(part, images, grid, 0, 0, False, [True, False])[0]
+            total += torch.ops.aten.grid_sampler_2d_backward(
+                part, images, grid, 0, 0, False, [True, False]
+            )[0]
             first += grid.shape[1]
         return total.reshape(*y.shape[:2], *self.shape) * self._width
 

@@ -10,7 +10,17 @@ from torch import Tensor
 from scoresde.data.images import from_bytes, read_image, to_uint8
 from scoresde.errors import InputError
 
-__all__ = ["SUFFIXES", "Dataset", "ImageArray", "ImageFolder", "TensorData", "dequantised", "list_images", "read_arrays", "read_pixels"]
+__all__ = [
+    "SUFFIXES",
+    "Dataset",
+    "ImageArray",
+    "ImageFolder",
+    "TensorData",
+    "dequantised",
+    "list_images",
+    "read_arrays",
+    "read_pixels",
+]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -45,7 +55,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """(n, C, size, size) in [-1, 1]."""
         ...
 
@@ -69,7 +79,7 @@ class ImageFolder:
             self._cache[index] = image
         return image
 
-    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """(n, C, size, size) in [-1, 1]: uniform image, uniform place, one of the eight flips and quarter turns."""
         batch = np.empty((n, size, size, self.channels), np.uint8)
         for i in range(n):
@@ -78,7 +88,9 @@ class ImageFolder:
             image = self._image(index)
             height, width = image.shape[:2]
             if min(height, width) < size:
-                raise InputError(f"{self.paths[index]} is {width}x{height}, smaller than the crop {size}; use a smaller --crop")
+                raise InputError(
+                    f"{self.paths[index]} is {width}x{height}, smaller than the crop {size}; use a smaller --crop"
+                )
             top, left = int(draw[1] * (height - size + 1)), int(draw[2] * (width - size + 1))
             turn = int(draw[3] * 8)
             batch[i] = _turned(image[top : top + size, left : left + size], turn)
@@ -92,7 +104,13 @@ class ImageArray:
     density (Theis et al. 2016); without it :math:`k/127.5 - 1`. flips: also draw the eight flips and quarter turns.
     """
 
-    def __init__(self, path: str | Path, key: str | None = None, dequantise: bool = False, flips: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        key: str | None = None,
+        dequantise: bool = False,
+        flips: bool = False,
+    ) -> None:
         self.path, self.dequantise, self.flips = Path(path), dequantise, flips
         self.images = read_arrays(self.path, key)
         self.channels = self.images.shape[-1]
@@ -100,13 +118,17 @@ class ImageArray:
     def __len__(self) -> int:
         return len(self.images)
 
-    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """(n, C, size, size) in [-1, 1]: uniform image, uniform place."""
         height, width = self.images.shape[1:3]
         if min(height, width) < size:
-            raise InputError(f"the images of {self.path} are {width}x{height}, smaller than the crop {size}; use a smaller --crop")
+            raise InputError(
+                f"the images of {self.path} are {width}x{height}, smaller than the crop {size}; use a smaller --crop"
+            )
         draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
-        index, top, left, turn = (draws * [len(self), height - size + 1, width - size + 1, 8]).astype(int).T
+        index, top, left, turn = (
+            (draws * [len(self), height - size + 1, width - size + 1, 8]).astype(int).T
+        )
         batch = np.empty((n, size, size, self.channels), np.uint8)
         for i in range(n):
             crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
@@ -125,13 +147,15 @@ class TensorData:
 
     def __init__(self, samples: Tensor) -> None:
         if samples.ndim < 2 or not len(samples) or not bool(torch.isfinite(samples).all()):
-            raise ValueError(f"data must be a batch of finite samples, got a tensor of shape {tuple(samples.shape)}")
+            raise ValueError(
+                f"data must be a batch of finite samples, got a tensor of shape {tuple(samples.shape)}"
+            )
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def crops(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """(n, ...); size is not used: samples are taken whole."""
         return self.samples[torch.randint(len(self), (n,), generator=generator)]
 
@@ -150,10 +174,14 @@ def read_arrays(path: Path, key: str | None) -> np.ndarray:
         with loaded:
             fitting = [name for name in loaded.files if key in (None, name)]
             if len(fitting) != 1:
-                raise InputError(f"{path} holds {', '.join(loaded.files)}; name one of them with --array")
+                raise InputError(
+                    f"{path} holds {', '.join(loaded.files)}; name one of them with --array"
+                )
             images = loaded[fitting[0]]
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
-        raise InputError(f"images must be uint8, (N, H, W) or (N, H, W, C), got {images.dtype} {images.shape} in {path}")
+        raise InputError(
+            f"images must be uint8, (N, H, W) or (N, H, W, C), got {images.dtype} {images.shape} in {path}"
+        )
     return images

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from scoresde.errors import InputError
-from scoresde.files import write_via_rename
+from scoresde.files import write_atomically
 
 __all__ = ["from_bytes", "read_array", "read_image", "to_bytes", "to_uint8", "write_image"]
 
@@ -24,21 +24,35 @@ def read_array(path: str | Path) -> np.ndarray:
             image = ImageOps.exif_transpose(file)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {path} as an image: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise InputError(
+            f"cannot read {path} as an image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
     if image.mode.startswith("I"):  # 16-bit greyscale opens as I;16 or I
         scale = 65535.0
-    elif image.mode == "F":  # float files carry no range: [0, 1] is taken as such, anything brighter as 0..255
+    elif (
+        image.mode == "F"
+    ):  # float files carry no range: [0, 1] is taken as such, anything brighter as 0..255
         values = np.asarray(image, dtype=np.float32)
         scale = 1.0 if not (np.nan_to_num(values) > 1).any() else 255.0
     else:
         scale = 255.0
         grey = image.mode in ("1", "L", "LA", "La")
-        image = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+        image = (
+            image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+        )
         image = image.convert("L" if grey else "RGB")
     array = np.asarray(image, dtype=np.float32) / scale
     if not np.isfinite(array).all():
-        raise InputError(f"{path} has pixels that are NaN or infinite; mark them in a mask and fill them with 0 first")
+        raise InputError(
+            f"{path} has pixels that are NaN or infinite; mark them in a mask and fill them with 0 first"
+        )
     return array
 
 
@@ -68,7 +82,9 @@ def to_uint8(x: Tensor) -> np.ndarray:
 def write_image(x: Tensor, path: str | Path) -> None:
     """Write (C, H, W) in [-1, 1] in the format of the path's suffix."""
     path = Path(path)
-    write_via_rename(path, lambda temporary: Image.fromarray(to_uint8(x)).save(temporary, format=_format(path)))
+    write_atomically(
+        path, lambda temporary: Image.fromarray(to_uint8(x)).save(temporary, format=_format(path))
+    )
 
 
 def _format(path: Path) -> str:

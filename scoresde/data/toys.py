@@ -13,7 +13,15 @@ from torch import Tensor
 
 from scoresde.priors.mixture import GaussianMixturePrior
 
-__all__ = ["TOYS", "Checkerboard", "GaussianMixture", "Plane", "Rings", "gaussian_grid", "skew_mixture"]
+__all__ = [
+    "TOYS",
+    "Checkerboard",
+    "GaussianMixture",
+    "Plane",
+    "Rings",
+    "gaussian_grid",
+    "skew_mixture",
+]
 
 
 class Plane(ABC):
@@ -55,15 +63,23 @@ class Rings(Plane):
             raise ValueError(f"rings need positive radii and a positive std, got {self}")
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        radii = torch.tensor(self.radii, dtype=torch.float64)[torch.randint(len(self.radii), (n,), generator=generator)]
+        radii = torch.tensor(self.radii, dtype=torch.float64)[
+            torch.randint(len(self.radii), (n,), generator=generator)
+        ]
         angle = 2 * math.pi * torch.rand(n, generator=generator, dtype=torch.float64)
         circle = radii[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
         return circle + self.std * torch.randn(n, 2, generator=generator, dtype=torch.float64)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        r, radii, variance = x.double().norm(dim=1, keepdim=True), torch.tensor(self.radii, dtype=torch.float64), self.std**2
+        r, radii, variance = (
+            x.double().norm(dim=1, keepdim=True),
+            torch.tensor(self.radii, dtype=torch.float64),
+            self.std**2,
+        )
         # ln I0(z) = z + ln i0e(z), and z - (r^2 + R^2) / 2 s^2 = -(r - R)^2 / 2 s^2
-        of_each = torch.special.i0e(r * radii / variance).log() - (r - radii).square() / (2 * variance)
+        of_each = torch.special.i0e(r * radii / variance).log() - (r - radii).square() / (
+            2 * variance
+        )
         return of_each.logsumexp(1) - math.log(len(radii)) - math.log(2 * math.pi * variance)
 
 
@@ -75,7 +91,9 @@ class Checkerboard(Plane):
 
     def __post_init__(self) -> None:
         if self.fields < 2 or self.fields % 2:
-            raise ValueError(f"a board has an even number of fields a side, 2 or more, got {self.fields}")
+            raise ValueError(
+                f"a board has an even number of fields a side, 2 or more, got {self.fields}"
+            )
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         half, side = self.fields // 2, 2 / self.fields
@@ -87,7 +105,9 @@ class Checkerboard(Plane):
     def log_prob(self, x: Tensor) -> Tensor:
         field = ((x.double() + 1) * self.fields / 2).floor()
         black = ((field >= 0) & (field < self.fields)).all(1) & (field.sum(1) % 2 == 0)
-        inside = torch.full(black.shape, -math.log(2.0), dtype=torch.float64)  # the black fields have half of the area, which is 4
+        inside = torch.full(
+            black.shape, -math.log(2.0), dtype=torch.float64
+        )  # the black fields have half of the area, which is 4
         return inside.where(black, -math.inf)
 
 
@@ -120,13 +140,23 @@ def gaussian_grid(side: int = 5, reach: float = 0.8, std: float = 0.05) -> Gauss
         raise ValueError(f"a grid has two Gaussians a side or more, got {side}")
     axis = torch.linspace(-reach, reach, side, dtype=torch.float64)
     means = torch.cartesian_prod(axis, axis)
-    return GaussianMixture(GaussianMixturePrior(torch.ones(len(means)), means, std**2 * torch.eye(2).expand(len(means), 2, 2)))
+    return GaussianMixture(
+        GaussianMixturePrior(
+            torch.ones(len(means)), means, std**2 * torch.eye(2).expand(len(means), 2, 2)
+        )
+    )
 
 
 def skew_mixture() -> GaussianMixture:
     """Three Gaussians of unequal weights, lengths and directions."""
     means = torch.tensor([[-0.4, 0.3], [0.5, 0.5], [0.3, -0.1]])
-    covariances = torch.tensor([[[0.02, 0.015], [0.015, 0.03]], [[0.03, -0.02], [-0.02, 0.02]], [[0.08, 0.0], [0.0, 0.004]]])
+    covariances = torch.tensor(
+        [
+            [[0.02, 0.015], [0.015, 0.03]],
+            [[0.03, -0.02], [-0.02, 0.02]],
+            [[0.08, 0.0], [0.0, 0.004]],
+        ]
+    )
     return GaussianMixture(GaussianMixturePrior(torch.tensor([0.5, 0.2, 0.3]), means, covariances))
 
 

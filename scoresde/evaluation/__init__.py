@@ -3,11 +3,22 @@
 from scoresde.evaluation.classes import ClassReport, class_report
 from scoresde.evaluation.classifier import DigitClassifier, load_classifier
 from scoresde.evaluation.conformal import Calibration
+from scoresde.evaluation.copies import Memorisation, memorisation
 from scoresde.evaluation.distances import KernelDistance, frechet_distance, kernel_distance
-from scoresde.evaluation.features import Features, digit_features, inception_features, pixel_features
-from scoresde.evaluation.memorisation import Memorisation, memorisation
+from scoresde.evaluation.features import (
+    Features,
+    digit_features,
+    inception_features,
+    pixel_features,
+)
 from scoresde.evaluation.metrics import lpips, psnr, ssim
-from scoresde.evaluation.neighbours import Manifold, density_coverage, expected_coverage, manifold, precision_recall
+from scoresde.evaluation.neighbours import (
+    Manifold,
+    density_coverage,
+    expected_coverage,
+    manifold,
+    precision_recall,
+)
 
 __all__ = [
     "Calibration", "ClassReport", "DigitClassifier", "Features", "KernelDistance", "Manifold", "Memorisation", "class_report",

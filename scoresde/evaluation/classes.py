@@ -31,10 +31,19 @@ class ClassReport:
 def class_report(classifier: DigitClassifier, draws: Tensor) -> ClassReport:
     """Of draws (n, 1, 28, 28) on [-1, 1]. ValueError if there are none, or not all are finite."""
     if not len(draws) or not bool(torch.isfinite(draws).all()):
-        raise ValueError(f"a report on classes needs draws, all of them finite, got a tensor of shape {tuple(draws.shape)}")
+        raise ValueError(
+            f"a report on classes needs draws, all of them finite, got a tensor of shape {tuple(draws.shape)}"
+        )
     data = classifier.shares.cpu()
-    p = torch.cat([classifier(x.detach().to(classifier.head.weight)).double().softmax(1).cpu() for x in draws.split(500)])
+    p = torch.cat(
+        [
+            classifier(x.detach().to(classifier.head.weight)).double().softmax(1).cpu()
+            for x in draws.split(500)
+        ]
+    )
     confidence, chosen = p.max(1)
     shares = torch.bincount(chosen, minlength=len(data)).double() / len(draws)
     kl = float(torch.xlogy(shares, shares / data).sum())
-    return ClassReport(shares, data, int((shares >= 0.1 * data).sum()), kl, float(confidence.mean()))
+    return ClassReport(
+        shares, data, int((shares >= 0.1 * data).sum()), kl, float(confidence.mean())
+    )

@@ -19,7 +19,9 @@ _EMBEDDED = WEIGHTS / "evaluation" / "mnist-classifier.safetensors"
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     # normalised over the batch, unlike the priors: it trains in minutes, and in evaluation mode is one affine map
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+    )
 
 
 class DigitClassifier(nn.Module):
@@ -33,11 +35,15 @@ class DigitClassifier(nn.Module):
     shares: Tensor
     scale: Tensor
 
-    def __init__(self, shares: Sequence[float] | None = None, card: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, shares: Sequence[float] | None = None, card: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         p = torch.tensor(list(shares or [1.0] * CLASSES), dtype=torch.float64)
         if p.shape != (CLASSES,) or not bool((p > 0).all() & p.isfinite().all()):
-            raise ValueError(f"a classifier of digits needs {CLASSES} positive shares of the classes, got {p.tolist()}")
+            raise ValueError(
+                f"a classifier of digits needs {CLASSES} positive shares of the classes, got {p.tolist()}"
+            )
         self.register_buffer("shares", p / p.sum(), persistent=False)
         self.register_buffer("scale", torch.ones(()))
         self.card = dict(card or {})
@@ -56,7 +62,9 @@ class DigitClassifier(nn.Module):
 
     def _hidden(self, x: Tensor) -> Tensor:
         if x.shape[1:] != (1, 28, 28):
-            raise ValueError(f"a classifier of digits takes images (B, 1, 28, 28), got {tuple(x.shape)}")
+            raise ValueError(
+                f"a classifier of digits takes images (B, 1, 28, 28), got {tuple(x.shape)}"
+            )
         return self.body(x)
 
 
@@ -64,18 +72,28 @@ def save_classifier(classifier: DigitClassifier, path: str | Path) -> None:
     """Write the weights in float16, and the shares and the card in the header."""
     header = {"format": _FORMAT, "shares": classifier.shares.tolist(), "card": classifier.card}
     tensors = classifier.state_dict()
-    write_tensors(path, {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, header)
+    write_tensors(
+        path, {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, header
+    )
 
 
-def load_classifier(path: str | Path | None = None, device: str | torch.device = "cpu") -> DigitClassifier:
+def load_classifier(
+    path: str | Path | None = None, device: str | torch.device = "cpu"
+) -> DigitClassifier:
     """The embedded classifier, or the one in a file that :func:`save_classifier` wrote. Frozen, in evaluation mode, float32."""
     path = Path(path or _EMBEDDED)
     tensors, header = read_tensors(path)
     if header.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a classifier that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})")
+        raise InputError(
+            f"{path} is not a classifier that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})"
+        )
     try:
         classifier = DigitClassifier(header["shares"], header.get("card"))
-        classifier.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        classifier.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not describe a classifier that can be built: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{path} does not describe a classifier that can be built: {' '.join(str(error).split())}"
+        ) from None
     return classifier.to(device).eval().requires_grad_(False)

@@ -80,7 +80,9 @@ def collapse_report(
         return _modes(x, centres.detach().double().flatten(1).cpu(), weights, radius)
     assert reference is not None
     if len(reference) < len(samples) or reference.shape[1:] != samples.shape[1:]:
-        raise ValueError(f"the reference needs at least {len(samples)} samples of shape {tuple(samples.shape[1:])}, got {tuple(reference.shape)}")
+        raise ValueError(
+            f"the reference needs at least {len(samples)} samples of shape {tuple(samples.shape[1:])}, got {tuple(reference.shape)}"
+        )
     return _spread(x, reference[: len(samples)].detach().double().flatten(1).cpu())
 
 
@@ -88,7 +90,11 @@ def _modes(x: Tensor, centres: Tensor, weights: Tensor | None, radius: float | N
     if centres.shape[1] != x.shape[1]:
         raise ValueError(f"centres have {centres.shape[1]} entries, draws {x.shape[1]}")
     k = len(centres)
-    p = torch.full((k,), 1 / k, dtype=torch.float64) if weights is None else weights.double().cpu() / weights.double().sum().cpu()
+    p = (
+        torch.full((k,), 1 / k, dtype=torch.float64)
+        if weights is None
+        else weights.double().cpu() / weights.double().sum().cpu()
+    )
     if p.shape != (k,) or not bool((p > 0).all()):
         raise ValueError(f"{k} centres need as many positive weights")
     if radius is None:

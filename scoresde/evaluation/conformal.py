@@ -77,7 +77,12 @@ def spread(posterior: _Posterior, floor: float = FLOOR) -> Tensor:
     return (std.square() + floor**2).sqrt()
 
 
-def pixel_scores(posterior: _Posterior, truth: Tensor, floor: float = FLOOR, generator: torch.Generator | None = None) -> Tensor:
+def pixel_scores(
+    posterior: _Posterior,
+    truth: Tensor,
+    floor: float = FLOOR,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """|truth - mean| / sqrt(std^2 + floor^2) of each picture, ascending, (B, m), float64.
 
     m is the number of its pixels in all channels. Of more than 2^16 a picture, 2^16 drawn at random stand for all: their share outside has
@@ -99,7 +104,9 @@ class ScoreTable:
     pictures: tuple[Tensor, ...]
 
     def __post_init__(self) -> None:
-        if not self.pictures or any(x.ndim != 1 or not len(x) or not bool(x.isfinite().all()) for x in self.pictures):
+        if not self.pictures or any(
+            x.ndim != 1 or not len(x) or not bool(x.isfinite().all()) for x in self.pictures
+        ):
             raise ValueError("a table of scores needs pictures, each with a row of finite scores")
         object.__setattr__(self, "pictures", tuple(x.double().sort().values for x in self.pictures))
 
@@ -112,10 +119,16 @@ class ScoreTable:
 
     def total_loss(self, q: float, among: Sequence[int] | None = None) -> Fraction:
         """sum_i L_i(q) over the pictures ``among`` (all by default)."""
-        outside: dict[int, int] = {}  # number of pixels -> how many lie outside, over the pictures of that size
+        outside: dict[
+            int, int
+        ] = {}  # number of pixels -> how many lie outside, over the pictures of that size
         for i in range(len(self)) if among is None else among:
             scores = self.pictures[i]
-            outside[len(scores)] = outside.get(len(scores), 0) + len(scores) - int(torch.searchsorted(scores, q, right=True))
+            outside[len(scores)] = (
+                outside.get(len(scores), 0)
+                + len(scores)
+                - int(torch.searchsorted(scores, q, right=True))
+            )
         return sum((Fraction(count, size) for size, count in outside.items()), Fraction(0))
 
     def coverage(self, q: float, among: Sequence[int] | None = None) -> float:
@@ -146,7 +159,10 @@ class ScoreTable:
         if len(self) - 1 < pictures_needed(level):
             return None
         everyone = range(len(self))
-        return sum(self.coverage(self.scale(level, [*everyone[:i], *everyone[i + 1 :]]), [i]) for i in everyone) / len(self)
+        return sum(
+            self.coverage(self.scale(level, [*everyone[:i], *everyone[i + 1 :]]), [i])
+            for i in everyone
+        ) / len(self)
 
 
 @dataclass(frozen=True)
@@ -164,12 +180,26 @@ class Calibration:
     def __post_init__(self) -> None:
         for level in self.levels:
             check_level(level)
-        if not self.levels or len(self.levels) != len(self.scales) or len(set(self.levels)) != len(self.levels):
-            raise ValueError("a calibration has one scale for each of its levels, and each level once")
+        if (
+            not self.levels
+            or len(self.levels) != len(self.scales)
+            or len(set(self.levels)) != len(self.levels)
+        ):
+            raise ValueError(
+                "a calibration has one scale for each of its levels, and each level once"
+            )
         if not all(math.isfinite(q) and q >= 0 for q in self.scales):
-            raise ValueError(f"the scales of a calibration must be finite and not negative, got {self.scales}")
-        if not (math.isfinite(self.floor) and self.floor > 0) or self.pictures < 1 or len(self.size) != 2:
-            raise ValueError("a calibration has a floor above 0, at least one picture, and a height and a width")
+            raise ValueError(
+                f"the scales of a calibration must be finite and not negative, got {self.scales}"
+            )
+        if (
+            not (math.isfinite(self.floor) and self.floor > 0)
+            or self.pictures < 1
+            or len(self.size) != 2
+        ):
+            raise ValueError(
+                "a calibration has a floor above 0, at least one picture, and a height and a width"
+            )
 
     @classmethod
     def fit(
@@ -177,14 +207,23 @@ class Calibration:
         procedure: dict[str, Any] | None = None,
     ) -> "Calibration":  # fmt: skip
         """From the scores of pictures, which were made with the same floor."""
-        return cls(tuple(levels), tuple(table.scale(level) for level in levels), len(table), size, floor, procedure or {})
+        return cls(
+            tuple(levels),
+            tuple(table.scale(level) for level in levels),
+            len(table),
+            size,
+            floor,
+            procedure or {},
+        )
 
     def scale(self, level: float) -> float:
         """q at one of the levels."""
         for known, scale in zip(self.levels, self.scales, strict=True):
             if math.isclose(known, level, rel_tol=1e-12):
                 return scale
-        raise ValueError(f"the calibration has the levels {', '.join(f'{known:g}' for known in self.levels)}, not {level:g}")
+        raise ValueError(
+            f"the calibration has the levels {', '.join(f'{known:g}' for known in self.levels)}, not {level:g}"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write JSON, every number to the bit."""
@@ -196,9 +235,13 @@ class Calibration:
         try:
             content = json.loads(Path(path).read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"cannot read the calibration {path}: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(
+                f"cannot read the calibration {path}: {getattr(error, 'strerror', None) or error}"
+            ) from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise InputError(f"{path} is not a calibration that this version reads (it needs the format {_FORMAT!r})")
+            raise InputError(
+                f"{path} is not a calibration that this version reads (it needs the format {_FORMAT!r})"
+            )
         try:
             height, width = (int(side) for side in content["size"])
             return cls(
@@ -207,7 +250,9 @@ class Calibration:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{path} is a broken calibration ({what}); make it again with `scoresde calibrate`") from None
+            raise InputError(
+                f"{path} is a broken calibration ({what}); make it again with `scoresde calibrate`"
+            ) from None
 
 
 def _half(posterior: _Posterior, level: float, calibration: Calibration | None) -> Tensor:
@@ -216,18 +261,24 @@ def _half(posterior: _Posterior, level: float, calibration: Calibration | None) 
     return calibration.scale(level) * spread(posterior, calibration.floor)
 
 
-def interval(posterior: _Posterior, level: float, calibration: Calibration | None = None) -> tuple[Tensor, Tensor]:
+def interval(
+    posterior: _Posterior, level: float, calibration: Calibration | None = None
+) -> tuple[Tensor, Tensor]:
     """(lower, upper), each (B, ...), float64. Without a calibration the raw Gaussian one, mean ± Phi^-1((1 + level) / 2) std."""
     half = _half(posterior, level, calibration)
     return posterior.mean - half, posterior.mean + half
 
 
-def mean_width(posterior: _Posterior, level: float, calibration: Calibration | None = None) -> Tensor:
+def mean_width(
+    posterior: _Posterior, level: float, calibration: Calibration | None = None
+) -> Tensor:
     """Mean length of the intervals of each picture, (B,), on [-1, 1]."""
     return 2 * _half(posterior, level, calibration).flatten(1).mean(1)
 
 
-def coverage(posterior: _Posterior, truth: Tensor, level: float, calibration: Calibration | None = None) -> Tensor:
+def coverage(
+    posterior: _Posterior, truth: Tensor, level: float, calibration: Calibration | None = None
+) -> Tensor:
     """Share of the pixels of each picture, in all channels, whose interval holds the truth, (B,)."""
     inside = (truth - posterior.mean).double().abs() <= _half(posterior, level, calibration)
     return inside.flatten(1).double().mean(1)

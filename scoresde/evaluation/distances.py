@@ -44,7 +44,9 @@ class KernelDistance:
     error: float
 
 
-def kernel_distance(real: Tensor, fake: Tensor, subsets: int = 10, generator: torch.Generator | None = None) -> KernelDistance:
+def kernel_distance(
+    real: Tensor, fake: Tensor, subsets: int = 10, generator: torch.Generator | None = None
+) -> KernelDistance:
     r"""The squared maximum mean discrepancy with the kernel :math:`k(x, y) = (x^\top y / F + 1)^3` (KID; Binkowski et al. 2018),
 
     .. math:: \frac{1}{m(m-1)} \sum_{i \ne j} \big(k(x_i, x_j) + k(y_i, y_j)\big) - \frac{2}{m^2} \sum_{i,j} k(x_i, y_j) ,
@@ -54,18 +56,29 @@ def kernel_distance(real: Tensor, fake: Tensor, subsets: int = 10, generator: to
 
     generator: for the choice of the subsets, one with seed 0 by default. ValueError if a subset would have fewer than two images.
     """
-    from torchmetrics.image.kid import poly_mmd  # the class draws from the global generator, and has no standard error
+    from torchmetrics.image.kid import (
+        poly_mmd,
+    )  # the class draws from the global generator, and has no standard error
 
     check_features(real, fake)  # the kernel is not invariant to shifts: as they are
     size = min(len(real), len(fake)) // subsets if subsets >= 2 else 0
     if size < 2:
-        raise ValueError(f"a kernel distance needs at least two subsets, of two images or more; got {subsets} of {size}")
+        raise ValueError(
+            f"a kernel distance needs at least two subsets, of two images or more; got {subsets} of {size}"
+        )
     generator = generator or torch.Generator().manual_seed(0)
-    chosen = [x[torch.randperm(len(x), generator=generator)[: subsets * size].to(x.device)].double().cpu() for x in (real, fake)]
-    values = torch.stack([poly_mmd(x, y) for x, y in zip(*(x.split(size) for x in chosen), strict=True)])
+    chosen = [
+        x[torch.randperm(len(x), generator=generator)[: subsets * size].to(x.device)].double().cpu()
+        for x in (real, fake)
+    ]
+    values = torch.stack(
+        [poly_mmd(x, y) for x, y in zip(*(x.split(size) for x in chosen), strict=True)]
+    )
     return KernelDistance(float(values.mean()), float(values.std()) / math.sqrt(subsets))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """(n, F), (m, F) -> (n, m), |x|^2 + |y|^2 - 2 xy: off by some 1e-16 of the squared lengths in float64, and 0 at least."""
-    return torch.addmm(x.square().sum(1)[:, None] + y.square().sum(1), x, y.T, alpha=-2).clamp_min_(0)
+    return torch.addmm(x.square().sum(1)[:, None] + y.square().sum(1), x, y.T, alpha=-2).clamp_min_(
+        0
+    )

@@ -10,7 +10,9 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, (B,): 10 log10(4 / MSE), x clipped to [-1, 1]."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    return peak_signal_noise_ratio(x.clamp(-1, 1), truth, data_range=2.0, reduction="none", dim=(1, 2, 3))
+    return peak_signal_noise_ratio(
+        x.clamp(-1, 1), truth, data_range=2.0, reduction="none", dim=(1, 2, 3)
+    )
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
@@ -19,7 +21,9 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
 
     if min(x.shape[-2:]) < 11:
         return torch.full((len(x),), torch.nan)
-    value = structural_similarity_index_measure(x.clamp(-1, 1), truth, data_range=2.0, reduction="none")
+    value = structural_similarity_index_measure(
+        x.clamp(-1, 1), truth, data_range=2.0, reduction="none"
+    )
     assert isinstance(value, Tensor)
     return value.reshape(len(x))
 

@@ -51,7 +51,9 @@ def manifold(real: Tensor, fake: Tensor, k: int = 5) -> Manifold:
         pairs += int(inside.sum())
         covered += int(inside.any(1).sum())
         recalled += int((squares <= y_radii).any(1).sum())
-    return Manifold(float(precise.double().mean()), recalled / len(x), pairs / (k * len(y)), covered / len(x))
+    return Manifold(
+        float(precise.double().mean()), recalled / len(x), pairs / (k * len(y)), covered / len(x)
+    )
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
@@ -74,12 +76,21 @@ def expected_coverage(real: int, fake: int, k: int = 5) -> float:
     the k nearest of the N + M - 1 others must not all be real (Naeem et al. 2020, lemma 2). ValueError unless N > k >= 1 and M >= 1.
     """
     if not (real > k >= 1 and fake >= 1):
-        raise ValueError(f"coverage is that of more than k real images, k >= 1, by at least one: got {real} real, {fake} fake, k = {k}")
+        raise ValueError(
+            f"coverage is that of more than k real images, k >= 1, by at least one: got {real} real, {fake} fake, k = {k}"
+        )
     return 1 - math.prod((real - i) / (real + fake - i) for i in range(1, k + 1))
 
 
 def _squared_radii(x: Tensor, k: int) -> Tensor:
     """Squared distance of each of (n, F) to its k-th nearest other, (n,), and a little more."""
     rows = max(1, _ENTRIES // len(x))  # the nearest of all is the point itself
-    radii = torch.cat([squared_distances(part, x).topk(k + 1, dim=1, largest=False).values[:, -1] for part in x.split(rows)])
-    return radii + 1e-12 * (radii + x.square().sum(1))  # the rounding of distances: a point on the edge shall lie within
+    radii = torch.cat(
+        [
+            squared_distances(part, x).topk(k + 1, dim=1, largest=False).values[:, -1]
+            for part in x.split(rows)
+        ]
+    )
+    return radii + 1e-12 * (
+        radii + x.square().sum(1)
+    )  # the rounding of distances: a point on the edge shall lie within

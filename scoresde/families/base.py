@@ -63,7 +63,9 @@ class GenerativeModel(nn.Module, ABC):
         """The modules that learn in turn in every step, each by its own loss: one, but for a GAN."""
         return {"model": self}
 
-    def player_loss(self, player: str, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def player_loss(
+        self, player: str, x: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The scalar that this player minimises."""
         return self.loss(x, generator)
 
@@ -74,9 +76,13 @@ class GenerativeModel(nn.Module, ABC):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n draws, (n, *shape)."""
 
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """ln p(x) of x (B, *shape), or a bound on it from k samples a point. ValueError where the family has none."""
-        raise ValueError(f"{type(self).__name__} is an implicit model: it draws samples and has no density to evaluate")
+        raise ValueError(
+            f"{type(self).__name__} is an implicit model: it draws samples and has no density to evaluate"
+        )
 
     def restore(
         self,
@@ -97,12 +103,18 @@ class GenerativeModel(nn.Module, ABC):
             raise ValueError(f"n must be at least 1, got {n}")
         expected = tuple(problem.operator.output_shape(self.shape))
         if tuple(y.shape[1:]) != expected:
-            raise ValueError(f"a sample {tuple(self.shape)} measures as {expected}, got measurements of shape {tuple(y.shape[1:])}")
-        y = problem.operator.observed(y).to(next(self.parameters()))
+            raise ValueError(
+                f"a sample {tuple(self.shape)} measures as {expected}, got measurements of shape {tuple(y.shape[1:])}"
+            )
+        y = problem.operator.mask_unobserved(y).to(next(self.parameters()))
         if not bool(torch.isfinite(y).all()):
             raise ValueError("the measurement has NaN or infinite entries; mask them out")
-        draws = self._restore(Request(problem, y, n, generator, progress=progress or silent), **settings)
-        return Posterior(draws.x, draws.nfe, draws.vjps, time.perf_counter() - start, draws.diagnostics)
+        draws = self._restore(
+            Request(problem, y, n, generator, progress=progress or silent), **settings
+        )
+        return Posterior(
+            draws.x, draws.nfe, draws.vjps, time.perf_counter() - start, draws.diagnostics
+        )
 
     @abstractmethod
     def _restore(self, request: Request, **settings: Any) -> Draws:
@@ -129,6 +141,8 @@ class GenerativeModel(nn.Module, ABC):
     def check(self, x: Tensor) -> None:
         """ValueError if x is not a batch of this model's samples."""
         if tuple(x.shape[1:]) != tuple(self.shape):
-            raise ValueError(f"{type(self).__name__} is a model of samples {tuple(self.shape)}, got a batch of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"{type(self).__name__} is a model of samples {tuple(self.shape)}, got a batch of shape {tuple(x.shape)}"
+            )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("the samples have NaN or infinite entries")

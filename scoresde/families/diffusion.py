@@ -57,25 +57,41 @@ class Diffusion(GenerativeModel):
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         generator = generator or torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         noise = torch.randn(x.shape, generator=generator).to(x)
-        return denoising_score_matching(self.prior, x, self.config.noise.draw(len(x), generator).to(x), noise).mean()
+        return denoising_score_matching(
+            self.prior, x, self.config.noise.draw(len(x), generator).to(x), noise
+        ).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self._sample(self.prior, n, generator)
 
-    def _sample(self, prior: ScorePrior | CountingPrior, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(
+        self, prior: ScorePrior | CountingPrior, n: int, generator: torch.Generator | None
+    ) -> Tensor:
         grid = TimeGrid(self.config.schedule) if self.config.schedule else None  # type: ignore[arg-type]
-        return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(prior, n, generator=generator)
+        return SAMPLERS[self.config.sampler](self.config.steps, grid).sample(
+            prior, n, generator=generator
+        )
 
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2), or without
         chance where k is no less than the entries of a sample."""
         self.check(x)
-        trace: dict[str, Any] = {"probes": k, "divergence": "hutchinson"} if k < x[0].numel() else {"divergence": "exact"}
-        found = log_likelihood(self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace)
+        trace: dict[str, Any] = (
+            {"probes": k, "divergence": "hutchinson"}
+            if k < x[0].numel()
+            else {"divergence": "exact"}
+        )
+        found = log_likelihood(
+            self.prior, x, nodes=self.config.nodes, end="t_min", generator=generator, **trace
+        )
         return LogProb(found.value, "exact", std_error=found.std_error)
 
-    def elbo(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def elbo(
+        self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """The variational lower bound on ln p(x) between the same noise levels; draws: repetitions, which are averaged."""
         self.check(x)
         found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
@@ -84,5 +100,12 @@ class Diffusion(GenerativeModel):
     def _restore(self, request: Request, **settings: Any) -> Draws:
         """By the named solver of the configuration."""
         solver = make_solver(self.config.solver, **settings)
-        found = solver.sample(self.prior, request.problem, request.y, request.n, generator=request.generator, progress=request.progress)
+        found = solver.sample(
+            self.prior,
+            request.problem,
+            request.y,
+            request.n,
+            generator=request.generator,
+            progress=request.progress,
+        )
         return Draws(found.draws, found.nfe, found.vjps, found.diagnostics)

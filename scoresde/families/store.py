@@ -60,9 +60,18 @@ def save_model(model: GenerativeModel, path: str | Path, dtype: torch.dtype | No
         model.prior.card = model.card
         save_prior(model.prior, path, dtype)
         return
-    header = {"format": _FORMAT, "kind": type(model).__name__, "config": asdict(model.config), "card": model.card}
+    header = {
+        "format": _FORMAT,
+        "kind": type(model).__name__,
+        "config": asdict(model.config),
+        "card": model.card,
+    }
     tensors = model.state_dict()
-    write_tensors(path, {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()}, header)
+    write_tensors(
+        path,
+        {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()},
+        header,
+    )
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
@@ -71,11 +80,17 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generati
     if header.get("format") == PRIOR_FORMAT:
         return Diffusion(load_prior(path, device)).eval()
     if header.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a baseline that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})")
+        raise InputError(
+            f"{path} is not a baseline that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})"
+        )
     try:
         model = model_from(header["kind"], header["config"])
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(f"{path} does not describe a model that can be built: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{path} does not describe a model that can be built: {' '.join(str(error).split())}"
+        ) from None
     model.card = header.get("card", {})
     return model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -55,7 +62,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         if min(self.steps, self.batch) < 1:
-            raise ValueError(f"steps and batch must be at least 1, got {self.steps} and {self.batch}")
+            raise ValueError(
+                f"steps and batch must be at least 1, got {self.steps} and {self.batch}"
+            )
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise ValueError("learning_rate and clip must be positive and ema in [0, 1)")
         if self.precision not in ("bf16", "no"):
@@ -63,13 +72,18 @@ class FitConfig:
 
 
 class _Run:
-    """A model, its average, an optimiser for each player; all of it as tensors."""
+    """A model, its average, an optimizer for each player; all of it as tensors."""
 
     def __init__(self, model: GenerativeModel, config: FitConfig) -> None:
         self.model, self.config, self.seconds, self.cpu_seconds = model, config, 0.0, 0.0
         self.average = AveragedModel(model, multi_avg_fn=ema_update(config.ema), use_buffers=False)
         self.optimizers = {
-            name: torch.optim.AdamW(player.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas)
+            name: torch.optim.AdamW(
+                player.parameters(),
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                betas=config.betas,
+            )
             for name, player in model.players().items()
         }
 
@@ -80,7 +94,9 @@ class _Run:
             parameters, optimizer = list(player.parameters()), self.optimizers[name]
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            with torch.autocast(
+                x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+            ):
                 loss = self.model.player_loss(name, x, generator)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -88,7 +104,9 @@ class _Run:
             norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
             for what, value in (("loss", loss), ("norm of the gradient", norm)):
                 if not torch.isfinite(value):
-                    raise TrainingError(f"the {what} of the {name} is {float(value.detach())} at step {step}: lower the learning rate ({rate:.2g})")
+                    raise TrainingError(
+                        f"the {what} of the {name} is {float(value.detach())} at step {step}: lower the learning rate ({rate:.2g})"
+                    )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses[name] = float(loss.detach())
@@ -100,7 +118,9 @@ class _Run:
         """The averaged model; its card says what the training was and what it cost, from the first step on."""
         model = copy.deepcopy(self.model)
         average = dict(self.average.module.named_parameters())
-        model.load_state_dict({name: average.get(name, value) for name, value in self.model.state_dict().items()})
+        model.load_state_dict(
+            {name: average.get(name, value) for name, value in self.model.state_dict().items()}
+        )
         model.card = {
             "training": asdict(self.config),
             "step": step,
@@ -116,7 +136,9 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"optimizer.{name}.")
         cost = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, **cost, **self._settings()})
+        write_tensors(
+            path, tensors, {"format": _STATE_FORMAT, "step": step, **cost, **self._settings()}
+        )
 
     def load(self, path: Path) -> int:
         tensors, header = read_tensors(path)
@@ -124,7 +146,9 @@ class _Run:
             raise InputError(f"{path} is not a training state of a baseline")
         made, now = {k: header.get(k) for k in self._settings()}, self._settings()
         if made != now:
-            raise InputError(f"{path} was made with other settings ({made}, now {now}); resume with the same ones or choose another folder")
+            raise InputError(
+                f"{path} was made with other settings ({made}, now {now}); resume with the same ones or choose another folder"
+            )
         self.model.load_state_dict(part(tensors, "model."))
         self.average.load_state_dict(part(tensors, "average."))
         for name, optimizer in self.optimizers.items():
@@ -141,7 +165,11 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         """As JSON has them."""
-        settings = {"kind": type(self.model).__name__, "model": asdict(self.model.config), "fit": asdict(self.config)}
+        settings = {
+            "kind": type(self.model).__name__,
+            "model": asdict(self.model.config),
+            "fit": asdict(self.config),
+        }
         return json.loads(json.dumps(settings))
 
 
@@ -164,7 +192,11 @@ def fit(
     config, out = config or FitConfig(), check_writable(Path(out))
     state_path = out / "state.safetensors"
     if resume != state_path.exists():
-        what = f"nothing to resume: there is no {state_path}" if resume else f"{state_path} exists; resume it or choose another folder"
+        what = (
+            f"nothing to resume: there is no {state_path}"
+            if resume
+            else f"{state_path} exists; resume it or choose another folder"
+        )
         raise InputError(what)
     run = _Run(model.train().to(memory_format=torch.channels_last), config)  # type: ignore[call-overload]
     step = run.load(state_path) if resume else 0
@@ -174,19 +206,35 @@ def fit(
         run.save(state_path, step)
         save_model(run.averaged(step), out / "model.safetensors")
 
-    columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar, interrupt_between_steps() as interrupted:
-        task, smoothed = bar.add_task("fitting", total=config.steps, completed=step, loss=""), dict[str, float]()
+    columns = (
+        TextColumn("fitting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+    )
+    with (
+        Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar,
+        interrupt_between_steps() as interrupted,
+    ):
+        task, smoothed = (
+            bar.add_task("fitting", total=config.steps, completed=step, loss=""),
+            dict[str, float](),
+        )
         while step < last:
             with run.timed():
                 generator = step_generator(config.seed, step, 0)
-                x = data.crops(config.batch, model.shape[-1], generator).to(model.device)
+                x = data.batch(config.batch, model.shape[-1], generator).to(model.device)
                 losses = run.step(x, generator, step)
             for name, value in losses.items():
                 old = smoothed.get(name, math.nan)
                 smoothed[name] = value if math.isnan(old) else 0.99 * old + 0.01 * value
             step += 1
-            bar.update(task, completed=step, loss="  ".join(f"{name} {value:.4f}" for name, value in smoothed.items()))
+            bar.update(
+                task,
+                completed=step,
+                loss="  ".join(f"{name} {value:.4f}" for name, value in smoothed.items()),
+            )
             if step % save_every == 0:
                 save()
             if interrupted:

@@ -22,14 +22,21 @@ class Attention2d(nn.Module):
         self.heads = math.gcd(channels, max(1, channels // head_channels))
         self.norm = nn.GroupNorm(1, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.temperature = nn.Parameter(nn.init.constant_(self.qkv.weight.new_empty(self.heads, 1, 1), 8.0))
+        self.temperature = nn.Parameter(
+            nn.init.constant_(self.qkv.weight.new_empty(self.heads, 1, 1), 8.0)
+        )
         self.proj = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b (three head c) h w -> three b head (h w) c", three=3, head=self.heads)
+        q, k, v = rearrange(
+            self.qkv(self.norm(x)),
+            "b (three head c) h w -> three b head (h w) c",
+            three=3,
+            head=self.heads,
+        )
         precise = torch.promote_types(q.dtype, torch.float32)
         q = F.normalize(q.to(precise), dim=-1) * self.temperature
         k = F.normalize(k.to(precise), dim=-1)

@@ -24,7 +24,9 @@ class NoiseEmbedding(nn.Module):
         # labels ln(sigma)/4 span about [-1.6, 1.1]: half a period over that range up to one period per e-fold of sigma
         frequencies = torch.logspace(math.log10(0.15), math.log10(4.0), features)
         self.register_buffer("frequencies", 2 * math.pi * frequencies, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU()
+        )
 
     def forward(self, label: Tensor) -> Tensor:
         phase = label[:, None] * self.frequencies

@@ -34,7 +34,9 @@ class Perceptron(nn.Module):
         super().__init__()
         self.config = config = config or PerceptronConfig()
         self.embedding = NoiseEmbedding(config.embedding)
-        self.layers = perceptron(config.size + config.extra + config.embedding, config.widths, config.size)
+        self.layers = perceptron(
+            config.size + config.extra + config.embedding, config.widths, config.size
+        )
         for last in self.layers[-1].parameters():
             nn.init.zeros_(last)
 

@@ -39,10 +39,16 @@ class UNetConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "attention", tuple(self.attention))
-        if self.extra < 0 or not self.widths or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1:
+        if (
+            self.extra < 0
+            or not self.widths
+            or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1
+        ):
             raise ValueError(f"all sizes of a UNet must be positive, got {self}")
         if any(not 0 <= level < len(self.widths) for level in self.attention):
-            raise ValueError(f"attention levels {self.attention} are not among the {len(self.widths)} levels")
+            raise ValueError(
+                f"attention levels {self.attention} are not among the {len(self.widths)} levels"
+            )
 
 
 class ResBlock(nn.Module):
@@ -88,7 +94,9 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(folded + features, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(level(i) for i in range(len(widths)))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
+        )
         self.up_blocks = nn.ModuleList(level(i) for i in range(len(widths) - 1))
         self.head = nn.Conv2d(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)

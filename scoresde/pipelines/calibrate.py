@@ -24,12 +24,21 @@ from scoresde.evaluation.conformal import (
     spread,
 )
 from scoresde.files import check_writable
-from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_operator
+from scoresde.pipelines.named_problems import ImageContext, ProblemOptions, build_operator
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.restore import Measured, RestoreOptions, check_options, choose_device, choose_noise, draw, measured, open_prior
+from scoresde.pipelines.restore import (
+    Measurement,
+    RestoreOptions,
+    check_options,
+    choose_device,
+    choose_noise,
+    draw,
+    make_measurement,
+    open_prior,
+)
 from scoresde.priors.base import Prior
 
-__all__ = ["CalibrateOptions", "Judged", "calibrate", "centre_crop", "judge"]
+__all__ = ["CalibrateOptions", "PictureScores", "calibrate", "centre_crop", "score_picture"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class CalibrateOptions:
 
 
 @dataclass(frozen=True)
-class Judged:
+class PictureScores:
     """What one restored picture adds: its scores (m,), ascending; coverage and mean width of the raw Gaussian interval at each level; the
     mean of s = sqrt(std^2 + floor^2), by which calibrated widths are 2 q s. On [-1, 1]."""
 
@@ -52,13 +61,13 @@ class Judged:
     spread: float
 
 
-def judge(
-    scene: Measured, truth: Tensor, prior: Prior, options: RestoreOptions, levels: Sequence[float],
+def score_picture(
+    measurement: Measurement, truth: Tensor, prior: Prior, options: RestoreOptions, levels: Sequence[float],
     progress: Callable[[float], None] | None = None,
-) -> Judged:  # fmt: skip
+) -> PictureScores:  # fmt: skip
     """Restore and compare with the truth (1, C, H, W)."""
-    posterior = draw(prior, scene, options, progress)
-    return Judged(
+    posterior = draw(prior, measurement, options, progress)
+    return PictureScores(
         pixel_scores(posterior, truth, FLOOR, torch.Generator().manual_seed(options.seed))[0],
         tuple(coverage(posterior, truth, level).item() for level in levels),
         tuple(mean_width(posterior, level).item() for level in levels),
@@ -82,22 +91,28 @@ def calibrate(
     pictures = _crops(folder, how, options.seed)
     _check(damage, options, how, len(pictures))
     check_writable(out.parent)
-    prior = open_prior(options.prior, choose_device(options.device), options.precision, options.average, recompute=True)
-    judged: list[Judged] = []
+    prior = open_prior(
+        options.prior,
+        choose_device(options.device),
+        options.precision,
+        options.average,
+        recompute=True,
+    )
+    judged: list[PictureScores] = []
     made_for: dict[str, Any] = {}
     for i, (path, picture) in enumerate(pictures.items()):
         seeded = replace(options, seed=options.seed + i)
         generator = torch.Generator().manual_seed(seeded.seed)
-        base, _ = build_operator(damage, Frame(path, how.crop, how.crop, True, generator))
+        base, _ = build_operator(damage, ImageContext(path, how.crop, how.crop, True, generator))
         noise = choose_noise(damage, options.sigma, base, True)
         made_for = made_for or options.procedure(damage, noise)
-        scene = measured(base, noise, picture, True, prior, options.prior, generator)
+        measurement = make_measurement(base, noise, picture, True, prior, options.prior, generator)
 
         def report(fraction: float, i: int = i) -> None:
             if progress:
                 progress((i + fraction) / len(pictures))
 
-        judged.append(judge(scene, picture, prior, seeded, how.levels, report))
+        judged.append(score_picture(measurement, picture, prior, seeded, how.levels, report))
     table = ScoreTable(tuple(one.scores for one in judged))
     calibration = Calibration.fit(table, (how.crop, how.crop), how.levels, FLOOR, made_for)
     calibration.save(out)
@@ -120,15 +135,21 @@ def calibrate(
     }
 
 
-def _check(damage: ProblemOptions, options: RestoreOptions, how: CalibrateOptions, pictures: int) -> None:
+def _check(
+    damage: ProblemOptions, options: RestoreOptions, how: CalibrateOptions, pictures: int
+) -> None:
     """What can be known to fail before an hour of restoring."""
     check_options(options)
     if options.samples < 2:
-        raise InputError(f"--samples must be at least 2 for a standard deviation, got {options.samples}")
+        raise InputError(
+            f"--samples must be at least 2 for a standard deviation, got {options.samples}"
+        )
     if len(set(how.levels)) != len(how.levels):
         raise InputError("give each --level once")
     if damage.problem == "inpaint" and damage.mask is damage.box is damage.random is None:
-        raise InputError("calibrating inpaint needs --mask FILE of the size of the crop, --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION")
+        raise InputError(
+            "calibrating inpaint needs --mask FILE of the size of the crop, --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION"
+        )
     with as_input_error():
         needed, level = max((pictures_needed(level), level) for level in how.levels)
     if pictures < needed:
@@ -140,7 +161,11 @@ def _check(damage: ProblemOptions, options: RestoreOptions, how: CalibrateOption
 def _crops(folder: Path, how: CalibrateOptions, seed: int) -> dict[Path, Tensor]:
     """Centre crops (1, C, crop, crop), in the order of the names."""
     paths = list_images(folder)
-    chosen = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: how.count].sort().values
+    chosen = (
+        torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: how.count]
+        .sort()
+        .values
+    )
     return {paths[i]: centre_crop(paths[i], how.crop) for i in chosen.tolist()}
 
 
@@ -149,6 +174,8 @@ def centre_crop(path: Path, side: int) -> Tensor:
     picture = read_image(path)
     height, width = picture.shape[1:]
     if min(height, width) < side:
-        raise InputError(f"{path} is {width}x{height}, smaller than the crop {side}; use a smaller --crop or leave it out")
+        raise InputError(
+            f"{path} is {width}x{height}, smaller than the crop {side}; use a smaller --crop or leave it out"
+        )
     top, left = (height - side) // 2, (width - side) // 2
     return picture[None, :, top : top + side, left : left + side].contiguous()

@@ -15,17 +15,33 @@ from scoresde.evaluation import Features, digit_features, inception_features, pi
 from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.entrants import embedded_families, entrants, load_family
 from scoresde.families.comparison.families import FAMILIES
-from scoresde.families.comparison.judge import SHOWN, JudgeConfig, Judged, chosen, judge, measurement
+from scoresde.families.comparison.judge import (
+    SHOWN,
+    JudgeConfig,
+    Judged,
+    chosen,
+    judge,
+    measurement,
+)
 from scoresde.families.comparison.pictures import draws_sheet, restoration_sheet, trilemma
-from scoresde.families.comparison.quality import Reference, judge_draws
+from scoresde.families.comparison.quality import RealData, judge_draws
 from scoresde.families.comparison.restoration import problems_for
-from scoresde.families.comparison.table import density_table, quality_table, restoration_table, training_table
+from scoresde.families.comparison.table import (
+    density_table,
+    quality_table,
+    restoration_table,
+    training_table,
+)
 from scoresde.families.comparison.training import train_family
-from scoresde.files import check_writable, write_json, write_via_rename
+from scoresde.files import check_writable, write_atomically, write_json
 
 __all__ = ["CompareOptions", "compare"]
 
-_FEATURES: dict[str, Callable[[], Features]] = {"digits": digit_features, "pixels": pixel_features, "inception": inception_features}
+_FEATURES: dict[str, Callable[[], Features]] = {
+    "digits": digit_features,
+    "pixels": pixel_features,
+    "inception": inception_features,
+}
 
 
 @dataclass(frozen=True)
@@ -56,15 +72,29 @@ class CompareOptions:
             raise ValueError(f"unknown features {self.features!r}; known: {', '.join(_FEATURES)}")
 
 
-def compare(options: CompareOptions, say: Callable[[str], None] | None = None, progress: bool = False) -> dict[str, Any]:
+def compare(
+    options: CompareOptions, say: Callable[[str], None] | None = None, progress: bool = False
+) -> dict[str, Any]:
     """Train or load the families, judge them, and write comparison.{json,md}, trilemma.png, draws.png and restoration.png into ``out``."""
     say, out = say or (lambda _: None), check_writable(options.out)
     reference = read_reference(options)
-    models = {name: _model(name, options, reference, say, progress) for name in FAMILIES if name in options.families}
+    models = {
+        name: _model(name, options, reference, say, progress)
+        for name in FAMILIES
+        if name in options.families
+    }
     judged = []
     for entrant in entrants(models, options.device):
         say(f"judging {entrant.title}")
-        judged.append(judge(entrant, reference, options.judging, options.work / "judged", lambda what: say(f"  {what}")))
+        judged.append(
+            judge(
+                entrant,
+                reference,
+                options.judging,
+                options.work / "judged",
+                lambda what: say(f"  {what}"),
+            )
+        )
     data = other_data(reference, options.judging)
     report = _report(judged, data, options, reference)
     write_json(report, out / "comparison.json")
@@ -73,7 +103,7 @@ def compare(options: CompareOptions, say: Callable[[str], None] | None = None, p
     return report
 
 
-def read_reference(options: CompareOptions) -> Reference:
+def read_reference(options: CompareOptions) -> RealData:
     """The data, on [-1, 1], and what distances on it are measured in."""
 
     def pictures(key: str) -> Tensor:
@@ -81,16 +111,26 @@ def read_reference(options: CompareOptions) -> Reference:
 
     train, test = pictures("train_images"), pictures("test_images")
     if train.shape[1:] != test.shape[1:]:
-        raise InputError(f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape")
+        raise InputError(
+            f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape"
+        )
     needed = max(options.judging.samples, options.judging.likelihoods + options.judging.pictures)
     if min(len(train) - options.judging.samples, len(test)) < needed:
-        raise InputError(f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}")
+        raise InputError(
+            f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}"
+        )
     digits = tuple(train.shape[1:]) == (1, 28, 28) and options.features in (None, "digits")
     name = options.features or ("digits" if digits else "inception")
-    return Reference(train, test, _FEATURES[name](), digits)
+    return RealData(train, test, _FEATURES[name](), digits)
 
 
-def _model(name: str, options: CompareOptions, reference: Reference, say: Callable[[str], None], progress: bool) -> GenerativeModel:
+def _model(
+    name: str,
+    options: CompareOptions,
+    reference: RealData,
+    say: Callable[[str], None],
+    progress: bool,
+) -> GenerativeModel:
     if options.minutes is not None:
         say(f"training {FAMILIES[name].title} for {options.minutes:g} minutes")
         return train_family(
@@ -98,7 +138,9 @@ def _model(name: str, options: CompareOptions, reference: Reference, say: Callab
             progress=progress,
         )  # fmt: skip
     if name not in embedded_families():
-        raise InputError(f"no weights of {name} come with the package; give a --budget, in minutes, to train it")
+        raise InputError(
+            f"no weights of {name} come with the package; give a --budget, in minutes, to train it"
+        )
     model = load_family(name, options.device)
     if tuple(model.shape) != tuple(reference.train.shape[1:]):
         raise InputError(f"the weights that come with the package are for pictures {tuple(model.shape)}, these are "
@@ -106,14 +148,20 @@ def _model(name: str, options: CompareOptions, reference: Reference, say: Callab
     return model
 
 
-def other_data(reference: Reference, config: JudgeConfig) -> Judged:
+def other_data(reference: RealData, config: JudgeConfig) -> Judged:
     """What a perfect model would score: as many training pictures in the place of draws, the others in that of the training set."""
     draws, rest = reference.train[: config.samples], reference.train[config.samples :]
-    scores = {"quality": judge_draws(draws, Reference(rest, reference.test, reference.features, reference.digits))}
+    scores = {
+        "quality": judge_draws(
+            draws, RealData(rest, reference.test, reference.features, reference.digits)
+        )
+    }
     return Judged("data", "other data", scores, {"draws": to_bytes(draws[:SHOWN])})
 
 
-def _report(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference) -> dict[str, Any]:
+def _report(
+    judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData
+) -> dict[str, Any]:
     return {
         "dataset": options.dataset.name,
         "features": reference.features.name,
@@ -123,7 +171,9 @@ def _report(judged: list[Judged], data: Judged, options: CompareOptions, referen
     }
 
 
-def write_markdown(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, path: Path) -> None:
+def write_markdown(
+    judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData, path: Path
+) -> None:
     whole = [one for one in judged if "restoration" in one.scores]
     config = options.judging
     text = f"""# Five families of generative models on {options.dataset.stem}
@@ -164,13 +214,22 @@ misfit: |y - A x|² over its expectation at the truth.
 The same data and the same time for each of the five; processor time is that of one thread where there is one.
 Memory: of the tensors alive at the peak of a step or of its checkpoint; scratch of kernels not counted.
 """
-    write_via_rename(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def draw_pictures(judged: list[Judged], data: Judged, options: CompareOptions, reference: Reference, out: Path) -> None:
+def draw_pictures(
+    judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData, out: Path
+) -> None:
     families = [one for one in judged if one.name in FAMILIES]
-    draws_sheet([(one.title, one.pictures["draws"]) for one in (*families, data)], out / "draws.png")
+    draws_sheet(
+        [(one.title, one.pictures["draws"]) for one in (*families, data)], out / "draws.png"
+    )
     trilemma(judged, data, out / "trilemma.png")
     shape = tuple(reference.test.shape[1:])
-    measured = {name: to_bytes(measurement(reference, options.judging, name)) for name in problems_for(shape)}
-    restoration_sheet(families, to_bytes(chosen(reference, options.judging)), measured, out / "restoration.png")
+    measured = {
+        name: to_bytes(measurement(reference, options.judging, name))
+        for name in problems_for(shape)
+    }
+    restoration_sheet(
+        families, to_bytes(chosen(reference, options.judging)), measured, out / "restoration.png"
+    )

@@ -33,12 +33,19 @@ class Intervals:
         if truth is not None:
             report["coverage"] = coverage(posterior, truth, self.level, self.calibration).item()
         if self.calibration is not None:
-            report |= {"scale": self.calibration.scale(self.level), "calibration_pictures": self.calibration.pictures}
+            report |= {
+                "scale": self.calibration.scale(self.level),
+                "calibration_pictures": self.calibration.pictures,
+            }
             report["map_white"] = nice_top(self._widths(posterior))
             size = tuple(posterior.draws.shape[-2:])
             if size != self.calibration.size:
-                made, here = (f"{height}x{width}" for height, width in (self.calibration.size, size))
-                report["warning"] = f"calibrated for pictures of {made} pixels, this one has {here}: the level is promised only for the former"
+                made, here = (
+                    f"{height}x{width}" for height, width in (self.calibration.size, size)
+                )
+                report["warning"] = (
+                    f"calibrated for pictures of {made} pixels, this one has {here}: the level is promised only for the former"
+                )
         return report
 
     def write(self, posterior: Posterior, out: Path) -> list[str]:

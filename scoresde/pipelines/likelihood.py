@@ -36,9 +36,13 @@ class ImageSource:
         if self.dataset is not None:
             array = read_arrays(self.dataset, self.array)[: self.count]
             if array.shape[-1] != channels:
-                raise InputError(f"the images of {self.dataset} have {array.shape[-1]} channels, the prior {channels}")
+                raise InputError(
+                    f"the images of {self.dataset} have {array.shape[-1]} channels, the prior {channels}"
+                )
             return [str(i) for i in range(len(array))], (_tensor(x) for x in array)
-        return [str(path) for path in self.images], (_tensor(read_pixels(path, channels)) for path in self.images)
+        return [str(path) for path in self.images], (
+            _tensor(read_pixels(path, channels)) for path in self.images
+        )
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
@@ -60,14 +64,27 @@ def score_images(
     for i, picture in enumerate(pictures):
         first = picture.shape if first is None else first
         if picture.shape != first:
-            raise InputError(f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare only at one size")
+            raise InputError(
+                f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare only at one size"
+            )
         waiting.append(picture)
         if len(waiting) == batch or i + 1 == len(names):
             own = streams[i + 1 - len(waiting) : i + 1]
-            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=max(1, batch // prior.cost), **settings)
+            result = bits_per_dim(
+                prior,
+                torch.cat(waiting),
+                generator=own,
+                batch=max(1, batch // prior.cost),
+                **settings,
+            )
             values += result.value.tolist()
             errors += result.std_error.tolist()
-            seconds, nfe, products, end = seconds + result.seconds, result.nfe, result.products, result.end
+            seconds, nfe, products, end = (
+                seconds + result.seconds,
+                result.nfe,
+                result.vjps,
+                result.end,
+            )
             waiting = []
             if progress:
                 progress((i + 1) / len(names))

@@ -16,7 +16,6 @@ from problems import (
     MRI,
     Blur,
     Clipping,
-    Colourisation,
     CompressedSensing,
     Decimation,
     Demosaicing,
@@ -25,6 +24,7 @@ from problems import (
     Gamma,
     GaussianBlur,
     GaussianNoise,
+    Grayscale,
     Inpainting,
     InverseProblem,
     MotionBlur,
@@ -47,7 +47,14 @@ from problems import (
 from scoresde.errors import InputError
 from scoresde.pipelines.parsing import as_input_error, numbers, settings
 
-__all__ = ["PROBLEMS", "Frame", "ProblemEntry", "ProblemOptions", "build_noise", "build_operator"]
+__all__ = [
+    "PROBLEMS",
+    "ImageContext",
+    "ProblemEntry",
+    "ProblemOptions",
+    "build_noise",
+    "build_operator",
+]
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class ProblemOptions:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageContext:
     """The picture at hand: the truth when simulating, else the measurement. Its file, its size, and random numbers for masks."""
 
     image: Path
@@ -85,7 +92,7 @@ class Frame:
         return self.height, self.width
 
 
-Build = Callable[[ProblemOptions, dict[str, Any], Frame], Operator]
+Build = Callable[[ProblemOptions, dict[str, Any], ImageContext], Operator]
 
 
 @dataclass(frozen=True)
@@ -99,24 +106,34 @@ class ProblemEntry:
     uses: tuple[str, ...] = ()
 
 
-def build_operator(options: ProblemOptions, frame: Frame) -> tuple[Operator, dict[str, Any]]:
+def build_operator(
+    options: ProblemOptions, context: ImageContext
+) -> tuple[Operator, dict[str, Any]]:
     """(operator, what was asked for, in words)."""
     with as_input_error():
         if options.problem.endswith(".json"):
             return _described(Path(options.problem)).operator, {"problem": options.problem}
         if options.problem not in PROBLEMS:
-            raise InputError(f"unknown problem {options.problem!r}; known: {', '.join(PROBLEMS)}, or a .json file that describes one")
+            raise InputError(
+                f"unknown problem {options.problem!r}; known: {', '.join(PROBLEMS)}, or a .json file that describes one"
+            )
         entry = PROBLEMS[options.problem]
         chosen = settings(options.set, entry.settings, options.problem)
-        operator = entry.build(options, chosen, frame)
-    missing = {"missing": 1 - operator.mask.double().mean().item()} if isinstance(operator, Inpainting) else {}
+        operator = entry.build(options, chosen, context)
+    missing = (
+        {"missing": 1 - operator.mask.double().mean().item()}
+        if isinstance(operator, Inpainting)
+        else {}
+    )
     return operator, {"problem": options.problem, **chosen, **missing}
 
 
 def build_noise(options: ProblemOptions, sigma: float | None, default: float) -> Noise:
     """sigma: what the user asked for, or None: then a description's own noise, or the default level."""
     if sigma is not None and not sigma > 0:
-        raise InputError(f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; for a clean picture use 0.01")
+        raise InputError(
+            f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; for a clean picture use 0.01"
+        )
     with as_input_error():
         if options.photons is not None:
             return PoissonGaussianNoise(options.photons, default if sigma is None else sigma)
@@ -129,7 +146,9 @@ def _described(path: Path) -> InverseProblem:
     try:
         return problem_from(json.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot read the problem {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(
+            f"cannot read the problem {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _one_of(options: ProblemOptions, names: tuple[str, ...], otherwise: str) -> str | None:
@@ -141,17 +160,25 @@ def _one_of(options: ProblemOptions, names: tuple[str, ...], otherwise: str) -> 
     return given[0] if given else None
 
 
-def _inpaint(options: ProblemOptions, _: dict[str, Any], frame: Frame) -> Operator:
+def _inpaint(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
     choice = _one_of(options, ("mask", "box", "random"), "")
     if choice == "mask" and options.mask is not None:
-        return Inpainting(read_mask(options.mask, frame.size))
+        return Inpainting(read_mask(options.mask, context.size))
     if choice == "box":
-        return Inpainting(box_mask(*frame.size, *numbers(options.box or "", int, "--box", "TOP,LEFT,HEIGHT,WIDTH")))
+        return Inpainting(
+            box_mask(
+                *context.size, *numbers(options.box or "", int, "--box", "TOP,LEFT,HEIGHT,WIDTH")
+            )
+        )
     if choice == "random":
-        return Inpainting(random_mask(*frame.size, float(options.random or 0.0), frame.generator))
-    alpha = _read_transparency(frame.image)
+        return Inpainting(
+            random_mask(*context.size, float(options.random or 0.0), context.generator)
+        )
+    alpha = _read_transparency(context.image)
     if alpha is None:
-        raise InputError("inpaint needs --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION")
+        raise InputError(
+            "inpaint needs --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION"
+        )
     return Inpainting(alpha)
 
 
@@ -166,9 +193,13 @@ def _read_transparency(path: Path) -> Tensor | None:
     return None if bool((alpha >= 128).all()) else alpha >= 128
 
 
-def _deblur(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
+def _deblur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     names = ("kernel", "gaussian", "motion", "disk")
-    choice = _one_of(options, names, "deblur needs --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE or --disk RADIUS")
+    choice = _one_of(
+        options,
+        names,
+        "deblur needs --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE or --disk RADIUS",
+    )
     boundary: Any = options.boundary
     if choice == "gaussian":
         return GaussianBlur(options.gaussian or 0.0, boundary)
@@ -181,49 +212,58 @@ def _deblur(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Op
     return Blur(read_kernel(options.kernel), boundary)
 
 
-def _super_resolve(options: ProblemOptions, _: dict[str, Any], frame: Frame) -> Operator:
+def _super_resolve(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
     if options.kernel is not None:
         if options.scale != int(options.scale):
-            raise InputError(f"with --kernel the --scale must be a whole number, got {options.scale:g}")
+            raise InputError(
+                f"with --kernel the --scale must be a whole number, got {options.scale:g}"
+            )
         return Decimation(read_kernel(options.kernel), int(options.scale), options.boundary)  # type: ignore[arg-type]
-    return SuperResolution(options.scale, options.filter, frame.size if frame.simulate else None)  # type: ignore[arg-type]
+    size = context.size if context.simulate else None
+    return SuperResolution(options.scale, options.filter, size)  # type: ignore[arg-type]
 
 
-def _colourise(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
+def _colourise(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     weights = {"mean": (1 / 3, 1 / 3, 1 / 3), "luma": (0.299, 0.587, 0.114)}
     if chosen["weights"] not in weights:
         raise InputError(f"--set weights takes mean or luma, got {chosen['weights']!r}")
-    return Colourisation(weights[chosen["weights"]])
+    return Grayscale(weights[chosen["weights"]])
 
 
-def _sized(chosen: dict[str, Any], frame: Frame) -> tuple[int, int]:
+def _sized(chosen: dict[str, Any], context: ImageContext) -> tuple[int, int]:
     """Of the picture behind a measurement that does not show it."""
-    if frame.simulate:
-        return frame.size
+    if context.simulate:
+        return context.size
     if not chosen["size"]:
         raise InputError("say how large the picture is: --set size=HEIGHT,WIDTH")
     height, width = numbers(chosen["size"], int, "--set size", "HEIGHT,WIDTH")
     return height, width
 
 
-def _sense(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
-    return CompressedSensing(chosen["fraction"], _sized(chosen, frame), chosen["transform"], chosen["seed"])
+def _sense(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    return CompressedSensing(
+        chosen["fraction"], _sized(chosen, context), chosen["transform"], chosen["seed"]
+    )
 
 
-def _mri(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
+def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     if options.mask is not None:
-        mask = read_mask(options.mask, frame.size, white="observed")
+        mask = read_mask(options.mask, context.size, white="observed")
     else:
-        mask = cartesian_mask(*frame.size, chosen["acceleration"], chosen["centre"], frame.generator)
-    return MRI(mask, birdcage_maps(chosen["coils"], *frame.size) if chosen["coils"] != 1 else None)
+        mask = cartesian_mask(
+            *context.size, chosen["acceleration"], chosen["centre"], context.generator
+        )
+    return MRI(
+        mask, birdcage_maps(chosen["coils"], *context.size) if chosen["coils"] != 1 else None
+    )
 
 
-def _tomography(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
-    return Tomography(angles_between(chosen["angles"]), _sized(chosen, frame))
+def _tomography(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    return Tomography(angles_between(chosen["angles"]), _sized(chosen, context))
 
 
-def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], frame: Frame) -> Operator:
-    return Gamma(1 / chosen["gamma"]) @ _deblur(options, chosen, frame) @ Gamma(chosen["gamma"])
+def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    return Gamma(1 / chosen["gamma"]) @ _deblur(options, chosen, context) @ Gamma(chosen["gamma"])
 
 
 _BLURS = ("kernel", "gaussian", "motion", "disk", "boundary")

@@ -39,7 +39,9 @@ def settings(given: Iterable[str], defaults: dict[str, Any], owner: str) -> dict
         name, equals, text = pair.partition("=")
         if not equals or name not in defaults:
             known = ", ".join(f"{key}={value}" for key, value in defaults.items())
-            raise InputError(f"--set takes NAME=VALUE; {owner} has {known or 'no settings'}; got {pair!r}")
+            raise InputError(
+                f"--set takes NAME=VALUE; {owner} has {known or 'no settings'}; got {pair!r}"
+            )
         values[name] = _read(text, type(defaults[name]), name)
     return values
 
@@ -52,4 +54,6 @@ def _read(text: str, kind: type, name: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise InputError(f"--set {name} takes {'a whole number' if kind is int else 'a number'}, got {text!r}") from None
+        raise InputError(
+            f"--set {name} takes {'a whole number' if kind is int else 'a number'}, got {text!r}"
+        ) from None

@@ -41,10 +41,16 @@ def _wanted(damage: ProblemOptions) -> dict[str, Any]:
     if damage.problem.endswith(".json"):
         return {"problem": _digest(Path(damage.problem))}
     entry = PROBLEMS[damage.problem]
-    given = {name: getattr(damage, name) for name in entry.uses if getattr(damage, name) is not None}
+    given = {
+        name: getattr(damage, name) for name in entry.uses if getattr(damage, name) is not None
+    }
     chosen = settings(damage.set, entry.settings, damage.problem)
     chosen.pop("size", None)  # of the picture, which only a measurement that does not show it needs
-    return {"problem": damage.problem, **{k: _digest(v) if isinstance(v, Path) else v for k, v in given.items()}, **chosen}
+    return {
+        "problem": damage.problem,
+        **{k: _digest(v) if isinstance(v, Path) else v for k, v in given.items()},
+        **chosen,
+    }
 
 
 def _digest(path: Path) -> str:
@@ -57,13 +63,17 @@ def _digest(path: Path) -> str:
 
 def check_same(made: dict[str, Any], now: dict[str, Any]) -> None:
     """InputError that names every difference: a calibration holds for the procedure that it was made for and for no other."""
-    names = [name for name in {**made, **now} if name != "prior" and made.get(name) != now.get(name)]
+    names = [
+        name for name in {**made, **now} if name != "prior" and made.get(name) != now.get(name)
+    ]
     if not names:
         return
     if made.get("prior") != now.get("prior"):  # the names say more than digests
         names = ["prior" if name == "prior_file" else name for name in names]
     differences = "; ".join(f"{name} {_say(made, name)}, here {_say(now, name)}" for name in names)
-    raise InputError(f"the calibration was made for another procedure: {differences}; restore in the same way, or calibrate this one")
+    raise InputError(
+        f"the calibration was made for another procedure: {differences}; restore in the same way, or calibrate this one"
+    )
 
 
 def _say(values: dict[str, Any], name: str) -> str:

@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems import Colourisation, InverseProblem, Noise, Operator
+from problems import Grayscale, InverseProblem, Noise, Operator
 from scoresde.data.figures import Panel, nice_top, sheet, write_map
 from scoresde.data.images import read_image, write_image
 from scoresde.errors import InputError
 from scoresde.evaluation import psnr, ssim
-from scoresde.files import check_writable, write_json, write_via_rename
+from scoresde.files import check_writable, write_atomically, write_json
 from scoresde.pipelines.intervals import IntervalOptions, Intervals
-from scoresde.pipelines.named_problems import Frame, ProblemOptions, build_noise, build_operator
+from scoresde.pipelines.named_problems import (
+    ImageContext,
+    ProblemOptions,
+    build_noise,
+    build_operator,
+)
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.protocol import procedure
 from scoresde.priors.averaged import EquivariantPrior
@@ -27,7 +32,7 @@ from solvers import EFFORTS, Posterior, make_solver
 
 __all__ = [
     "DEFAULT_SOLVER",
-    "Measured",
+    "Measurement",
     "RestoreOptions",
     "Restoration",
     "budget",
@@ -35,7 +40,7 @@ __all__ = [
     "choose_device",
     "choose_noise",
     "draw",
-    "measured",
+    "make_measurement",
     "open_prior",
     "panels",
     "restore",
@@ -74,7 +79,7 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A measurement y of the prior's channels. grey: the picture behind it is grey, the mean of the prior's colours."""
 
     problem: InverseProblem
@@ -100,18 +105,31 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}"
+        ) from None
     return device
 
 
-def open_prior(name: str, device: torch.device, precision: str, average: str | None = None, *, recompute: bool = False) -> Prior:
+def open_prior(
+    name: str,
+    device: torch.device,
+    precision: str,
+    average: str | None = None,
+    *,
+    recompute: bool = False,
+) -> Prior:
     """A prior by name or path, averaged over the group of that name if one is given; recompute: of :class:`EquivariantPrior`.
 
     precision "auto": bfloat16 inside the network where the processor has it, float32 elsewhere.
     """
     if precision not in ("auto", "bf16", "fp32"):
         raise InputError(f"--precision must be auto, bf16 or fp32, got {precision!r}")
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else torch.cpu._is_avx512_bf16_supported()
+    )
     use_bf16 = precision == "bf16" or (precision == "auto" and fast)
     prior = load_prior(name, device, torch.bfloat16 if use_bf16 else None)
     if average is None:
@@ -121,7 +139,11 @@ def open_prior(name: str, device: torch.device, precision: str, average: str | N
 
 
 def restore_tensor(
-    prior: Prior, problem: InverseProblem, y: Tensor, options: RestoreOptions, progress: Callable[[float], None] | None = None
+    prior: Prior,
+    problem: InverseProblem,
+    y: Tensor,
+    options: RestoreOptions,
+    progress: Callable[[float], None] | None = None,
 ) -> Posterior:
     """Posterior draws for one measurement y (1, C, h, w), in memory that the size of the picture does not raise above a tile's."""
     with as_input_error():
@@ -130,17 +152,21 @@ def restore_tensor(
         tiled = TiledPrior(prior, options.tile, min(48, options.tile // 4))
         batch = max(1, min(_PIXELS_AT_ONCE // pixels, options.samples))
         generator = torch.Generator().manual_seed(options.seed)
-        return solver.sample(tiled, problem, y, options.samples, generator=generator, batch=batch, progress=progress)
+        return solver.sample(
+            tiled, problem, y, options.samples, generator=generator, batch=batch, progress=progress
+        )
 
 
-def budget(effort: str, solver: str, steps: int | None, samples: int | None) -> tuple[int | None, int]:
+def budget(
+    effort: str, solver: str, steps: int | None, samples: int | None
+) -> tuple[int | None, int]:
     """steps and samples, decided by a budget's name where they are None; InputError for an unknown one."""
     if effort not in EFFORTS:
         raise InputError(f"unknown effort {effort!r}; known: {', '.join(EFFORTS)}")
     chosen = EFFORTS[effort]
     if steps is None and chosen.steps != 1:
         with as_input_error():
-            steps = chosen.steps_of(solver)
+            steps = chosen.scaled_steps(solver)
     return steps, chosen.draws if samples is None else samples
 
 
@@ -152,23 +178,46 @@ def check_options(options: RestoreOptions) -> None:
         make_solver(options.solver, options.steps, options.sampler)
 
 
-def choose_noise(damage: ProblemOptions, sigma: float | None, base: Operator, simulate: bool) -> Noise:
+def choose_noise(
+    damage: ProblemOptions, sigma: float | None, base: Operator, simulate: bool
+) -> Noise:
     """The noise asked for, or the default of the operator."""
-    return build_noise(damage, sigma, 0.1 if base.rounds else 0.05 if simulate else 0.02)
+    return build_noise(damage, sigma, 0.1 if base.quantises else 0.05 if simulate else 0.02)
 
 
-def measured(base: Operator, noise: Noise, picture: Tensor, simulate: bool, prior: Prior, name: str, generator: torch.Generator) -> Measured:
+def make_measurement(
+    base: Operator,
+    noise: Noise,
+    picture: Tensor,
+    simulate: bool,
+    prior: Prior,
+    name: str,
+    generator: torch.Generator,
+) -> Measurement:
     """picture (1, C, ...): the truth, which is measured here, or the measurement. name: the prior's, for errors."""
     with as_input_error():
         operator = _for_prior(base, picture, simulate, prior.shape[0], name)
         problem = InverseProblem(operator, noise)
         grey = operator is not base
-        truth = (picture.expand(-1, prior.shape[0], -1, -1) if grey else picture) if simulate else None
-        y = operator.observed(picture) if truth is None else operator.apply(truth) if base.rounds else problem.measure(truth, generator)
-    return Measured(problem, y, grey)
+        truth = (
+            (picture.expand(-1, prior.shape[0], -1, -1) if grey else picture) if simulate else None
+        )
+        y = (
+            operator.mask_unobserved(picture)
+            if truth is None
+            else operator.apply(truth)
+            if base.quantises
+            else problem.measure(truth, generator)
+        )
+    return Measurement(problem, y, grey)
 
 
-def draw(prior: Prior, of: Measured, options: RestoreOptions, progress: Callable[[float], None] | None = None) -> Posterior:
+def draw(
+    prior: Prior,
+    of: Measurement,
+    options: RestoreOptions,
+    progress: Callable[[float], None] | None = None,
+) -> Posterior:
     """Posterior draws on the CPU, grey again if the picture was."""
     posterior = restore_tensor(prior, of.problem, of.y, options, progress)
     draws = posterior.draws.float().cpu()
@@ -193,19 +242,23 @@ def restore(
     picture = _read(image, simulate)
     generator = torch.Generator().manual_seed(options.seed)
     height, width = picture.shape[-2:]
-    base, description = build_operator(damage, Frame(image, height, width, simulate, generator))
+    base, description = build_operator(
+        damage, ImageContext(image, height, width, simulate, generator)
+    )
     noise = choose_noise(damage, options.sigma, base, simulate)
     check_options(options)
     out = check_writable(out)
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
     intervals = (interval or IntervalOptions()).open(options.procedure(damage, noise))
-    scene = measured(base, noise, picture, simulate, prior, options.prior, generator)
-    posterior = draw(prior, scene, options, progress)
+    measurement = make_measurement(base, noise, picture, simulate, prior, options.prior, generator)
+    posterior = draw(prior, measurement, options, progress)
     truth = picture if simulate else None
-    report = _report(image, description, options, scene.problem, posterior, truth, scene.y)
-    _write(out, posterior, scene.problem, scene.y, truth, intervals, report)
-    return Restoration(posterior, scene.y, truth, report)
+    report = _report(
+        image, description, options, measurement.problem, posterior, truth, measurement.y
+    )
+    _write(out, posterior, measurement.problem, measurement.y, truth, intervals, report)
+    return Restoration(posterior, measurement.y, truth, report)
 
 
 def _read(path: Path, simulate: bool) -> Tensor:
@@ -217,13 +270,19 @@ def _read(path: Path, simulate: bool) -> Tensor:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read the measurement {path}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"cannot read the measurement {path}: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}"
+        ) from None
     if array.dtype.kind not in "fiub" or array.ndim < 1 or not np.isfinite(array).all():
-        raise InputError(f"a measurement must be an array of finite real numbers, got {array.dtype} {array.shape} in {path}")
+        raise InputError(
+            f"a measurement must be an array of finite real numbers, got {array.dtype} {array.shape} in {path}"
+        )
     return torch.from_numpy(array.astype(np.float32))[None]
 
 
-def _for_prior(base: Operator, picture: Tensor, simulate: bool, channels: int, name: str) -> Operator:
+def _for_prior(
+    base: Operator, picture: Tensor, simulate: bool, channels: int, name: str
+) -> Operator:
     """The operator on the prior's channels: a grey picture is the mean of the prior's colours."""
     shape = tuple(picture.shape[1:])
     given = shape[0] if simulate else base.input_shape(shape)[0]
@@ -231,13 +290,18 @@ def _for_prior(base: Operator, picture: Tensor, simulate: bool, channels: int, n
         return base
     if given != 1:
         raise InputError(f"the picture has {given} channels, the prior {name!r} is for {channels}")
-    return base @ Colourisation((1 / channels,) * channels)
+    return base @ Grayscale((1 / channels,) * channels)
 
 
 def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
     """PSNR and SSIM of the posterior mean, of one draw, and of the measurement where it has the shape of the truth (1, C, H, W)."""
-    images = {"mean": posterior.mean, "draw": posterior.draws[0]} | ({"measurement": y} if y.shape == truth.shape else {})
-    return {name: {"psnr": float(psnr(x, truth)), "ssim": float(ssim(x, truth))} for name, x in images.items()}
+    images = {"mean": posterior.mean, "draw": posterior.draws[0]} | (
+        {"measurement": y} if y.shape == truth.shape else {}
+    )
+    return {
+        name: {"psnr": float(psnr(x, truth)), "ssim": float(ssim(x, truth))}
+        for name, x in images.items()
+    }
 
 
 def _report(
@@ -262,8 +326,8 @@ def _report(
         "samples": len(posterior.draws),
         "seed": options.seed,
         "size": list(posterior.draws.shape[-2:]),
-        "network_evaluations_per_draw": posterior.nfe,
-        "vector_jacobian_products_per_draw": posterior.vjps,
+        "nfe": posterior.nfe,
+        "vjps": posterior.vjps,
         "seconds": round(posterior.seconds, 2),
         "mean_std": float(posterior.std.mean()),
     }
@@ -276,20 +340,33 @@ def _caption(title: str, scores: dict[str, float] | None) -> str:
     return f"{title}\n{scores['psnr']:.2f} dB · SSIM {scores['ssim']:.3f}"
 
 
-def panels(posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]) -> list[Panel]:
+def panels(
+    posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]
+) -> list[Panel]:
     """truth | measurement | one draw | posterior mean | posterior standard deviation. view: the measurement as a picture."""
     row = [Panel(truth[0], "truth")] if truth is not None else []
     row.append(Panel(view[0], _caption("measurement", report.get("measurement"))))
     row.append(Panel(posterior.draws[0, 0], _caption("one draw", report.get("draw"))))
     if len(posterior.draws) > 1:
         std = posterior.std[0].mean(0)
-        row.append(Panel(posterior.mean[0], _caption(f"posterior mean of {len(posterior.draws)}", report.get("mean"))))
+        row.append(
+            Panel(
+                posterior.mean[0],
+                _caption(f"posterior mean of {len(posterior.draws)}", report.get("mean")),
+            )
+        )
         row.append(Panel(std, "posterior standard deviation\non [−1, 1]", top=nice_top(std)))
     return row
 
 
 def _write(
-    out: Path, posterior: Posterior, problem: InverseProblem, y: Tensor, truth: Tensor | None, intervals: Intervals, report: dict[str, Any]
+    out: Path,
+    posterior: Posterior,
+    problem: InverseProblem,
+    y: Tensor,
+    truth: Tensor | None,
+    intervals: Intervals,
+    report: dict[str, Any],
 ) -> None:
     view = problem.operator.preview(y)
     for i, draw in enumerate(posterior.draws):
@@ -298,7 +375,7 @@ def _write(
     files = ["mean.png", "draw_1.png", "sheet.png", "report.json", "problem.json"]
     if truth is not None:
         write_image(view[0], out / "measurement.png")
-        write_via_rename(out / "measurement.npy", lambda temporary: _save(temporary, y[0].numpy()))
+        write_atomically(out / "measurement.npy", lambda temporary: _save(temporary, y[0].numpy()))
         files += ["measurement.png", "measurement.npy"]
     if len(posterior.draws) > 1:
         report["std_map_white"] = write_map(posterior.std[0].mean(0), out / "std.png")

@@ -74,7 +74,13 @@ class EquivariantPrior(Wrapper):
     ``torch.func``.
     """
 
-    def __init__(self, prior: Prior, group: str | tuple[Transform, ...] = "shifts", *, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        group: str | tuple[Transform, ...] = "shifts",
+        *,
+        recompute: bool = False,
+    ) -> None:
         super().__init__(prior)
         if isinstance(group, str) and group not in GROUPS:
             raise ValueError(f"unknown group {group!r}; known: {', '.join(GROUPS)}")
@@ -82,7 +88,9 @@ class EquivariantPrior(Wrapper):
         if not members:
             raise ValueError("a group needs at least one transformation")
         if len(prior.shape) != 3:
-            raise ValueError(f"only priors of images (C, H, W) can be shifted, turned or flipped; this one is of shape {prior.shape}")
+            raise ValueError(
+                f"only priors of images (C, H, W) can be shifted, turned or flipped; this one is of shape {prior.shape}"
+            )
         self.group, self.recompute, self.cost = members, recompute, len(members) * prior.cost
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -75,7 +75,10 @@ class Prior(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the samples that this prior is made for."""
-        return next((v.dtype for v in [*self.parameters(), *self.buffers()] if v.is_floating_point()), torch.float32)
+        return next(
+            (v.dtype for v in [*self.parameters(), *self.buffers()] if v.is_floating_point()),
+            torch.float32,
+        )
 
 
 class Wrapper(Prior):

@@ -17,7 +17,10 @@ from scoresde.sde import sde_from
 
 __all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]
 
-NETWORKS: dict[str, tuple[type, type]] = {"Perceptron": (Perceptron, PerceptronConfig), "UNet": (UNet, UNetConfig)}
+NETWORKS: dict[str, tuple[type, type]] = {
+    "Perceptron": (Perceptron, PerceptronConfig),
+    "UNet": (UNet, UNetConfig),
+}
 PRIOR_FORMAT = "scoresde.prior/1"
 
 
@@ -35,7 +38,11 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
         "card": prior.card,
     }
     tensors = network.state_dict()
-    write_tensors(path, {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()}, header)
+    write_tensors(
+        path,
+        {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in tensors.items()},
+        header,
+    )
 
 
 def embedded_priors() -> dict[str, Path]:
@@ -43,14 +50,20 @@ def embedded_priors() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
-def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None) -> ScorePrior:
+def load_prior(
+    name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None
+) -> ScorePrior:
     """An embedded prior by name ("natural"), or a checkpoint by path. Frozen, in evaluation mode, float32."""
     path = embedded_priors().get(str(name), Path(name))
     if not path.is_file() and path.suffix != ".safetensors":
-        raise InputError(f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file")
+        raise InputError(
+            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file"
+        )
     tensors, header = read_tensors(path)
     if header.get("format") != PRIOR_FORMAT:
-        raise InputError(f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})")
+        raise InputError(
+            f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})"
+        )
     try:
         settings = dict(header["network"])
         network_type, config_type = NETWORKS[settings.pop("kind")]
@@ -61,6 +74,8 @@ def load_prior(name: str | Path, device: str | torch.device = "cpu", autocast: t
             header.get("fourier", ()),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}"
+        ) from None
     prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return prior.eval().requires_grad_(False)

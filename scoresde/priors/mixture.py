@@ -51,11 +51,15 @@ class GaussianMixturePrior(Prior):
     Q_flat: Tensor
     means_in_Q: Tensor
 
-    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, sde: SDE | None = None) -> None:
+    def __init__(
+        self, weights: Tensor, means: Tensor, covariances: Tensor, sde: SDE | None = None
+    ) -> None:
         super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
         K, D = len(means), int(torch.Size(self.shape).numel())
         if tuple(weights.shape) != (K,) or tuple(covariances.shape) != (K, D, D):
-            raise ValueError(f"with means {tuple(means.shape)}, weights must be ({K},) and covariances ({K}, {D}, {D})")
+            raise ValueError(
+                f"with means {tuple(means.shape)}, weights must be ({K},) and covariances ({K}, {D}, {D})"
+            )
         if not (torch.isfinite(means).all() and torch.isfinite(covariances).all()):
             raise ValueError("the means and covariances of a mixture must be finite")
         if not bool((weights > 0).all()):
@@ -68,8 +72,12 @@ class GaussianMixturePrior(Prior):
         self.register_buffer("means", means.double().reshape(K, D))
         self.register_buffer("lam", lam.clamp_min(0))
         self.register_buffer("Q", Q)
-        self.register_buffer("Q_flat", Q.transpose(0, 1).reshape(D, K * D))  # all eigenbases side by side: one product serves them all
-        self.register_buffer("means_in_Q", torch.einsum("kde,kd->ke", Q, means.double().reshape(K, D)))
+        self.register_buffer(
+            "Q_flat", Q.transpose(0, 1).reshape(D, K * D)
+        )  # all eigenbases side by side: one product serves them all
+        self.register_buffer(
+            "means_in_Q", torch.einsum("kde,kd->ke", Q, means.double().reshape(K, D))
+        )
 
     @property
     def weights(self) -> Tensor:
@@ -92,7 +100,9 @@ class GaussianMixturePrior(Prior):
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         if t.stride() == (0,):  # elementwise functions lose the sign that all times are one
             t = t[:1]
-        alpha, sigma = (v.expand(len(x_t)) for v in (self.sde.alpha(t.double()), self.sde.sigma(t.double())))
+        alpha, sigma = (
+            v.expand(len(x_t)) for v in (self.sde.alpha(t.double()), self.sde.sigma(t.double()))
+        )
         joint, u, variance = self._joint(x_t.double().flatten(1), alpha, sigma)
         r = joint.softmax(-1)
         pull = r[..., None] * (alpha[: len(variance), None, None] * self.lam / variance) * u
@@ -116,8 +126,12 @@ class GaussianMixturePrior(Prior):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws, (n, *shape)."""
         device = generator.device if generator is not None else self.means.device
-        k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator).to(self.means.device)
-        z = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator, device=device).to(self.means)
+        k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator).to(
+            self.means.device
+        )
+        z = torch.randn(
+            n, self.means.shape[1], dtype=torch.float64, generator=generator, device=device
+        ).to(self.means)
         x = self.means[k] + torch.einsum("nde,ne->nd", self.Q[k] * self.lam[k].sqrt()[:, None], z)
         return x.reshape(n, *self.shape)
 
@@ -125,7 +139,9 @@ class GaussianMixturePrior(Prior):
         """Mean (D,) and covariance (D, D) of x_0."""
         mean = self.weights @ self.means
         d = self.means - mean
-        return mean, torch.einsum("k,kij->ij", self.weights, self.covariances + d[:, :, None] * d[:, None, :])
+        return mean, torch.einsum(
+            "k,kij->ij", self.weights, self.covariances + d[:, :, None] * d[:, None, :]
+        )
 
     def posterior(self, problem: _Problem, y: Tensor) -> "GaussianMixturePrior":
         r"""The exact posterior p(x_0 | y), y (1, ...), of a linear problem with Gaussian noise.
@@ -134,25 +150,37 @@ class GaussianMixturePrior(Prior):
         :math:`(I - G_k A) C_k (I - G_k A)^T + G_k \Sigma_y G_k^T` (Joseph's form), weight :math:`w_k N(y; A\mu_k, S_k)`.
         """
         if missing := {"linear", "normal"} - problem.capabilities:
-            raise ValueError(f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}")
+            raise ValueError(
+                f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {', '.join(sorted(missing))}"
+            )
         if len(y) != 1:
-            raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
+            raise ValueError(
+                f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}"
+            )
         A = problem.linear_operator.dense(self.shape).to(self.means)
         if y.numel() != len(A):
-            raise ValueError(f"the measurement of a sample {self.shape} has {len(A)} entries, got y of shape {tuple(y.shape)}")
+            raise ValueError(
+                f"the measurement of a sample {self.shape} has {len(A)} entries, got y of shape {tuple(y.shape)}"
+            )
         C, noise = self.covariances, problem.noise_covariance(tuple(y.shape[1:])).to(A)
         S = A @ C @ A.T + noise
         r = y.double().reshape(1, -1) - self.means @ A.T
         try:
             G = torch.linalg.solve(S, A @ C).mT
         except torch.linalg.LinAlgError:
-            raise ValueError("without noise some entries of y are certain beforehand; give the problem a noise level above 0") from None
+            raise ValueError(
+                "without noise some entries of y are certain beforehand; give the problem a noise level above 0"
+            ) from None
         means = self.means + torch.einsum("kdm,km->kd", G, r)
         rest = torch.eye(A.shape[1], dtype=A.dtype, device=A.device) - G @ A
         covariances = rest @ C @ rest.mT + G @ noise @ G.mT
-        evidence = -0.5 * ((r * torch.linalg.solve(S, r)).sum(-1) + torch.linalg.slogdet(S).logabsdet)
+        evidence = -0.5 * (
+            (r * torch.linalg.solve(S, r)).sum(-1) + torch.linalg.slogdet(S).logabsdet
+        )
         log_weights = torch.log_softmax(self.log_weights + evidence, 0).clamp_min(-700)
-        return GaussianMixturePrior(log_weights.exp(), means.reshape(-1, *self.shape), covariances, self.sde)
+        return GaussianMixturePrior(
+            log_weights.exp(), means.reshape(-1, *self.shape), covariances, self.sde
+        )
 
 
 class GaussianPrior(GaussianMixturePrior):

@@ -45,7 +45,12 @@ class ScorePrior(Prior):
         super().__init__(sde, shape)
         if not sigma_data > 0:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
-        self.network, self.sigma_data, self.autocast, self.card = network, float(sigma_data), autocast, dict(card or {})
+        self.network, self.sigma_data, self.autocast, self.card = (
+            network,
+            float(sigma_data),
+            autocast,
+            dict(card or {}),
+        )
         self.fourier = tuple(fourier)
         ends = sde.noise_to_signal(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         self.trained = float(ends[0]), float(ends[1])
@@ -67,11 +72,17 @@ class ScorePrior(Prior):
         scaled = expand_like(self.preconditioning(s)[2], u) * u
         lowest, highest = self.trained
         if self.fourier:
-            scaled = torch.cat([scaled, fourier_features(u, s.clamp(1e-12, highest), self.fourier)], dim=1)
+            scaled = torch.cat(
+                [scaled, fourier_features(u, s.clamp(1e-12, highest), self.fourier)], dim=1
+            )
         s = s.clamp(lowest, highest)
         dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)
         # None leaves an autocast of the caller (a training loop) in force
-        context = nullcontext() if self.autocast is None else torch.autocast(scaled.device.type, self.autocast)
+        context = (
+            nullcontext()
+            if self.autocast is None
+            else torch.autocast(scaled.device.type, self.autocast)
+        )
         with context:
             return self.network(scaled.to(dtype), (s.log() / 4).to(dtype)).to(scaled.dtype)
 
@@ -86,4 +97,7 @@ def fourier_features(u: Tensor, s: Tensor, exponents: Sequence[int]) -> Tensor:
     omega = math.pi * 2.0 ** torch.tensor(list(exponents), dtype=u.dtype, device=u.device)
     phase = u[:, None] * omega.reshape(-1, *[1] * (u.ndim - 1))
     scale = expand_like(s, phase) * omega.reshape(-1, *[1] * (u.ndim - 1))
-    return torch.cat([(phase.sin() / scale).tanh().flatten(1, 2), (phase.cos() / scale).tanh().flatten(1, 2)], dim=1)
+    return torch.cat(
+        [(phase.sin() / scale).tanh().flatten(1, 2), (phase.cos() / scale).tanh().flatten(1, 2)],
+        dim=1,
+    )

@@ -31,11 +31,20 @@ class SharedMixturePrior(Prior):
     V: Tensor
     h: Tensor
 
-    def __init__(self, weights: Tensor, means: Tensor, variance: float, rows: Tensor | None = None, sde: SDE | None = None) -> None:
+    def __init__(
+        self,
+        weights: Tensor,
+        means: Tensor,
+        variance: float,
+        rows: Tensor | None = None,
+        sde: SDE | None = None,
+    ) -> None:
         super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
         flat = means.double().flatten(1)
         if tuple(weights.shape) != (len(means),) or not bool((weights > 0).all()):
-            raise ValueError(f"with means {tuple(means.shape)}, weights must be ({len(means)},) and positive")
+            raise ValueError(
+                f"with means {tuple(means.shape)}, weights must be ({len(means)},) and positive"
+            )
         if not variance > 0:
             raise ValueError(f"the variance of a mixture must be positive, got {variance}")
         F = flat.new_zeros(0, flat.shape[1]) if rows is None else rows.to(flat)
@@ -58,11 +67,17 @@ class SharedMixturePrior(Prior):
     def _joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x (B, D), alpha and sigma (B,) -> log w_k p_k(x), (B, K)."""
         a, outside, along = self._levels(alpha, sigma)
-        square = x.square().sum(1, keepdim=True) - 2 * a * (x @ self.means.T) + a**2 * self.means.square().sum(1)
+        square = (
+            x.square().sum(1, keepdim=True)
+            - 2 * a * (x @ self.means.T)
+            + a**2 * self.means.square().sum(1)
+        )
         d = (x @ self.V)[:, None] - a[..., None] * (self.means @ self.V)
         q = square / outside + (d.square() * (1 / along - 1 / outside)[:, None]).sum(-1)
         D, r = self.V.shape
-        log_det = (D - r) * outside.log() + along.log().sum(1, keepdim=True) + D * math.log(2 * math.pi)
+        log_det = (
+            (D - r) * outside.log() + along.log().sum(1, keepdim=True) + D * math.log(2 * math.pi)
+        )
         return self.log_weights - 0.5 * (q + log_det)
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -72,7 +87,9 @@ class SharedMixturePrior(Prior):
         mean = self._joint(x, alpha, sigma).softmax(-1) @ self.means
         d, gain = x - a * mean, a * self.variance / outside
         extra = a * self.variance * (1 - self.h) / along - gain
-        return (mean + gain * d + (extra * (d @ self.V)) @ self.V.T).reshape(x_t.shape).to(x_t.dtype)
+        return (
+            (mean + gain * d + (extra * (d @ self.V)) @ self.V.T).reshape(x_t.shape).to(x_t.dtype)
+        )
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x_0 = x) in nats, (B,)."""
@@ -105,20 +122,31 @@ class SharedMixturePrior(Prior):
         weights :math:`w_k N(r_k; 0, S)`.
         """
         if missing := {"linear", "normal"} - problem.capabilities:
-            raise ValueError(f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {sorted(missing)}")
+            raise ValueError(
+                f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {sorted(missing)}"
+            )
         if len(y) != 1:
-            raise ValueError(f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}")
+            raise ValueError(
+                f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}"
+            )
         A = problem.linear_operator.dense(self.shape)
         L, failed = torch.linalg.cholesky_ex(problem.noise_covariance(tuple(y.shape[1:])))
         if int(failed):
             raise ValueError("the exact posterior of a shared mixture needs a noise level above 0")
         B = torch.linalg.solve_triangular(L, A, upper=False)
-        r = torch.linalg.solve_triangular(L, y.double().reshape(-1, 1), upper=False).T - self.means @ B.T
+        r = (
+            torch.linalg.solve_triangular(L, y.double().reshape(-1, 1), upper=False).T
+            - self.means @ B.T
+        )
         BV = B @ self.V
         S = torch.eye(len(B), dtype=F64) + self.variance * (B @ B.T - (BV * self.h) @ BV.T)
         weighed = torch.linalg.solve(S, r.T).T
-        log_weights = torch.log_softmax(self.log_weights - 0.5 * (r * weighed).sum(1), 0).clamp_min(-700)
+        log_weights = torch.log_softmax(self.log_weights - 0.5 * (r * weighed).sum(1), 0).clamp_min(
+            -700
+        )
         pull = weighed @ B
         means = self.means + self.variance * (pull - ((pull @ self.V) * self.h) @ self.V.T)
         F = torch.cat([(self.h / (1 - self.h)).sqrt()[:, None] * self.V.T, self.variance**0.5 * B])
-        return SharedMixturePrior(log_weights.exp(), means.reshape(-1, *self.shape), self.variance, F, self.sde)
+        return SharedMixturePrior(
+            log_weights.exp(), means.reshape(-1, *self.shape), self.variance, F, self.sde
+        )

@@ -20,7 +20,9 @@ class TiledPrior(Wrapper):
     def __init__(self, prior: Prior, tile: int = 384, overlap: int = 48) -> None:
         super().__init__(prior)
         if not 0 <= 2 * overlap <= tile:
-            raise ValueError(f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}")
+            raise ValueError(
+                f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}"
+            )
         self.tile, self.overlap = tile, overlap
 
     def _starts(self, size: int) -> list[int]:

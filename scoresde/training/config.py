@@ -13,7 +13,7 @@ __all__ = ["TrainConfig"]
 class TrainConfig:
     """Settings of :func:`scoresde.training.train`.
 
-    steps: optimiser steps. batch: images of the first crop size per step and process; crops: side lengths in pixels, one chosen
+    steps: optimizer steps. batch: images of the first crop size per step and process; crops: side lengths in pixels, one chosen
     at random each step, larger ones in proportionally smaller batches so that each step sees as many pixels. learning_rate:
     peak, reached after ``warmup`` steps, then a cosine to zero. ema: decay of the weight average. clip: gradient norm. precision:
     "bf16" or "no". sigma_data: standard deviation of the data in [-1, 1]. fourier: exponents of the Fourier features of
@@ -45,8 +45,12 @@ class TrainConfig:
             )
         if not self.crops or min(self.steps, self.batch, *self.crops) < 1:
             raise ValueError("steps, batch and crops must be positive")
-        if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.sigma_data > 0):
-            raise ValueError("learning_rate, clip and sigma_data must be positive and ema in [0, 1)")
+        if not (
+            self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.sigma_data > 0
+        ):
+            raise ValueError(
+                "learning_rate, clip and sigma_data must be positive and ema in [0, 1)"
+            )
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
 
@@ -57,4 +61,8 @@ class TrainConfig:
     def from_dict(cls, settings: dict[str, Any]) -> "TrainConfig":
         known = {f.name for f in fields(cls)}
         rest = {k: v for k, v in settings.items() if k in known - {"noise", "network"}}
-        return cls(noise=NoiseLevels(**settings["noise"]), network=UNetConfig(**settings["network"]), **rest)
+        return cls(
+            noise=NoiseLevels(**settings["noise"]),
+            network=UNetConfig(**settings["network"]),
+            **rest,
+        )

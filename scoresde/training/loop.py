@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -61,25 +68,44 @@ def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
     try:
         prior.network.load_state_dict(init.network.state_dict())
     except RuntimeError:
-        raise InputError("the prior to start from has another network; train with the same channels, widths and blocks") from None
+        raise InputError(
+            "the prior to start from has another network; train with the same channels, widths and blocks"
+        ) from None
 
 
-def _batch(data: Dataset, config: TrainConfig, step: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(
+    data: Dataset, config: TrainConfig, step: int, rank: int
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = step_generator(config.seed, step, rank)
     crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
     n = max(1, round(config.batch * (config.crops[0] / crop) ** 2))
-    x_0 = data.crops(n, crop, generator)
+    x_0 = data.batch(n, crop, generator)
     return x_0, config.noise.draw(n, generator), torch.randn(x_0.shape, generator=generator)
 
 
-def _save_state(path: Path, step: int, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _save_state(
+    path: Path,
+    step: int,
+    config: TrainConfig,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v.clone() for k, v in average.state_dict().items()}
     tensors |= optimizer_tensors(optimizer, "optimizer.")
-    write_tensors(path, tensors, {"format": _STATE_FORMAT, "step": step, "config": config.to_dict()})
+    write_tensors(
+        path, tensors, {"format": _STATE_FORMAT, "step": step, "config": config.to_dict()}
+    )
 
 
-def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _load_state(
+    path: Path,
+    config: TrainConfig,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> int:
     tensors, header = read_tensors(path)
     if header.get("format") != _STATE_FORMAT:
         raise InputError(f"{path} is not a training state")
@@ -87,7 +113,9 @@ def _load_state(path: Path, config: TrainConfig, network: nn.Module, average: nn
     if saved != config:
         new, old = config.to_dict(), saved.to_dict()
         changed = ", ".join(f"{k} was {old[k]}, now {new[k]}" for k in new if new[k] != old[k])
-        raise InputError(f"{path} was made with other settings ({changed}); resume with the same ones or choose another --out")
+        raise InputError(
+            f"{path} was made with other settings ({changed}); resume with the same ones or choose another --out"
+        )
 
     network.load_state_dict(part(tensors, "network."))
     average.load_state_dict(part(tensors, "average."))
@@ -105,8 +133,17 @@ def _compiler_error() -> Iterator[None]:
 
         if not isinstance(error, TorchDynamoException):
             raise
-        reason = next((line for line in str(error).splitlines() if line.strip() and not line.strip().endswith(":")), type(error).__name__)
-        raise InputError(f"torch.compile failed, so train without --compile ({reason.strip()})") from error
+        reason = next(
+            (
+                line
+                for line in str(error).splitlines()
+                if line.strip() and not line.strip().endswith(":")
+            ),
+            type(error).__name__,
+        )
+        raise InputError(
+            f"torch.compile failed, so train without --compile ({reason.strip()})"
+        ) from error
 
 
 def train(
@@ -132,7 +169,9 @@ def train(
     ``stop_after`` ends the run early as an interruption would.
     Launch with ``accelerate launch`` to use several processes; each draws ``config.batch`` images a step.
     """
-    from accelerate import Accelerator  # slow to import, and not needed by those who only read configurations
+    from accelerate import (
+        Accelerator,
+    )  # slow to import, and not needed by those who only read configurations
 
     config = config or TrainConfig()
     out = check_writable(out)
@@ -140,17 +179,25 @@ def train(
     if resume and not state_path.exists():
         raise InputError(f"nothing to resume: there is no {state_path}")
     if state_path.exists() and not resume:
-        raise InputError(f"{state_path} exists; pass --resume to go on with it or choose another --out")
+        raise InputError(
+            f"{state_path} exists; pass --resume to go on with it or choose another --out"
+        )
 
     # the prior casts by itself: accelerate's choice of precision holds for the whole process
-    accelerator = Accelerator(mixed_precision="no", cpu=cpu, log_with="tensorboard", project_dir=str(out))
+    accelerator = Accelerator(
+        mixed_precision="no", cpu=cpu, log_with="tensorboard", project_dir=str(out)
+    )
     accelerator.init_trackers("log")
     prior = _build(config).to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None and not resume:
         _start_from(prior, init)
     average = AveragedModel(prior.network, multi_avg_fn=ema_update(config.ema))
     optimizer = torch.optim.AdamW(
-        prior.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+        prior.network.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.99),
+        fused=True,
     )
     first = _load_state(state_path, config, prior.network, average, optimizer) if resume else 0
     objective, optimizer = accelerator.prepare(_Objective(prior), optimizer)
@@ -161,7 +208,9 @@ def train(
         network = UNet(config.network).to(accelerator.device)
         network.load_state_dict(average.module.state_dict())
         card = {"training": config.to_dict()}
-        return ScorePrior(network, prior.sde, prior.shape, config.sigma_data, card=card, fourier=config.fourier)
+        return ScorePrior(
+            network, prior.sde, prior.shape, config.sigma_data, card=card, fourier=config.fourier
+        )
 
     def save(step: int) -> None:
         if accelerator.is_main_process:
@@ -171,7 +220,9 @@ def train(
     def check_finite(what: str, value: Tensor, step: int, rate: float) -> None:
         if not torch.isfinite(value):
             rest = f"; {state_path} holds the last good state" if state_path.exists() else ""
-            raise TrainingError(f"the {what} is {value.item()} at step {step}: lower --learning-rate (now {rate:.2g}){rest}")
+            raise TrainingError(
+                f"the {what} is {value.item()} at step {step}: lower --learning-rate (now {rate:.2g}){rest}"
+            )
 
     bar = Progress(
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),

@@ -35,7 +35,9 @@ class NoiseLevels:
         return log_sigma.exp().clamp(self.sigma_min, self.sigma_max)
 
 
-def denoising_score_matching(prior: ScorePrior, x_0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def denoising_score_matching(
+    prior: ScorePrior, x_0: Tensor, sigma: Tensor, noise: Tensor
+) -> Tensor:
     """The weighted loss of each sample, (B,). x_0, noise: (B, ...); sigma: (B,)."""
     s = expand_like(sigma, x_0)
     c_skip, c_out = (expand_like(c, x_0) for c in prior.preconditioning(sigma)[:2])

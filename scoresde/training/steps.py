@@ -1,4 +1,4 @@
-"""What every training loop shares: the random numbers of a step, its learning rate, averages, optimiser states as tensors.
+"""What every training loop shares: the random numbers of a step, its learning rate, averages, optimizer states as tensors.
 
 Everything random in step k is drawn from a generator seeded by (seed, k, rank). A run that was interrupted therefore goes on
 as if it had not been, and nothing but tensors and the step number has to be stored.
@@ -76,8 +76,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, moments in optimizer.state.items():  # the fused AdamW walks through memory: moments must lie there as parameters do
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    for (
+        parameter,
+        moments,
+    ) in (
+        optimizer.state.items()
+    ):  # the fused AdamW walks through memory: moments must lie there as parameters do
         for name, value in moments.items():
             if value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter).copy_(value)
@@ -87,7 +94,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 def interrupt_between_steps() -> Iterator[list[int]]:
     """Ctrl-C fills the list instead of breaking off whatever is going on, so that a step is done as a whole or not at all."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals, and only it gets them
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread may handle signals, and only it gets them
         yield received
         return
     previous = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))

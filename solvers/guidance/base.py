@@ -33,18 +33,15 @@ class Guidance(Registered, ABC):
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
 
-    @property
-    def name(self) -> str:
-        """What errors call it."""
-        return type(self).__name__
-
     def condition(self, prior: Prior, problem: InverseProblem, y: Tensor) -> "GuidedPrior":
         """A prior whose denoiser approximates E[x_0 | x_t, y]. y: (1, ...), or (B, ...) for batches of a multiple of B."""
         check_capabilities(self, problem)
         return GuidedPrior(self, prior, problem, y)
 
     @abstractmethod
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         """s^2 grad_u log p(y | u), the shape of x0_hat. s: (B,); y: (B, ...)."""
 
 
@@ -53,18 +50,26 @@ class GuidedPrior(Wrapper):
 
     y: Tensor
 
-    def __init__(self, guidance: Guidance, prior: Prior, problem: InverseProblem, y: Tensor) -> None:
+    def __init__(
+        self, guidance: Guidance, prior: Prior, problem: InverseProblem, y: Tensor
+    ) -> None:
         super().__init__(prior, problem.input_shape(y))
         self.guidance, self.problem = guidance, problem
-        self.register_buffer("y", problem.operator.observed(y).to(prior.device), persistent=False)
+        self.register_buffer(
+            "y", problem.operator.mask_unobserved(y).to(prior.device), persistent=False
+        )
         self.vjps = 0
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         repeats, rest = divmod(len(x_t), len(self.y))
         if rest:
-            raise ValueError(f"{len(x_t)} samples for {len(self.y)} measurements: the first must be a multiple of the second")
+            raise ValueError(
+                f"{len(x_t)} samples for {len(self.y)} measurements: the first must be a multiple of the second"
+            )
         y = self.y.to(x_t.dtype).repeat(repeats, *[1] * (self.y.ndim - 1))
-        outer = torch.is_grad_enabled() and x_t.requires_grad  # keep the graph only for a caller who differentiates through us
+        outer = (
+            torch.is_grad_enabled() and x_t.requires_grad
+        )  # keep the graph only for a caller who differentiates through us
         with torch.enable_grad():
             u = x_t / expand_like(self.sde.alpha(t), x_t)
             u = u if outer else u.detach().requires_grad_()
@@ -76,4 +81,6 @@ class GuidedPrior(Wrapper):
 
             x0_hat = D if outer else D.detach()
             with torch.set_grad_enabled(outer):
-                return x0_hat + self.guidance.shift(x0_hat, vjp, self.sde.noise_to_signal(t), self.problem, y)
+                return x0_hat + self.guidance.shift(
+                    x0_hat, vjp, self.sde.noise_to_signal(t), self.problem, y
+                )

@@ -62,10 +62,12 @@ class DPS(Guidance):
     def verified(cls) -> dict[str, Any]:
         return {"dps": (cls(), DDIM(256, eta=1.0))}
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         operator = problem.operator
         if self.weight == "likelihood":
-            score = operator.observed(problem.noise.score(y, operator.apply(x0_hat)))
+            score = operator.mask_unobserved(problem.noise.score(y, operator.apply(x0_hat)))
             return expand_like(self.zeta * s**2, x0_hat) * vjp(operator.vjp(x0_hat, score))
         e = problem.residual(y, x0_hat)
         t = _DDPM.t_from_noise_to_signal(s).clamp(1 / _DDPM_STEPS, 1)

@@ -37,7 +37,9 @@ class LGDMC(Guidance):
 
     def __post_init__(self) -> None:
         if self.samples < 1 or not self.zeta > 0:
-            raise ValueError(f"LGDMC needs samples >= 1 and zeta > 0, got {self.samples} and {self.zeta}")
+            raise ValueError(
+                f"LGDMC needs samples >= 1 and zeta > 0, got {self.samples} and {self.zeta}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -54,16 +56,25 @@ class LGDMC(Guidance):
     def verified(cls) -> dict[str, Any]:
         return {"lgd-mc": (cls(), DDIM(128, eta=1.0))}
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        points = torch.randn(self.samples, *x0_hat.shape[1:], generator=generator, dtype=torch.float64).to(x0_hat)
+        points = torch.randn(
+            self.samples, *x0_hat.shape[1:], generator=generator, dtype=torch.float64
+        ).to(x0_hat)
         r = expand_like((s**2 / (1 + s**2)).sqrt(), x0_hat)
         log_p, pulls = [], []
         for point in points:
             x = x0_hat + r * point
             log_p.append(problem.log_likelihood(y, x))
-            score = problem.operator.observed(problem.noise.score(y, problem.operator.apply(x)))
+            score = problem.operator.mask_unobserved(
+                problem.noise.score(y, problem.operator.apply(x))
+            )
             pulls.append(problem.operator.vjp(x, score))
         weights = torch.softmax(torch.stack(log_p), 0).to(x0_hat)
-        pull = sum((expand_like(w, x0_hat) * p for w, p in zip(weights, pulls, strict=True)), torch.zeros_like(x0_hat))
+        pull = sum(
+            (expand_like(w, x0_hat) * p for w, p in zip(weights, pulls, strict=True)),
+            torch.zeros_like(x0_hat),
+        )
         return expand_like(self.zeta * s**2, x0_hat) * vjp(pull)

@@ -54,7 +54,9 @@ class MMPS(Guidance):
 
     def __post_init__(self) -> None:
         if self.covariance not in get_args(Covariance):
-            raise ValueError(f"covariance must be one of {', '.join(get_args(Covariance))}, got {self.covariance!r}")
+            raise ValueError(
+                f"covariance must be one of {', '.join(get_args(Covariance))}, got {self.covariance!r}"
+            )
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
@@ -71,15 +73,30 @@ class MMPS(Guidance):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
-        return {"mmps": (cls(iterations=4), Heun(64)), "mmps-churn": (cls(iterations=10), Heun(64, churn=20.0))}
+        return {
+            "mmps": (cls(iterations=4), Heun(64)),
+            "mmps-churn": (cls(iterations=10), Heun(64, churn=20.0)),
+        }
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         if self.covariance != "full":
-            return projected_shift(x0_hat, vjp, s, problem, y, self.covariance, self.iterations, self.rtol)
+            return projected_shift(
+                x0_hat, vjp, s, problem, y, self.covariance, self.iterations, self.rtol
+            )
         mean = problem.operator.apply(x0_hat)
-        return self.gain(problem.operator.observed(y) - mean, x0_hat, mean, vjp, s, problem)
+        return self.gain(problem.operator.mask_unobserved(y) - mean, x0_hat, mean, vjp, s, problem)
 
-    def gain(self, r: Tensor, x0_hat: Tensor, mean: Tensor, vjp: Products, s: Tensor, problem: InverseProblem) -> Tensor:
+    def gain(
+        self,
+        r: Tensor,
+        x0_hat: Tensor,
+        mean: Tensor,
+        vjp: Products,
+        s: Tensor,
+        problem: InverseProblem,
+    ) -> Tensor:
         """V A^T (Sigma_y + A V A^T)^-1 r at x0_hat, of its shape: the best linear estimate of x_0 - x0_hat from a residual r (B, ...).
         mean: A x0_hat, which decides on the noise."""
         A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
@@ -89,7 +106,7 @@ class MMPS(Guidance):
         answer = torch.zeros_like(x0_hat)
         for i in range(self.iterations):
             JtAtp = vjp(A.adjoint(p))
-            noise = problem.noise.covary(mean, p)
+            noise = problem.noise.covariance_matvec(mean, p)
             q = noise + A.apply(s2 * JtAtp)
             curvature = dot(p, q)
             # q = (Sigma_y + A V A^T) p: anything below p^T Sigma_y p means that V is not positive along A^T p

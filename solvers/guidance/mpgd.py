@@ -50,7 +50,9 @@ class MPGD(Guidance):
     def verified(cls) -> dict[str, Any]:
         return {"mpgd": (cls(), DDIM(128, eta=1.0))}
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         e = problem.residual(y, x0_hat)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
         return expand_like(self.zeta / norm, x0_hat) * problem.operator.vjp(x0_hat, e)

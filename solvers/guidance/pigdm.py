@@ -56,7 +56,9 @@ class PiGDM(Guidance):
     def verified(cls) -> dict[str, Any]:
         return {"pigdm": (cls(), DDIM(128, eta=1.0))}
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
         A = problem.linear_operator
         e = A.solve(problem.residual(y, x0_hat), problem.noise_variance, r2)

@@ -38,8 +38,8 @@ def projected_shift(
         variance = expand_like(variance.flatten(1).mean(1), x0_hat)
     variance = variance.clamp_min(0)
     weights = conjugate_gradients(
-        lambda p: problem.noise.covary(mean, p) + A.apply(variance * A.adjoint(p)),
-        problem.operator.observed(y) - mean,
+        lambda p: problem.noise.covariance_matvec(mean, p) + A.apply(variance * A.adjoint(p)),
+        problem.operator.mask_unobserved(y) - mean,
         iterations=iterations,
         rtol=rtol,
         warn=False,

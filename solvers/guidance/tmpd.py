@@ -51,5 +51,7 @@ class TMPD(Guidance):
     def verified(cls) -> dict[str, Any]:
         return {"tmpd": (cls(), DDIM(128, eta=1.0))}
 
-    def shift(self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor) -> Tensor:
+    def shift(
+        self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
+    ) -> Tensor:
         return projected_shift(x0_hat, vjp, s, problem, y, "diagonal", self.iterations, 1e-5)

@@ -1,8 +1,16 @@
 """Exact log-likelihoods by the probability-flow ODE, and the variational bound, both with error bars."""
 
-from solvers.likelihood.bits_per_dim import BitsPerDim, bits_per_dim
-from solvers.likelihood.elbo import LowerBound, elbo
-from solvers.likelihood.log_likelihood import LogLikelihood, log_likelihood
+from solvers.likelihood.bits import BitsPerDim, bits_per_dim
+from solvers.likelihood.bound import LowerBound, elbo
+from solvers.likelihood.exact import LogLikelihood, log_likelihood
 from solvers.likelihood.reference import GaussianReference
 
-__all__ = ["BitsPerDim", "GaussianReference", "LogLikelihood", "LowerBound", "bits_per_dim", "elbo", "log_likelihood"]
+__all__ = [
+    "BitsPerDim",
+    "GaussianReference",
+    "LogLikelihood",
+    "LowerBound",
+    "bits_per_dim",
+    "elbo",
+    "log_likelihood",
+]

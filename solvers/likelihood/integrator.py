@@ -9,11 +9,11 @@ from torch import Tensor
 
 from scoresde.priors.base import Prior
 from solvers.jacobian import value_and_products
-from solvers.likelihood.nodes import Levels, error_from_pairs, error_of_sum, quadrature_weights
+from solvers.likelihood.nodes import NodeGrid, error_from_pairs, error_of_sum, quadrature_weights
 from solvers.likelihood.probes import Probes
 from solvers.likelihood.reference import GaussianReference
 
-__all__ = ["End", "Flow", "Solver"]
+__all__ = ["End", "FlowIntegrator", "Solver"]
 
 End = Literal["data", "t_min"]
 Solver = Literal["rk4", "ab4"]
@@ -21,23 +21,29 @@ Solver = Literal["rk4", "ab4"]
 _AB4 = (55 / 24, -59 / 24, 37 / 24, -9 / 24)
 
 
-class Flow:
+class FlowIntegrator:
     """The flow of one prior through one grid of noise levels."""
 
     def __init__(
-        self, prior: Prior, shape: tuple[int, ...], reference: GaussianReference, levels: Levels, end: End, solver: Solver,
-        drawer: Probes | None, repeat: int, chunk: int | None,
+        self, prior: Prior, shape: tuple[int, ...], reference: GaussianReference, levels: NodeGrid, end: End, solver: Solver,
+        drawer: Probes | None, paired_every: int, chunk: int | None,
     ) -> None:  # fmt: skip
-        self.prior, self.shape, self.reference, self.levels, self.end = prior, shape, reference, levels, end
-        self.solver, self.drawer, self.repeat = solver, drawer, repeat
+        self.prior, self.shape, self.reference, self.levels, self.end = (
+            prior,
+            shape,
+            reference,
+            levels,
+            end,
+        )
+        self.solver, self.drawer, self.repeat = solver, drawer, paired_every
         self.w = levels.w().to(prior.device)
         self.s = levels.s(self.w)
         self.chunk, self.nfe = chunk, 0
         self.second = max(1, int((self.s < 1.6 * self.s[0]).sum()))
         self.twice: list[int] = []  # nodes that are measured twice
-        if drawer and repeat:
+        if drawer and paired_every:
             heavy = {0, self.second} if end == "data" else set()
-            self.twice = sorted({*range(repeat // 2, levels.n, repeat), *heavy})
+            self.twice = sorted({*range(paired_every // 2, levels.n, paired_every), *heavy})
 
     def run(self, x: Tensor, generators: list[torch.Generator]) -> tuple[Tensor, ...]:
         """ln p (B,), its standard error and degrees of freedom (B,), integrand (B, nodes), final z (B, d)."""
@@ -75,7 +81,9 @@ class Flow:
         weights = h * self.levels.rate(self.s) * quadrature_weights(n).to(values.device)
         if self.end == "data":  # a s^2 + b s^4 through the first two nodes, integrated from 0
             first, second = self._below()
-            weights[[0, self.second]] += torch.tensor([first, second], dtype=torch.float64, device=values.device)
+            weights[[0, self.second]] += torch.tensor(
+                [first, second], dtype=torch.float64, device=values.device
+            )
         log_normal = -0.5 * z.square().sum(1) - 0.5 * d * math.log(2 * math.pi)
         value = log_normal - q_end.log().sum() + values @ weights
         if self.end == "t_min":
@@ -107,17 +115,26 @@ class Flow:
 
     def _denoised(self, u: Tensor, s: Tensor) -> Tensor:
         """D(u, s) for u (B, *shape) in the prior's precision."""
-        t = self.prior.sde.t_from_noise_to_signal(s).clamp(self.prior.sde.t_min, self.prior.sde.t_max)
-        return self.prior.denoise((self.prior.sde.alpha(t) * u).to(self.prior.dtype), t.to(self.prior.dtype))
+        t = self.prior.sde.t_from_noise_to_signal(s).clamp(
+            self.prior.sde.t_min, self.prior.sde.t_max
+        )
+        return self.prior.denoise(
+            (self.prior.sde.alpha(t) * u).to(self.prior.dtype), t.to(self.prior.dtype)
+        )
 
     def _point(self, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """u (B, *shape) at z, and q."""
         q = (self.reference.variances + s**2).sqrt()
-        return (self.reference.mean + self.reference.from_coordinates(q * z)).reshape(len(z), *self.shape), q
+        return (self.reference.mean + self.reference.from_coordinates(q * z)).reshape(
+            len(z), *self.shape
+        ), q
 
     def _difference(self, D: Tensor, z: Tensor, q: Tensor) -> Tensor:
         """dz/d ln s = -U^T (D - D_G) / q."""
-        return self.reference.variances / q**2 * z - self.reference.coordinates(D.double().flatten(1) - self.reference.mean) / q
+        return (
+            self.reference.variances / q**2 * z
+            - self.reference.coordinates(D.double().flatten(1) - self.reference.mean) / q
+        )
 
     def _slope(self, z: Tensor, s: Tensor) -> Tensor:
         self.nfe += 1
@@ -133,7 +150,9 @@ class Flow:
         k4 = self.levels.rate(end) * self._slope(z + h * k3, end)
         return z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
-    def _node(self, z: Tensor, s: Tensor, generators: list[torch.Generator], times: int) -> tuple[Tensor, Tensor]:
+    def _node(
+        self, z: Tensor, s: Tensor, generators: list[torch.Generator], times: int
+    ) -> tuple[Tensor, Tensor]:
         """dz/d ln s (B, d) and tr J_G - tr J (times, B), measured so many times; from one evaluation."""
         self.nfe += 1
         u, q = self._point(z, s)

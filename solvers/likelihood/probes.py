@@ -40,20 +40,34 @@ class Probes:
     k: a power of 2. structured: Hadamard rows on one sign pattern; else k independent patterns.
     """
 
-    def __init__(self, shape: tuple[int, ...], k: int, reference: GaussianReference, eigen: bool, structured: bool) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        k: int,
+        reference: GaussianReference,
+        eigen: bool,
+        structured: bool,
+    ) -> None:
         if k < 1 or (structured and k & (k - 1)):
             raise ValueError(f"the number of structured probes must be a power of 2, got {k}")
         self.shape, self.k, self.structured, self.eigen = tuple(shape), k, structured, eigen
         self.reference = reference
         D = torch.Size(shape).numel()
         colours = torch.arange(D) % k if eigen else lattice_colours(shape, k)
-        self.pattern = torch.as_tensor(hadamard(k), dtype=torch.int8)[:, colours] if structured else None
+        self.pattern = (
+            torch.as_tensor(hadamard(k), dtype=torch.int8)[:, colours] if structured else None
+        )
 
-    def draw(self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def draw(
+        self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
         """(k, B, *shape), the b-th from the b-th generator."""
         D = torch.Size(self.shape).numel()
         rows = 1 if self.structured else self.k
-        signs = [torch.randint(0, 2, (rows, D), generator=g, dtype=torch.int8, device=g.device) for g in generators]
+        signs = [
+            torch.randint(0, 2, (rows, D), generator=g, dtype=torch.int8, device=g.device)
+            for g in generators
+        ]
         v = torch.stack(signs, 1).to(device) * 2 - 1  # (rows, B, D)
         if self.pattern is not None:
             v = v * self.pattern.to(device)[:, None]

@@ -30,10 +30,22 @@ class GaussianReference:
 
     def __post_init__(self) -> None:
         d = len(self.mean)
-        if self.mean.shape != (d,) or self.variances.shape != (d,) or (self.basis is not None and self.basis.shape != (d, d)):
-            raise ValueError("a reference in D dimensions needs a mean (D,), variances (D,) and a basis (D, D) or none")
-        if not bool((self.variances >= 0).all() and torch.isfinite(self.variances).all() and torch.isfinite(self.mean).all()):
-            raise ValueError("the mean of a reference must be finite, its variances finite and not negative")
+        if (
+            self.mean.shape != (d,)
+            or self.variances.shape != (d,)
+            or (self.basis is not None and self.basis.shape != (d, d))
+        ):
+            raise ValueError(
+                "a reference in D dimensions needs a mean (D,), variances (D,) and a basis (D, D) or none"
+            )
+        if not bool(
+            (self.variances >= 0).all()
+            and torch.isfinite(self.variances).all()
+            and torch.isfinite(self.mean).all()
+        ):
+            raise ValueError(
+                "the mean of a reference must be finite, its variances finite and not negative"
+            )
 
     @classmethod
     def from_covariance(cls, mean: Tensor, covariance: Tensor) -> "GaussianReference":
@@ -66,14 +78,22 @@ class GaussianReference:
         else:
             D, products = value_and_products(lambda x_t: prior.denoise(x_t, t), x)
             mean = D.double().flatten()
-            v = (torch.randint(0, 2, (probes, *x.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1).to(x)
+            v = (
+                torch.randint(0, 2, (probes, *x.shape), generator=torch.Generator().manual_seed(0))
+                * 2
+                - 1
+            ).to(x)
             trace = float((v * products(v)).double().sum()) / probes
             alpha, sigma = prior.sde.alpha(t).double(), prior.sde.sigma(t).double()
             variance = max(trace * float(sigma**2 / alpha) / x.numel(), 1e-6)
         return cls(mean, torch.full_like(mean, variance))
 
     def to(self, device: torch.device) -> "GaussianReference":
-        return GaussianReference(self.mean.to(device), self.variances.to(device), None if self.basis is None else self.basis.to(device))
+        return GaussianReference(
+            self.mean.to(device),
+            self.variances.to(device),
+            None if self.basis is None else self.basis.to(device),
+        )
 
     def coordinates(self, x: Tensor) -> Tensor:
         """U^T x, for x (..., D)."""
@@ -87,4 +107,9 @@ class GaussianReference:
 def _network(prior: Prior) -> ScorePrior | None:
     """The score network within a prior that averages, tiles or counts it, if there is one."""
     *around, prior = prior.nesting()
-    return prior if isinstance(prior, ScorePrior) and not any(isinstance(layer, GuidedPrior) for layer in around) else None
+    return (
+        prior
+        if isinstance(prior, ScorePrior)
+        and not any(isinstance(layer, GuidedPrior) for layer in around)
+        else None
+    )

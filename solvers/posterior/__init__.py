@@ -6,11 +6,11 @@ from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
 from solvers.posterior.red_diff import REDDiff
 from solvers.posterior.repaint import RePaint
-from solvers.posterior.second_order import SecondOrder
+from solvers.posterior.second_order import SecondOrderAncestral
 from solvers.posterior.sitcom import SITCOM
 from solvers.posterior.smc.base import ParticleSampler
 from solvers.posterior.smc.mcgdiff import MCGDiff
-from solvers.posterior.smc.predicted_twist import PredictedTwist
+from solvers.posterior.smc.predicted_twist import PredictedTwistSMC
 from solvers.posterior.smc.tds import TDS
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
@@ -18,7 +18,7 @@ from solvers.presets import discover
 
 __all__ = [
     "DAPS", "DDNM", "DDRM", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",
-    "PredictedTwist", "REDDiff", "RePaint", "SITCOM", "SecondOrder", "SplitGibbs", "TDS",
+    "PredictedTwistSMC", "REDDiff", "RePaint", "SITCOM", "SecondOrderAncestral", "SplitGibbs", "TDS",
 ]  # fmt: skip
 
 discover(__name__, __path__)  # a class in a new file of this folder is known without a line here

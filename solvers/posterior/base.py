@@ -44,9 +44,13 @@ class Posterior:
         """Central interval of each entry from the quantiles of the draws: (lower, upper), each (B, ...)."""
         if not 0 < level < 1:
             raise ValueError(f"the level of an interval must lie in (0, 1), got {level}")
-        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=self.draws.dtype, device=self.draws.device)
+        ends = torch.tensor(
+            [(1 - level) / 2, (1 + level) / 2], dtype=self.draws.dtype, device=self.draws.device
+        )
         flat = self.draws.flatten(1)
-        pieces = [torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)]  # quantile limits its input's size
+        pieces = [
+            torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)
+        ]  # quantile limits its input's size
         lower, upper = torch.cat(pieces, dim=1).reshape(2, *self.draws.shape[1:])
         return lower, upper
 
@@ -56,11 +60,6 @@ class PosteriorSampler(Registered, ABC):
 
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
-
-    @property
-    def name(self) -> str:
-        """What errors call it."""
-        return type(self).__name__
 
     def sample(
         self,
@@ -80,8 +79,24 @@ class PosteriorSampler(Registered, ABC):
         """
         self._check(problem, y, n, batch)
         start = time.perf_counter()
-        draws = self._sample(prior, Request(problem, problem.operator.observed(y), n, generator, batch, progress or silent))
-        return Posterior(draws.x, draws.nfe, draws.vjps * prior.cost, time.perf_counter() - start, draws.diagnostics)
+        draws = self._sample(
+            prior,
+            Request(
+                problem,
+                problem.operator.mask_unobserved(y),
+                n,
+                generator,
+                batch,
+                progress or silent,
+            ),
+        )
+        return Posterior(
+            draws.x,
+            draws.nfe,
+            draws.vjps * prior.cost,
+            time.perf_counter() - start,
+            draws.diagnostics,
+        )
 
     @abstractmethod
     def _sample(self, prior: Prior, request: Request) -> Draws:
@@ -114,7 +129,13 @@ class IndependentSampler(PosteriorSampler):
             def report(fraction: float, index: int = index) -> None:
                 request.progress((index + fraction) / len(chunks))
 
-            run = Run(counted, request.problem, y[rows % len(y)], generators[first : first + len(rows)], report)
+            run = Run(
+                counted,
+                request.problem,
+                y[rows % len(y)],
+                generators[first : first + len(rows)],
+                report,
+            )
             x, products = self._draw(run)
             draws.append(x)
             vjps += products

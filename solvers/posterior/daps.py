@@ -44,7 +44,9 @@ class DAPS(IndependentSampler):
             raise ValueError(f"DAPS needs steps, ode, langevin >= 1 and tau in (0, 2), got {self}")
         for name, kinds in (("r", ("sigma", "unit")), ("inner", ("langevin", "exact"))):
             if getattr(self, name) not in kinds:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(kinds)}")
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}; known: {', '.join(kinds)}"
+                )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -58,11 +60,18 @@ class DAPS(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
-        return {"daps": cls(steps=50, langevin=50), "daps-exact": cls(steps=100, inner="exact", r="unit")}
+        return {
+            "daps": cls(steps=50, langevin=50),
+            "daps-exact": cls(steps=100, inner="exact", r="unit"),
+        }
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset({"linear", "solve", "gaussian_noise"}) if self.inner == "exact" else frozenset({"vjp", "noise_covariance"})
+        return (
+            frozenset({"linear", "solve", "gaussian_noise"})
+            if self.inner == "exact"
+            else frozenset({"vjp", "noise_covariance"})
+        )
 
     @torch.no_grad()
     def _draw(self, run: Run) -> tuple[Tensor, int]:
@@ -73,7 +82,11 @@ class DAPS(IndependentSampler):
         for i, s in enumerate(levels):
             x0_hat = self._ode(prior, u, s, levels[-1])
             r2 = s**2 if self.r == "sigma" else s**2 / (1 + s**2)
-            x0 = self._exact(run, x0_hat, r2) if self.inner == "exact" else self._langevin(run, x0_hat, r2)
+            x0 = (
+                self._exact(run, x0_hat, r2)
+                if self.inner == "exact"
+                else self._langevin(run, x0_hat, r2)
+            )
             if i + 1 < len(levels):
                 u = x0 + levels[i + 1] * run.randn()
             run.progress((i + 1) / len(levels))
@@ -83,7 +96,11 @@ class DAPS(IndependentSampler):
         """Euler steps of du/ds = (u - D)/s from s to s_min, evenly spaced in s^{1/7}; the last returns the denoised image."""
         sde, D = prior.sde, u
         ends = torch.tensor([s, min(s, s_min)], dtype=torch.float64) ** (1 / 7)
-        levels = (torch.lerp(ends[0], ends[1], torch.linspace(0, 1, self.ode, dtype=torch.float64)) ** 7) if self.ode > 1 else ends[:1] ** 7
+        levels = (
+            (torch.lerp(ends[0], ends[1], torch.linspace(0, 1, self.ode, dtype=torch.float64)) ** 7)
+            if self.ode > 1
+            else ends[:1] ** 7
+        )
         for i, level in enumerate(levels):
             t = sde.t_from_noise_to_signal(level).to(dtype=prior.dtype, device=prior.device)
             D = prior.denoise(sde.alpha(t) * u, t)
@@ -94,7 +111,7 @@ class DAPS(IndependentSampler):
     def _exact(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
         A, variance, y = run.problem.linear_operator, run.problem.noise_variance, run.y
         z = x0_hat + r2**0.5 * run.randn_like(x0_hat)
-        blurred = A.observed(y + variance**0.5 * run.randn_like(y))
+        blurred = A.mask_unobserved(y + variance**0.5 * run.randn_like(y))
         return A.prox(z, blurred, variance, r2)
 
     def _langevin(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
@@ -102,7 +119,9 @@ class DAPS(IndependentSampler):
         step = bcast(self.tau / (1 / r2 + self._curvature(run, x0_hat)), x0_hat)
         x0 = x0_hat
         for _ in range(self.langevin):
-            score = problem.operator.observed(problem.noise.score(y, problem.operator.apply(x0)))
+            score = problem.operator.mask_unobserved(
+                problem.noise.score(y, problem.operator.apply(x0))
+            )
             slope = problem.operator.vjp(x0, score) + (x0_hat - x0) / r2
             x0 = x0 + step * slope + (2 * step) ** 0.5 * run.randn_like(x0)
         return x0
@@ -111,7 +130,9 @@ class DAPS(IndependentSampler):
         """|J^T Sigma_y^{-1} J| of each sample, by a few power iterations, Sigma_y by its row sums."""
         problem = run.problem
         J, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
-        variance = problem.noise.covary(mean, torch.ones_like(mean)).clamp_min(torch.finfo(mean.dtype).tiny)
+        variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(
+            torch.finfo(mean.dtype).tiny
+        )
         v, size = run.randn_like(x0_hat), x0_hat.new_ones(len(x0_hat))
         for _ in range(8):
             v = v / bcast(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)

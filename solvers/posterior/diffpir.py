@@ -41,7 +41,9 @@ class DiffPIR(IndependentSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lam > 0 or not 0 <= self.zeta <= 1:
-            raise ValueError(f"DiffPIR needs steps >= 1, lam > 0 and zeta in [0, 1], got {self.steps}, {self.lam}, {self.zeta}")
+            raise ValueError(
+                f"DiffPIR needs steps >= 1, lam > 0 and zeta in [0, 1], got {self.steps}, {self.lam}, {self.zeta}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:

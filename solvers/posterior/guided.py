@@ -28,11 +28,12 @@ class Guided(IndependentSampler):
     def requires(self) -> frozenset[str]:  # type: ignore[override]
         return self.guidance.requires
 
-    @property
-    def name(self) -> str:
-        return type(self.guidance).__name__
-
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         guided = self.guidance.condition(run.prior, run.problem, run.y)
-        x = self.sampler.sample(guided, len(run.y), generator=run.generators, callback=lambda i, steps, *_: run.progress(i / steps))
+        x = self.sampler.sample(
+            guided,
+            len(run.y),
+            generator=run.generators,
+            callback=lambda i, steps, *_: run.progress(i / steps),
+        )
         return x, guided.vjps

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.priors.base import Prior
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["Draws", "Progress", "Request", "Run", "ancestral_mean", "silent"]
 
@@ -63,9 +63,9 @@ class Run:
         return (len(self.y), *self.problem.input_shape(self.y))
 
     @cached_property
-    def noise(self) -> Noise:
+    def noise(self) -> NormalStream:
         """The streams of the draws."""
-        return Noise(self.generators)
+        return NormalStream(self.generators)
 
     def randn(self) -> Tensor:
         """Standard normal numbers of the shape of the draws."""

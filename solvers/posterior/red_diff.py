@@ -37,7 +37,9 @@ class REDDiff(IndependentSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.learning_rate > 0 or not self.lam >= 0:
-            raise ValueError(f"REDDiff needs steps >= 1, learning_rate > 0 and lam >= 0, got {self}")
+            raise ValueError(
+                f"REDDiff needs steps >= 1, learning_rate > 0 and lam >= 0, got {self}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -57,13 +59,17 @@ class REDDiff(IndependentSampler):
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         prior, problem, y = run.prior, run.problem, run.y
         sde = prior.sde
-        mu = problem.operator.vjp(torch.zeros(run.shape, dtype=prior.dtype, device=prior.device), y).clone()
+        mu = problem.operator.vjp(
+            torch.zeros(run.shape, dtype=prior.dtype, device=prior.device), y
+        ).clone()
         adam = torch.optim.Adam([mu], self.learning_rate, betas=(0.9, 0.99))
         for i, t in enumerate(self.grid.along(prior, self.steps)[0]):
             s, eps = float(sde.noise_to_signal(t)), run.randn()
             u = mu + s * eps
             eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s
-            mu.grad = self.lam * s * (eps_hat - eps) - problem.operator.vjp(mu, problem.residual(y, mu))
+            mu.grad = self.lam * s * (eps_hat - eps) - problem.operator.vjp(
+                mu, problem.residual(y, mu)
+            )
             adam.step()
             run.progress((i + 1) / self.steps)
         return mu, 0

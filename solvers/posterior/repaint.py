@@ -33,7 +33,9 @@ class RePaint(IndependentSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.resample < 1:
-            raise ValueError(f"steps and resample must be at least 1, got {self.steps} and {self.resample}")
+            raise ValueError(
+                f"steps and resample must be at least 1, got {self.steps} and {self.resample}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -53,7 +55,9 @@ class RePaint(IndependentSampler):
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         prior, problem, y = run.prior, run.problem, run.y
         sde = prior.sde
-        mask = problem.operator.apply(torch.ones(1, *run.shape[1:], dtype=prior.dtype, device=prior.device))
+        mask = problem.operator.apply(
+            torch.ones(1, *run.shape[1:], dtype=prior.dtype, device=prior.device)
+        )
         times, levels = self.grid.along(prior, self.steps)
         u = levels[0] * run.randn()
         for i, t in enumerate(times):

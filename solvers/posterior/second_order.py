@@ -11,7 +11,7 @@ with :math:`n' \sim N(0, \Sigma_y)` and z, e white: Matheron's rule, a prior dra
 every step is exact, however long, where the ancestral sampler of a guided prior forgets the covariance :math:`(1 - \rho)^2 V` of a step
 and needs many short ones. :math:`V^{1/2} z = s J^{1/2} z` comes from a few steps of Lanczos's method (Chow and Saad 2014), the correction
 from conjugate gradients as in :class:`MMPS`; each iteration is one vector-Jacobian product. (The reverse kernel's covariance: Bao et al.
-2022; Ou et al. 2024.) For priors of several modes it errs as far as :math:`p(x_0|u)` is not a Gaussian: :class:`PredictedTwist` weighs.
+2022; Ou et al. 2024.) For priors of several modes it errs as far as :math:`p(x_0|u)` is not a Gaussian: :class:`PredictedTwistSMC` weighs.
 
 A learned J is neither quite symmetric nor quite a covariance: more iterations of either method then make the draws worse, not better.
 """
@@ -26,17 +26,17 @@ from problems.linalg.solve import bcast, dot
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
 from solvers.guidance.base import Products
-from solvers.jacobian import Differentiated
+from solvers.jacobian import Linearisation
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
-__all__ = ["SecondOrder", "square_root_product"]
+__all__ = ["SecondOrderAncestral", "square_root_product"]
 
 
 @dataclass(frozen=True)
-class SecondOrder(IndependentSampler):
+class SecondOrderAncestral(IndependentSampler):
     """steps: NFE. lanczos: products for the square root, at each step; correction: conjugate gradients, at most so many products more."""
 
     exactness: ClassVar[Exactness] = "gaussian"
@@ -49,7 +49,9 @@ class SecondOrder(IndependentSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lanczos < 1:
-            raise ValueError(f"steps and lanczos must be at least 1, got {self.steps} and {self.lanczos}")
+            raise ValueError(
+                f"steps and lanczos must be at least 1, got {self.steps} and {self.lanczos}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -73,14 +75,16 @@ class SecondOrder(IndependentSampler):
         u, count = levels[0] * run.randn(), 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
-            at = Differentiated(lambda u, t=t: prior.denoise(sde.alpha(t) * u, t), u)  # type: ignore[misc]
+            at = Linearisation(lambda u, t=t: prior.denoise(sde.alpha(t) * u, t), u)  # type: ignore[misc]
             with torch.no_grad():
                 x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
                 misfit = y - problem.noise.sample(problem.operator.apply(x0), run.generators)
                 mean = problem.operator.apply(at.value)
-                x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, u.new_full((len(u),), s), problem)
+                x0 = x0 + self.correction.gain(
+                    misfit, at.value, mean, at.vjp, u.new_full((len(u),), s), problem
+                )
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()
-            count += at.products
+            count += at.count
             run.progress((i + 1) / self.steps)
         return u, count
 
@@ -111,4 +115,6 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
         T = T + off + off.mT
     values, vectors = torch.linalg.eigh(T)
     weights = (vectors * values.clamp_min(0).sqrt()[:, None]) @ vectors[:, 0, :, None]
-    return bcast(norm, z) * torch.stack([bcast(weights[:, k, 0], z) * one for k, one in enumerate(Q)]).sum(0)
+    return bcast(norm, z) * torch.stack(
+        [bcast(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
+    ).sum(0)

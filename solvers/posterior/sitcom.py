@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from solvers.capabilities import Exactness
-from solvers.jacobian import Differentiated
+from solvers.jacobian import Linearisation
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
@@ -42,8 +42,15 @@ class SITCOM(IndependentSampler):
     grid: TimeGrid = field(default_factory=TimeGrid)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.inner < 1 or not self.learning_rate > 0 or not (self.lam >= 0 and self.patience >= 0):
-            raise ValueError(f"SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, got {self}")
+        if (
+            self.steps < 1
+            or self.inner < 1
+            or not self.learning_rate > 0
+            or not (self.lam >= 0 and self.patience >= 0)
+        ):
+            raise ValueError(
+                f"SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, got {self}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -63,7 +70,9 @@ class SITCOM(IndependentSampler):
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         prior, problem, y = run.prior, run.problem, run.y
         (times, levels), products = self.grid.along(prior, self.steps), 0
-        explained = problem.noise_variance * problem.operator.observed(torch.ones_like(y)).flatten(1).sum(1)
+        explained = problem.noise_variance * problem.operator.mask_unobserved(
+            torch.ones_like(y)
+        ).flatten(1).sum(1)
         u = (levels[0] ** 2 + 1) ** 0.5 * run.randn()
         for i, t in enumerate(times):
             x_t = u / (1 + levels[i] ** 2) ** 0.5
@@ -73,7 +82,9 @@ class SITCOM(IndependentSampler):
             run.progress((i + 1) / len(times))
         return u, products
 
-    def _consistent(self, run: Run, x_t: Tensor, s: float, t: Tensor, explained: Tensor) -> tuple[Tensor, int]:
+    def _consistent(
+        self, run: Run, x_t: Tensor, s: float, t: Tensor, explained: Tensor
+    ) -> tuple[Tensor, int]:
         """D(v) after the steps of Adam, and their products."""
         prior, problem, y = run.prior, run.problem, run.y
         scale = prior.sde.alpha(t) * (1 + s**2) ** 0.5
@@ -84,8 +95,8 @@ class SITCOM(IndependentSampler):
         v = x_t.clone()
         adam = torch.optim.Adam([v], self.learning_rate)
         for k in range(self.inner):
-            at = Differentiated(denoise, v)
-            residual = problem.operator.observed(problem.residual(y, at.value))
+            at = Linearisation(denoise, v)
+            residual = problem.operator.mask_unobserved(problem.residual(y, at.value))
             open_ = residual.flatten(1).square().sum(1) > self.patience**2 * explained
             if not bool(open_.any()):
                 return at.value, k

@@ -33,7 +33,9 @@ class _Spectral(IndependentSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.eta <= 1:
-            raise ValueError(f"steps must be at least 1 and eta in [0, 1], got {self.steps} and {self.eta}")
+            raise ValueError(
+                f"steps must be at least 1 and eta in [0, 1], got {self.steps} and {self.eta}"
+            )
 
     @torch.no_grad()
     def _draw(self, run: Run) -> tuple[Tensor, int]:
@@ -41,13 +43,19 @@ class _Spectral(IndependentSampler):
         sde = prior.sde
         svd = problem.linear_operator.svd(run.shape[1:], y)
         seen = svd.s > 1e-6 * svd.s.max()
-        tau = torch.where(seen, problem.noise_variance**0.5 / torch.where(seen, svd.s, 1), torch.inf)
+        tau = torch.where(
+            seen, problem.noise_variance**0.5 / torch.where(seen, svd.s, 1), torch.inf
+        )
         y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
         times, levels = self.grid.along(prior, self.steps)
         z = run.randn()
         z_bar = svd.Vt(z)
         known = seen & (tau < levels[0])
-        start = torch.where(known, y_bar + (levels[0] ** 2 - tau.clamp_max(levels[0]) ** 2).sqrt() * z_bar, levels[0] * z_bar)
+        start = torch.where(
+            known,
+            y_bar + (levels[0] ** 2 - tau.clamp_max(levels[0]) ** 2).sqrt() * z_bar,
+            levels[0] * z_bar,
+        )
         u = levels[0] * z + svd.V(start - levels[0] * z_bar)
         for i, t in enumerate(times):
             s, s_next = levels[i], levels[i + 1]
@@ -60,7 +68,9 @@ class _Spectral(IndependentSampler):
         return u, 0
 
     @abstractmethod
-    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
+    def _steer(
+        self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor
+    ) -> Tensor:
         """The measured coefficients at the next level."""
 
 
@@ -84,8 +94,14 @@ class DDRM(_Spectral):
     def verified(cls) -> dict[str, Any]:
         return {"ddrm": cls()}
 
-    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
-        below = D + (1 - self.eta**2) ** 0.5 * s_next * (y - D) / tau.clamp_min(1e-30) + self.eta * s_next * z
+    def _steer(
+        self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor
+    ) -> Tensor:
+        below = (
+            D
+            + (1 - self.eta**2) ** 0.5 * s_next * (y - D) / tau.clamp_min(1e-30)
+            + self.eta * s_next * z
+        )
         spread = (s_next**2 - (self.eta_b * tau).clamp_max(1e30) ** 2).clamp_min(0).sqrt()
         above = (1 - self.eta_b) * D + self.eta_b * y + spread * z
         return torch.where(tau > s_next, below, above)
@@ -123,7 +139,9 @@ class DDNM(_Spectral):
     def verified(cls) -> dict[str, Any]:
         return {"ddnm": cls()}
 
-    def _steer(self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor) -> Tensor:
+    def _steer(
+        self, D: Tensor, u: Tensor, y: Tensor, tau: Tensor, s: float, s_next: float, z: Tensor
+    ) -> Tensor:
         share = (self.eta * s_next / tau.clamp_min(1e-30)).clamp_max(1) ** self.power
         x0_hat = D + share * (y - D)
         fresh = ((self.eta * s_next) ** 2 - (share * tau).nan_to_num(0) ** 2).clamp_min(0).sqrt()

@@ -41,8 +41,15 @@ class SplitGibbs(IndependentSampler):
     grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr"))
 
     def __post_init__(self) -> None:
-        if self.sweeps < 1 or self.inner < 1 or not 0 < self.s_min < self.rho_min <= self.rho_max or not 0 <= self.anneal <= 1:
-            raise ValueError(f"SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max and anneal in [0, 1], got {self}")
+        if (
+            self.sweeps < 1
+            or self.inner < 1
+            or not 0 < self.s_min < self.rho_min <= self.rho_max
+            or not 0 <= self.anneal <= 1
+        ):
+            raise ValueError(
+                f"SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max and anneal in [0, 1], got {self}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -72,7 +79,7 @@ class SplitGibbs(IndependentSampler):
             rho = self.rho(sweep)
             z = x + rho * run.randn()
             blurred = y + problem.noise_variance**0.5 * run.randn_like(y)
-            z = A.prox(z, A.observed(blurred), problem.noise_variance, rho**2)
+            z = A.prox(z, A.mask_unobserved(blurred), problem.noise_variance, rho**2)
             x = self._denoising_draw(run, z, rho)
             run.progress((sweep + 1) / self.sweeps)
         return x, 0

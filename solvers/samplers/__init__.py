@@ -9,4 +9,14 @@ from solvers.samplers.langevin import AnnealedLangevin
 from solvers.samplers.predictor_corrector import PredictorCorrector
 from solvers.samplers.probability_flow import ProbabilityFlowODE
 
-__all__ = ["AnnealedLangevin", "DDIM", "DPMSolver", "Heun", "PredictorCorrector", "ProbabilityFlowODE", "Sampler", "TimeGrid", "Trajectory"]
+__all__ = [
+    "AnnealedLangevin",
+    "DDIM",
+    "DPMSolver",
+    "Heun",
+    "PredictorCorrector",
+    "ProbabilityFlowODE",
+    "Sampler",
+    "TimeGrid",
+    "Trajectory",
+]

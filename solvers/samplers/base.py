@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["Callback", "Sampler", "Trajectory"]
 
@@ -70,11 +70,15 @@ class Sampler(ABC):
         The same generator state gives the same draws. A sequence of n generators gives each draw a stream of its own.
         """
         times, _ = self.grid.along(prior, self.steps)
-        noise = Noise(generator)
+        noise = NormalStream(generator)
         with torch.no_grad():
-            x_t = prior.sde.sigma(times[0]) * noise((n, *(shape or prior.shape)), prior.dtype, prior.device)
+            x_t = prior.sde.sigma(times[0]) * noise(
+                (n, *(shape or prior.shape)), prior.dtype, prior.device
+            )
             if self.start == "mean":
-                x_t = x_t + prior.sde.alpha(times[0]) * prior.denoise(torch.zeros_like(x_t), times[0])
+                x_t = x_t + prior.sde.alpha(times[0]) * prior.denoise(
+                    torch.zeros_like(x_t), times[0]
+                )
             return self._run(prior, x_t, times, noise, callback)
 
     def trajectory(
@@ -97,5 +101,12 @@ class Sampler(ABC):
         return Trajectory(draws, t, x_t, x0_hat, counted.nfe)
 
     @abstractmethod
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         """Carry x_t from times[0] to time 0."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["DDIM"]
 
@@ -29,7 +29,14 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde, x0_hat = prior.sde, x_t
         for i, t in enumerate(times):
             x0_hat = prior.denoise(x_t, t)
@@ -37,10 +44,17 @@ class DDIM(Sampler):
                 callback(i + 1, len(times), t, x_t, x0_hat)
             if i + 1 < len(times):
                 s = times[i + 1]
-                alpha_t, sigma_t, alpha_s, sigma_s = sde.alpha(t), sde.sigma(t), sde.alpha(s), sde.sigma(s)
+                alpha_t, sigma_t, alpha_s, sigma_s = (
+                    sde.alpha(t),
+                    sde.sigma(t),
+                    sde.alpha(s),
+                    sde.sigma(s),
+                )
                 eps_hat = (x_t - alpha_t * x0_hat) / sigma_t
                 v = sigma_s**2 * (1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2)
-                x_t = alpha_s * x0_hat + (sigma_s**2 - self.eta**2 * v).clamp_min(0).sqrt() * eps_hat
+                x_t = (
+                    alpha_s * x0_hat + (sigma_s**2 - self.eta**2 * v).clamp_min(0).sqrt() * eps_hat
+                )
                 if self.eta > 0:
                     x_t = x_t + self.eta * v.sqrt() * noise(tuple(x_t.shape), x_t.dtype, x_t.device)
         return x0_hat

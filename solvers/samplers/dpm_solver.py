@@ -19,7 +19,7 @@ from torch import Tensor
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["DPMSolver"]
 
@@ -39,7 +39,14 @@ class DPMSolver(Sampler):
         if self.order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {self.order}")
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde, previous, h_previous = prior.sde, None, None
         lam = sde.log_snr(times) / 2
         alpha, sigma = sde.alpha(times), sde.sigma(times)
@@ -56,7 +63,9 @@ class DPMSolver(Sampler):
                 ratio = sigma[i + 1] / sigma[i]
                 if self.stochastic:
                     x_t = ratio * torch.exp(-h) * x_t - alpha[i + 1] * torch.expm1(-2 * h) * D
-                    x_t = x_t + sigma[i + 1] * (-torch.expm1(-2 * h)).sqrt() * noise(tuple(x_t.shape), x_t.dtype, x_t.device)
+                    x_t = x_t + sigma[i + 1] * (-torch.expm1(-2 * h)).sqrt() * noise(
+                        tuple(x_t.shape), x_t.dtype, x_t.device
+                    )
                 else:
                     x_t = ratio * x_t - alpha[i + 1] * torch.expm1(-h) * D
                 previous, h_previous = x0_hat, h

@@ -36,10 +36,15 @@ class TimeGrid:
 
     def __post_init__(self) -> None:
         if self.spacing not in get_args(Spacing):
-            raise ValueError(f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}")
+            raise ValueError(
+                f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}"
+            )
         if not self.rho > 0:
             raise ValueError(f"rho must be positive, got {self.rho}")
-        low, high = 0.0 if self.s_min is None else self.s_min, math.inf if self.s_max is None else self.s_max
+        low, high = (
+            0.0 if self.s_min is None else self.s_min,
+            math.inf if self.s_max is None else self.s_max,
+        )
         if not (low < high and (self.s_min is None or low > 0)):
             raise ValueError(f"a grid needs 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
@@ -69,12 +74,17 @@ class TimeGrid:
     def along(self, prior: Prior, n: int) -> tuple[Tensor, list[float]]:
         """What a solver of ``prior`` steps through: the n times, in the prior's type and on its device, and the n + 1 levels."""
         times = self.times(prior.sde, n)
-        return times.to(dtype=prior.dtype, device=prior.device), [*prior.sde.noise_to_signal(times).tolist(), 0.0]
+        return times.to(dtype=prior.dtype, device=prior.device), [
+            *prior.sde.noise_to_signal(times).tolist(),
+            0.0,
+        ]
 
     def _ends(self, sde: SDE) -> Tensor:
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         limits = sde.noise_to_signal(ends)
-        if not (self.s_max is None or self.s_max > float(limits[1])) or not (self.s_min is None or self.s_min < float(limits[0])):
+        if not (self.s_max is None or self.s_max > float(limits[1])) or not (
+            self.s_min is None or self.s_min < float(limits[0])
+        ):
             raise ValueError(
                 f"the grid is to lie between s_min = {self.s_min} and s_max = {self.s_max}, but the SDE has levels from "
                 f"{float(limits[1]):.3g} to {float(limits[0]):.3g}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["Heun"]
 
@@ -32,10 +32,21 @@ class Heun(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.churn >= 0 and self.churn_noise >= 0 and 0 <= self.churn_min <= self.churn_max):
-            raise ValueError(f"churn must not be negative, and churn_min not above churn_max, got {self}")
+        if not (
+            self.churn >= 0 and self.churn_noise >= 0 and 0 <= self.churn_min <= self.churn_max
+        ):
+            raise ValueError(
+                f"churn must not be negative, and churn_min not above churn_max, got {self}"
+            )
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde = prior.sde
         u, x0_hat = x_t / sde.alpha(times[0]), x_t
         s_limit = sde.noise_to_signal(times[0])

@@ -20,7 +20,7 @@ from torch import Tensor
 from scoresde.priors.base import Prior, expand_like
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["AnnealedLangevin"]
 
@@ -38,9 +38,18 @@ class AnnealedLangevin(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.corrections < 1 or not 0 < self.step_size < 4:
-            raise ValueError(f"corrections must be at least 1 and step_size in (0, 4), got {self.corrections} and {self.step_size}")
+            raise ValueError(
+                f"corrections must be at least 1 and step_size in (0, 4), got {self.corrections} and {self.step_size}"
+            )
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde = prior.sde
         u, x0_hat = x_t / sde.alpha(times[0]), x_t
         for i, t in enumerate(times):
@@ -58,10 +67,19 @@ class AnnealedLangevin(Sampler):
                     back = (u - proposal - epsilon / 2 * proposed_score) / epsilon.sqrt()
                     middle = (u + proposal) / 2
                     middle_score = (prior.denoise(alpha_t * middle, t) - middle) / s**2
-                    gain = ((score + 4 * middle_score + proposed_score) / 6 * (proposal - u)).flatten(1).sum(1)
+                    gain = (
+                        ((score + 4 * middle_score + proposed_score) / 6 * (proposal - u))
+                        .flatten(1)
+                        .sum(1)
+                    )
                     log_ratio = gain + (z.square() - back.square()).flatten(1).sum(1) / 2
-                    accept = expand_like(torch.special.log_ndtr(spare) < log_ratio, u)  # Phi of a normal number is a uniform one
-                    u, x0_hat = torch.where(accept, proposal, u), torch.where(accept, proposed_hat, x0_hat)
+                    accept = expand_like(
+                        torch.special.log_ndtr(spare) < log_ratio, u
+                    )  # Phi of a normal number is a uniform one
+                    u, x0_hat = (
+                        torch.where(accept, proposal, u),
+                        torch.where(accept, proposed_hat, x0_hat),
+                    )
                 else:
                     u = proposal
                     if k + 1 < self.corrections or i + 1 == len(times):

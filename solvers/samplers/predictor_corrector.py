@@ -23,7 +23,7 @@ from scoresde.priors.base import Prior, expand_like
 from scoresde.sde import SDE
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["PredictorCorrector"]
 
@@ -46,17 +46,32 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.predictor not in get_args(Predictor):
-            raise ValueError(f"unknown predictor {self.predictor!r}; known: {', '.join(get_args(Predictor))}")
+            raise ValueError(
+                f"unknown predictor {self.predictor!r}; known: {', '.join(get_args(Predictor))}"
+            )
         if self.corrections < 0 or not self.snr > 0:
-            raise ValueError(f"corrections must not be negative and snr positive, got {self.corrections} and {self.snr}")
+            raise ValueError(
+                f"corrections must not be negative and snr positive, got {self.corrections} and {self.snr}"
+            )
         if self.predictor == "none" and self.corrections == 0:
-            raise ValueError("a sampler with neither predictor nor corrections does nothing; got predictor 'none' and corrections 0")
+            raise ValueError(
+                "a sampler with neither predictor nor corrections does nothing; got predictor 'none' and corrections 0"
+            )
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde, x0_hat = prior.sde, x_t
         for i, t in enumerate(times):
             s = times[min(i + 1, len(times) - 1)]
-            now = s if self.predictor == "none" else t  # without a predictor, the state is at the next level as it stands
+            now = (
+                s if self.predictor == "none" else t
+            )  # without a predictor, the state is at the next level as it stands
             x0_hat = prior.denoise(x_t, now)
             if callback:
                 callback(i + 1, len(times), now, x_t, x0_hat)
@@ -71,7 +86,9 @@ class PredictorCorrector(Sampler):
                 x_t = self._correct(x_t, score, sde.transition(s, t)[0], noise)
         return x0_hat
 
-    def _predict(self, sde: SDE, x_t: Tensor, score: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def _predict(
+        self, sde: SDE, x_t: Tensor, score: Tensor, t: Tensor, s: Tensor, noise: NormalStream
+    ) -> Tensor:
         z = noise(tuple(x_t.shape), x_t.dtype, x_t.device)
         a, b = sde.transition(s, t)
         if self.predictor == "reverse_diffusion":
@@ -81,7 +98,7 @@ class PredictorCorrector(Sampler):
         f, g, dt = sde.drift(t), sde.diffusion(t), t - s
         return x_t - (f * x_t - g**2 * score) * dt + g * dt.sqrt() * z
 
-    def _correct(self, x_s: Tensor, score: Tensor, a: Tensor, noise: Noise) -> Tensor:
+    def _correct(self, x_s: Tensor, score: Tensor, a: Tensor, noise: NormalStream) -> Tensor:
         z = noise(tuple(x_s.shape), x_s.dtype, x_s.device)
         ratio = math.sqrt(z[0].numel()) / score.flatten(1).norm(dim=1).clamp_min(1e-30)
         epsilon = expand_like(2 * (a * self.snr * ratio) ** 2, x_s)

@@ -18,7 +18,7 @@ from torchdiffeq import odeint
 from scoresde.priors.base import Prior, expand_like
 from solvers.ode import dopri5
 from solvers.samplers.base import Callback, Sampler
-from solvers.streams import Noise
+from solvers.streams import NormalStream
 
 __all__ = ["ProbabilityFlowODE"]
 
@@ -45,11 +45,20 @@ class ProbabilityFlowODE(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.method not in get_args(Method):
-            raise ValueError(f"unknown method {self.method!r}; known: {', '.join(get_args(Method))}")
+            raise ValueError(
+                f"unknown method {self.method!r}; known: {', '.join(get_args(Method))}"
+            )
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}")
 
-    def _run(self, prior: Prior, x_t: Tensor, times: Tensor, noise: Noise, callback: Callback | None) -> Tensor:
+    def _run(
+        self,
+        prior: Prior,
+        x_t: Tensor,
+        times: Tensor,
+        noise: NormalStream,
+        callback: Callback | None,
+    ) -> Tensor:
         sde = prior.sde
         if self.method not in _FIXED:
             times = self.grid.times(sde, 2).to(times)
@@ -77,13 +86,23 @@ class ProbabilityFlowODE(Sampler):
         told: list[Tensor] = []
 
         def report(w: Tensor, z: Tensor, slope: Tensor) -> None:
-            if callback and not (told and torch.equal(told[-1], w)):  # after a step that no sample accepted the state is the same
+            if callback and not (
+                told and torch.equal(told[-1], w)
+            ):  # after a step that no sample accepted the state is the same
                 told[:] = [w]
                 fraction = float((w.mean() - ends[0]) / (ends[1] - ends[0]))
                 u, s, t = x_of(w, z)
                 r2, rate = factors(s, u)
-                x0_hat = u / r2 - slope * r2.sqrt() / rate  # the slope at (w, z) is known; no evaluation more
-                callback(min(99, int(100 * fraction)), 100, t.to(u.dtype), expand_like(sde.alpha(t), u).to(u.dtype) * u, x0_hat)
+                x0_hat = (
+                    u / r2 - slope * r2.sqrt() / rate
+                )  # the slope at (w, z) is known; no evaluation more
+                callback(
+                    min(99, int(100 * fraction)),
+                    100,
+                    t.to(u.dtype),
+                    expand_like(sde.alpha(t), u).to(u.dtype) * u,
+                    x0_hat,
+                )
 
         z = x_t / (sde.alpha(times[0]) * (1 + s_grid[0].to(x_t.dtype) ** 2).sqrt())
         if self.method == "adaptive":
@@ -99,7 +118,13 @@ class ProbabilityFlowODE(Sampler):
             callback(100, 100, times[-1], x_t, x0_hat)
         return x0_hat
 
-    def _fixed(self, field: Field, z: Tensor, w_grid: Tensor, report: Callable[[Tensor, Tensor, Tensor], None]) -> Tensor:
+    def _fixed(
+        self,
+        field: Field,
+        z: Tensor,
+        w_grid: Tensor,
+        report: Callable[[Tensor, Tensor, Tensor], None],
+    ) -> Tensor:
         for start, end in itertools.pairwise(w_grid):
             slopes: list[Tensor] = []
 
@@ -117,9 +142,29 @@ class ProbabilityFlowODE(Sampler):
 
             def flat(w: float, values: object) -> object:
                 state = torch.as_tensor(values, dtype=z.dtype).reshape(z.shape).to(z.device)
-                return field(torch.tensor([w], dtype=torch.float64, device=z.device), state).double().flatten().cpu().numpy()
+                return (
+                    field(torch.tensor([w], dtype=torch.float64, device=z.device), state)
+                    .double()
+                    .flatten()
+                    .cpu()
+                    .numpy()
+                )
 
-            solution = solve_ivp(flat, (start, end), z.double().flatten().cpu().numpy(), rtol=self.rtol, atol=self.atol, method="RK45")
+            solution = solve_ivp(
+                flat,
+                (start, end),
+                z.double().flatten().cpu().numpy(),
+                rtol=self.rtol,
+                atol=self.atol,
+                method="RK45",
+            )
             return torch.as_tensor(solution.y[:, -1], dtype=z.dtype).reshape(z.shape).to(z.device)
         clock = torch.tensor([start, end], dtype=torch.float64, device=z.device)
-        return odeint(lambda w, z: field(w.reshape(1), z), z, clock, method=self.method, rtol=self.rtol, atol=self.atol)[-1]
+        return odeint(
+            lambda w, z: field(w.reshape(1), z),
+            z,
+            clock,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+        )[-1]

@@ -33,7 +33,11 @@ def rise(work: Callable[[], object]) -> float:
 
 
 def _kilobytes(name: str) -> int:
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return next(
+        int(line.split()[1])
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(name)
+    )
 
 
 def memory_of_a_draw(solver: PosteriorSampler, name: str, draws: int) -> float:

@@ -21,9 +21,9 @@ from torch import Tensor
 from scoresde.priors.base import CountingPrior
 from solvers.posterior import PosteriorSampler
 from solvers.verification.problems import ExactProblem, seeded
-from solvers.verification.reference import Reference, reference
+from solvers.verification.reference import ExactReference, reference
 
-__all__ = ["Verdict", "coverage", "judge", "verify", "verdict_row"]
+__all__ = ["Verdict", "interval_coverage", "evaluate", "verify", "verdict_row"]
 
 F64 = torch.float64
 
@@ -51,11 +51,13 @@ class Verdict:
 
 def verify(solver: PosteriorSampler, name: str, *, draws: int = 1000, seeds: int = 3) -> Verdict:
     """Run ``solver`` on the exact problem of that name, once for each seed. ValueError where the solver cannot do the problem."""
-    found = [judge(solver, reference(name, draws, seed), draws, seed) for seed in range(seeds)]
+    found = [evaluate(solver, reference(name, draws, seed), draws, seed) for seed in range(seeds)]
     return Verdict(**{key: sum(row[key] for row in found) / seeds for key in found[0]})
 
 
-def judge(solver: PosteriorSampler, given: Reference, draws: int, seed: int) -> dict[str, float]:
+def evaluate(
+    solver: PosteriorSampler, given: ExactReference, draws: int, seed: int
+) -> dict[str, float]:
     """The columns of a ``Verdict`` for one measurement; seed: of the solver."""
     case = given.case
     counted, start = CountingPrior(case.prior), time.process_time()
@@ -71,7 +73,10 @@ def judge(solver: PosteriorSampler, given: Reference, draws: int, seed: int) -> 
         "distance": given.distance(x),
         "floor_scatter": given.scatter,
         "modes": float((weights - case.posterior.weights).abs().sum() / 2),
-        **{f"cover{level}": coverage(x, given.exact, level / 100) for level in (50, 90, 95)},
+        **{
+            f"cover{level}": interval_coverage(x, given.exact, level / 100)
+            for level in (50, 90, 95)
+        },
         **_variance_ratios(case, cov, C),
         "nfe": float(result.nfe),
         "vjps": float(result.vjps),
@@ -79,7 +84,7 @@ def judge(solver: PosteriorSampler, given: Reference, draws: int, seed: int) -> 
     }
 
 
-def coverage(x: Tensor, exact: Tensor, level: float) -> float:
+def interval_coverage(x: Tensor, exact: Tensor, level: float) -> float:
     """Share of entries of ``exact`` (M, D) inside the central intervals of the draws x (N, D).
 
     The ends are order statistics of rank p (N + 1), between which independent exact draws lie with probability ``level`` whatever N.
@@ -91,10 +96,15 @@ def coverage(x: Tensor, exact: Tensor, level: float) -> float:
 
 def _variance_ratios(case: ExactProblem, cov: Tensor, C: Tensor) -> dict[str, float]:
     """Of the directions that A sees, and of those that it does not; NaN where there are none."""
-    _, s, Vt = torch.linalg.svd(case.problem.linear_operator.dense(case.prior.shape), full_matrices=True)
+    _, s, Vt = torch.linalg.svd(
+        case.problem.linear_operator.dense(case.prior.shape), full_matrices=True
+    )
     rank = int((s > 1e-8 * s.max()).sum())
     ratio = (Vt @ cov @ Vt.T).diagonal() / (Vt @ C @ Vt.T).diagonal()
-    return {"seen": float(ratio[:rank].mean()), "unseen": float(ratio[rank:].mean()) if rank < len(ratio) else float("nan")}
+    return {
+        "seen": float(ratio[:rank].mean()),
+        "unseen": float(ratio[rank:].mean()) if rank < len(ratio) else float("nan"),
+    }
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from problems import Blur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution, box_mask
+from problems import (
+    Blur,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    LinearMatrix,
+    SuperResolution,
+    box_mask,
+)
 from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
 from scoresde.priors.shared_mixture import SharedMixturePrior
 from scoresde.sde import EDMSDE
@@ -56,7 +64,9 @@ def _rbf(side: int, length: float, amplitude: float, nugget: float) -> Tensor:
     return amplitude**2 * near + nugget**2 * torch.eye(side**2, dtype=F64)
 
 
-def _field_mixture(generator: torch.Generator, components: int = 6, side: int = 8) -> GaussianMixturePrior:
+def _field_mixture(
+    generator: torch.Generator, components: int = 6, side: int = 8
+) -> GaussianMixturePrior:
     """Smooth images of several kinds: 1 x side x side."""
     smooth = torch.linalg.cholesky(_rbf(side, 2.0, 1.0, 1e-3))
     means = torch.randn(components, side**2, dtype=F64, generator=generator) @ smooth.T
@@ -73,7 +83,9 @@ def _pixels(seed: int, share: float, std: float) -> ExactProblem:
     line = torch.exp(-torch.arange(-1, 2, dtype=F64).square() / (2 * 0.8**2))
     A = Blur(torch.outer(line, line) / line.sum() ** 2, "reflect").dense((1, 8, 8))
     rows = torch.randperm(64, generator=generator)[: round(share * 64)].sort().values
-    return _measured(prior, InverseProblem(LinearMatrix(A[rows], (1, 8, 8)), GaussianNoise(std)), generator)
+    return _measured(
+        prior, InverseProblem(LinearMatrix(A[rows], (1, 8, 8)), GaussianNoise(std)), generator
+    )
 
 
 def _image(kind: str, seed: int) -> ExactProblem:
@@ -90,7 +102,9 @@ def _image(kind: str, seed: int) -> ExactProblem:
 def _gaussian(seed: int, white: bool) -> ExactProblem:
     generator = seeded(seed)
     root = torch.randn(8, 8, dtype=F64, generator=generator)
-    covariance = torch.eye(8, dtype=F64) if white else root @ root.T / 8 + 0.05 * torch.eye(8, dtype=F64)
+    covariance = (
+        torch.eye(8, dtype=F64) if white else root @ root.T / 8 + 0.05 * torch.eye(8, dtype=F64)
+    )
     prior = GaussianPrior(torch.zeros(8, dtype=F64), covariance)
     rows = torch.linalg.qr(torch.randn(8, 8, dtype=F64, generator=generator)).Q[:4]
     return _measured(prior, InverseProblem(LinearMatrix(rows), GaussianNoise(0.3)), generator)
@@ -104,31 +118,55 @@ def _grid(seed: int, d: int, rows: int, dense: bool = False) -> ExactProblem:
     """
     generator = seeded(seed)
     place = 8 * torch.cartesian_prod(torch.arange(-2, 3, dtype=F64), torch.arange(-2, 3, dtype=F64))
-    weights, means = torch.randn(25, dtype=F64, generator=generator).square(), place.repeat(1, d // 2)
+    weights, means = (
+        torch.randn(25, dtype=F64, generator=generator).square(),
+        place.repeat(1, d // 2),
+    )
     sde = EDMSDE(sigma_max=80 * math.sqrt(d))
     prior: Mixture = SharedMixturePrior(weights, means, 1.0, sde=sde)
     if dense:
         prior = GaussianMixturePrior(weights, means, torch.eye(d, dtype=F64).expand(25, d, d), sde)
-    U, _, Vt = torch.linalg.svd(torch.randn(rows, d, dtype=F64, generator=generator), full_matrices=False)
+    U, _, Vt = torch.linalg.svd(
+        torch.randn(rows, d, dtype=F64, generator=generator), full_matrices=False
+    )
     s = torch.rand(rows, dtype=F64, generator=generator).sort(descending=True).values
     std = float(torch.rand((), generator=generator)) * float(s.max())
-    return _measured(prior, InverseProblem(LinearMatrix(U * s @ Vt), GaussianNoise(max(std, 1e-3))), generator)
+    return _measured(
+        prior, InverseProblem(LinearMatrix(U * s @ Vt), GaussianNoise(max(std, 1e-3))), generator
+    )
 
 
 EXACT_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
     "gaussian-white": ("N(0, I) in 8 dimensions, 4 seen", lambda seed: _gaussian(seed, True)),
-    "gaussian": ("a Gaussian of full covariance in 8 dimensions, 4 seen", lambda seed: _gaussian(seed, False)),
-    "informative": ("6 kinds of blurred 8x8 fields, 32 pixels, noise .1", lambda seed: _pixels(seed, 0.5, 0.1)),
-    "ambiguous": ("the same, 8 pixels, noise .5: several modes", lambda seed: _pixels(seed, 0.125, 0.5)),
+    "gaussian": (
+        "a Gaussian of full covariance in 8 dimensions, 4 seen",
+        lambda seed: _gaussian(seed, False),
+    ),
+    "informative": (
+        "6 kinds of blurred 8x8 fields, 32 pixels, noise .1",
+        lambda seed: _pixels(seed, 0.5, 0.1),
+    ),
+    "ambiguous": (
+        "the same, 8 pixels, noise .5: several modes",
+        lambda seed: _pixels(seed, 0.125, 0.5),
+    ),
     "box": ("the fields with a hole of 4x4, noise .1", lambda seed: _image("box", seed)),
     "blur": ("the fields blurred by 3x3, noise .1", lambda seed: _image("blur", seed)),
     "sr": ("the fields at half the size, noise .1", lambda seed: _image("sr", seed)),
     "grid-8": ("25 far modes in 8 dimensions, 2 seen", lambda seed: _grid(seed, 8, 2, dense=True)),
-    "grid-80": ("25 far modes in 80 dimensions, 4 seen", lambda seed: _grid(seed, 80, 4, dense=True)),
+    "grid-80": (
+        "25 far modes in 80 dimensions, 4 seen",
+        lambda seed: _grid(seed, 80, 4, dense=True),
+    ),
 }
 
 FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
-    f"grid-{d}-{rows}": (f"25 far modes in {d} dimensions, {rows} seen", partial(_grid, d=d, rows=rows)) for d in (8, 80, 800) for rows in (1, 2, 4)
+    f"grid-{d}-{rows}": (
+        f"25 far modes in {d} dimensions, {rows} seen",
+        partial(_grid, d=d, rows=rows),
+    )
+    for d in (8, 80, 800)
+    for rows in (1, 2, 4)
 }
 """The benchmark of MCGDiff's paper, for the long table."""
 

@@ -45,8 +45,16 @@ class Ranks:
         """Pearson's chi-squared: probability of counts at least so uneven if the ranks are uniform."""
         expected = len(self.ranks) / self.bins
         statistic = (self.histograms - expected).square().sum(1) / expected
-        half = torch.full_like(statistic, (self.bins - 1) / 2, dtype=F64)  # of the degrees of freedom
-        return dict(zip(self.functions, torch.special.gammaincc(half, statistic.double() / 2).tolist(), strict=True))
+        half = torch.full_like(
+            statistic, (self.bins - 1) / 2, dtype=F64
+        )  # of the degrees of freedom
+        return dict(
+            zip(
+                self.functions,
+                torch.special.gammaincc(half, statistic.double() / 2).tolist(),
+                strict=True,
+            )
+        )
 
     @property
     def p_all(self) -> float:
@@ -55,22 +63,40 @@ class Ranks:
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
-        return {"p_all": self.p_all, "p": self.p, "measurements": len(self.ranks), "draws": self.draws, "bins": self.bins}
+        return {
+            "p_all": self.p_all,
+            "p": self.p,
+            "measurements": len(self.ranks),
+            "draws": self.draws,
+            "bins": self.bins,
+        }
 
 
-def ranks(solver: PosteriorSampler, name: str, *, measurements: int = 128, draws: int = 31, bins: int = 8, seed: int = 0) -> Ranks:
+def ranks(
+    solver: PosteriorSampler,
+    name: str,
+    *,
+    measurements: int = 128,
+    draws: int = 31,
+    bins: int = 8,
+    seed: int = 0,
+) -> Ranks:
     """Calibrate ``solver`` on the prior and operator of an exact problem, with fresh measurements, all in one call of ``sample``.
 
     bins must divide draws + 1. ValueError where the solver cannot do the problem.
     """
     if bins < 2 or (draws + 1) % bins or measurements < 1:
-        raise ValueError(f"draws + 1 must be a multiple of bins >= 2, got {draws} draws and {bins} bins")
+        raise ValueError(
+            f"draws + 1 must be a multiple of bins >= 2, got {draws} draws and {bins} bins"
+        )
     case = exact_problem(name, seed)
     x, y = case.pairs(measurements, seeded(2000 + seed))
     drawn = solver.sample(case.prior, case.problem, y, draws, generator=seeded(seed)).draws.double()
     truth = _functions(case, x, y, seed)
     flat = drawn.reshape(-1, *drawn.shape[2:])
-    values = _functions(case, flat, y.repeat(draws, *[1] * (y.ndim - 1)), seed).reshape(draws, *truth.shape)
+    values = _functions(case, flat, y.repeat(draws, *[1] * (y.ndim - 1)), seed).reshape(
+        draws, *truth.shape
+    )
     return Ranks((values < truth).sum(0), draws, bins)
 
 
@@ -78,7 +104,9 @@ def _functions(case: ExactProblem, x: Tensor, y: Tensor, seed: int) -> Tensor:
     """(N, functions) for x and y (N, ...)."""
     flat = x.flatten(1)
     random = torch.randn(flat.shape[1], 3, dtype=F64, generator=seeded(3000 + seed))
-    Vt = torch.linalg.svd(case.problem.linear_operator.dense(case.prior.shape), full_matrices=True).Vh
+    Vt = torch.linalg.svd(
+        case.problem.linear_operator.dense(case.prior.shape), full_matrices=True
+    ).Vh
     directions = torch.cat([random, Vt[[0, -1]].T], dim=1)
     laws = torch.stack([case.prior.log_prob(x), case.problem.log_likelihood(y, x)], dim=1)
     return torch.cat([flat @ directions, laws], dim=1)

@@ -30,7 +30,14 @@ class _Row:
     full: bool
 
 
-def table(pairs: Iterable[tuple[str, str]], *, draws: int, seeds: int = 1, jobs: int = 1, full: bool = False) -> Iterator[dict[str, Any]]:
+def table(
+    pairs: Iterable[tuple[str, str]],
+    *,
+    draws: int,
+    seeds: int = 1,
+    jobs: int = 1,
+    full: bool = False,
+) -> Iterator[dict[str, Any]]:
     """A row for each (solver, problem), in their order, as soon as it is known; the same whatever the number of jobs, but for times.
 
     full: measure memory too, and ``RANKED`` problems have "sbc", the summary of ``ranks``. A solver that cannot do the

@@ -12,7 +12,6 @@ from problems import (
     MRI,
     Blur,
     Clipping,
-    Colourisation,
     CompressedSensing,
     CorrelatedNoise,
     Decimation,
@@ -22,6 +21,7 @@ from problems import (
     Gamma,
     GaussianBlur,
     GaussianNoise,
+    Grayscale,
     Inpainting,
     InverseProblem,
     LaplaceNoise,
@@ -69,13 +69,13 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     **{
         f"no batch, {type(op).__name__}": (lambda op=op: op.apply(torch.zeros(3, 8, 8)), r"\(C, H, W\)|channels|\(8, 8\)")  # type: ignore[misc]
         for op in (
-            Blur(K), GaussianBlur(0.7), SuperResolution(2), Inpainting(torch.ones(8, 8)), Decimation(K, 2), Colourisation(), Demosaicing(),
+            Blur(K), GaussianBlur(0.7), SuperResolution(2), Inpainting(torch.ones(8, 8)), Decimation(K, 2), Grayscale(), Demosaicing(),
             PhaseRetrieval(), JPEG(50), MRI(torch.ones(8, 8)), Tomography((0.0,), (8, 8)), CompressedSensing(0.5, (8, 8)),
         )
     },
     **{
         f"an axis only, {type(op).__name__}": (lambda op=op: op.apply(torch.zeros(2, 8)), r"\(C, H, W\)|channels|\(8,\)")  # type: ignore[misc]
-        for op in (Blur(K), SuperResolution(2), Inpainting(torch.ones(8, 8)), Decimation(K, 2), Colourisation(), PhaseRetrieval(), JPEG(50))
+        for op in (Blur(K), SuperResolution(2), Inpainting(torch.ones(8, 8)), Decimation(K, 2), Grayscale(), PhaseRetrieval(), JPEG(50))
     },
     "nonlinear adjoint": (lambda: JPEG(50).adjoint(zeros(3, 8, 8)), "JPEG has no adjoint; operators that have: .*Blur"),
     "nonlinear solve": (lambda: (Clipping() @ Denoising()).solve(zeros(3, 8, 8), 1.0, 1.0), "NonlinearComposition has no solve"),
@@ -187,11 +187,11 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     "matrix for other x": (lambda: LinearMatrix(torch.ones(2, 4), (2, 2)).apply(zeros(4)), r"\(2, 2\), got \(4,\)"),
     "matrix for other y": (lambda: LinearMatrix(torch.ones(2, 4)).adjoint(zeros(3)), r"2 numbers.*\(3,\)"),
     # colour
-    "no weights": (lambda: Colourisation(()), "not all zero"),
-    "weights zero": (lambda: Colourisation((0.0, 0.0)), "not all zero"),
-    "weights NaN": (lambda: Colourisation((1.0, NAN)), "finite"),
-    "colourisation of other channels": (lambda: Colourisation().apply(zeros(4, 4, 4)), "3 channels, the image has 4"),
-    "colourisation of a grey measurement": (lambda: Colourisation().adjoint(zeros(3, 4, 4)), "one channel, got 3"),
+    "no weights": (lambda: Grayscale(()), "not all zero"),
+    "weights zero": (lambda: Grayscale((0.0, 0.0)), "not all zero"),
+    "weights NaN": (lambda: Grayscale((1.0, NAN)), "finite"),
+    "colourisation of other channels": (lambda: Grayscale().apply(zeros(4, 4, 4)), "3 channels, the image has 4"),
+    "colourisation of a grey measurement": (lambda: Grayscale().adjoint(zeros(3, 4, 4)), "one channel, got 3"),
     "pattern unknown": (lambda: Demosaicing("RGBG"), "'RGBG'; known: RGGB, BGGR, GRBG, GBRG"),  # type: ignore[arg-type]
     "mosaic of other channels": (lambda: Demosaicing().apply(zeros(1, 4, 4)), "3 colours, the image has 1"),
     "mosaic in colour": (lambda: Demosaicing().adjoint(zeros(3, 4, 4)), "one channel, got 3"),

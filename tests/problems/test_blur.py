@@ -12,8 +12,18 @@ from problems.operators.convolution import BOUNDARIES, Boundary
 from tests.problems.tools import randn, seeded
 
 # our name of a boundary -> scipy.ndimage's; the pad of torch called "reflect" does not repeat the edge pixel, which ndimage calls "mirror"
-NDIMAGE: dict[Boundary, str] = {"circular": "wrap", "reflect": "mirror", "replicate": "nearest", "zero": "constant"}
-NUMPY: dict[Boundary, str] = {"circular": "wrap", "reflect": "reflect", "replicate": "edge", "zero": "constant"}
+NDIMAGE: dict[Boundary, str] = {
+    "circular": "wrap",
+    "reflect": "mirror",
+    "replicate": "nearest",
+    "zero": "constant",
+}
+NUMPY: dict[Boundary, str] = {
+    "circular": "wrap",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "zero": "constant",
+}
 
 
 def ndimage(x: Tensor, kernel: Tensor, boundary: Boundary) -> np.ndarray:
@@ -28,25 +38,33 @@ class TestBlur:
         y = Blur(kernel, boundary).apply(x)
         for sample in range(2):
             for channel in range(2):
-                np.testing.assert_allclose(y[sample, channel], ndimage(x[sample, channel], kernel, boundary), atol=1e-12)
+                np.testing.assert_allclose(
+                    y[sample, channel], ndimage(x[sample, channel], kernel, boundary), atol=1e-12
+                )
 
     @pytest.mark.parametrize("boundary", NDIMAGE)
     def test_one_kernel_for_each_channel(self, boundary: Boundary) -> None:
         x, kernels = randn(1, 3, 9, 12), randn(3, 3, 5, seed=1)
         y = Blur(kernels, boundary).apply(x)
         for channel in range(3):
-            np.testing.assert_allclose(y[0, channel], ndimage(x[0, channel], kernels[channel], boundary), atol=1e-12)
+            np.testing.assert_allclose(
+                y[0, channel], ndimage(x[0, channel], kernels[channel], boundary), atol=1e-12
+            )
 
     def test_one_kernel_for_each_channel_valid(self) -> None:
         x, kernels = randn(1, 2, 9, 12), randn(2, 4, 3, seed=1)
         y = Blur(kernels, "valid").apply(x)
         for channel in range(2):
-            expected = scipy.signal.convolve2d(x[0, channel].numpy(), kernels[channel].numpy(), mode="valid")
+            expected = scipy.signal.convolve2d(
+                x[0, channel].numpy(), kernels[channel].numpy(), mode="valid"
+            )
             np.testing.assert_allclose(y[0, channel], expected, atol=1e-12)
 
     @pytest.mark.parametrize("boundary", NUMPY)
     @pytest.mark.parametrize("size", [(2, 2), (4, 3), (3, 6), (6, 4)])
-    def test_even_kernels_agree_with_a_padded_convolution(self, boundary: Boundary, size: tuple[int, int]) -> None:
+    def test_even_kernels_agree_with_a_padded_convolution(
+        self, boundary: Boundary, size: tuple[int, int]
+    ) -> None:
         """y[i] = sum_j k[j] x[i + c - j] with c = (size - 1) // 2, x continued by the rule of the boundary."""
         x, kernel = randn(1, 1, 9, 12), randn(*size, seed=1)
         margins = [(n - 1 - (n - 1) // 2, (n - 1) // 2) for n in size]
@@ -56,11 +74,15 @@ class TestBlur:
 
     @pytest.mark.parametrize("boundary", NDIMAGE)
     @pytest.mark.parametrize("size", [(2, 2), (4, 3), (3, 6)])
-    def test_even_kernels_agree_with_ndimage(self, boundary: Boundary, size: tuple[int, int]) -> None:
+    def test_even_kernels_agree_with_ndimage(
+        self, boundary: Boundary, size: tuple[int, int]
+    ) -> None:
         """ndimage's middle of an even kernel is one further along, which ``origin`` takes back."""
         x, kernel = randn(1, 1, 9, 12), randn(*size, seed=1)
         origin = [-1 if n % 2 == 0 else 0 for n in size]
-        expected = scipy.ndimage.convolve(x[0, 0].numpy(), kernel.numpy(), mode=NDIMAGE[boundary], cval=0.0, origin=origin)
+        expected = scipy.ndimage.convolve(
+            x[0, 0].numpy(), kernel.numpy(), mode=NDIMAGE[boundary], cval=0.0, origin=origin
+        )
         np.testing.assert_allclose(Blur(kernel, boundary).apply(x)[0, 0], expected, atol=1e-12)
 
     @pytest.mark.parametrize("size", [(3, 3), (4, 2), (5, 6), (9, 12)])
@@ -73,7 +95,9 @@ class TestBlur:
 
     @pytest.mark.parametrize("boundary", BOUNDARIES)
     @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (2, 5), (7, 6)])
-    def test_a_point_becomes_the_whole_kernel(self, boundary: Boundary, size: tuple[int, int]) -> None:
+    def test_a_point_becomes_the_whole_kernel(
+        self, boundary: Boundary, size: tuple[int, int]
+    ) -> None:
         """The image of a point is the kernel with its middle on the point, no tap lost, and nothing else."""
         height, width = 21, 20
         kernel = torch.rand(size, generator=seeded(), dtype=torch.float64) + 0.1
@@ -90,7 +114,11 @@ class TestBlur:
     @pytest.mark.parametrize("boundary", ["circular", "reflect", "replicate", "valid"])
     @pytest.mark.parametrize("blur", ["gaussian", "motion", "disk"])
     def test_a_flat_image_stays_flat(self, boundary: Boundary, blur: str) -> None:
-        operator = {"gaussian": GaussianBlur(1.3, boundary), "motion": MotionBlur(7, 20.0, boundary), "disk": DiskBlur(2.4, boundary)}[blur]
+        operator = {
+            "gaussian": GaussianBlur(1.3, boundary),
+            "motion": MotionBlur(7, 20.0, boundary),
+            "disk": DiskBlur(2.4, boundary),
+        }[blur]
         y = operator.apply(torch.full((1, 3, 15, 13), 0.7, dtype=torch.float64))
         torch.testing.assert_close(y, torch.full_like(y, 0.7), atol=1e-14, rtol=0)
 
@@ -105,7 +133,9 @@ class TestBlur:
     def test_long_kernel_on_a_flat_image(self) -> None:
         """A row of nine taps fits on an image of 4 x 16 whatever the boundary: only its own axis matters."""
         x, kernel = randn(1, 1, 4, 16), randn(1, 9, seed=1)
-        np.testing.assert_allclose(Blur(kernel, "reflect").apply(x)[0, 0], ndimage(x[0, 0], kernel, "reflect"), atol=1e-12)
+        np.testing.assert_allclose(
+            Blur(kernel, "reflect").apply(x)[0, 0], ndimage(x[0, 0], kernel, "reflect"), atol=1e-12
+        )
 
     def test_the_kernel_is_copied(self) -> None:
         kernel = torch.ones(3, 3)
@@ -128,7 +158,9 @@ class TestKernels:
         """ndimage cuts at round(truncate std), we at the next whole number of pixels: the same for std = 2."""
         x = randn(1, 1, 24, 25)
         expected = scipy.ndimage.gaussian_filter(x[0, 0].numpy(), 2.0, mode="mirror", truncate=3.0)
-        np.testing.assert_allclose(GaussianBlur(2.0, "reflect", truncate=3.0).apply(x)[0, 0], expected, atol=1e-13)
+        np.testing.assert_allclose(
+            GaussianBlur(2.0, "reflect", truncate=3.0).apply(x)[0, 0], expected, atol=1e-13
+        )
 
     @pytest.mark.parametrize("angle", [0.0, 30.0, 45.0, 90.0, -60.0, 135.0])
     def test_motion(self, angle: float) -> None:
@@ -139,7 +171,9 @@ class TestKernels:
         assert bool((kernel >= -1e-15).all())
         torch.testing.assert_close(kernel, kernel.flip(0, 1), atol=1e-6, rtol=0)
         up, right = torch.meshgrid(-torch.arange(-4.0, 5), torch.arange(-4.0, 5), indexing="ij")
-        xx, xy, yy = ((kernel * a * b).sum().item() for a, b in ((right, right), (right, up), (up, up)))
+        xx, xy, yy = (
+            (kernel * a * b).sum().item() for a, b in ((right, right), (right, up), (up, up))
+        )
         principal = np.degrees(0.5 * np.arctan2(2 * xy, xx - yy))
         difference = (principal - angle + 90) % 180 - 90
         assert abs(difference) < 3  # bilinear interpolation on a grid of 9 x 9
@@ -185,14 +219,18 @@ class TestDisk:
         y = edges[:-1, None] + (np.arange(2000) + 0.5) / 2000
         chord = np.sqrt(np.clip(radius**2 - y**2, 0, None))[:, None]
         areas = np.diff(np.clip(edges[:, None], -chord, chord), axis=1).mean(2)
-        np.testing.assert_allclose(kernel * np.pi * radius**2, areas, atol=3 / 33 + self.sampling(radius))
+        np.testing.assert_allclose(
+            kernel * np.pi * radius**2, areas, atol=3 / 33 + self.sampling(radius)
+        )
         assert np.all(kernel[areas == 0] == 0)
 
     @pytest.mark.parametrize("radius", [0.7, 1.0, 1.7, 2.5, 4.3])
     def test_column_sums_are_the_integral_of_the_chord(self, radius: float) -> None:
         kernel = DiskBlur(radius).kernel.numpy()
         x = np.clip(np.arange(len(kernel) + 1) - len(kernel) / 2, -radius, radius)
-        integral = (x * np.sqrt(radius**2 - x**2) + radius**2 * np.arcsin(x / radius)) / (np.pi * radius**2)
+        integral = (x * np.sqrt(radius**2 - x**2) + radius**2 * np.arcsin(x / radius)) / (
+            np.pi * radius**2
+        )
         np.testing.assert_allclose(kernel.sum(0), np.diff(integral), atol=2 * self.sampling(radius))
 
     @pytest.mark.parametrize("radius", [2.5, 4.3, 10.0])
@@ -214,7 +252,9 @@ class TestSolves:
 
     @pytest.mark.parametrize("boundary", BOUNDARIES)
     @pytest.mark.parametrize("shape", [(2, 12, 17), (1, 13, 13)])
-    def test_gaussian_in_closed_form_agrees_with_conjugate_gradients(self, boundary: Boundary, shape: tuple[int, int, int]) -> None:
+    def test_gaussian_in_closed_form_agrees_with_conjugate_gradients(
+        self, boundary: Boundary, shape: tuple[int, int, int]
+    ) -> None:
         gaussian = GaussianBlur(0.8, boundary)
         plain = Blur(gaussian.kernel, boundary)
         v = randn(2, *gaussian.output_shape(shape), seed=2)
@@ -223,7 +263,9 @@ class TestSolves:
             assert float((solution - expected).norm() / expected.norm()) < 1e-11
 
     @pytest.mark.parametrize("boundary", BOUNDARIES)
-    def test_a_large_image_is_solved_without_decompositions(self, boundary: Boundary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_large_image_is_solved_without_decompositions(
+        self, boundary: Boundary, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         v = randn(2, 1, 12, 17, seed=2)
         expected = GaussianBlur(0.8, boundary).solve(v, 0.3, 1.7)
         monkeypatch.setattr(GaussianBlur, "_LARGEST", 4)
@@ -241,7 +283,10 @@ class TestSolves:
         gram = 0.3 * torch.eye(len(A), dtype=torch.float64) + 1.7 * A @ A.T
         expected = torch.linalg.solve(gram, v.flatten(1).T).T.reshape(v.shape)
         condition = float(torch.linalg.cond(gram))
-        assert float((operator.solve(v, 0.3, 1.7) - expected).norm() / expected.norm()) < 1e-12 * condition
+        assert (
+            float((operator.solve(v, 0.3, 1.7) - expected).norm() / expected.norm())
+            < 1e-12 * condition
+        )
 
 
 class TestDecimation:
@@ -259,4 +304,8 @@ class TestDecimation:
         x, kernels = randn(1, 2, 8, 8), randn(2, 3, 3, seed=1)
         y = Decimation(kernels, 2).apply(x)
         for channel in range(2):
-            np.testing.assert_allclose(y[0, channel], ndimage(x[0, channel], kernels[channel], "circular")[::2, ::2], atol=1e-12)
+            np.testing.assert_allclose(
+                y[0, channel],
+                ndimage(x[0, channel], kernels[channel], "circular")[::2, ::2],
+                atol=1e-12,
+            )

@@ -10,11 +10,11 @@ from problems import (
     JPEG,
     Blur,
     Clipping,
-    Colourisation,
     Decimation,
     Denoising,
     Gamma,
     GaussianBlur,
+    Grayscale,
     Inpainting,
     LinearFunction,
     LinearOperator,
@@ -32,13 +32,18 @@ from tests.problems.tools import randn, seeded
 
 SHAPE = (3, 8, 8)
 MASK = Inpainting(random_mask(8, 8, 0.4, seeded()))
-GREY = Colourisation((1 / 3,) * 3)
+GREY = Grayscale((1 / 3,) * 3)
 
 
 class TestComposition:
     @pytest.mark.parametrize(
         ("outer", "inner"),
-        [(MASK, Blur(randn(3, 4), "reflect")), (SuperResolution(2), GaussianBlur(0.7)), (Gamma(0.5), MASK), (JPEG(50), Clipping(2.0))],
+        [
+            (MASK, Blur(randn(3, 4), "reflect")),
+            (SuperResolution(2), GaussianBlur(0.7)),
+            (Gamma(0.5), MASK),
+            (JPEG(50), Clipping(2.0)),
+        ],
     )
     def test_is_one_after_the_other(self, outer: Operator, inner: Operator) -> None:
         x = randn(2, *SHAPE)
@@ -68,12 +73,14 @@ class TestComposition:
         operator = SuperResolution(2, shape=(8, 8)) @ MotionBlur(3, 20.0, "reflect") @ GREY
         assert isinstance(operator, LinearOperator)
         A, y = operator.dense(SHAPE), randn(2, 1, 4, 4)
-        torch.testing.assert_close(operator.adjoint(y).flatten(1), y.flatten(1) @ A, atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            operator.adjoint(y).flatten(1), y.flatten(1) @ A, atol=1e-14, rtol=0
+        )
 
     def test_holes_of_the_outer_stay_holes(self) -> None:
         y = randn(2, 1, 8, 8)
-        assert torch.equal((MASK @ GREY).observed(y), MASK.observed(y))
-        assert torch.equal((GREY @ MASK).observed(y), y)
+        assert torch.equal((MASK @ GREY).mask_unobserved(y), MASK.mask_unobserved(y))
+        assert torch.equal((GREY @ MASK).mask_unobserved(y), y)
 
     def test_shapes_are_checked_along_the_chain(self) -> None:
         with pytest.raises(ValueError, match="the mask has 3 channels, the image has 1"):
@@ -93,7 +100,7 @@ GREY_VIEWS: dict[str, LinearOperator] = {
 
 
 class TestGrey:
-    """``op @ Colourisation``: a grey measurement of a colour scene."""
+    """``op @ Grayscale``: a grey measurement of a colour scene."""
 
     @pytest.mark.parametrize("name", GREY_VIEWS)
     def test_is_the_measurement_of_the_mean_of_the_colours(self, name: str) -> None:
@@ -113,17 +120,29 @@ class TestGrey:
         expected = torch.linalg.solve(gram, y.flatten(1).T).T.reshape(y.shape)
         torch.testing.assert_close(operator.solve(y, 0.3, 1.7), expected, atol=1e-12, rtol=0)
         x = operator.pinv(y, rtol=1e-9).flatten(1)
-        torch.testing.assert_close(x, y.flatten(1) @ torch.linalg.pinv(A, rtol=1e-9).T, atol=1e-9, rtol=0)
+        torch.testing.assert_close(
+            x, y.flatten(1) @ torch.linalg.pinv(A, rtol=1e-9).T, atol=1e-9, rtol=0
+        )
 
     def test_singular_values(self) -> None:
         operator = GaussianBlur(0.7, "reflect", 2.0) @ GREY
         assert isinstance(operator, LinearOperator)
         expected = torch.linalg.svdvals(operator.dense(SHAPE))
-        torch.testing.assert_close(operator.svd(SHAPE).s.flatten().sort(descending=True).values, expected, atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            operator.svd(SHAPE).s.flatten().sort(descending=True).values,
+            expected,
+            atol=1e-14,
+            rtol=0,
+        )
 
     def test_of_any_number_of_colours(self) -> None:
         x = randn(1, 4, 8, 8)
-        torch.testing.assert_close((MASK @ Colourisation((0.25,) * 4)).apply(x), MASK.apply(x.mean(1, keepdim=True)), atol=1e-15, rtol=0)
+        torch.testing.assert_close(
+            (MASK @ Grayscale((0.25,) * 4)).apply(x),
+            MASK.apply(x.mean(1, keepdim=True)),
+            atol=1e-15,
+            rtol=0,
+        )
 
     def test_a_blur_within_has_no_closed_form(self) -> None:
         operator = MASK @ MotionBlur(3, 20.0, "reflect")
@@ -137,7 +156,11 @@ class TestStack:
         side = stack(*operators, shape=SHAPE)
         assert isinstance(side, Stack)
         y = side.apply(x)
-        assert y.shape == (2, 3 * 16 + 64 + 192) and side.output_shape(SHAPE) == (304,) and side.input_shape((304,)) == SHAPE
+        assert (
+            y.shape == (2, 3 * 16 + 64 + 192)
+            and side.output_shape(SHAPE) == (304,)
+            and side.input_shape((304,)) == SHAPE
+        )
         for operator, part in zip(operators, side.parts(y), strict=True):
             assert torch.equal(part, operator.apply(x))
 
@@ -150,19 +173,23 @@ class TestStack:
         torch.testing.assert_close(side.adjoint(y).flatten(1), y @ A, atol=1e-13, rtol=0)
         gram = 0.3 * torch.eye(len(A), dtype=torch.float64) + 1.7 * A @ A.T
         expected = torch.linalg.solve(gram, y.T).T
-        assert float((side.solve(y, 0.3, 1.7) - expected).norm() / expected.norm()) < 1e-12 * float(torch.linalg.cond(gram))
+        assert float((side.solve(y, 0.3, 1.7) - expected).norm() / expected.norm()) < 1e-12 * float(
+            torch.linalg.cond(gram)
+        )
 
     def test_of_one_is_that_one(self) -> None:
         v = randn(2, 192)
         expected = GaussianBlur(0.7).solve(v.reshape(2, *SHAPE), 0.3, 1.7)
-        assert torch.equal(Stack((GaussianBlur(0.7),), SHAPE).solve(v, 0.3, 1.7), expected.flatten(1))
+        assert torch.equal(
+            Stack((GaussianBlur(0.7),), SHAPE).solve(v, 0.3, 1.7), expected.flatten(1)
+        )
 
     def test_holes_stay_holes(self) -> None:
         side = Stack((Denoising(), MASK), SHAPE)
         y = randn(2, 384)
-        first, second = side.parts(side.observed(y))
+        first, second = side.parts(side.mask_unobserved(y))
         assert torch.equal(first.flatten(1), y[:, :192])
-        assert torch.equal(second, MASK.observed(y[:, 192:].reshape(2, *SHAPE)))
+        assert torch.equal(second, MASK.mask_unobserved(y[:, 192:].reshape(2, *SHAPE)))
 
     def test_of_nonlinear_operators(self) -> None:
         x = randn(2, *SHAPE)
@@ -171,7 +198,9 @@ class TestStack:
         bright, grey = side.parts(side.apply(x))
         assert torch.equal(bright, Clipping(4.0).apply(x)) and torch.equal(grey, GREY.apply(x))
         v = randn(2, 192 + 64, seed=1)
-        expected = v[:, :192].reshape(x.shape) * 4 * ((4 * x).abs() <= 1) + GREY.adjoint(v[:, 192:].reshape(2, 1, 8, 8))
+        expected = v[:, :192].reshape(x.shape) * 4 * ((4 * x).abs() <= 1) + GREY.adjoint(
+            v[:, 192:].reshape(2, 1, 8, 8)
+        )
         torch.testing.assert_close(side.vjp(x, v), expected, atol=1e-14, rtol=0)
 
     def test_errors(self) -> None:
@@ -197,11 +226,21 @@ class TestFunctions:
         A = operator.dense((1, 4, 6))
         x, y = randn(2, 1, 4, 6), randn(2, 1, 4, 4, seed=1)
         np.testing.assert_allclose(operator.apply(x), x[..., :-2] - x[..., 2:], atol=1e-15)
-        torch.testing.assert_close(operator.adjoint(y).flatten(1), y.flatten(1) @ A, atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            operator.adjoint(y).flatten(1), y.flatten(1) @ A, atol=1e-14, rtol=0
+        )
 
     @pytest.mark.parametrize(
         "function",
-        [torch.tanh, torch.abs, torch.square, lambda x: x + 0.1, lambda x: x.clamp(-1, 1), lambda x: x * x.mean(), torch.relu],
+        [
+            torch.tanh,
+            torch.abs,
+            torch.square,
+            lambda x: x + 0.1,
+            lambda x: x.clamp(-1, 1),
+            lambda x: x * x.mean(),
+            torch.relu,
+        ],
         ids=["tanh", "abs", "square", "affine", "clamp", "product", "relu"],
     )
     def test_what_is_not_linear_is_noticed(self, function: object) -> None:
@@ -218,7 +257,9 @@ class TestFunctions:
     def test_nonlinear_function(self) -> None:
         x, v = randn(2, 1, 3, 4), randn(2, 12, seed=1)
         operator = NonlinearFunction(lambda x: torch.tanh(2 * x).flatten(1), (1, 3, 4))
-        np.testing.assert_allclose(operator.apply(x), np.tanh(2 * x.numpy()).reshape(2, 12), atol=1e-15)
+        np.testing.assert_allclose(
+            operator.apply(x), np.tanh(2 * x.numpy()).reshape(2, 12), atol=1e-15
+        )
         expected = v.reshape(x.shape) * 2 * (1 - torch.tanh(2 * x) ** 2)
         torch.testing.assert_close(operator.vjp(x, v), expected, atol=1e-14, rtol=0)
         assert operator.capabilities == {"apply", "vjp"}

@@ -11,7 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from problems import GaussianNoise, InverseProblem, LinearOperator, from_deepinv, read_kernel, read_mask
+from problems import (
+    GaussianNoise,
+    InverseProblem,
+    LinearOperator,
+    from_deepinv,
+    read_kernel,
+    read_mask,
+)
 from tests.problems.tools import randn
 
 OBSERVED = np.array([[1, 0, 1], [0, 1, 1]])
@@ -59,7 +66,9 @@ class TestMask:
             read_mask(tmp_path / "masks.npz")
 
     def test_errors(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="is 3x2, the image is 4x2; they must be the same size"):
+        with pytest.raises(
+            ValueError, match="is 3x2, the image is 4x2; they must be the same size"
+        ):
             read_mask(write(tmp_path / "a.npy", OBSERVED), (2, 4))
         with pytest.raises(ValueError, match="not black and white"):
             read_mask(write(tmp_path / "b.png", np.full((4, 4), 128, np.uint8)))
@@ -84,12 +93,16 @@ class TestKernel:
         picture = np.stack([KERNEL * 20, KERNEL * 60, KERNEL * 40], 2).astype(np.uint8)
         grey = picture @ [0.299, 0.587, 0.114]
         kernel = read_kernel(write(tmp_path / "kernel.png", picture))
-        np.testing.assert_allclose(kernel * grey.sum(), grey, atol=0.5 + 6 * 0.5 * grey.max() / grey.sum())
+        np.testing.assert_allclose(
+            kernel * grey.sum(), grey, atol=0.5 + 6 * 0.5 * grey.max() / grey.sum()
+        )
 
     @pytest.mark.parametrize("suffix", [".npz", ".mat"])
     def test_of_one_variable_among_several(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"kernels{suffix}"
-        save: Callable[..., None] = np.savez if suffix == ".npz" else lambda path, **parts: scipy.io.savemat(path, parts)
+        save: Callable[..., None] = (
+            np.savez if suffix == ".npz" else lambda path, **parts: scipy.io.savemat(path, parts)
+        )
         save(path, sharp=np.ones((1, 1)), soft=KERNEL)
         np.testing.assert_allclose(read_kernel(path, key="soft"), KERNEL / 12, atol=1e-16)
         for key in (None, "hard"):
@@ -109,12 +122,16 @@ class TestKernel:
         ],
     )
     def test_errors(self, tmp_path: Path, array: np.ndarray, found: str) -> None:
-        with pytest.raises(ValueError, match=f"2-D array of finite numbers with a positive sum, got {found}"):
+        with pytest.raises(
+            ValueError, match=f"2-D array of finite numbers with a positive sum, got {found}"
+        ):
             read_kernel(write(tmp_path / "kernel.npy", array))
 
     @pytest.mark.parametrize("reader", [read_kernel, read_mask])
     @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat", ".png"])
-    def test_damaged_files(self, tmp_path: Path, suffix: str, reader: Callable[[Path], Tensor]) -> None:
+    def test_damaged_files(
+        self, tmp_path: Path, suffix: str, reader: Callable[[Path], Tensor]
+    ) -> None:
         """Cut anywhere, empty, of another kind, or not there at all. What is overwritten may be seen to be so, and raises nothing else."""
         whole = write(tmp_path / f"whole{suffix}", np.full((2, 3), 255, np.uint8)).read_bytes()
         damaged, middle = tmp_path / f"damaged{suffix}", len(whole) // 2
@@ -122,7 +139,9 @@ class TestKernel:
             damaged.write_bytes(content)
             with pytest.raises(ValueError, match="damaged"):
                 reader(damaged)
-        for start in range(0, len(whole) - 4, 5) if suffix != ".mat" else ():  # scipy's reader of .mat can fall where it cannot be caught
+        for start in (
+            range(0, len(whole) - 4, 5) if suffix != ".mat" else ()
+        ):  # scipy's reader of .mat can fall where it cannot be caught
             damaged.write_bytes(whole[:start] + bytes(4) + whole[start + 4 :])
             with contextlib.suppress(ValueError):
                 reader(damaged)
@@ -145,13 +164,17 @@ class TestPictures:
 
     def test_of_sixteen_bits(self, tmp_path: Path) -> None:
         picture = np.random.default_rng(0).integers(0, 65536, (4, 5), dtype=np.uint16)
-        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.png", picture)), picture / picture.sum(), rtol=1e-13)
+        np.testing.assert_allclose(
+            read_kernel(write(tmp_path / "a.png", picture)), picture / picture.sum(), rtol=1e-13
+        )
 
     @pytest.mark.parametrize("brightest", [1e-3, 1.0, 200.0])
     def test_of_floats(self, tmp_path: Path, brightest: float) -> None:
         picture = brightest * np.random.default_rng(0).random((4, 5), dtype=np.float32)
         expected = picture / picture.sum(dtype=np.float64)
-        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.tiff", picture)), expected, rtol=1e-13)
+        np.testing.assert_allclose(
+            read_kernel(write(tmp_path / "a.tiff", picture)), expected, rtol=1e-13
+        )
 
     def test_is_turned_upright(self, tmp_path: Path) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (4, 5), dtype=np.uint8)
@@ -159,14 +182,18 @@ class TestPictures:
         exif = image.getexif()
         exif[0x0112] = 6  # to be turned by a quarter clockwise
         image.save(tmp_path / "a.png", exif=exif)
-        np.testing.assert_allclose(read_kernel(tmp_path / "a.png"), np.rot90(picture, -1) / picture.sum(), rtol=1e-13)
+        np.testing.assert_allclose(
+            read_kernel(tmp_path / "a.png"), np.rot90(picture, -1) / picture.sum(), rtol=1e-13
+        )
 
     def test_transparent_pixels_keep_their_colours(self, tmp_path: Path) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
         picture[..., 1:3] = picture[..., :1]
         picture[..., 3] = 0
         expected = picture[..., 0] / picture[..., 0].sum()
-        np.testing.assert_allclose(read_kernel(write(tmp_path / "a.png", picture)), expected, rtol=1e-13)
+        np.testing.assert_allclose(
+            read_kernel(write(tmp_path / "a.png", picture)), expected, rtol=1e-13
+        )
 
     def test_errors(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"there is no file .*absent.png"):
@@ -199,7 +226,9 @@ class TestDeepinv:
         operator = from_deepinv(Blurred(), (1, 4, 5))
         assert isinstance(operator, LinearOperator)
         torch.testing.assert_close(operator.apply(x), (x + x.roll(1, -1)) / 2, atol=0, rtol=0)
-        torch.testing.assert_close(operator.adjoint(y), (y + y.roll(-1, -1)) / 2, atol=1e-15, rtol=0)
+        torch.testing.assert_close(
+            operator.adjoint(y), (y + y.roll(-1, -1)) / 2, atol=1e-15, rtol=0
+        )
         assert "gaussian_noise" in InverseProblem(operator, GaussianNoise(0.1)).capabilities
 
     def test_nonlinear(self) -> None:
@@ -239,4 +268,6 @@ class TestDeepinv:
             assert isinstance(operator, LinearOperator)
             y = physics.A(x)
             torch.testing.assert_close(operator.apply(x), y)
-            torch.testing.assert_close(operator.adjoint(y), physics.A_adjoint(y), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                operator.adjoint(y), physics.A_adjoint(y), atol=1e-4, rtol=1e-4
+            )

@@ -18,11 +18,11 @@ from problems import (
     JPEG,
     MRI,
     Clipping,
-    Colourisation,
     CompressedSensing,
     Demosaicing,
     Denoising,
     Gamma,
+    Grayscale,
     Inpainting,
     LinearMatrix,
     PhaseRetrieval,
@@ -60,12 +60,15 @@ class TestMasks:
 
     def test_mask_of_zeros_and_ones_is_a_mask(self) -> None:
         operator = Inpainting(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        assert torch.equal(operator.apply(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])), torch.tensor([[[[1.0, 0.0], [0.0, 4.0]]]]))
+        assert torch.equal(
+            operator.apply(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])),
+            torch.tensor([[[[1.0, 0.0], [0.0, 4.0]]]]),
+        )
 
     def test_nan_in_a_hole_of_the_measurement_is_nothing(self) -> None:
         operator = Inpainting(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         y = torch.tensor([[[[1.0, float("nan")], [float("nan"), 4.0]]]])
-        assert torch.equal(operator.observed(y), torch.tensor([[[[1.0, 0.0], [0.0, 4.0]]]]))
+        assert torch.equal(operator.mask_unobserved(y), torch.tensor([[[[1.0, 0.0], [0.0, 4.0]]]]))
 
     def test_one_mask_for_each_channel(self) -> None:
         mask = torch.rand(3, 4, 5, generator=seeded()) < 0.5
@@ -94,15 +97,19 @@ class TestMatrix:
 
 
 class TestColour:
-    @pytest.mark.parametrize("weights", [(1 / 3, 1 / 3, 1 / 3), (0.299, 0.587, 0.114), (1.0, -2.0), (0.5,)])
+    @pytest.mark.parametrize(
+        "weights", [(1 / 3, 1 / 3, 1 / 3), (0.299, 0.587, 0.114), (1.0, -2.0), (0.5,)]
+    )
     def test_colourisation_is_a_weighted_sum(self, weights: tuple[float, ...]) -> None:
         x = randn(2, len(weights), 5, 6)
         expected = np.average(x, axis=1, weights=weights, keepdims=True) * sum(weights)
-        np.testing.assert_allclose(Colourisation(weights).apply(x), expected, atol=1e-14)
+        np.testing.assert_allclose(Grayscale(weights).apply(x), expected, atol=1e-14)
 
     @pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
     @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1)])
-    def test_demosaicing_reads_the_pattern_along_rows(self, pattern: Pattern, size: tuple[int, int]) -> None:
+    def test_demosaicing_reads_the_pattern_along_rows(
+        self, pattern: Pattern, size: tuple[int, int]
+    ) -> None:
         x = randn(2, 3, *size)
         y = Demosaicing(pattern).apply(x)
         assert y.shape == (2, 1, *size)
@@ -125,9 +132,15 @@ class TestCompressedSensing:
 
     @pytest.mark.parametrize("shape", [(8, 8), (4, 16), (2, 1), (1, 1), (16, 2)])
     def test_hadamard(self, shape: tuple[int, int]) -> None:
-        x, operator, n = randn(2, 3, *shape), CompressedSensing(0.5, shape, "hadamard"), shape[0] * shape[1]
+        x, operator, n = (
+            randn(2, 3, *shape),
+            CompressedSensing(0.5, shape, "hadamard"),
+            shape[0] * shape[1],
+        )
         expected = x.flatten(-2).numpy() @ scipy.linalg.hadamard(n) / np.sqrt(n)
-        np.testing.assert_allclose(operator.apply(x), self.picked(expected.reshape(x.shape), operator), atol=1e-13)
+        np.testing.assert_allclose(
+            operator.apply(x), self.picked(expected.reshape(x.shape), operator), atol=1e-13
+        )
 
     def test_random_is_a_dct_after_signs(self) -> None:
         x, operator = randn(2, 3, 7, 9), CompressedSensing(0.5, (7, 9), "random", seed=3)
@@ -146,30 +159,46 @@ class TestCompressedSensing:
     @pytest.mark.parametrize("transform", ["dct", "hadamard", "random"])
     def test_the_number_of_coefficients(self, transform: Transform) -> None:
         """And every one is another: all of them together are the transform, which keeps the norm."""
-        assert CompressedSensing(0.3, (8, 8), transform).apply(randn(1, 2, 8, 8)).shape == (1, 2, 19)
+        assert CompressedSensing(0.3, (8, 8), transform).apply(randn(1, 2, 8, 8)).shape == (
+            1,
+            2,
+            19,
+        )
         x = randn(1, 2, 8, 8)
-        torch.testing.assert_close(CompressedSensing(1.0, (8, 8), transform).apply(x).norm(), x.norm(), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            CompressedSensing(1.0, (8, 8), transform).apply(x).norm(), x.norm(), atol=1e-12, rtol=0
+        )
 
     @pytest.mark.parametrize("transform", ["dct", "hadamard", "random"])
     def test_the_seed_decides(self, transform: Transform) -> None:
         x = randn(1, 1, 8, 8)
-        first, again, other = (CompressedSensing(0.3, (8, 8), transform, seed).apply(x) for seed in (0, 0, 1))
+        first, again, other = (
+            CompressedSensing(0.3, (8, 8), transform, seed).apply(x) for seed in (0, 0, 1)
+        )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
 
 def centred_fft(z: np.ndarray) -> np.ndarray:
-    return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(z, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+    return np.fft.fftshift(
+        np.fft.fft2(np.fft.ifftshift(z, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
+    )
 
 
 class TestMRI:
     @pytest.mark.parametrize("size", [(8, 8), (7, 9), (6, 5)])
     @pytest.mark.parametrize("complex_image", [False, True])
     @pytest.mark.parametrize("coils", [0, 1, 3])
-    def test_agrees_with_numpy(self, size: tuple[int, int], complex_image: bool, coils: int) -> None:
+    def test_agrees_with_numpy(
+        self, size: tuple[int, int], complex_image: bool, coils: int
+    ) -> None:
         """k-space (image, coil, part), zero where nothing is sampled."""
         mask = torch.rand(size, generator=seeded(1)) < 0.5
-        maps = torch.complex(randn(coils, *size, seed=2), randn(coils, *size, seed=3)) if coils else None
+        maps = (
+            torch.complex(randn(coils, *size, seed=2), randn(coils, *size, seed=3))
+            if coils
+            else None
+        )
         x = randn(2, 4, *size)
         image = x.numpy()[:, ::2] + 1j * x.numpy()[:, 1::2] if complex_image else x.numpy()
         seen = image[:, :, None] * (maps.numpy() if maps is not None else 1)
@@ -190,7 +219,9 @@ class TestMRI:
     def test_birdcage_squares_sum_to_one(self, coils: int, size: tuple[int, int]) -> None:
         maps = birdcage_maps(coils, *size)
         assert maps.shape == (coils, *size) and maps.dtype == torch.complex128
-        torch.testing.assert_close(maps.abs().square().sum(0), torch.ones(size, dtype=torch.float64), atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            maps.abs().square().sum(0), torch.ones(size, dtype=torch.float64), atol=1e-14, rtol=0
+        )
 
     def test_each_coil_is_strongest_on_its_side(self) -> None:
         right, bottom, left, top = birdcage_maps(4, 9, 9).abs()
@@ -199,7 +230,9 @@ class TestMRI:
 
     @pytest.mark.parametrize("acceleration", [1.0, 2.0, 3.7, 4.0])
     @pytest.mark.parametrize("width", [16, 33, 100])
-    def test_cartesian_mask_has_the_exact_number_of_columns(self, acceleration: float, width: int) -> None:
+    def test_cartesian_mask_has_the_exact_number_of_columns(
+        self, acceleration: float, width: int
+    ) -> None:
         mask = cartesian_mask(5, width, acceleration, generator=seeded())
         columns = mask[0]
         assert mask.shape == (5, width) and bool((mask == columns).all())
@@ -223,7 +256,9 @@ class TestTomography:
 
     ANGLES = (0.0, 10.0, 31.0, 45.0, 90.0, 117.0, 135.0, 170.0, 180.0, -20.0)
 
-    @pytest.mark.parametrize("size", [(16, 16), (15, 15), (17, 24), (24, 17), (9, 30), (1, 5), (32, 31)])
+    @pytest.mark.parametrize(
+        "size", [(16, 16), (15, 15), (17, 24), (24, 17), (9, 30), (1, 5), (32, 31)]
+    )
     def test_agrees_with_scikit_image(self, size: tuple[int, int]) -> None:
         x = randn(2, 2, *size)
         y = Tomography(self.ANGLES, size, spacing=1.0).apply(x)
@@ -234,8 +269,12 @@ class TestTomography:
     def test_lengths_are_in_units_of_the_image(self) -> None:
         x = randn(1, 1, 9, 12)
         there = Tomography(self.ANGLES, (9, 12), spacing=1.0).apply(x)
-        torch.testing.assert_close(Tomography(self.ANGLES, (9, 12)).apply(x), there / 12, atol=1e-14, rtol=0)
-        torch.testing.assert_close(Tomography(self.ANGLES, (9, 12), spacing=0.5).apply(x), there / 2, atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            Tomography(self.ANGLES, (9, 12)).apply(x), there / 12, atol=1e-14, rtol=0
+        )
+        torch.testing.assert_close(
+            Tomography(self.ANGLES, (9, 12), spacing=0.5).apply(x), there / 2, atol=1e-14, rtol=0
+        )
 
     def test_right_angles_are_sums_of_columns_and_rows(self) -> None:
         """At 0 degrees rays run along columns, at 90 along rows, the lowest first; pi / 2 is rounded, by 1e-16 of the size."""
@@ -243,8 +282,12 @@ class TestTomography:
         operator = Tomography((0.0, 90.0), (9, 12), spacing=1.0)
         columns, rows = operator.apply(x)[0, 0]
         middle = operator.detectors // 2
-        torch.testing.assert_close(columns[middle - 6 : middle + 6], x[0, 0].sum(0), atol=1e-12, rtol=0)
-        torch.testing.assert_close(rows[middle - 4 : middle + 5].flip(0), x[0, 0].sum(1), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            columns[middle - 6 : middle + 6], x[0, 0].sum(0), atol=1e-12, rtol=0
+        )
+        torch.testing.assert_close(
+            rows[middle - 4 : middle + 5].flip(0), x[0, 0].sum(1), atol=1e-12, rtol=0
+        )
 
     @staticmethod
     def weight(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -273,13 +316,19 @@ class TestTomography:
         place = np.arange(size) - size // 2
         line = np.exp(-0.5 * (place / width) ** 2)
         angles = angles_between(24)
-        masses = Tomography(angles, (size, size), spacing=1.0).apply(torch.from_numpy(np.outer(line, line))[None, None]).sum(-1)[0, 0]
+        masses = (
+            Tomography(angles, (size, size), spacing=1.0)
+            .apply(torch.from_numpy(np.outer(line, line))[None, None])
+            .sum(-1)[0, 0]
+        )
         k, m = np.meshgrid(np.arange(-K, K + 1), np.arange(-K, K + 1))
         for angle, mass in zip(np.radians(angles), masses.tolist(), strict=True):
             c, s = np.cos(angle), np.sin(angle)
             u, v = c * k + s * m, c * m - s * k
             transform = np.sinc(u) ** 2 * np.sinc(v) ** 2
-            picture = np.prod([np.cos(2 * np.pi * f[..., None] * place) @ line for f in (u, v)], axis=0)
+            picture = np.prod(
+                [np.cos(2 * np.pi * f[..., None] * place) @ line for f in (u, v)], axis=0
+            )
             rest = self.weight(u, v).sum() - transform.sum()
             assert abs(mass - (transform * picture).sum()) <= (rest + 1e-12) * line.sum() ** 2
             assert mass == pytest.approx(line.sum() ** 2, rel=0.003)
@@ -292,23 +341,36 @@ class TestTomography:
         v = randn(2, 1, angles, operator.detectors)
         gram = 0.01 * torch.eye(len(A), dtype=torch.float64) + A @ A.T
         expected = torch.linalg.solve(gram, v.flatten(1).T).T.reshape(v.shape)
-        assert float((operator.solve(v, 0.01, 1.0) - expected).norm() / expected.norm()) < 1e-12 * float(torch.linalg.cond(gram))
+        assert float(
+            (operator.solve(v, 0.01, 1.0) - expected).norm() / expected.norm()
+        ) < 1e-12 * float(torch.linalg.cond(gram))
 
-    def test_solve_takes_no_more_steps_than_the_theory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_solve_takes_no_more_steps_than_the_theory(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """In exact arithmetic k steps reduce the error by 2 ((sqrt(K) - 1) / (sqrt(K) + 1))^k in the norm of the matrix, K its condition
         number: sqrt(K) more for the residual. A filter of the projections as preconditioner doubled the steps: it cannot tell the
         readings that no picture has, which A A^T sends to zero, from the others."""
         operator = Tomography(angles_between(40), (32, 32))
         project, count = Tomography._project, itertools.count()
-        rows, columns = operator.apply(torch.ones(1, 1, 32, 32)), operator.adjoint(torch.ones(1, 1, 40, operator.detectors))
-        largest = float(rows.max() * columns.max())  # |A|_2^2 <= |A|_inf |A|_1, and no entry is negative
-        monkeypatch.setattr(Tomography, "_project", lambda self, x: (next(count), project(self, x))[1])
+        rows, columns = (
+            operator.apply(torch.ones(1, 1, 32, 32)),
+            operator.adjoint(torch.ones(1, 1, 40, operator.detectors)),
+        )
+        largest = float(
+            rows.max() * columns.max()
+        )  # |A|_2^2 <= |A|_inf |A|_1, and no entry is negative
+        monkeypatch.setattr(
+            Tomography, "_project", lambda self, x: (next(count), project(self, x))[1]
+        )
         operator.solve(randn(1, 1, 40, operator.detectors), 1e-3, 1.0)
         root = (1 + largest / 1e-3) ** 0.5
         assert next(count) <= np.log(2 * root / 1e-12) / np.log((root + 1) / (root - 1))
 
     def test_angles_between(self) -> None:
-        np.testing.assert_allclose(angles_between(5, 10, 90), np.linspace(10, 90, 5, endpoint=False), atol=1e-13)
+        np.testing.assert_allclose(
+            angles_between(5, 10, 90), np.linspace(10, 90, 5, endpoint=False), atol=1e-13
+        )
 
 
 class TestPhaseRetrieval:
@@ -333,20 +395,28 @@ class TestPhaseRetrieval:
 class TestPointwise:
     def test_clipping(self) -> None:
         x = randn(2, 3, 4, 5)
-        np.testing.assert_array_equal(Clipping(3.0, -0.5, 0.8).apply(x), np.clip(3 * x.numpy(), -0.5, 0.8))
+        np.testing.assert_array_equal(
+            Clipping(3.0, -0.5, 0.8).apply(x), np.clip(3 * x.numpy(), -0.5, 0.8)
+        )
 
     @pytest.mark.parametrize("exponent", [2.2, 1 / 2.2, 0.7, 1.0])
     def test_gamma(self, exponent: float) -> None:
         """Above the darkest value that it tells apart, 1e-4 of the light."""
         x = torch.linspace(-0.999, 1.5, 101, dtype=torch.float64)[None]
-        np.testing.assert_allclose(Gamma(exponent).apply(x), 2 * ((x.numpy() + 1) / 2) ** exponent - 1, atol=1e-14)
-        assert Gamma(exponent).apply(torch.tensor([[-3.0]])).item() == pytest.approx(2 * 1e-4**exponent - 1, abs=1e-6)
+        np.testing.assert_allclose(
+            Gamma(exponent).apply(x), 2 * ((x.numpy() + 1) / 2) ** exponent - 1, atol=1e-14
+        )
+        assert Gamma(exponent).apply(torch.tensor([[-3.0]])).item() == pytest.approx(
+            2 * 1e-4**exponent - 1, abs=1e-6
+        )
 
     @pytest.mark.parametrize("exponent", [2.2, 1 / 2.2, 3.0])
     def test_gamma_undoes_its_inverse(self, exponent: float) -> None:
         """On [-0.9, 1] the light is at least 0.05, and 0.05^3 is still above the darkest 1e-4. A root magnifies rounding by 1 / 0.05^3."""
         x = torch.linspace(-0.9, 1, 1001, dtype=torch.float64)[None]
-        torch.testing.assert_close(Gamma(1 / exponent).apply(Gamma(exponent).apply(x)), x, atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            Gamma(1 / exponent).apply(Gamma(exponent).apply(x)), x, atol=1e-12, rtol=0
+        )
 
     @pytest.mark.parametrize("levels", [2, 3, 8, 256])
     def test_quantisation(self, levels: int) -> None:
@@ -357,7 +427,9 @@ class TestPointwise:
         assert np.abs(y.numpy()[0, :, None] - grid).min(1).max() < 1e-15
         assert len(y.unique()) == levels
         assert float((y - x).abs().max()) <= 1 / (levels - 1) + 1e-15
-        np.testing.assert_allclose(Quantisation(levels).apply(torch.from_numpy(grid)[None])[0], grid, atol=1e-15)
+        np.testing.assert_allclose(
+            Quantisation(levels).apply(torch.from_numpy(grid)[None])[0], grid, atol=1e-15
+        )
         assert Quantisation(levels).apply(torch.tensor([[-7.0, 7.0]])).tolist() == [[-1.0, 1.0]]
 
 
@@ -380,12 +452,23 @@ class TestJPEG:
     @staticmethod
     def through_pillow(picture: np.ndarray, quality: int, subsampling: bool) -> np.ndarray:
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=2 if subsampling else 0)
+        Image.fromarray(picture).save(
+            file, "JPEG", quality=quality, subsampling=2 if subsampling else 0
+        )
         return np.asarray(Image.open(file))
 
     @staticmethod
-    def through_ours(picture: np.ndarray, quality: int, subsampling: bool, dtype: torch.dtype = torch.float64) -> np.ndarray:
-        x = torch.from_numpy(picture.copy()).to(dtype).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None] / 127.5 - 1
+    def through_ours(
+        picture: np.ndarray, quality: int, subsampling: bool, dtype: torch.dtype = torch.float64
+    ) -> np.ndarray:
+        x = (
+            torch.from_numpy(picture.copy())
+            .to(dtype)
+            .reshape(*picture.shape[:2], -1)
+            .permute(2, 0, 1)[None]
+            / 127.5
+            - 1
+        )
         y: Tensor = (JPEG(quality, subsampling).apply(x)[0].permute(1, 2, 0).double() + 1) * 127.5
         assert float((y - y.round()).abs().max()) < 256 * torch.finfo(dtype).eps
         return y.round().numpy().astype(np.uint8).reshape(picture.shape)
@@ -403,8 +486,12 @@ class TestJPEG:
     @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 8, 15, 16, 17])
     def test_sides_are_filled_as_pillow_does(self, height: int, width: int) -> None:
         """Blocks of 16 that the picture does not fill, and the chroma of pictures too narrow for a filter."""
-        pixels = np.random.default_rng(height * 20 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        np.testing.assert_array_equal(self.through_ours(pixels, 80, True), self.through_pillow(pixels, 80, True))
+        pixels = np.random.default_rng(height * 20 + width).integers(
+            0, 256, (height, width, 3), dtype=np.uint8
+        )
+        np.testing.assert_array_equal(
+            self.through_ours(pixels, 80, True), self.through_pillow(pixels, 80, True)
+        )
 
     @pytest.mark.parametrize("quality", [10, 50, 95])
     def test_in_single_precision(self, quality: int) -> None:
@@ -417,4 +504,6 @@ class TestJPEG:
     def test_what_is_no_byte_is_rounded_and_cut(self) -> None:
         x = torch.tensor([-1.7, -0.3, 0.3001, 1.4], dtype=torch.float64).repeat(2, 2)[None, None]
         pixels = ((x.clamp(-1, 1) + 1) * 127.5).round()
-        torch.testing.assert_close(JPEG(90).apply(x), JPEG(90).apply(pixels / 127.5 - 1), atol=0, rtol=0)
+        torch.testing.assert_close(
+            JPEG(90).apply(x), JPEG(90).apply(pixels / 127.5 - 1), atol=0, rtol=0
+        )

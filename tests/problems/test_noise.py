@@ -28,7 +28,7 @@ from problems import (
     UniformNoise,
     problem_from,
 )
-from problems.noise import noises
+from problems.noise import known_noises
 from tests.problems.tools import randn, seeded
 
 MEAN = 0.25
@@ -41,7 +41,9 @@ SCALAR: dict[str, Noise] = {
     "salt-and-pepper": SaltAndPepperNoise(0.2, 0.3),
 }
 EACH: dict[str, Noise] = SCALAR | {
-    "gaussian-each": GaussianNoise(torch.rand(1, 4, 5, generator=seeded(3), dtype=torch.float64) + 0.1),
+    "gaussian-each": GaussianNoise(
+        torch.rand(1, 4, 5, generator=seeded(3), dtype=torch.float64) + 0.1
+    ),
     "correlated": CorrelatedNoise(GaussianBlur(0.5, "circular", 2.0)),
 }
 
@@ -50,7 +52,9 @@ def poisson_gaussian(y: np.ndarray, mean: np.ndarray, peak: float, std: float) -
     """ln sum_k Poisson(k) N(y; 2 k / peak - 1, std^2), all k at once."""
     k = np.arange(int(8 * peak + 200))
     rate = peak * np.maximum((mean + 1) / 2, 1e-6)
-    terms = scipy.stats.poisson(rate[..., None]).logpmf(k) + scipy.stats.norm(2 * k / peak - 1, std).logpdf(y[..., None])
+    terms = scipy.stats.poisson(rate[..., None]).logpmf(k) + scipy.stats.norm(
+        2 * k / peak - 1, std
+    ).logpdf(y[..., None])
     return scipy.special.logsumexp(terms, -1)
 
 
@@ -79,8 +83,12 @@ class TestDensity:
         y, mean = randn(3, 2, 4, 5) * step / 2, torch.zeros(3, 2, 4, 5, dtype=torch.float64)
         expected = scipy.stats.uniform(-step / 2, step).logpdf(y.numpy())
         np.testing.assert_allclose(UniformNoise(step).log_density(y, mean), expected, rtol=1e-12)
-        ends = torch.tensor([[0.7 - step / 2, 0.7 + step / 2]], dtype=torch.float64)  # the ends belong to it, however they round
-        assert bool(torch.isfinite(UniformNoise(step).log_density(ends, torch.full_like(ends, 0.7))).all())
+        ends = torch.tensor(
+            [[0.7 - step / 2, 0.7 + step / 2]], dtype=torch.float64
+        )  # the ends belong to it, however they round
+        assert bool(
+            torch.isfinite(UniformNoise(step).log_density(ends, torch.full_like(ends, 0.7))).all()
+        )
 
     @pytest.mark.parametrize("peak", [0.5, 12.0, 1000.0])
     def test_poisson(self, peak: float) -> None:
@@ -88,23 +96,48 @@ class TestDensity:
         mean = torch.linspace(-0.9, 1.2, 30, dtype=torch.float64)[None]
         counts = torch.poisson(peak * (mean + 1) / 2, generator=seeded())
         expected = scipy.stats.poisson(peak * (mean.numpy() + 1) / 2).logpmf(counts.numpy())
-        np.testing.assert_allclose(PoissonNoise(peak).log_density(2 * counts / peak - 1, mean), expected, atol=1e-9)
+        np.testing.assert_allclose(
+            PoissonNoise(peak).log_density(2 * counts / peak - 1, mean), expected, atol=1e-9
+        )
 
     def test_poisson_never_counts_less_than_nothing(self) -> None:
         y = torch.tensor([[-1.0, -1.2]], dtype=torch.float64)
         density = PoissonNoise(10.0).log_density(y, torch.zeros_like(y))
         assert float(density[0, 0]) == pytest.approx(-5.0) and float(density[0, 1]) == -math.inf
 
-    @pytest.mark.parametrize(("peak", "std"), [(0.5, 0.1), (0.5, 2.0), (12.0, 0.01), (12.0, 0.1), (12.0, 1.0), (300.0, 0.02), (300.0, 0.5)])
-    def test_poisson_gaussian_against_the_sum_over_all_counts(self, peak: float, std: float) -> None:
+    @pytest.mark.parametrize(
+        ("peak", "std"),
+        [
+            (0.5, 0.1),
+            (0.5, 2.0),
+            (12.0, 0.01),
+            (12.0, 0.1),
+            (12.0, 1.0),
+            (300.0, 0.02),
+            (300.0, 0.5),
+        ],
+    )
+    def test_poisson_gaussian_against_the_sum_over_all_counts(
+        self, peak: float, std: float
+    ) -> None:
         """Where y is likely, and where it is not: far from the mean, and below black. What the sum leaves out is below exp(-32)."""
-        y, mean = torch.meshgrid(torch.linspace(-2, 2, 17, dtype=torch.float64), torch.linspace(-1.2, 2, 9, dtype=torch.float64), indexing="ij")
+        y, mean = torch.meshgrid(
+            torch.linspace(-2, 2, 17, dtype=torch.float64),
+            torch.linspace(-1.2, 2, 9, dtype=torch.float64),
+            indexing="ij",
+        )
         expected = poisson_gaussian(y.numpy(), mean.numpy(), peak, std)
-        np.testing.assert_allclose(PoissonGaussianNoise(peak, std).log_density(y, mean), expected, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(
+            PoissonGaussianNoise(peak, std).log_density(y, mean), expected, rtol=1e-11, atol=1e-11
+        )
 
     @pytest.mark.parametrize(
         "root",
-        [GaussianBlur(0.5, "reflect", 2.0), Blur(torch.tensor([[0.1, 1.0, 0.3]], dtype=torch.float64)), LinearMatrix(randn(12, 20), (20,))],
+        [
+            GaussianBlur(0.5, "reflect", 2.0),
+            Blur(torch.tensor([[0.1, 1.0, 0.3]], dtype=torch.float64)),
+            LinearMatrix(randn(12, 20), (20,)),
+        ],
         ids=["gaussian", "circular", "matrix"],
     )
     def test_correlated_against_its_dense_covariance(self, root: LinearMatrix) -> None:
@@ -116,7 +149,10 @@ class TestDensity:
         np.testing.assert_allclose(CorrelatedNoise(root).log_prob(y, mean), expected, rtol=1e-9)
 
     def test_correlated_needs_a_covariance_of_full_rank(self) -> None:
-        for root in (LinearMatrix(randn(4, 3)), Blur(torch.tensor([[0.5, 0.5]], dtype=torch.float64))):
+        for root in (
+            LinearMatrix(randn(4, 3)),
+            Blur(torch.tensor([[0.5, 0.5]], dtype=torch.float64)),
+        ):
             shape = (4,) if isinstance(root, LinearMatrix) else (1, 4, 4)
             with pytest.raises(ValueError, match="singular"):
                 CorrelatedNoise(root).log_prob(randn(1, *shape), randn(1, *shape))
@@ -130,13 +166,19 @@ class TestDensity:
         y = torch.tensor([[-1.0, 1.0, -0.9, 0.3, 1.4]], dtype=torch.float64)
         mean = torch.full_like(y, 0.25)
         expected = np.log([0.1, 0.1, *(0.8 * scipy.stats.norm(0.25, 0.3).pdf([-0.9, 0.3, 1.4]))])
-        np.testing.assert_allclose(SaltAndPepperNoise(0.2, 0.3).log_density(y, mean)[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            SaltAndPepperNoise(0.2, 0.3).log_density(y, mean)[0], expected, rtol=1e-12
+        )
 
-    @pytest.mark.parametrize("name", ["gaussian", "laplace", "uniform", "poisson-gaussian", "salt-and-pepper"])
+    @pytest.mark.parametrize(
+        "name", ["gaussian", "laplace", "uniform", "poisson-gaussian", "salt-and-pepper"]
+    )
     def test_densities_integrate_to_one(self, name: str) -> None:
         """The trapezoidal rule on a grid of 5e-5, over 6 standard deviations of 0.3 and 20 of the Laplace scale, which leave 1e-9: a kink
         or a step of the density, at most 1 / 0.3 high, costs at most a cell."""
-        y = torch.linspace(-6, 6, 240_002, dtype=torch.float64)[None]  # an even number of points: none is an atom
+        y = torch.linspace(-6, 6, 240_002, dtype=torch.float64)[
+            None
+        ]  # an even number of points: none is an atom
         density = SCALAR[name].log_density(y, torch.full_like(y, MEAN)).exp()
         total = float(torch.trapezoid(density, y)) + (0.2 if name == "salt-and-pepper" else 0)
         assert total == pytest.approx(1, abs=5e-5 / 0.3 + 1e-8)
@@ -164,11 +206,11 @@ class TestSample:
 
     @pytest.mark.parametrize("name", [name for name in SCALAR if name != "salt-and-pepper"])
     def test_moments(self, name: str) -> None:
-        """The mean within 5 standard errors, std / sqrt(n), and the variance that ``covary`` tells within 5 of its own, by its fourth
+        """The mean within 5 standard errors, std / sqrt(n), and the variance that ``covariance_matvec`` tells within 5 of its own, by its fourth
         moment."""
         draw = self.draw(SCALAR[name])
         one = torch.ones(1, 1, dtype=torch.float64)
-        variance = float(SCALAR[name].covary(MEAN * one, one))
+        variance = float(SCALAR[name].covariance_matvec(MEAN * one, one))
         squares = (draw - MEAN).square()
         assert abs(float(draw.mean()) - MEAN) < 5 * (variance / self.N) ** 0.5
         assert abs(float(squares.mean()) - variance) < 5 * float(squares.std()) / self.N**0.5
@@ -193,14 +235,25 @@ class TestSample:
         def mixture(y: np.ndarray) -> np.ndarray:
             return (law.pmf(k) * scipy.stats.norm(2 * k / 12 - 1, 0.1).cdf(y[..., None])).sum(-1)
 
-        assert scipy.stats.kstest(self.draw(PoissonGaussianNoise(12.0, 0.1)).numpy(), mixture).pvalue > 1e-6
+        assert (
+            scipy.stats.kstest(self.draw(PoissonGaussianNoise(12.0, 0.1)).numpy(), mixture).pvalue
+            > 1e-6
+        )
 
     def test_salt_and_pepper(self) -> None:
         """Two atoms of half the amount each, as counted, and the others normal."""
         draw = self.draw(SaltAndPepperNoise(0.2, 0.3)).numpy()
         salt, pepper = (draw == 1).sum(), (draw == -1).sum()
-        assert scipy.stats.chisquare([salt, pepper, self.N - salt - pepper], [0.1 * self.N, 0.1 * self.N, 0.8 * self.N]).pvalue > 1e-6
-        assert scipy.stats.kstest(draw[np.abs(draw) != 1], scipy.stats.norm(MEAN, 0.3).cdf).pvalue > 1e-6
+        assert (
+            scipy.stats.chisquare(
+                [salt, pepper, self.N - salt - pepper], [0.1 * self.N, 0.1 * self.N, 0.8 * self.N]
+            ).pvalue
+            > 1e-6
+        )
+        assert (
+            scipy.stats.kstest(draw[np.abs(draw) != 1], scipy.stats.norm(MEAN, 0.3).cdf).pvalue
+            > 1e-6
+        )
 
     def test_salt_and_pepper_alone(self) -> None:
         draw = self.draw(SaltAndPepperNoise(0.2))
@@ -212,20 +265,32 @@ class TestSample:
         draw = GaussianNoise(std).sample(mean, seeded())[0]
         assert bool((draw[2] == 0).all())
         for channel in range(2):
-            assert scipy.stats.kstest(draw[channel].flatten().numpy() / float(std[channel]), "norm").pvalue > 1e-6
+            assert (
+                scipy.stats.kstest(
+                    draw[channel].flatten().numpy() / float(std[channel]), "norm"
+                ).pvalue
+                > 1e-6
+            )
 
     @pytest.mark.parametrize(
         "root",
-        [GaussianBlur(0.5, "reflect", 2.0), Decimation(torch.tensor([[0.2, 1.0, -0.4]], dtype=torch.float64), 2)],
+        [
+            GaussianBlur(0.5, "reflect", 2.0),
+            Decimation(torch.tensor([[0.2, 1.0, -0.4]], dtype=torch.float64), 2),
+        ],
         ids=["square", "wide"],
     )
     def test_covariance_of_correlated_noise(self, root: GaussianBlur) -> None:
         """Each entry of the sample covariance has a standard error of sqrt((C_ii C_jj + C_ij^2) / n): 6 of them for the worst of 16 x
         16."""
         n = 40_000
-        y = CorrelatedNoise(root).sample(torch.zeros(n, 1, 4, 4, dtype=torch.float64), seeded()).flatten(1)
+        y = (
+            CorrelatedNoise(root)
+            .sample(torch.zeros(n, 1, 4, 4, dtype=torch.float64), seeded())
+            .flatten(1)
+        )
         unit = torch.eye(16, dtype=torch.float64).reshape(16, 1, 4, 4)
-        C = CorrelatedNoise(root).covary(torch.zeros_like(unit), unit).flatten(1)
+        C = CorrelatedNoise(root).covariance_matvec(torch.zeros_like(unit), unit).flatten(1)
         variance = C.diagonal()
         error = ((variance[:, None] * variance + C.square()) / n).sqrt()
         assert float(((y.T @ y / n - C).abs() / error).max()) < 6
@@ -238,7 +303,10 @@ class TestSample:
         assert torch.equal(first, again)
         assert not torch.equal(first, noise.sample(mean, seeded(1)))
         assert not torch.equal(first[0], first[1])
-        assert first.dtype == torch.float32 and noise.sample(mean.double(), seeded()).dtype == torch.float64
+        assert (
+            first.dtype == torch.float32
+            and noise.sample(mean.double(), seeded()).dtype == torch.float64
+        )
 
     @pytest.mark.parametrize("name", EACH)
     def test_a_generator_for_each_sample(self, name: str) -> None:
@@ -246,7 +314,9 @@ class TestSample:
         mean, noise = torch.zeros(3, 1, 4, 5, dtype=torch.float64), EACH[name]
         together = noise.sample(mean, [seeded(i) for i in range(3)])
         for i in range(3):
-            torch.testing.assert_close(together[i : i + 1], noise.sample(mean[:1], [seeded(i)]), atol=1e-15, rtol=0)
+            torch.testing.assert_close(
+                together[i : i + 1], noise.sample(mean[:1], [seeded(i)]), atol=1e-15, rtol=0
+            )
         with pytest.raises(ValueError, match="2 generators for 3 samples"):
             noise.sample(mean, [seeded(0), seeded(1)])
 
@@ -268,11 +338,19 @@ class TestScore:
     def test_of_what_is_stuck_is_nothing(self) -> None:
         y = torch.tensor([[1.0, -1.0, 0.5]], dtype=torch.float64)
         score = SaltAndPepperNoise(0.2, 0.5).score(y, torch.zeros_like(y))
-        torch.testing.assert_close(score, torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64), atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            score, torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64), atol=1e-14, rtol=0
+        )
 
     def test_is_finite_far_away(self) -> None:
-        y, mean = torch.meshgrid(torch.linspace(-3, 3, 13), torch.linspace(-1.5, 3, 10), indexing="ij")
-        for noise in (PoissonGaussianNoise(12.0, 0.1), PoissonGaussianNoise(300.0, 0.02), PoissonNoise(12.0)):
+        y, mean = torch.meshgrid(
+            torch.linspace(-3, 3, 13), torch.linspace(-1.5, 3, 10), indexing="ij"
+        )
+        for noise in (
+            PoissonGaussianNoise(12.0, 0.1),
+            PoissonGaussianNoise(300.0, 0.02),
+            PoissonNoise(12.0),
+        ):
             assert bool(torch.isfinite(noise.score(y, mean)).all())
 
     def test_carries_on_the_gradient(self) -> None:
@@ -285,18 +363,28 @@ class TestScore:
 class TestCovariance:
     def test_of_a_level_for_each_entry(self) -> None:
         std, v = torch.rand(1, 4, 5, generator=seeded(), dtype=torch.float64), randn(2, 1, 4, 5)
-        torch.testing.assert_close(GaussianNoise(std).covary(v, v), std**2 * v, atol=1e-15, rtol=0)
+        torch.testing.assert_close(
+            GaussianNoise(std).covariance_matvec(v, v), std**2 * v, atol=1e-15, rtol=0
+        )
 
     def test_grows_with_the_light(self) -> None:
         mean = torch.tensor([[-0.5, 0.0, 1.0]], dtype=torch.float64)
         variances = 4 / 10**2 * scipy.stats.poisson(10 * (mean.numpy() + 1) / 2).var()
         one = torch.ones_like(mean)
-        np.testing.assert_allclose(PoissonNoise(10.0).covary(mean, one), variances, rtol=1e-14)
-        np.testing.assert_allclose(PoissonGaussianNoise(10.0, 0.2).covary(mean, one), variances + 0.04, rtol=1e-14)
+        np.testing.assert_allclose(
+            PoissonNoise(10.0).covariance_matvec(mean, one), variances, rtol=1e-14
+        )
+        np.testing.assert_allclose(
+            PoissonGaussianNoise(10.0, 0.2).covariance_matvec(mean, one),
+            variances + 0.04,
+            rtol=1e-14,
+        )
 
     def test_of_salt_and_pepper_is_none(self) -> None:
-        with pytest.raises(ValueError, match="SaltAndPepperNoise is nothing that a Gaussian could stand for"):
-            SaltAndPepperNoise(0.1, 0.1).covary(randn(1, 4), randn(1, 4))
+        with pytest.raises(
+            ValueError, match="SaltAndPepperNoise is nothing that a Gaussian could stand for"
+        ):
+            SaltAndPepperNoise(0.1, 0.1).covariance_matvec(randn(1, 4), randn(1, 4))
 
     def test_variance(self) -> None:
         assert GaussianNoise(0.3).variance == pytest.approx(0.09)
@@ -315,7 +403,9 @@ class TestDescription:
         assert torch.equal(again.noise.sample(mean, seeded()), EACH[name].sample(mean, seeded()))
 
     def test_every_noise_is_tested_here(self) -> None:
-        assert {type(noise) for noise in EACH.values()} == {kind for kind in noises() if kind.__module__.startswith("problems.")}
+        assert {type(noise) for noise in EACH.values()} == {
+            kind for kind in known_noises() if kind.__module__.startswith("problems.")
+        }
 
     def test_levels_are_copied(self) -> None:
         std = torch.ones(3)

@@ -27,7 +27,11 @@ def triangle(x: float) -> float:
 def lanczos3(x: float) -> float:
     if abs(x) >= 3:
         return 0.0
-    return 1.0 if x == 0 else math.sin(math.pi * x) * math.sin(math.pi * x / 3) / (math.pi**2 * x**2 / 3)
+    return (
+        1.0
+        if x == 0
+        else math.sin(math.pi * x) * math.sin(math.pi * x / 3) / (math.pi**2 * x**2 / 3)
+    )
 
 
 MATLAB: dict[Filter, tuple[Callable[[float], float], float]] = {
@@ -37,7 +41,9 @@ MATLAB: dict[Filter, tuple[Callable[[float], float], float]] = {
 }
 
 
-def imresize_matrix(size: int, out: int, scale: float, kernel: Callable[[float], float], width: float) -> np.ndarray:
+def imresize_matrix(
+    size: int, out: int, scale: float, kernel: Callable[[float], float], width: float
+) -> np.ndarray:
     """``contributions`` of MATLAB's imresize.m with antialiasing, for scale < 1: weights and mirrored places of each output, one by one."""
     width /= scale
     mirror = [*range(1, size + 1), *range(size, 0, -1)]
@@ -59,7 +65,10 @@ class TestImresize:
         x = randn(1, 2, 24, 19)
         y = SuperResolution(factor, kind).apply(x)
         sizes = [math.ceil(n / factor - 1e-9) for n in (24, 19)]
-        rows, columns = (imresize_matrix(n, out, 1 / factor, *MATLAB[kind]) for n, out in zip((24, 19), sizes, strict=True))
+        rows, columns = (
+            imresize_matrix(n, out, 1 / factor, *MATLAB[kind])
+            for n, out in zip((24, 19), sizes, strict=True)
+        )
         assert list(y.shape[-2:]) == sizes
         np.testing.assert_allclose(y, rows @ x.numpy() @ columns.T, atol=1e-12)
 
@@ -68,22 +77,43 @@ class TestImresize:
     def test_images_smaller_than_the_filter(self, kind: Filter, size: int) -> None:
         """The mirror is passed several times."""
         out = math.ceil(size / 4)
-        np.testing.assert_allclose(resize_matrix(size, out, kind, 4.0), imresize_matrix(size, out, 0.25, *MATLAB[kind]), atol=1e-12)
+        np.testing.assert_allclose(
+            resize_matrix(size, out, kind, 4.0),
+            imresize_matrix(size, out, 0.25, *MATLAB[kind]),
+            atol=1e-12,
+        )
 
     def test_bicubic_weights_by_half(self) -> None:
         """Every tap stands at an odd multiple of a quarter: the cubic has the values -3, -9, 29, 111 / 128 there, and they sum to 1 / 2."""
-        expected = [-0.01171875, -0.03515625, 0.11328125, 0.43359375, 0.43359375, 0.11328125, -0.03515625, -0.01171875]
+        expected = [
+            -0.01171875,
+            -0.03515625,
+            0.11328125,
+            0.43359375,
+            0.43359375,
+            0.11328125,
+            -0.03515625,
+            -0.01171875,
+        ]
         matrix = resize_matrix(16, 8, "bicubic", 2.0)
         np.testing.assert_allclose(matrix[3, 3:11], expected, atol=1e-15)
         assert float(matrix[3].abs().sum()) == pytest.approx(np.abs(expected).sum(), abs=1e-15)
 
     def test_bilinear_weights_by_half(self) -> None:
         """The triangle at 1/4 and 3/4."""
-        np.testing.assert_allclose(resize_matrix(8, 4, "bilinear", 2.0)[1], np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 8, atol=1e-15)
+        np.testing.assert_allclose(
+            resize_matrix(8, 4, "bilinear", 2.0)[1],
+            np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 8,
+            atol=1e-15,
+        )
 
     def test_bilinear_weights_by_a_third(self) -> None:
         """The triangle at 0, 1/3 and 2/3."""
-        np.testing.assert_allclose(resize_matrix(9, 3, "bilinear", 3.0)[1], np.array([0, 0, 1, 2, 3, 2, 1, 0, 0]) / 9, atol=1e-15)
+        np.testing.assert_allclose(
+            resize_matrix(9, 3, "bilinear", 3.0)[1],
+            np.array([0, 0, 1, 2, 3, 2, 1, 0, 0]) / 9,
+            atol=1e-15,
+        )
 
     @pytest.mark.parametrize(
         ("kind", "expected"),
@@ -96,7 +126,9 @@ class TestImresize:
     def test_imresize_of_one_to_eight(self, kind: Filter, expected: list[float]) -> None:
         """imresize(1:8, 0.5, kind) by hand: symmetric weights keep a ramp, 2 i - 1/2, to which mirrored taps add what they miss of it."""
         ramp = torch.arange(1.0, 9.0, dtype=torch.float64).reshape(1, 1, 1, 8)
-        np.testing.assert_allclose(SuperResolution(2, kind).apply(ramp)[0, 0, 0], expected, atol=1e-14)
+        np.testing.assert_allclose(
+            SuperResolution(2, kind).apply(ramp)[0, 0, 0], expected, atol=1e-14
+        )
 
 
 class TestOtherDefinitions:
@@ -107,7 +139,9 @@ class TestOtherDefinitions:
         x = randn(1, 2, 48, 36)
         y = SuperResolution(factor, kind).apply(x)
         expected = F.interpolate(x, size=y.shape[-2:], mode=kind, antialias=True)
-        torch.testing.assert_close(y[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-13, rtol=0)
+        torch.testing.assert_close(
+            y[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-13, rtol=0
+        )
 
     @pytest.mark.parametrize("factor", [2, 3, 2.5])
     @pytest.mark.parametrize("kind", FILTERS)
@@ -117,12 +151,19 @@ class TestOtherDefinitions:
         x = randn(1, 1, size, size)
         there = SuperResolution(factor, kind).apply(x)
         twice = torch.cat([x, x.flip(-1)], -1)
-        torch.testing.assert_close(SuperResolution(factor, kind).apply(twice)[..., : there.shape[-1]], there, atol=1e-13, rtol=0)
+        torch.testing.assert_close(
+            SuperResolution(factor, kind).apply(twice)[..., : there.shape[-1]],
+            there,
+            atol=1e-13,
+            rtol=0,
+        )
 
     @pytest.mark.parametrize("factor", [2, 3, 4])
     def test_average_agrees_with_pooling(self, factor: int) -> None:
         x = randn(2, 3, 24, 12)
-        torch.testing.assert_close(SuperResolution(factor, "average").apply(x), F.avg_pool2d(x, factor), atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            SuperResolution(factor, "average").apply(x), F.avg_pool2d(x, factor), atol=1e-14, rtol=0
+        )
 
     def test_average_over_fractions_of_pixels(self) -> None:
         """Five pixels by a factor of 2.5: the third is shared half and half."""

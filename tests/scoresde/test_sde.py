@@ -42,7 +42,9 @@ def derivative(function, t: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
 class TestEverySDE:
     def test_drift_is_the_derivative_of_log_alpha(self, sde: SDE) -> None:
         t = times(sde)
-        torch.testing.assert_close(sde.drift(t), derivative(lambda t: sde.alpha(t).log(), t), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            sde.drift(t), derivative(lambda t: sde.alpha(t).log(), t), rtol=1e-12, atol=1e-14
+        )
 
     def test_diffusion_balances_the_variance(self, sde: SDE) -> None:
         """g^2 = d sigma^2/dt - 2 f sigma^2."""
@@ -53,7 +55,9 @@ class TestEverySDE:
     def test_log_snr_and_its_inverse(self, sde: SDE) -> None:
         t = times(sde)
         log_snr = sde.log_snr(t)
-        torch.testing.assert_close(log_snr, (sde.alpha(t) ** 2 / sde.sigma(t) ** 2).log(), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(
+            log_snr, (sde.alpha(t) ** 2 / sde.sigma(t) ** 2).log(), rtol=1e-11, atol=1e-11
+        )
         assert bool((log_snr.diff() < 0).all())
         torch.testing.assert_close(sde.t_from_log_snr(log_snr), t, rtol=1e-11, atol=1e-13)
 
@@ -72,13 +76,27 @@ class TestEverySDE:
             assert value.dtype == torch.float32
             # the exponents reach 10 in size, and so does the factor by which their rounding enters the value; where alpha falls to 0
             # at t = 1 rounding pi t / 2 shifts the time itself, which the condition number t f' / f multiplies
-            condition = (t.double() * derivative(function, t.double()) / exact).nan_to_num(0.0).abs()
-            assert bool(((value.double() - exact).abs() <= torch.finfo(torch.float32).eps * (20 + 2 * condition) * exact.abs()).all()), name
+            condition = (
+                (t.double() * derivative(function, t.double()) / exact).nan_to_num(0.0).abs()
+            )
+            assert bool(
+                (
+                    (value.double() - exact).abs()
+                    <= torch.finfo(torch.float32).eps * (20 + 2 * condition) * exact.abs()
+                ).all()
+            ), name
 
     @pytest.mark.parametrize("shape", [(), (1,), (4,), (2, 3)])
     def test_times_of_any_shape(self, sde: SDE, shape: tuple[int, ...]) -> None:
         t = torch.full(shape, 0.5 * (sde.t_min + sde.t_max), dtype=torch.float64)
-        for method in (sde.alpha, sde.sigma, sde.drift, sde.diffusion, sde.log_snr, sde.noise_to_signal):
+        for method in (
+            sde.alpha,
+            sde.sigma,
+            sde.drift,
+            sde.diffusion,
+            sde.log_snr,
+            sde.noise_to_signal,
+        ):
             assert method(t).shape == shape
         assert sde.t_from_log_snr(sde.log_snr(t)).shape == shape
 
@@ -95,7 +113,9 @@ class TestEverySDE:
         assert sde_from(json.loads(json.dumps(sde.describe()))) == sde
 
     @pytest.mark.parametrize("part", [(0.0, 0.5), (0.5, 0.95)], ids=["early", "late"])
-    def test_simulation_gives_the_transition_kernel(self, sde: SDE, part: tuple[float, float]) -> None:
+    def test_simulation_gives_the_transition_kernel(
+        self, sde: SDE, part: tuple[float, float]
+    ) -> None:
         r"""x_t given x_s is N(a x_s, b^2), a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2.
 
         Euler-Maruyama with the coefficients of the middle of each step h: its variance is then second order in h, its mean is off by
@@ -110,13 +130,19 @@ class TestEverySDE:
         drift, diffusion = sde.drift(middle), sde.diffusion(middle)
         x = torch.full((n,), start, dtype=torch.float64)
         for f, g in zip(drift.tolist(), diffusion.tolist(), strict=True):
-            x = x + f * h * x + g * math.sqrt(h) * torch.randn(n, dtype=torch.float64, generator=generator)
+            x = (
+                x
+                + f * h * x
+                + g * math.sqrt(h) * torch.randn(n, dtype=torch.float64, generator=generator)
+            )
 
         ends = torch.tensor([s, t], dtype=torch.float64)
         (alpha_s, alpha_t), (sigma_s, sigma_t) = sde.alpha(ends).tolist(), sde.sigma(ends).tolist()
         a = alpha_t / alpha_s
         mean, variance = a * start, sigma_t**2 - (a * sigma_s) ** 2
-        assert [float(v) for v in sde.transition(*ends)] == pytest.approx([a, math.sqrt(variance)], rel=1e-12)
+        assert [float(v) for v in sde.transition(*ends)] == pytest.approx(
+            [a, math.sqrt(variance)], rel=1e-12
+        )
         bias = float(h**2 * (drift**2).sum())  # twice the leading relative error of the mean
         assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / n) + bias * abs(mean)
         assert abs(float(x.var()) - variance) < 5 * variance * math.sqrt(2 / n) + bias * variance
@@ -128,17 +154,24 @@ class TestEverySDE:
         grid = times(sde, 9)
         for r, s, t in [(0, 1, 2), (0, 4, 8), (3, 7, 8)]:
             (a, b), (c, d) = sde.transition(grid[r], grid[s]), sde.transition(grid[s], grid[t])
-            torch.testing.assert_close(sde.transition(grid[r], grid[t]), (a * c, (d**2 + (c * b) ** 2).sqrt()), rtol=1e-10, atol=0)
+            torch.testing.assert_close(
+                sde.transition(grid[r], grid[t]),
+                (a * c, (d**2 + (c * b) ** 2).sqrt()),
+                rtol=1e-10,
+                atol=0,
+            )
         a, b = sde.transition(grid, grid)
         assert torch.equal(a, torch.ones_like(a)) and torch.equal(b, torch.zeros_like(b))
 
     def test_the_density_from_which_sampling_starts(self, sde: SDE) -> None:
-        assert sde.prior_std() == float(sde.sigma(torch.tensor(sde.t_max, dtype=torch.float64)))
-        x = sde.prior_std() * torch.randn(5, 1, 3, 4, generator=torch.Generator().manual_seed(0))
-        std = torch.tensor(sde.prior_std(), dtype=torch.float64)
+        assert sde.terminal_std() == float(sde.sigma(torch.tensor(sde.t_max, dtype=torch.float64)))
+        x = sde.terminal_std() * torch.randn(5, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+        std = torch.tensor(sde.terminal_std(), dtype=torch.float64)
         expected = torch.distributions.Normal(0 * std, std).log_prob(x.double()).flatten(1).sum(1)
-        log_prob = sde.prior_log_prob(x)
-        assert log_prob.shape == (5,) and log_prob.dtype == torch.float64  # a sum over many entries, so never in single precision
+        log_prob = sde.terminal_log_prob(x)
+        assert (
+            log_prob.shape == (5,) and log_prob.dtype == torch.float64
+        )  # a sum over many entries, so never in single precision
         torch.testing.assert_close(log_prob, expected, rtol=1e-12, atol=0)
 
 
@@ -147,11 +180,13 @@ def test_published_values() -> None:
     one = torch.ones((), dtype=torch.float64)
     assert float(VPSDE().alpha(one) ** 2) == pytest.approx(math.exp(-10.05), rel=1e-12)
     assert float(VPSDE().alpha(one) ** 2 + VPSDE().sigma(one) ** 2) == pytest.approx(1, abs=1e-15)
-    assert float(VESDE().sigma(0 * one)) == pytest.approx(0.01) and float(VESDE().sigma(one)) == pytest.approx(50)
+    assert float(VESDE().sigma(0 * one)) == pytest.approx(0.01) and float(
+        VESDE().sigma(one)
+    ) == pytest.approx(50)
     assert float(EDMSDE().sigma(3 * one)) == 3
-    assert VESDE().prior_std() == pytest.approx(50) and EDMSDE().prior_std() == 80
-    assert VPSDE().prior_std() == pytest.approx(math.sqrt(-math.expm1(-10.05)), rel=1e-12)
-    assert SubVPSDE().prior_std() == pytest.approx(-math.expm1(-10.05), rel=1e-12)
+    assert VESDE().terminal_std() == pytest.approx(50) and EDMSDE().terminal_std() == 80
+    assert VPSDE().terminal_std() == pytest.approx(math.sqrt(-math.expm1(-10.05)), rel=1e-12)
+    assert SubVPSDE().terminal_std() == pytest.approx(-math.expm1(-10.05), rel=1e-12)
 
 
 def test_sub_vp_is_vp_with_less_noise() -> None:
@@ -161,7 +196,9 @@ def test_sub_vp_is_vp_with_less_noise() -> None:
     torch.testing.assert_close(sub.sigma(t), vp.sigma(t) ** 2, rtol=1e-13, atol=0)
     assert torch.equal(sub.alpha(t), vp.alpha(t)) and torch.equal(sub.drift(t), vp.drift(t))
     integral = 0.1 * t + 9.95 * t**2
-    torch.testing.assert_close(sub.diffusion(t) ** 2, (0.1 + 19.9 * t) * (1 - (-2 * integral).exp()), rtol=1e-11, atol=0)
+    torch.testing.assert_close(
+        sub.diffusion(t) ** 2, (0.1 + 19.9 * t) * (1 - (-2 * integral).exp()), rtol=1e-11, atol=0
+    )
     assert bool((sub.diffusion(t) < vp.diffusion(t)).all())
     assert float(sub.alpha(t[-1]) ** 2) == pytest.approx(4.3e-5, rel=0.01)
 
@@ -169,10 +206,16 @@ def test_sub_vp_is_vp_with_less_noise() -> None:
 def test_cosine_preserves_the_variance() -> None:
     """alpha^2 + sigma^2 = 1, signal and noise even at t = 1/2, log SNR = -2 ln tan(pi t / 2)."""
     sde, t = CosineVPSDE(), times(CosineVPSDE())
-    torch.testing.assert_close(sde.alpha(t) ** 2 + sde.sigma(t) ** 2, torch.ones_like(t), rtol=1e-14, atol=0)
-    torch.testing.assert_close(sde.log_snr(t), -2 * (math.pi / 2 * t).tan().log(), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        sde.alpha(t) ** 2 + sde.sigma(t) ** 2, torch.ones_like(t), rtol=1e-14, atol=0
+    )
+    torch.testing.assert_close(
+        sde.log_snr(t), -2 * (math.pi / 2 * t).tan().log(), rtol=1e-11, atol=1e-11
+    )
     assert float(sde.log_snr(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(0, abs=1e-15)
-    torch.testing.assert_close(sde.diffusion(t) ** 2, -2 * sde.drift(t), rtol=1e-12, atol=0)  # as for every VP SDE, beta = -2 f
+    torch.testing.assert_close(
+        sde.diffusion(t) ** 2, -2 * sde.drift(t), rtol=1e-12, atol=0
+    )  # as for every VP SDE, beta = -2 f
 
 
 def test_the_flow_goes_straight_from_data_to_noise() -> None:
@@ -185,7 +228,11 @@ def test_the_flow_goes_straight_from_data_to_noise() -> None:
 
 
 @pytest.mark.parametrize("log_snr", [-30.0, -21.0, -5.0, 0.0, 20.0])
-@pytest.mark.parametrize("sde", [VPSDE(beta_max=80.0), SubVPSDE(beta_max=80.0), CosineVPSDE(), FlowMatchingSDE()], ids=str)
+@pytest.mark.parametrize(
+    "sde",
+    [VPSDE(beta_max=80.0), SubVPSDE(beta_max=80.0), CosineVPSDE(), FlowMatchingSDE()],
+    ids=str,
+)
 def test_inverse_far_from_the_middle(sde: SDE, log_snr: float) -> None:
     """A schedule that ends in much deeper noise than the default is inverted just as well."""
     t = sde.t_from_log_snr(torch.tensor(log_snr, dtype=torch.float64))
@@ -210,8 +257,14 @@ def test_inverse_far_from_the_middle(sde: SDE, log_snr: float) -> None:
         (lambda: CosineVPSDE(eps=0.5), "0 < eps < 0.5, got 0.5"),
         (lambda: FlowMatchingSDE(eps=-0.1), "0 < eps < 0.5, got -0.1"),
         (lambda: FlowMatchingSDE(eps=float("nan")), "nan"),
-        (lambda: sde_from({"kind": "Ornstein"}), "'Ornstein'; known: VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE"),
-        (lambda: sde_from({"kind": "CosineVPSDE", "beta_min": 1.0}), "bad settings for CosineVPSDE: .*beta_min"),
+        (
+            lambda: sde_from({"kind": "Ornstein"}),
+            "'Ornstein'; known: VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE",
+        ),
+        (
+            lambda: sde_from({"kind": "CosineVPSDE", "beta_min": 1.0}),
+            "bad settings for CosineVPSDE: .*beta_min",
+        ),
         (lambda: sde_from({}), "None"),
         (lambda: sde_from({"kind": "VPSDE", "gamma": 1.0}), "gamma"),
     ],

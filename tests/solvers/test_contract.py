@@ -4,11 +4,32 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from problems import Denoising, GaussianBlur, GaussianNoise, Inpainting, InverseProblem, LinearMatrix, SuperResolution
+from problems import (
+    Denoising,
+    GaussianBlur,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    LinearMatrix,
+    SuperResolution,
+)
 from scoresde import EDMSDE, VPSDE, CountingPrior, GaussianMixturePrior, ScorePrior
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.tiled import TiledPrior
-from solvers import DDIM, DPS, MMPS, SOLVERS, DiffPIR, Guided, Heun, PiGDM, PosteriorSampler, SecondOrder, make_solver, solve
+from solvers import (
+    DDIM,
+    DPS,
+    MMPS,
+    SOLVERS,
+    DiffPIR,
+    Guided,
+    Heun,
+    PiGDM,
+    PosteriorSampler,
+    SecondOrderAncestral,
+    make_solver,
+    solve,
+)
 
 F64 = torch.float64
 ALL: dict[str, PosteriorSampler] = {
@@ -18,7 +39,7 @@ ALL: dict[str, PosteriorSampler] = {
     "pigdm-ddim": Guided(PiGDM(), DDIM(8)),
     "dps-ancestral": Guided(DPS(zeta=0.1), DDIM(8, eta=1.0)),
     "dps-likelihood": Guided(DPS(weight="likelihood"), DDIM(8)),
-    "second-order": SecondOrder(6, lanczos=2),
+    "second-order": SecondOrderAncestral(6, lanczos=2),
 }
 solvers = pytest.mark.parametrize("solver", ALL.values(), ids=ALL.keys())
 
@@ -27,7 +48,9 @@ def mixture() -> GaussianMixturePrior:
     g = torch.Generator().manual_seed(0)
     roots = 0.3 * torch.randn(3, 48, 48, dtype=F64, generator=g)
     covariances = roots @ roots.mT / 48 + 0.02 * torch.eye(48, dtype=F64)
-    return GaussianMixturePrior(torch.ones(3), torch.randn(3, 3, 4, 4, dtype=F64, generator=g), covariances)
+    return GaussianMixturePrior(
+        torch.ones(3), torch.randn(3, 3, 4, 4, dtype=F64, generator=g), covariances
+    )
 
 
 def network_prior() -> ScorePrior:
@@ -50,7 +73,10 @@ def measurement(prior: GaussianMixturePrior, batch: int = 2) -> tuple[InversePro
 def test_same_seed_same_draws_and_seed_zero_counts(solver: PosteriorSampler) -> None:
     prior = mixture()
     problem, y = measurement(prior)
-    draws = [solver.sample(prior, problem, y, 3, generator=torch.Generator().manual_seed(seed)).draws for seed in (0, 0, 1)]
+    draws = [
+        solver.sample(prior, problem, y, 3, generator=torch.Generator().manual_seed(seed)).draws
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
     assert draws[0].shape == (3, 2, 3, 4, 4)
@@ -63,16 +89,25 @@ def test_a_draw_does_not_depend_on_its_batch(solver: PosteriorSampler, kind: str
     if kind == "mixture":
         problem, y = measurement(mixture())
     else:
-        problem = InverseProblem(Inpainting(torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.6), GaussianNoise(0.1))
+        problem = InverseProblem(
+            Inpainting(torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.6),
+            GaussianNoise(0.1),
+        )
         y = problem.measure(torch.rand(2, 3, 16, 16, dtype=F64) * 2 - 1)
 
     def draw(n: int, batch: int | None) -> Tensor:
-        return solver.sample(prior, problem, y, n, generator=torch.Generator().manual_seed(0), batch=batch).draws
+        return solver.sample(
+            prior, problem, y, n, generator=torch.Generator().manual_seed(0), batch=batch
+        ).draws
 
     together = draw(3, None)
-    torch.testing.assert_close(draw(3, 1), together, rtol=1e-7, atol=1e-7)  # alone in a batch, with its own measurement
+    torch.testing.assert_close(
+        draw(3, 1), together, rtol=1e-7, atol=1e-7
+    )  # alone in a batch, with its own measurement
     torch.testing.assert_close(draw(3, 4), together, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(draw(2, None), together[:2], rtol=1e-7, atol=1e-7)  # fewer draws are the first of more
+    torch.testing.assert_close(
+        draw(2, None), together[:2], rtol=1e-7, atol=1e-7
+    )  # fewer draws are the first of more
 
 
 @solvers
@@ -84,7 +119,9 @@ def test_nothing_is_mutated(solver: PosteriorSampler) -> None:
     solver.sample(prior, problem, y, 2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(y, kept)
     assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), global_state)  # a given generator is the only source of randomness
+    assert torch.equal(
+        torch.get_rng_state(), global_state
+    )  # a given generator is the only source of randomness
 
 
 def test_costs_are_counted() -> None:
@@ -97,18 +134,29 @@ def test_costs_are_counted() -> None:
         (Guided(DPS(), DDIM(8)), 8, 8),
     ]:
         for batch in (None, 2):
-            posterior = solver.sample(prior, problem, y, 2, generator=torch.Generator().manual_seed(0), batch=batch)
+            posterior = solver.sample(
+                prior, problem, y, 2, generator=torch.Generator().manual_seed(0), batch=batch
+            )
             assert (posterior.nfe, posterior.vjps) == (nfe, vjps)
 
 
 def test_posterior_statistics() -> None:
     prior = mixture()
     problem, y = measurement(prior, 1)
-    posterior = solve(prior, problem, y, 50, solver=Guided(MMPS(), Heun(12)), generator=torch.Generator().manual_seed(0))
+    posterior = solve(
+        prior,
+        problem,
+        y,
+        50,
+        solver=Guided(MMPS(), Heun(12)),
+        generator=torch.Generator().manual_seed(0),
+    )
     assert posterior.mean.shape == posterior.std.shape == (1, 3, 4, 4)
     lower, upper = posterior.interval(0.8)
     inside = ((posterior.draws >= lower) & (posterior.draws <= upper)).double().mean(0)
-    assert bool((inside >= 0.78).all()) and bool((inside <= 0.84).all())  # 40 of 50 draws, one more or less by interpolation
+    assert bool((inside >= 0.78).all()) and bool(
+        (inside <= 0.84).all()
+    )  # 40 of 50 draws, one more or less by interpolation
     assert bool(posterior.draws.isfinite().all())
     with pytest.raises(ValueError, match="level"):
         posterior.interval(1.5)
@@ -126,9 +174,18 @@ def test_a_guided_prior_is_a_prior() -> None:
     first, y1 = measurement(prior, 1)
     matrix = torch.randn(5, 48, dtype=F64, generator=torch.Generator().manual_seed(3))
     second = InverseProblem(LinearMatrix(matrix, (3, 4, 4)), GaussianNoise(0.2))
-    y2 = second.measure(prior.sample(1, torch.Generator().manual_seed(4)), torch.Generator().manual_seed(5))
-    guided = MMPS(iterations=60).condition(MMPS(iterations=60).condition(prior, first, y1), second, y2)
-    assert Heun(4).sample(guided, 3, generator=torch.Generator().manual_seed(0)).shape == (3, 3, 4, 4)
+    y2 = second.measure(
+        prior.sample(1, torch.Generator().manual_seed(4)), torch.Generator().manual_seed(5)
+    )
+    guided = MMPS(iterations=60).condition(
+        MMPS(iterations=60).condition(prior, first, y1), second, y2
+    )
+    assert Heun(4).sample(guided, 3, generator=torch.Generator().manual_seed(0)).shape == (
+        3,
+        3,
+        4,
+        4,
+    )
     exact = prior.posterior(first, y1).posterior(second, y2)
     x = exact.sample(2, torch.Generator().manual_seed(6))
     t = 0.01  # so little noise that the one component left is Gaussian and moment matching exact
@@ -143,18 +200,23 @@ def test_wrapped_priors_change_their_clock_together() -> None:
     guided = CountingPrior(TiledPrior(MMPS().condition(prior, problem, y)))
     u, sde = torch.randn(2, 3, 4, 4, dtype=F64, generator=torch.Generator().manual_seed(1)), VPSDE()
     t = sde.t_from_noise_to_signal(torch.tensor(0.5, dtype=F64))
-    torch.testing.assert_close(guided.with_sde(sde).denoise(sde.alpha(t) * u, t), guided.denoise(u, 0.5))
+    torch.testing.assert_close(
+        guided.with_sde(sde).denoise(sde.alpha(t) * u, t), guided.denoise(u, 0.5)
+    )
 
 
 def test_capabilities_are_asked_for_by_name() -> None:
     class Opaque(Denoising):
-        own = frozenset({"apply", "vjp", "linear", "adjoint"})
-        fast = frozenset()
+        base_capabilities = frozenset({"apply", "vjp", "linear", "adjoint"})
+        structure = frozenset()
 
     prior = mixture()
     problem = InverseProblem(Opaque(), GaussianNoise(0.1))
     y = torch.zeros(1, 3, 4, 4, dtype=F64)
-    with pytest.raises(ValueError, match=r"DiffPIR needs a problem with solve; solvers that can do this one: .*mmps.*dps"):
+    with pytest.raises(
+        ValueError,
+        match=r"DiffPIR needs a problem with solve; solvers that can do this one: .*mmps.*dps",
+    ):
         DiffPIR(3).sample(prior, problem, y, 1)
     Guided(MMPS(), Heun(3)).sample(prior, problem, y, 1)
 
@@ -184,18 +246,28 @@ def test_bad_measurements_are_named() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         DiffPIR(3).sample(prior, problem, y, 0)
     with pytest.raises(ValueError, match="multiple"):
-        MMPS().condition(prior, problem, y.repeat(2, 1, 1, 1)).denoise(torch.zeros(3, 3, 4, 4, dtype=F64), 1.0)
+        MMPS().condition(prior, problem, y.repeat(2, 1, 1, 1)).denoise(
+            torch.zeros(3, 3, 4, 4, dtype=F64), 1.0
+        )
 
 
 @solvers
-@pytest.mark.parametrize("operator", [GaussianBlur(1.0), GaussianBlur(1.0, "reflect"), SuperResolution(2)], ids=["circular", "reflect", "sr"])
-def test_networks_and_odd_images(solver: PosteriorSampler, operator: GaussianBlur | SuperResolution) -> None:
+@pytest.mark.parametrize(
+    "operator",
+    [GaussianBlur(1.0), GaussianBlur(1.0, "reflect"), SuperResolution(2)],
+    ids=["circular", "reflect", "sr"],
+)
+def test_networks_and_odd_images(
+    solver: PosteriorSampler, operator: GaussianBlur | SuperResolution
+) -> None:
     """Sizes that are no multiple of anything go through every solver."""
     if isinstance(operator, SuperResolution):
         operator = SuperResolution(2, shape=(19, 22))
     problem = InverseProblem(operator, GaussianNoise(0.05))
     y = problem.measure(torch.rand(1, 3, 19, 22, dtype=F64) * 2 - 1)
-    posterior = solver.sample(network_prior(), problem, y, 2, generator=torch.Generator().manual_seed(0))
+    posterior = solver.sample(
+        network_prior(), problem, y, 2, generator=torch.Generator().manual_seed(0)
+    )
     assert posterior.draws.shape == (2, 1, 3, 19, 22)
 
 
@@ -216,4 +288,7 @@ def test_tiles_join_and_carry_gradients() -> None:
     torch.testing.assert_close(tiled.denoise(x, 0.7), prior.denoise(x, 0.7))
     problem = InverseProblem(GaussianBlur(1.0), GaussianNoise(0.1))
     y = problem.measure(torch.zeros(1, 3, 37, 50, dtype=F64), g)
-    torch.testing.assert_close(MMPS().condition(tiled, problem, y).denoise(x, 0.7), MMPS().condition(prior, problem, y).denoise(x, 0.7))
+    torch.testing.assert_close(
+        MMPS().condition(tiled, problem, y).denoise(x, 0.7),
+        MMPS().condition(prior, problem, y).denoise(x, 0.7),
+    )

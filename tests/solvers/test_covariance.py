@@ -15,17 +15,25 @@ def setup(kind: str) -> tuple[GaussianPrior, InverseProblem, Tensor, Tensor, Ten
     g = torch.Generator().manual_seed(3)
     root = torch.randn(D, D, generator=g, dtype=torch.float64)
     spread = torch.linspace(0.2, 2, D, dtype=torch.float64)
-    covariances = {"white": 0.7 * torch.eye(D, dtype=torch.float64), "independent": torch.diag(spread), "coloured": root @ root.T / D}
+    covariances = {
+        "white": 0.7 * torch.eye(D, dtype=torch.float64),
+        "independent": torch.diag(spread),
+        "coloured": root @ root.T / D,
+    }
     m, C = torch.randn(D, generator=g, dtype=torch.float64), covariances[kind].double()
     prior = GaussianPrior(m, C, EDMSDE())
-    problem = InverseProblem(LinearMatrix(torch.randn(M, D, generator=g, dtype=torch.float64), (D,)), GaussianNoise(0.3))
+    problem = InverseProblem(
+        LinearMatrix(torch.randn(M, D, generator=g, dtype=torch.float64), (D,)), GaussianNoise(0.3)
+    )
     y = problem.measure(prior.sample(2, generator=g), g)
     return prior, problem, y, torch.randn(2, D, generator=g, dtype=torch.float64), m, C
 
 
 def denoised(guidance: MMPS | TMPD, kind: str, s: float = 0.8) -> Tensor:
     prior, problem, y, x, _, _ = setup(kind)
-    return guidance.condition(prior, problem, y).denoise(x, torch.full((2,), s, dtype=torch.float64))
+    return guidance.condition(prior, problem, y).denoise(
+        x, torch.full((2,), s, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,10 +58,20 @@ def test_exact_where_the_prior_has_that_covariance(covariance: str, kind: str, e
 
 
 def test_the_diagonal_one_is_tmpd() -> None:
-    torch.testing.assert_close(denoised(MMPS(iterations=50, covariance="diagonal"), "coloured"), denoised(TMPD(), "coloured"))
+    torch.testing.assert_close(
+        denoised(MMPS(iterations=50, covariance="diagonal"), "coloured"),
+        denoised(TMPD(), "coloured"),
+    )
 
 
 def test_declarations_and_bad_input() -> None:
-    assert MMPS().exactness == "gaussian" and MMPS(covariance="diagonal").exactness == MMPS(covariance="isotropic").exactness == "heuristic"
-    with pytest.raises(ValueError, match="covariance must be one of full, diagonal, isotropic, got 'round'"):
+    assert (
+        MMPS().exactness == "gaussian"
+        and MMPS(covariance="diagonal").exactness
+        == MMPS(covariance="isotropic").exactness
+        == "heuristic"
+    )
+    with pytest.raises(
+        ValueError, match="covariance must be one of full, diagonal, isotropic, got 'round'"
+    ):
         MMPS(covariance="round")  # type: ignore[arg-type]

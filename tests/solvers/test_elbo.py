@@ -33,7 +33,9 @@ def ends(sde: SDE) -> tuple[float, float]:
 
 def gaussian(sde: SDE, d: int = 6) -> GaussianPrior:
     root = torch.randn(d, d, dtype=F64, generator=seeded(0))
-    return GaussianPrior(torch.randn(d, dtype=F64, generator=seeded(1)), root @ root.T / d + 0.02 * torch.eye(d), sde)
+    return GaussianPrior(
+        torch.randn(d, dtype=F64, generator=seeded(1)), root @ root.T / d + 0.02 * torch.eye(d), sde
+    )
 
 
 def isotropic(d: int, variance: float = 0.5) -> GaussianReference:
@@ -45,13 +47,20 @@ def mixture(sde: SDE | None = None, d: int = 8) -> GaussianMixturePrior:
     g = seeded(0)
     roots = torch.randn(3, d, d, dtype=F64, generator=g)
     covariances = 0.3 * roots @ roots.mT / d + 0.02 * torch.eye(d, dtype=F64)
-    return GaussianMixturePrior(torch.tensor([0.5, 0.3, 0.2]), 0.7 * torch.randn(3, d, dtype=F64, generator=g), covariances, sde)
+    return GaussianMixturePrior(
+        torch.tensor([0.5, 0.3, 0.2]),
+        0.7 * torch.randn(3, d, dtype=F64, generator=g),
+        covariances,
+        sde,
+    )
 
 
 def network(shape: tuple[int, ...] = (1, 4, 4)) -> ScorePrior:
     """A small network with random weights."""
     torch.manual_seed(0)
-    net = UNet(UNetConfig(channels=shape[0], widths=(8, 16), blocks=1, attention=(1,), embedding=16))
+    net = UNet(
+        UNetConfig(channels=shape[0], widths=(8, 16), blocks=1, attention=(1,), embedding=16)
+    )
     for p in net.parameters():
         nn.init.normal_(p, std=0.15)
     return ScorePrior(net.double(), EDMSDE(0.01, 20.0), shape).requires_grad_(False).eval()
@@ -91,10 +100,18 @@ def uncontrolled(prior: Prior, x: Tensor, nodes: int = 64) -> Tensor:
     """The integral alone, in strata of ln s, as it comes; of the EDM."""
     s_min, s_max = ends(prior.sde)
     width, generator = math.log(s_max / s_min) / nodes, seeded(2)
-    s = s_min * (width * (torch.arange(nodes) + torch.rand(len(x), nodes, dtype=F64, generator=generator))).exp()
+    s = (
+        s_min
+        * (
+            width
+            * (torch.arange(nodes) + torch.rand(len(x), nodes, dtype=F64, generator=generator))
+        ).exp()
+    )
     total = torch.zeros(len(x), dtype=F64)
     for s_i in s.unbind(1):
-        x0_hat = prior.denoise(x + s_i[:, None] * torch.randn(x.shape, dtype=F64, generator=generator), s_i)
+        x0_hat = prior.denoise(
+            x + s_i[:, None] * torch.randn(x.shape, dtype=F64, generator=generator), s_i
+        )
         total -= width * ((x0_hat - x) / s_i[:, None]).square().sum(1)
     return total
 
@@ -115,7 +132,9 @@ def written_out(prior: GaussianPrior, one: Tensor, reference: GaussianReference)
         # eps - eps_hat = (Lambda eps - s c) / (Lambda + s^2)
         return float(((lam**2 + s**2 * c**2) / (lam + s**2) ** 2).sum())
 
-    integral = quad(loss, -2 * math.log(s_max), -2 * math.log(s_min), epsabs=1e-10, epsrel=1e-10, limit=500)[0]
+    integral = quad(
+        loss, -2 * math.log(s_max), -2 * math.log(s_min), epsabs=1e-10, epsrel=1e-10, limit=500
+    )[0]
     last, difference = reference.variances + s_max**2, reference.coordinates(one - reference.mean)
     kl = 0.5 * float((s_max**2 / last - 1 + difference**2 / last + (last / s_max**2).log()).sum())
     return -d / 2 * math.log(2 * math.pi * math.e * s_min**2) - integral / 2 - kl
@@ -130,7 +149,9 @@ class TestGaussian:
     def test_exact_with_its_own_reference(self, sde: SDE) -> None:
         """Loss and reference then have the same noise, and all that is left is the formula."""
         prior = gaussian(sde)
-        x = torch.cat([prior.sample(3, seeded(2)), 2 * torch.randn(2, 6, dtype=F64, generator=seeded(3))])
+        x = torch.cat(
+            [prior.sample(3, seeded(2)), 2 * torch.randn(2, 6, dtype=F64, generator=seeded(3))]
+        )
         got = elbo(prior, x, nodes=8, generator=seeded(0))
         reference = GaussianReference.from_covariance(*prior.moments())
         expected = torch.tensor([written_out(prior, one, reference) for one in x], dtype=F64)
@@ -141,7 +162,9 @@ class TestGaussian:
     def test_unbiased_with_another_reference(self, sde: SDE) -> None:
         """Few nodes, wrong reference: the controls have much to do and must not shift the mean."""
         prior, reference = gaussian(sde), isotropic(6)
-        x = torch.cat([prior.sample(3, seeded(2)), 2 * torch.randn(1, 6, dtype=F64, generator=seeded(3))])
+        x = torch.cat(
+            [prior.sample(3, seeded(2)), 2 * torch.randn(1, 6, dtype=F64, generator=seeded(3))]
+        )
         mean, error = repeated(prior, x, 1500, nodes=12, reference=reference, generator=seeded(0))
         expected = torch.tensor([written_out(prior, one, reference) for one in x], dtype=F64)
         assert bool(((mean - expected).abs() < 4 * error).all())
@@ -158,8 +181,15 @@ class TestGaussian:
     def test_below_the_density_of_what_the_decoder_puts_out(self) -> None:
         sde = EDMSDE(0.1, 80.0)
         prior = gaussian(sde)
-        x = torch.cat([prior.sample(50, seeded(2)), 3 * torch.randn(50, 6, dtype=F64, generator=seeded(3))])
-        assert bool((elbo(prior, x, nodes=8, generator=seeded(0)).value < prior.log_prob(x, math.sqrt(2) * 0.1)).all())
+        x = torch.cat(
+            [prior.sample(50, seeded(2)), 3 * torch.randn(50, 6, dtype=F64, generator=seeded(3))]
+        )
+        assert bool(
+            (
+                elbo(prior, x, nodes=8, generator=seeded(0)).value
+                < prior.log_prob(x, math.sqrt(2) * 0.1)
+            ).all()
+        )
 
     def test_tight_in_the_mean_but_for_the_noise_of_the_decoder(self) -> None:
         """E_p of the bound is minus the entropy at the lowest noise, and so below E_p[ln p], minus that of the data."""
@@ -167,11 +197,15 @@ class TestGaussian:
         prior = gaussian(sde)
         x = prior.sample(4000, seeded(2))
         value = elbo(prior, x, nodes=8, batch=4000, generator=seeded(0)).value
-        below = prior.log_prob(x) - value  # paired: the noise of x itself is mostly the same in both
+        below = (
+            prior.log_prob(x) - value
+        )  # paired: the noise of x itself is mostly the same in both
         gap = entropy(prior, 0.1) - entropy(prior, 0.0)
         error = float(below.std()) / math.sqrt(len(x))
         assert gap > 20 * error and abs(float(below.mean()) - gap) < 4 * error
-        assert abs(float(value.mean()) + entropy(prior, 0.1)) < 4 * float(value.std()) / math.sqrt(len(x))
+        assert abs(float(value.mean()) + entropy(prior, 0.1)) < 4 * float(value.std()) / math.sqrt(
+            len(x)
+        )
 
 
 class TestMixture:
@@ -179,7 +213,9 @@ class TestMixture:
     def test_pointwise(self, sde: SDE) -> None:
         """With the exact denoiser the bound is E ln p_s(x + s eps) at the lowest noise, for every x; and without that noise ln p(x)."""
         prior, (s_min, s_max), n = mixture(sde), ends(sde), 20_000
-        x = torch.cat([prior.sample(3, seeded(1)), torch.randn(2, 8, dtype=F64, generator=seeded(2))])
+        x = torch.cat(
+            [prior.sample(3, seeded(1)), torch.randn(2, 8, dtype=F64, generator=seeded(2))]
+        )
         eps = torch.randn(n, 8, dtype=F64, generator=seeded(3))
         reference = GaussianPrior(*prior.moments(), EDMSDE())
 
@@ -191,7 +227,10 @@ class TestMixture:
 
         first, last = log_prob(s_min, sde.t_min), log_prob(s_max, sde.t_max)
         # the Gaussian at the highest noise is not quite the prior there
-        swap = reference.log_prob((x[:, None] + s_max * eps).flatten(0, 1), s_max).reshape(len(x), n) - last
+        swap = (
+            reference.log_prob((x[:, None] + s_max * eps).flatten(0, 1), s_max).reshape(len(x), n)
+            - last
+        )
         expected, variance = first.mean(1) + swap.mean(1), (first + swap).var(1) / n
         assert float(swap.mean(1).abs().max()) < 1e-3
         mean, error = repeated(prior, x, 400, generator=seeded(4))
@@ -226,16 +265,26 @@ class TestWrongDenoiser:
         b = torch.tensor([0.3, -0.2, 0.1, 0.0, 0.2, 0.0, -0.1, 0.1], dtype=F64)
         x = prior.sample(3000, seeded(1))
         reference = GaussianReference.from_covariance(*prior.moments())
-        right, wrong = (elbo(p, x, reference=reference, nodes=32, batch=3000, generator=seeded(2)).value for p in (prior, Biased(prior, b)))
+        right, wrong = (
+            elbo(p, x, reference=reference, nodes=32, batch=3000, generator=seeded(2)).value
+            for p in (prior, Biased(prior, b))
+        )
         gap = float(b.square().sum()) * math.log(20.0 / 0.01)
         error = float((right - wrong).std()) / math.sqrt(len(x))
         assert gap > 20 * error and abs(float((right - wrong).mean()) - gap) < 4 * error
 
     def test_another_law_costs_its_divergence(self) -> None:
         """Shrunken and shifted: half the integral of |eps_hat' - eps_hat|^2; with its own end, KL(p_s || p'_s) at the lowest noise."""
-        sde, lam, lam_wrong = EDMSDE(0.05, 40.0), torch.tensor([1.0, 0.3, 0.05], dtype=F64), torch.tensor([0.5, 0.3, 0.1], dtype=F64)
+        sde, lam, lam_wrong = (
+            EDMSDE(0.05, 40.0),
+            torch.tensor([1.0, 0.3, 0.05], dtype=F64),
+            torch.tensor([0.5, 0.3, 0.1], dtype=F64),
+        )
         shift = torch.tensor([0.2, -0.1, 0.1], dtype=F64)
-        prior, other = GaussianPrior(torch.zeros(3, dtype=F64), lam.diag(), sde), GaussianPrior(shift, lam_wrong.diag(), sde)
+        prior, other = (
+            GaussianPrior(torch.zeros(3, dtype=F64), lam.diag(), sde),
+            GaussianPrior(shift, lam_wrong.diag(), sde),
+        )
         x = prior.sample(8000, seeded(1))
 
         def difference(s: float) -> float:
@@ -243,11 +292,16 @@ class TestWrongDenoiser:
             q, q_wrong = lam + s**2, lam_wrong + s**2
             return float((s**2 * ((1 / q - 1 / q_wrong) ** 2 * q + shift**2 / q_wrong**2)).sum())
 
-        integral = quad(lambda log_s: difference(math.exp(log_s)), math.log(0.05), math.log(40.0))[0]  # half of it in lambda = -2 ln s
+        integral = quad(lambda log_s: difference(math.exp(log_s)), math.log(0.05), math.log(40.0))[
+            0
+        ]  # half of it in lambda = -2 ln s
         q, q_wrong = lam + 0.05**2, lam_wrong + 0.05**2
         divergence = 0.5 * float((q / q_wrong - 1 + shift**2 / q_wrong + (q_wrong / q).log()).sum())
         for reference, gap in ((isotropic(3), integral), (None, divergence)):
-            right, wrong = (elbo(p, x, reference=reference, nodes=24, batch=8000, generator=seeded(2)).value for p in (prior, other))
+            right, wrong = (
+                elbo(p, x, reference=reference, nodes=24, batch=8000, generator=seeded(2)).value
+                for p in (prior, other)
+            )
             error = float((right - wrong).std()) / math.sqrt(len(x))
             assert gap > 10 * error and abs(float((right - wrong).mean()) - gap) < 4 * error
 
@@ -255,7 +309,9 @@ class TestWrongDenoiser:
 class TestErrorBars:
     @pytest.mark.parametrize("reference", [None, isotropic(8)], ids=["own", "isotropic"])
     @pytest.mark.parametrize("draws", [1, 2])
-    def test_intervals_cover_as_often_as_they_say(self, reference: GaussianReference | None, draws: int) -> None:
+    def test_intervals_cover_as_often_as_they_say(
+        self, reference: GaussianReference | None, draws: int
+    ) -> None:
         """Over 1000 runs; 3.3 standard errors of a proportion, a level of 1e-3, are granted."""
         prior, n = mixture(EDMSDE(0.01, 1000.0)), 1000
         x = prior.sample(n, seeded(1))
@@ -271,8 +327,12 @@ class TestErrorBars:
         prior = mixture()
         x = prior.sample(1, seeded(1)).expand(400, -1)
         one, four = (elbo(prior, x, draws=k, batch=400, generator=seeded(2)) for k in (1, 4))
-        assert float(four.value.std() / one.value.std()) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(400))
-        assert float((four.std_error.square().mean() / one.std_error.square().mean()).sqrt()) == pytest.approx(0.5, abs=0.05)
+        assert float(four.value.std() / one.value.std()) == pytest.approx(
+            0.5, abs=4 * 0.5 / math.sqrt(400)
+        )
+        assert float(
+            (four.std_error.square().mean() / one.std_error.square().mean()).sqrt()
+        ) == pytest.approx(0.5, abs=0.05)
         assert four.nfe == 4 * one.nfe == 256 and float(four.dof.mean()) > 2 * float(one.dof.mean())
 
     def test_the_controls_lower_the_variance(self) -> None:
@@ -291,29 +351,45 @@ class TestContract:
     def test_batches_and_seeds(self) -> None:
         prior = mixture()
         x = prior.sample(5, seeded(0))
-        whole, parts = (elbo(prior, x, draws=2, batch=batch, generator=seeded(0)) for batch in (64, 2))
+        whole, parts = (
+            elbo(prior, x, draws=2, batch=batch, generator=seeded(0)) for batch in (64, 2)
+        )
         alone = elbo(prior, x[:1], draws=2, generator=seeded(0))
         for name in ("value", "std_error", "dof"):
-            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-9)
-            torch.testing.assert_close(getattr(alone, name), getattr(whole, name)[:1], rtol=0, atol=1e-9)
-        assert torch.equal(elbo(prior, x, generator=seeded(0)).value, elbo(prior, x, generator=seeded(0)).value)
-        assert not torch.allclose(elbo(prior, x, generator=seeded(1)).value, elbo(prior, x, generator=seeded(0)).value)
+            torch.testing.assert_close(
+                getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-9
+            )
+            torch.testing.assert_close(
+                getattr(alone, name), getattr(whole, name)[:1], rtol=0, atol=1e-9
+            )
+        assert torch.equal(
+            elbo(prior, x, generator=seeded(0)).value, elbo(prior, x, generator=seeded(0)).value
+        )
+        assert not torch.allclose(
+            elbo(prior, x, generator=seeded(1)).value, elbo(prior, x, generator=seeded(0)).value
+        )
 
     @pytest.mark.parametrize("draws", [1, 3])
     def test_evaluations_are_counted(self, draws: int) -> None:
         prior = CountingPrior(network())
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
-        got: LowerBound = elbo(prior, torch.zeros(2, 1, 4, 4, dtype=F64), nodes=16, draws=draws, reference=reference)
+        got: LowerBound = elbo(
+            prior, torch.zeros(2, 1, 4, 4, dtype=F64), nodes=16, draws=draws, reference=reference
+        )
         assert got.nfe == prior.nfe == 16 * draws
-        assert got.s.shape == got.integrand.shape == (draws, 16, 2) and bool((got.s.diff(dim=1) > 0).all())
+        assert got.s.shape == got.integrand.shape == (draws, 16, 2) and bool(
+            (got.s.diff(dim=1) > 0).all()
+        )
 
     def test_noise_levels_are_those_of_the_likelihood(self) -> None:
         prior = mixture(VPSDE())
         x = prior.sample(200, seeded(0))
         levels = log_likelihood(prior, x[:1], nodes=8, end="t_min").s
         s = elbo(prior, x, nodes=200, batch=200).s
-        assert float(levels[0]) < float(s.min()) < 1.01 * float(levels[0]) and 0.9 * float(levels[-1]) < float(s.max()) < float(levels[-1])
+        assert float(levels[0]) < float(s.min()) < 1.01 * float(levels[0]) and 0.9 * float(
+            levels[-1]
+        ) < float(s.max()) < float(levels[-1])
         assert float(elbo(prior, x[:1], s_max=5.0).s.max()) < 5
 
     def test_single_precision(self) -> None:
@@ -331,7 +407,9 @@ class TestContract:
         prior = mixture()
         x = prior.sample(3, seeded(0))
         there = elbo(mixture().to("cuda"), x.cuda(), generator=seeded(0)).value
-        torch.testing.assert_close(there.cpu(), elbo(prior, x, generator=seeded(0)).value, rtol=0, atol=1e-8)
+        torch.testing.assert_close(
+            there.cpu(), elbo(prior, x, generator=seeded(0)).value, rtol=0, atol=1e-8
+        )
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -362,7 +440,9 @@ def test_of_a_diffusion_model() -> None:
     found = model.elbo(x, draws=4, generator=seeded(1))
     expected = elbo(model.prior, x, nodes=24, draws=4, generator=seeded(1))
     assert found.kind == "ELBO" and not found.discrete and found.std_error is not None
-    assert torch.equal(found.value, expected.value) and torch.equal(found.std_error, expected.std_error)
+    assert torch.equal(found.value, expected.value) and torch.equal(
+        found.std_error, expected.std_error
+    )
     exact = model.log_prob(x, k=16, generator=seeded(1))
     gap = exact.value - found.value
     assert exact.kind == "exact" and float(gap.mean()) > 4 * float(gap.std()) / math.sqrt(len(x))

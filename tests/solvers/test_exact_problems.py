@@ -10,9 +10,18 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from scoresde import VPSDE, GaussianMixturePrior
-from scoresde.priors.base import Prior
-from solvers.posterior.base import IndependentSampler, Progress
-from solvers.verification import FULL_PROBLEMS, VERIFIED, SharedMixturePrior, coverage, exact_problem, reference, table, verify
+from solvers.posterior.base import IndependentSampler
+from solvers.posterior.records import Run
+from solvers.verification import (
+    FULL_PROBLEMS,
+    VERIFIED,
+    SharedMixturePrior,
+    exact_problem,
+    interval_coverage,
+    reference,
+    table,
+    verify,
+)
 from solvers.verification.memory import memory_of_a_draw
 
 F64 = torch.float64
@@ -33,13 +42,19 @@ class Exact(IndependentSampler):
     seed: int = 0
     spread: float = 1.0
 
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        law, (distinct, which) = exact_problem(self.name, self.seed).prior, y.unique(dim=0, return_inverse=True)
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        problem, y, generators = run.problem, run.y, run.generators
+        law, (distinct, which) = (
+            exact_problem(self.name, self.seed).prior,
+            y.unique(dim=0, return_inverse=True),
+        )
         x = torch.empty(len(y), *law.shape, dtype=F64)
         for i, one in enumerate(distinct):
             rows, posterior = (which == i).nonzero()[:, 0], law.posterior(problem, one[None])
             mean = posterior.moments()[0].reshape(law.shape)
-            x[rows] = mean + self.spread**0.5 * (posterior.sample(len(rows), generators[int(rows[0])]) - mean)
+            x[rows] = mean + self.spread**0.5 * (
+                posterior.sample(len(rows), generators[int(rows[0])]) - mean
+            )
         return x, 0
 
 
@@ -48,10 +63,15 @@ class TestSharedMixture:
 
     @staticmethod
     def pair(sde: VPSDE | None = None) -> tuple[SharedMixturePrior, GaussianMixturePrior]:
-        weights, means = torch.rand(5, dtype=F64, generator=seeded()) + 0.1, 3 * torch.randn(5, 2, 4, dtype=F64, generator=seeded(1))
+        weights, means = (
+            torch.rand(5, dtype=F64, generator=seeded()) + 0.1,
+            3 * torch.randn(5, 2, 4, dtype=F64, generator=seeded(1)),
+        )
         rows = torch.randn(3, 8, dtype=F64, generator=seeded(2))
         covariance = 0.7 * torch.linalg.inv(torch.eye(8, dtype=F64) + rows.T @ rows)
-        return SharedMixturePrior(weights, means, 0.7, rows, sde), GaussianMixturePrior(weights, means, covariance.expand(5, 8, 8), sde)
+        return SharedMixturePrior(weights, means, 0.7, rows, sde), GaussianMixturePrior(
+            weights, means, covariance.expand(5, 8, 8), sde
+        )
 
     def test_densities_and_moments(self) -> None:
         shared, dense = self.pair()
@@ -66,13 +86,19 @@ class TestSharedMixture:
         shared, dense = self.pair(VPSDE())
         x, v = (torch.randn(20, 2, 4, dtype=F64, generator=seeded(seed)) for seed in (4, 5))
         x = dense.sample(20, seeded(6)) + x
-        found = [torch.autograd.functional.vjp(lambda u, prior=prior: prior.denoise(u, t), x, v) for prior in (shared, dense)]
+        found = [
+            torch.autograd.functional.vjp(lambda u, prior=prior: prior.denoise(u, t), x, v)
+            for prior in (shared, dense)
+        ]
         torch.testing.assert_close(found[0], found[1], rtol=1e-7, atol=1e-9)
 
     def test_draws(self) -> None:
         shared, _ = self.pair()
         draws, (mean, covariance) = shared.sample(20_000, seeded()).flatten(1), shared.moments()
-        assert float(((draws.mean(0) - mean) / covariance.diagonal().sqrt()).abs().max()) < 5 / 20_000**0.5
+        assert (
+            float(((draws.mean(0) - mean) / covariance.diagonal().sqrt()).abs().max())
+            < 5 / 20_000**0.5
+        )
         assert float((torch.cov(draws.T) - covariance).norm() / covariance.norm()) < 0.05
 
     @pytest.mark.parametrize("twice", [False, True])
@@ -114,7 +140,11 @@ class TestGridProblems:
     def test_the_exact_posterior_agrees_with_bayes(self, name: str) -> None:
         case = exact_problem(name, 0)
         x = case.posterior.sample(5, seeded())
-        constant = case.posterior.log_prob(x) - case.prior.log_prob(x) - case.problem.log_likelihood(case.y.expand(5, *case.y.shape[1:]), x)
+        constant = (
+            case.posterior.log_prob(x)
+            - case.prior.log_prob(x)
+            - case.problem.log_likelihood(case.y.expand(5, *case.y.shape[1:]), x)
+        )
         torch.testing.assert_close(constant, constant[:1].expand(5), rtol=1e-7, atol=1e-5)
 
     def test_800_dimensions_are_affordable(self) -> None:
@@ -127,7 +157,9 @@ class TestGridProblems:
         noise = y - case.problem.operator.apply(x)
         assert float(noise.std()) == pytest.approx(0.5, rel=0.05)
         again = case.given(y[:1])
-        assert again.problem is case.problem and not torch.equal(again.posterior.weights, case.posterior.weights)
+        assert again.problem is case.problem and not torch.equal(
+            again.posterior.weights, case.posterior.weights
+        )
 
     def test_an_unknown_problem_is_named(self) -> None:
         with pytest.raises(ValueError, match="unknown exact problem 'nope'; known: gaussian-white"):
@@ -152,19 +184,25 @@ class TestVerdicts:
         for level, value in ((0.5, found.cover50), (0.9, found.cover90), (0.95, found.cover95)):
             q = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2)))
             assert value == pytest.approx(math.erf(q / 2), abs=0.02)
-        assert found.seen == pytest.approx(0.5, abs=0.05) and found.unseen == pytest.approx(0.5, abs=0.05)
+        assert found.seen == pytest.approx(0.5, abs=0.05) and found.unseen == pytest.approx(
+            0.5, abs=0.05
+        )
 
     @pytest.mark.parametrize("n", [60, 1000])
     def test_coverage_has_no_bias_of_few_draws(self, n: int) -> None:
-        exact = torch.randn(2000, 4000, dtype=torch.float32, generator=seeded())[:, : 4_000_000 // n // 10].double()
+        exact = torch.randn(2000, 4000, dtype=torch.float32, generator=seeded())[
+            :, : 4_000_000 // n // 10
+        ].double()
         x = torch.randn(n, exact.shape[1], dtype=F64, generator=seeded(1))
-        assert coverage(x, exact, 0.9) == pytest.approx(0.9, abs=0.005)
+        assert interval_coverage(x, exact, 0.9) == pytest.approx(0.9, abs=0.005)
 
     def test_the_floor(self) -> None:
         """The mean of what exact draws have, so that these have 1 on average; kept from one call to the next."""
         given = reference("gaussian", 200, 0)
         posterior = given.case.posterior
-        found = torch.tensor([given.distance(posterior.sample(200, seeded(seed)).flatten(1)) for seed in range(20)])
+        found = torch.tensor(
+            [given.distance(posterior.sample(200, seeded(seed)).flatten(1)) for seed in range(20)]
+        )
         error = given.scatter * (1 / 20 + 1 / 8) ** 0.5
         assert float(found.mean()) == pytest.approx(1, abs=5 * error) and 0.02 < given.scatter < 0.5
         assert reference("gaussian", 200, 0) is given
@@ -192,8 +230,8 @@ class TestTable:
 class Hog(Exact):
     """Holds a megabyte for each draw, twice as much of it for a moment."""
 
-    def _draw(self, prior: Prior, problem: InverseProblem, y: Tensor, generators: list[torch.Generator], progress: Progress) -> tuple[Tensor, int]:
-        held = torch.ones(len(y), 1 << 17, dtype=F64)
+    def _draw(self, run: Run) -> tuple[Tensor, int]:
+        held = torch.ones(len(run.y), 1 << 17, dtype=F64)
         held = held + 1
         return held[:, :8].clone(), 0
 

@@ -47,8 +47,12 @@ GUIDED: dict[str, Sampler] = {
     "dpm-solver-sde": DPMSolver(96, LOG_SNR, stochastic=True),
     "ode-adaptive": ProbabilityFlowODE(grid=LOG_SNR),
     "ode-rk4": ProbabilityFlowODE(24, LOG_SNR, method="rk4"),
-    "predictor": PredictorCorrector(500, LOG_SNR, corrections=0),  # the corrector favours large scores in so few dimensions
-    "langevin": AnnealedLangevin(60, TimeGrid("log_snr", s_max=10.0, s_min=0.01), corrections=20, step_size=0.2),
+    "predictor": PredictorCorrector(
+        500, LOG_SNR, corrections=0
+    ),  # the corrector favours large scores in so few dimensions
+    "langevin": AnnealedLangevin(
+        60, TimeGrid("log_snr", s_max=10.0, s_min=0.01), corrections=20, step_size=0.2
+    ),
 }
 
 
@@ -61,12 +65,20 @@ def gaussian(sde: SDE, dimension: int = 6) -> GaussianPrior:
 
 def white(sde: SDE, dimension: int = 6, variance: float = 1.0) -> GaussianPrior:
     g = torch.Generator().manual_seed(2)
-    return GaussianPrior(0.5 * torch.randn(dimension, dtype=F64, generator=g), variance * torch.eye(dimension, dtype=F64), sde)
+    return GaussianPrior(
+        0.5 * torch.randn(dimension, dtype=F64, generator=g),
+        variance * torch.eye(dimension, dtype=F64),
+        sde,
+    )
 
 
-def measured(prior: GaussianPrior, rows: int = 3, std: float = 0.3) -> tuple[InverseProblem, Tensor]:
+def measured(
+    prior: GaussianPrior, rows: int = 3, std: float = 0.3
+) -> tuple[InverseProblem, Tensor]:
     g = torch.Generator().manual_seed(3)
-    problem = InverseProblem(LinearMatrix(torch.randn(rows, prior.shape[0], dtype=F64, generator=g)), GaussianNoise(std))
+    problem = InverseProblem(
+        LinearMatrix(torch.randn(rows, prior.shape[0], dtype=F64, generator=g)), GaussianNoise(std)
+    )
     return problem, problem.measure(prior.sample(1, g), g)
 
 
@@ -88,7 +100,9 @@ def assert_exact(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
     assert tail > LEVEL / directions, f"a variance is off: tail probability {tail:.1e}"
 
 
-def linear_law(solver: PosteriorSampler, prior: GaussianPrior, problem: InverseProblem, y: Tensor) -> tuple[Tensor, Tensor]:
+def linear_law(
+    solver: PosteriorSampler, prior: GaussianPrior, problem: InverseProblem, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Exact mean and covariance of a deterministic solver's draws: on a Gaussian prior it maps the start x_T affinely to x_0."""
     assert isinstance(solver, Guided)
     dimension = prior.shape[0]
@@ -107,7 +121,9 @@ def test_mmps_draws_the_exact_posterior(sde: SDE, name: str) -> None:
     prior = gaussian(sde)
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
-    posterior = Guided(MMPS(iterations=3), GUIDED[name]).sample(prior, problem, y, 1000, generator=torch.Generator().manual_seed(0))
+    posterior = Guided(MMPS(iterations=3), GUIDED[name]).sample(
+        prior, problem, y, 1000, generator=torch.Generator().manual_seed(0)
+    )
     assert_exact(posterior.draws[:, 0], mean, covariance)
 
 
@@ -116,7 +132,9 @@ def test_pigdm_is_exact_on_a_white_prior(sde: SDE) -> None:
     prior = white(sde)
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
-    posterior = Guided(PiGDM(), Heun(48)).sample(prior, problem, y, 2000, generator=torch.Generator().manual_seed(0))
+    posterior = Guided(PiGDM(), Heun(48)).sample(
+        prior, problem, y, 2000, generator=torch.Generator().manual_seed(0)
+    )
     assert_exact(posterior.draws[:, 0], mean, covariance)
 
 
@@ -136,7 +154,9 @@ def test_pigdm_with_adaptive_weights_has_the_bias_of_theory() -> None:
     :math:`s_{max}^2 \exp(-2 \int a\,ds)`."""
     noise, prior = 0.5, white(EDMSDE(), 4)
     problem = InverseProblem(Denoising(), GaussianNoise(noise))
-    y = problem.measure(prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6))
+    y = problem.measure(
+        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
+    )
 
     def rate(log_s: float) -> float:
         s2 = math.exp(2 * log_s)
@@ -167,10 +187,14 @@ def test_the_law_of_mmps_converges_at_second_order(sde: SDE) -> None:
     _mean, covariance = prior.posterior(problem, y).moments()
     errors = []
     for steps in (32, 128):
-        _law_mean, law_covariance = linear_law(Guided(MMPS(iterations=3), Heun(steps)), prior, problem, y)
+        _law_mean, law_covariance = linear_law(
+            Guided(MMPS(iterations=3), Heun(steps)), prior, problem, y
+        )
         errors.append(((law_covariance - covariance).norm() / covariance.norm()).item())
     # what the start leaves: alpha_T x_0 is not drawn, a relative error of order lambda / s_max^2; and what stopping at s_min leaves
-    s_max, s_min = (float(sde.noise_to_signal(torch.tensor(t, dtype=F64))) for t in (sde.t_max, sde.t_min))
+    s_max, s_min = (
+        float(sde.noise_to_signal(torch.tensor(t, dtype=F64))) for t in (sde.t_max, sde.t_min)
+    )
     lam = torch.linalg.eigvalsh(prior.covariances[0])
     floor = float(lam.max()) / s_max**2 + s_min**2 / float(torch.linalg.eigvalsh(covariance).min())
     assert errors[1] < errors[0] / 8 + floor  # second order would be a sixteenth
@@ -183,7 +207,9 @@ def test_dps_likelihood_has_the_bias_of_theory(noise: float) -> None:
     v = 1.0
     prior = white(EDMSDE(), 4, v)
     problem = InverseProblem(Denoising(), GaussianNoise(noise))
-    y = problem.measure(prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6))
+    y = problem.measure(
+        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
+    )
     _, law = linear_law(Guided(DPS(weight="likelihood"), Heun(256)), prior, problem, y)
     predicted = v * math.exp(-v / noise**2)
     exact = v * noise**2 / (v + noise**2)
@@ -195,7 +221,9 @@ def test_dps_with_the_residual_norm_is_far_from_the_posterior() -> None:
     prior = gaussian(EDMSDE())
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
-    posterior = Guided(DPS(zeta=0.3), DDIM(300, eta=1.0)).sample(prior, problem, y, 500, generator=torch.Generator().manual_seed(0))
+    posterior = Guided(DPS(zeta=0.3), DDIM(300, eta=1.0)).sample(
+        prior, problem, y, 500, generator=torch.Generator().manual_seed(0)
+    )
     _z, tail = worst_deviations(posterior.draws[:, 0], mean, covariance)
     assert tail < 1e-12, "DPS is a heuristic: its variance is known to be wrong"
 
@@ -207,23 +235,38 @@ def test_diffpir_follows_its_recursion_and_misses_the_posterior(zeta: float) -> 
     prior = white(EDMSDE(), 4, v)
     a = torch.tensor([0.0, 0.3, 1.0, 2.0], dtype=F64)
     problem = InverseProblem(LinearMatrix(torch.diag(a)), GaussianNoise(noise))
-    y = problem.measure(prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6))
+    y = problem.measure(
+        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
+    )
     m = prior.means[0]
 
     times = TimeGrid().times(prior.sde, steps)
     mean, variance = torch.zeros(4, dtype=F64), torch.full((4,), float(times[0]) ** 2, dtype=F64)
     x0_slope = x0_offset = torch.zeros(4, dtype=F64)
     for i, s in enumerate(times.tolist()):
-        r2, gain = s**2 / lam, v / (v + s**2)  # D = m + gain (x - m); prox: (D / r2 + a y / noise^2) / (1 / r2 + a^2 / noise^2)
+        r2, gain = (
+            s**2 / lam,
+            v / (v + s**2),
+        )  # D = m + gain (x - m); prox: (D / r2 + a y / noise^2) / (1 / r2 + a^2 / noise^2)
         precision = 1 / r2 + a**2 / noise**2
-        x0_slope, x0_offset = gain / r2 / precision, ((1 - gain) * m / r2 + a * y[0] / noise**2) / precision
+        x0_slope, x0_offset = (
+            gain / r2 / precision,
+            ((1 - gain) * m / r2 + a * y[0] / noise**2) / precision,
+        )
         if i + 1 < steps:
             ratio = times[i + 1].item() / s * math.sqrt(1 - zeta)
             slope, offset = x0_slope + ratio * (1 - x0_slope), (1 - ratio) * x0_offset
-            mean, variance = slope * mean + offset, slope**2 * variance + zeta * times[i + 1].item() ** 2
+            mean, variance = (
+                slope * mean + offset,
+                slope**2 * variance + zeta * times[i + 1].item() ** 2,
+            )
     mean, variance = x0_slope * mean + x0_offset, x0_slope**2 * variance
 
-    draws = DiffPIR(steps, lam, zeta).sample(prior, problem, y, 4000, generator=torch.Generator().manual_seed(0)).draws[:, 0]
+    draws = (
+        DiffPIR(steps, lam, zeta)
+        .sample(prior, problem, y, 4000, generator=torch.Generator().manual_seed(0))
+        .draws[:, 0]
+    )
     assert_exact(draws, mean, torch.diag(variance))
     exact_mean, exact_covariance = prior.posterior(problem, y).moments()
     _, tail = worst_deviations(draws, exact_mean, exact_covariance)

@@ -41,7 +41,9 @@ def mixture(sde: SDE | None = None, side: int = 4, smallest: float = 0.01) -> Ga
 def network(shape: tuple[int, ...] = (1, 4, 4)) -> ScorePrior:
     """A small network with random weights: no symmetry helps it."""
     torch.manual_seed(0)
-    net = UNet(UNetConfig(channels=shape[0], widths=(8, 16), blocks=1, attention=(1,), embedding=16))
+    net = UNet(
+        UNetConfig(channels=shape[0], widths=(8, 16), blocks=1, attention=(1,), embedding=16)
+    )
     for p in net.parameters():
         nn.init.normal_(p, std=0.15)
     return ScorePrior(net.double(), EDMSDE(0.01, 20.0), shape).requires_grad_(False).eval()
@@ -72,7 +74,11 @@ class TestAgainstClosedForms:
 
     def test_gaussian_is_exact_on_any_grid(self) -> None:
         root = torch.randn(9, 9, dtype=F64, generator=seeded(0))
-        prior = GaussianPrior(torch.randn(1, 3, 3, dtype=F64, generator=seeded(1)), root @ root.T + 0.1 * torch.eye(9), VPSDE())
+        prior = GaussianPrior(
+            torch.randn(1, 3, 3, dtype=F64, generator=seeded(1)),
+            root @ root.T + 0.1 * torch.eye(9),
+            VPSDE(),
+        )
         x = prior.sample(4, seeded(2))
         for settings in ({"divergence": "exact"}, {"divergence": "hutchinson", "probes": 1}):
             got = log_likelihood(prior, x, nodes=8, generator=seeded(0), **settings)  # type: ignore[arg-type]
@@ -88,7 +94,9 @@ class TestAgainstClosedForms:
 
     def test_integrates_to_one_in_two_dimensions(self) -> None:
         means = torch.tensor([[-1.0, 0.3], [0.8, -0.4]], dtype=F64)
-        covariances = torch.tensor([[[0.2, 0.1], [0.1, 0.15]], [[0.1, -0.05], [-0.05, 0.3]]], dtype=F64)
+        covariances = torch.tensor(
+            [[[0.2, 0.1], [0.1, 0.15]], [[0.1, -0.05], [-0.05, 0.3]]], dtype=F64
+        )
         prior = GaussianMixturePrior(torch.tensor([0.6, 0.4]), means, covariances, VPSDE())
         axis = torch.linspace(-4.5, 4.5, 61, dtype=F64)
         points = torch.cartesian_prod(axis, axis)
@@ -100,7 +108,9 @@ class TestAgainstClosedForms:
         """MMPS is exact on a Gaussian, so the flow must give the exact posterior density."""
         full = mixture(sde)
         prior = GaussianPrior(full.means[0].reshape(full.shape), full.covariances[0], sde)
-        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
+        problem = InverseProblem(
+            Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3)
+        )
         y = problem.measure(prior.sample(1, seeded(4)), seeded(5))
         posterior = prior.posterior(problem, y)
         x = posterior.sample(3, seeded(6))
@@ -108,14 +118,32 @@ class TestAgainstClosedForms:
         exact = posterior.log_prob(x)
         got = log_likelihood(guided, x, tol=1e-3)
         torch.testing.assert_close(got.value, exact, rtol=0, atol=1e-3)
-        full_set = log_likelihood(guided, x, divergence="hutchinson", probes=16, basis="pixel", nodes=128, end="data", generator=seeded(7))
-        torch.testing.assert_close(full_set.value, exact, rtol=0, atol=1e-2)  # as many probes as pixels are the trace
+        full_set = log_likelihood(
+            guided,
+            x,
+            divergence="hutchinson",
+            probes=16,
+            basis="pixel",
+            nodes=128,
+            end="data",
+            generator=seeded(7),
+        )
+        torch.testing.assert_close(
+            full_set.value, exact, rtol=0, atol=1e-2
+        )  # as many probes as pixels are the trace
 
     def test_a_network_is_evaluated_once_a_node_when_guided_too(self) -> None:
         inner = CountingPrior(network())
-        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
-        guided = MMPS().condition(inner, problem, problem.measure(torch.zeros(1, 1, 4, 4, dtype=F64), seeded(0)))
-        x, reference = torch.zeros(2, 1, 4, 4, dtype=F64), GaussianReference.of(network(), (1, 4, 4))
+        problem = InverseProblem(
+            Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3)
+        )
+        guided = MMPS().condition(
+            inner, problem, problem.measure(torch.zeros(1, 1, 4, 4, dtype=F64), seeded(0))
+        )
+        x, reference = (
+            torch.zeros(2, 1, 4, 4, dtype=F64),
+            GaussianReference.of(network(), (1, 4, 4)),
+        )
         got = log_likelihood(guided, x, nodes=12, solver="ab4", reference=reference)
         assert inner.nfe == got.nfe
 
@@ -136,10 +164,14 @@ class TestAgainstClosedForms:
         assert float(got.ode_error.max()) <= 1e-3 and float(error.max()) <= 1e-3
         coarse = log_likelihood(prior, x, nodes=8)
         assert float((coarse.value - prior.log_prob(x)).abs().max()) > 1e-3  # so it had work to do
-        assert bool(coarse.ode_error.isnan().all()) and got.nfe > 2 * coarse.nfe and got.products > 2 * coarse.products
+        assert (
+            bool(coarse.ode_error.isnan().all())
+            and got.nfe > 2 * coarse.nfe
+            and got.vjps > 2 * coarse.vjps
+        )
 
     def test_a_tolerance_out_of_reach_is_said_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(importlib.import_module("solvers.likelihood.log_likelihood"), "_MOST_NODES", 64)
+        monkeypatch.setattr(importlib.import_module("solvers.likelihood.exact"), "_MOST_NODES", 64)
         prior = mixture()
         with pytest.warns(UserWarning, match="is not reached"):
             got = log_likelihood(prior, prior.sample(1, seeded(0)), tol=1e-13, nodes=8)
@@ -150,7 +182,10 @@ class TestAgainstClosedForms:
         """Halving the steps lowers the error of the end point by about 2^order."""
         prior = mixture(EDMSDE())
         x = prior.sample(4, seeded(1))
-        z = {n: log_likelihood(prior, x, nodes=n + 1, end="t_min", solver=solver).z for n in (120, 240, 960)}  # type: ignore[arg-type]
+        z = {
+            n: log_likelihood(prior, x, nodes=n + 1, end="t_min", solver=solver).z
+            for n in (120, 240, 960)
+        }  # type: ignore[arg-type]
         errors = [float((z[n] - z[960]).norm()) for n in (120, 240)]
         assert math.log2(errors[0] / errors[1]) > order - 0.3
 
@@ -173,12 +208,17 @@ class TestAgainstBruteForce:
         got = log_likelihood(prior, x, nodes=100, end="t_min")
         for one, value in zip(x, got.value, strict=True):
             ends = (math.log(sde.sigma_min), math.log(sde.sigma_max))
-            solution = solve_ivp(field, ends, np.append(one.flatten().numpy(), 0.0), rtol=1e-6, atol=1e-6)
+            solution = solve_ivp(
+                field, ends, np.append(one.flatten().numpy(), 0.0), rtol=1e-6, atol=1e-6
+            )
             end, change = torch.from_numpy(solution.y[:-1, -1]), solution.y[-1, -1]
             # d ln p / d ln s = tr J - d, so ln p at sigma_min is ln p at sigma_max plus the integral of d - tr J
             reference = GaussianReference.of(prior, prior.shape)
             variance = reference.variances + sde.sigma_max**2
-            last = -0.5 * ((end - reference.mean) ** 2 / variance + (2 * math.pi * variance).log()).sum()
+            last = (
+                -0.5
+                * ((end - reference.mean) ** 2 / variance + (2 * math.pi * variance).log()).sum()
+            )
             assert float(value) == pytest.approx(float(last) + change, abs=2e-3)
 
     def test_probes_estimate_the_trace(self) -> None:
@@ -187,7 +227,9 @@ class TestAgainstBruteForce:
         J = torch.randn(d, d, dtype=F64, generator=seeded(0))
         reference = GaussianReference.from_covariance(torch.zeros(d, dtype=F64), J @ J.T)
         for eigen, structured in ((False, False), (False, True), (True, True)):
-            v = Probes((1, 3, 4), 4, reference, eigen, structured).draw([seeded(s) for s in range(n)], F64, torch.device("cpu"))
+            v = Probes((1, 3, 4), 4, reference, eigen, structured).draw(
+                [seeded(s) for s in range(n)], F64, torch.device("cpu")
+            )
             v = v.flatten(2)
             forms = torch.einsum("kbi,ij,kbj->kb", v, J, v).mean(0)
             assert abs(float(forms.mean() - J.trace())) < 4 * float(forms.std()) / math.sqrt(n)
@@ -197,7 +239,11 @@ class TestAgainstBruteForce:
         shape, k = (3, 6, 8), 16
         colours = lattice_colours(shape, k)
         reference = GaussianReference(torch.zeros(144, dtype=F64), torch.ones(144, dtype=F64))
-        v = Probes(shape, k, reference, False, True).draw([seeded(0)], F64, torch.device("cpu"))[:, 0].flatten(1)
+        v = (
+            Probes(shape, k, reference, False, True)
+            .draw([seeded(0)], F64, torch.device("cpu"))[:, 0]
+            .flatten(1)
+        )
         gram = v.T @ v / k
         same = colours[:, None] == colours[None]
         assert torch.equal(gram.abs() > 0.5, same) and not gram[~same].any()
@@ -209,13 +255,17 @@ class TestAgainstBruteForce:
         prior = network()
         x = 0.5 * torch.randn(2, 1, 4, 4, dtype=F64, generator=seeded(0))
         exact = log_likelihood(prior, x, nodes=24, end="t_min")
-        full = log_likelihood(prior, x, divergence="hutchinson", probes=16, nodes=24, end="t_min", generator=seeded(1))
+        full = log_likelihood(
+            prior, x, divergence="hutchinson", probes=16, nodes=24, end="t_min", generator=seeded(1)
+        )
         torch.testing.assert_close(full.value, exact.value, rtol=0, atol=1e-9)
 
     def test_quadrature_is_exact_for_polynomials(self) -> None:
         nodes = torch.arange(12, dtype=F64)
         for power in range(6):
-            assert float(quadrature_weights(12) @ nodes**power) == pytest.approx(11 ** (power + 1) / (power + 1), rel=1e-12)
+            assert float(quadrature_weights(12) @ nodes**power) == pytest.approx(
+                11 ** (power + 1) / (power + 1), rel=1e-12
+            )
 
 
 class TestErrorBars:
@@ -224,14 +274,25 @@ class TestErrorBars:
         """Over 600 runs; 3.3 standard errors of a proportion, a level of 1e-3, are granted."""
         prior, n = mixture(VPSDE()), 600
         x = prior.sample(n, seeded(1))
-        got = log_likelihood(prior, x, divergence="hutchinson", probes=2, nodes=64, repeat=repeat, batch=n, generator=seeded(2))
+        got = log_likelihood(
+            prior,
+            x,
+            divergence="hutchinson",
+            probes=2,
+            nodes=64,
+            paired_every=repeat,
+            batch=n,
+            generator=seeded(2),
+        )
         exact = prior.log_prob(x)
         for level in (0.68, 0.95):
             low, high = got.interval(level)
             covered = float(((low <= exact) & (exact <= high)).double().mean())
             assert abs(covered - level) < 3.3 * math.sqrt(level * (1 - level) / n)
         errors = got.value - exact
-        assert float(errors.square().mean() / got.std_error.square().mean()) == pytest.approx(1, abs=0.35)
+        assert float(errors.square().mean() / got.std_error.square().mean()) == pytest.approx(
+            1, abs=0.35
+        )
         assert abs(float(errors.mean())) < 4 * float(errors.std()) / math.sqrt(n)
 
     def test_only_pairs_tell_noise_from_a_curve_that_is_rough(self) -> None:
@@ -251,8 +312,12 @@ class TestErrorBars:
         covered = float(((measured @ weights).abs() < quantile * pairs).double().mean())
         assert abs(covered - 0.95) < 0.015
         assert float(error_of_sum(rough + measured, weights)[0].mean()) > 2 * true_error
-        smooth = error_of_sum(5 * torch.cos(0.05 * nodes) + noise[0], weights)[0]  # where the curve is smooth both are right
-        assert float(smooth.square().mean().sqrt()) == pytest.approx(float((noise[0] @ weights).std()), rel=0.05)
+        smooth = error_of_sum(5 * torch.cos(0.05 * nodes) + noise[0], weights)[
+            0
+        ]  # where the curve is smooth both are right
+        assert float(smooth.square().mean().sqrt()) == pytest.approx(
+            float((noise[0] @ weights).std()), rel=0.05
+        )
 
     @pytest.mark.parametrize("end", ["data", "t_min"])
     def test_they_cover_on_the_plane_with_one_probe(self, end: str) -> None:
@@ -260,7 +325,9 @@ class TestErrorBars:
         x = prior.sample(n, seeded(0))
         settings = {"end": end, "nodes": 72}
         exact = log_likelihood(prior, x, solver="ab4", **settings).value  # type: ignore[arg-type]
-        got = log_likelihood(prior, x, divergence="hutchinson", probes=1, generator=seeded(1), **settings)  # type: ignore[arg-type]
+        got = log_likelihood(
+            prior, x, divergence="hutchinson", probes=1, generator=seeded(1), **settings
+        )  # type: ignore[arg-type]
         for level in (0.68, 0.95):
             low, high = got.interval(level)
             covered = float(((low <= exact) & (exact <= high)).double().mean())
@@ -277,7 +344,9 @@ class TestErrorBars:
         prior = ScorePrior(net.double().requires_grad_(False), EDMSDE(0.02, 20.0), (8,))
         x = 0.5 * torch.randn(400, 8, generator=seeded(1), dtype=F64)
         exact = log_likelihood(prior, x, nodes=64, end="t_min").value
-        got = log_likelihood(prior, x, divergence="hutchinson", probes=4, nodes=64, end="t_min", generator=seeded(2))
+        got = log_likelihood(
+            prior, x, divergence="hutchinson", probes=4, nodes=64, end="t_min", generator=seeded(2)
+        )
         low, high = got.interval(0.68)
         share = float(((low <= exact) & (exact <= high)).double().mean())
         assert abs(share - 0.68) < 3.3 * math.sqrt(0.68 * 0.32 / 400)
@@ -287,7 +356,7 @@ class TestErrorBars:
         x = prior.sample(100, seeded(1))
         rmse = {
             probing: (log_likelihood(
-                prior, x, divergence="hutchinson", probes=8, probing=probing, basis=basis, repeat=0, generator=seeded(0), batch=100  # type: ignore[arg-type]
+                prior, x, divergence="hutchinson", probes=8, probing=probing, basis=basis, paired_every=0, generator=seeded(0), batch=100  # type: ignore[arg-type]
             ).value - prior.log_prob(x)).square().mean().sqrt().item()
             for probing, basis in (("rademacher", "pixel"), ("hadamard", "eigen"))
         }  # fmt: skip
@@ -298,13 +367,19 @@ class TestContract:
     def test_batches_and_seeds(self) -> None:
         prior = mixture()
         x = prior.sample(5, seeded(0))
-        for settings in ({"divergence": "exact", "chunk": 5}, {"divergence": "hutchinson", "probes": 4}):
+        for settings in (
+            {"divergence": "exact", "chunk": 5},
+            {"divergence": "hutchinson", "probes": 4},
+        ):
             whole = log_likelihood(prior, x, generator=seeded(0), **settings)  # type: ignore[arg-type]
             parts = log_likelihood(prior, x, batch=2, generator=seeded(0), **settings)  # type: ignore[arg-type]
             first = log_likelihood(prior, x[:2], generator=seeded(0), **settings)  # type: ignore[arg-type]
             torch.testing.assert_close(parts.value, whole.value, rtol=0, atol=1e-9)
             torch.testing.assert_close(first.value, whole.value[:2], rtol=0, atol=1e-9)
-        a, b = (log_likelihood(prior, x, divergence="hutchinson", probes=4, generator=seeded(s)).value for s in (0, 1))
+        a, b = (
+            log_likelihood(prior, x, divergence="hutchinson", probes=4, generator=seeded(s)).value
+            for s in (0, 1)
+        )
         assert not torch.allclose(a, b)
 
     def test_generators_and_chunks(self) -> None:
@@ -324,7 +399,9 @@ class TestContract:
     def test_the_end_suits_the_prior(self) -> None:
         """Networks are judged at their smallest noise, guided or not; closed forms at the data."""
         net, x = network(), torch.zeros(1, 1, 4, 4, dtype=F64)
-        problem = InverseProblem(Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3))
+        problem = InverseProblem(
+            Inpainting(torch.rand(4, 4, generator=seeded(3)) < 0.5), GaussianNoise(0.3)
+        )
         y = problem.measure(x, seeded(0))
         exact = mixture(EDMSDE(0.01, 20.0))
         for prior, end in (
@@ -335,14 +412,18 @@ class TestContract:
             assert torch.equal(log_likelihood(prior, x, nodes=10).value, values[end])
             assert not torch.equal(values["t_min"], values["data"])
 
-    @pytest.mark.parametrize("settings", [{"divergence": "exact"}, {"divergence": "hutchinson", "probes": 2}, {"end": "t_min"}], ids=str)
+    @pytest.mark.parametrize(
+        "settings",
+        [{"divergence": "exact"}, {"divergence": "hutchinson", "probes": 2}, {"end": "t_min"}],
+        ids=str,
+    )
     def test_evaluations_are_counted(self, settings: dict) -> None:
         prior = CountingPrior(network())
         x = torch.zeros(2, 1, 4, 4, dtype=F64)
         reference = GaussianReference.of(prior, prior.shape)
         prior.nfe = 0
         got = log_likelihood(prior, x, nodes=16, reference=reference, **{"end": "data", **settings})
-        assert got.nfe == prior.nfe and got.products == (
+        assert got.nfe == prior.nfe and got.vjps == (
             (16 + 8 + 2) * 2 if "probes" in settings else 16 * 16
         )  # every second node twice, and the two that end the integral
 
@@ -358,7 +439,9 @@ class TestContract:
         prior = mixture()
         x = prior.sample(3, seeded(0))
         there = log_likelihood(mixture().to("cuda"), x.cuda())
-        torch.testing.assert_close(there.value.cpu(), log_likelihood(prior, x).value, rtol=0, atol=1e-8)
+        torch.testing.assert_close(
+            there.value.cpu(), log_likelihood(prior, x).value, rtol=0, atol=1e-8
+        )
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -377,7 +460,7 @@ class TestContract:
             ({"s_max": 0.0}, "s_max"),
             ({"nodes": 0}, "at least 8"),
             ({"chunk": 0}, "at least 1"),
-            ({"clock": (0.5, 0.5)}, "0 <= a < c"),
+            ({"node_density": (0.5, 0.5)}, "0 <= a < c"),
             ({"tol": 0.0}, "positive"),
             ({"tol": 0.1, "divergence": "hutchinson"}, "exact"),
             ({"x": torch.zeros(1, 1, 2, 8, dtype=F64)}, r"\(B, 1, 4, 4\)"),
@@ -408,7 +491,9 @@ class OneLevel(nn.Module):
     def __init__(self, smallest: float, sigma_data: float) -> None:
         super().__init__()
         self.smallest, self.sigma_data = smallest, sigma_data
-        self.register_buffer("_", torch.zeros((), dtype=F64))  # what makes a prior of double precision
+        self.register_buffer(
+            "_", torch.zeros((), dtype=F64)
+        )  # what makes a prior of double precision
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         s = (4 * label).exp()[:, None, None, None]
@@ -441,13 +526,19 @@ class TestEdgesOfLevels:
     """Where the density has edges, noise blurs them. A network with Fourier features is followed to any noise below its smallest."""
 
     d = 4
-    reference = GaussianReference(torch.full((d,), OneLevel.W / 2, dtype=F64), torch.full((d,), OneLevel.W**2 / 12, dtype=F64))
+    reference = GaussianReference(
+        torch.full((d,), OneLevel.W / 2, dtype=F64), torch.full((d,), OneLevel.W**2 / 12, dtype=F64)
+    )
 
-    @pytest.mark.parametrize("end", ["t_min", 1e-2 * OneLevel.W, 1e-4 * OneLevel.W, 1e-5 * OneLevel.W])
+    @pytest.mark.parametrize(
+        "end", ["t_min", 1e-2 * OneLevel.W, 1e-4 * OneLevel.W, 1e-5 * OneLevel.W]
+    )
     def test_the_density_at_any_noise(self, end: str | float) -> None:
         W, s = OneLevel.W, 1e-3 * OneLevel.W if end == "t_min" else end
         assert isinstance(s, float)
-        places = torch.tensor([0.003, 0.01, 0.02, 0.3, 0.5, 0.97, 0.99, 0.9995, 1e-4, 1e-5, 3e-6, 0.99999], dtype=F64)
+        places = torch.tensor(
+            [0.003, 0.01, 0.02, 0.3, 0.5, 0.97, 0.99, 0.9995, 1e-4, 1e-5, 3e-6, 0.99999], dtype=F64
+        )
         x = W * places.reshape(3, 1, 2, 2)
         got = log_likelihood(one_level(), x, end=end, nodes=256, reference=self.reference)  # type: ignore[arg-type]
         p = (torch.special.ndtr((W - x) / s) - torch.special.ndtr(-x / s)) / W
@@ -458,22 +549,37 @@ class TestEdgesOfLevels:
         """A level that is certain costs nothing; blurred by s it costs 2 s / w times the integral of -ln Phi over z > 0."""
         q = torch.full((100, 1, 2, 2), 128, dtype=torch.uint8)
         settings = {"nodes": 128, "reference": self.reference, "divergence": "exact"}
-        free, blurred = (bits_per_dim(one_level(), q, generator=seeded(0), **settings, **end) for end in ({}, {"end": 0.01 * OneLevel.W}))  # type: ignore[arg-type]
-        assert free.end == pytest.approx(1e-4 * OneLevel.W) and blurred.end == pytest.approx(1e-2 * OneLevel.W)
+        free, blurred = (
+            bits_per_dim(one_level(), q, generator=seeded(0), **settings, **end)
+            for end in ({}, {"end": 0.01 * OneLevel.W})
+        )  # type: ignore[arg-type]
+        assert free.end == pytest.approx(1e-4 * OneLevel.W) and blurred.end == pytest.approx(
+            1e-2 * OneLevel.W
+        )
         z = np.linspace(0, 12, 100_001)
         loss = 2 * 0.01 * np.trapezoid(-stats.norm.logcdf(z), z) / math.log(2)
         assert loss == pytest.approx(0.955 * 0.01 / math.log(2), rel=1e-3)
         assert abs(blurred.mean - loss) < 4 * blurred.mean_std_error
-        assert abs(free.mean) < loss / 20  # a hundredth of it, if any of these pixels lies at an edge at all
-        assert bits_per_dim(network(), q[:1, :, :, :].repeat(1, 1, 2, 2), **{**settings, "reference": None}).end == pytest.approx(0.01)
+        assert (
+            abs(free.mean) < loss / 20
+        )  # a hundredth of it, if any of these pixels lies at an edge at all
+        assert bits_per_dim(
+            network(), q[:1, :, :, :].repeat(1, 1, 2, 2), **{**settings, "reference": None}
+        ).end == pytest.approx(0.01)
 
     def test_only_a_network_that_sees_the_edges_is_followed_beyond_its_training(self) -> None:
         """Fourier features finer than the levels, and training down to a noise at which an edge stands alone."""
-        W, q, settings = OneLevel.W, torch.full((1, 1, 2, 2), 128, dtype=torch.uint8), {"nodes": 8, "reference": self.reference}
+        W, q, settings = (
+            OneLevel.W,
+            torch.full((1, 1, 2, 2), 128, dtype=torch.uint8),
+            {"nodes": 8, "reference": self.reference},
+        )
         for smallest, exponent, end in (
             (1e-3 * W, 7, 1e-4 * W), (0.02 * W, 7, 1e-4 * W), (0.05 * W, 7, 0.05 * W), (1e-3 * W, 6, 1e-3 * W), (1e-5 * W, 7, 1e-5 * W)
         ):  # fmt: skip
-            prior = ScorePrior(OneLevel(smallest, 0.5), EDMSDE(smallest, 10.0), (1, 2, 2), 0.5, fourier=(exponent,))
+            prior = ScorePrior(
+                OneLevel(smallest, 0.5), EDMSDE(smallest, 10.0), (1, 2, 2), 0.5, fourier=(exponent,)
+            )
             counted = CountingPrior(prior)
             for given in ({}, {"end": None}):
                 assert bits_per_dim(counted, q, **settings, **given).end == pytest.approx(end)  # type: ignore[arg-type]
@@ -484,7 +590,9 @@ class TestEdgesOfLevels:
     def test_a_noise_of_ones_own(self, sde: SDE) -> None:
         prior, x = mixture(sde), mixture().sample(4, seeded(1))
         got = log_likelihood(prior, x, end=0.05, nodes=96)
-        torch.testing.assert_close(got.value, mixture(EDMSDE(0.05, 80.0)).log_prob(x, 0.05), rtol=0, atol=1e-3)
+        torch.testing.assert_close(
+            got.value, mixture(EDMSDE(0.05, 80.0)).log_prob(x, 0.05), rtol=0, atol=1e-3
+        )
         bound = elbo(prior, x, end=0.05, s_max=20.0, generator=seeded(0))
         same = elbo(mixture(EDMSDE(0.05, 20.0)), x, generator=seeded(0))
         torch.testing.assert_close(bound.value, same.value, rtol=0, atol=1e-6)
@@ -497,7 +605,9 @@ class TestEdgesOfLevels:
 
 def normal_prior(mean: float, std: float, shape: tuple[int, ...] = (1, 2, 2)) -> GaussianPrior:
     d = math.prod(shape)
-    return GaussianPrior(torch.full(shape, mean, dtype=F64), std**2 * torch.eye(d, dtype=F64), EDMSDE(1e-4, 80.0))
+    return GaussianPrior(
+        torch.full(shape, mean, dtype=F64), std**2 * torch.eye(d, dtype=F64), EDMSDE(1e-4, 80.0)
+    )
 
 
 class TestBitsPerDim:
@@ -506,11 +616,15 @@ class TestBitsPerDim:
         prior = normal_prior(-0.2, 0.5)
         q = torch.randint(0, 256, (6, 1, 2, 2), generator=seeded(0), dtype=torch.uint8)
         edges = -1 + (q.double() + torch.arange(2, dtype=F64).reshape(2, 1, 1, 1, 1)) / 128
-        mass = torch.from_numpy(stats.norm.cdf(edges[1], -0.2, 0.5) - stats.norm.cdf(edges[0], -0.2, 0.5))
+        mass = torch.from_numpy(
+            stats.norm.cdf(edges[1], -0.2, 0.5) - stats.norm.cdf(edges[0], -0.2, 0.5)
+        )
         expected = -mass.log2().flatten(1).mean(1)
         got = bits_per_dim(prior, q, divergence="exact", nodes=16, generator=seeded(1))
         torch.testing.assert_close(got.value, expected, rtol=0, atol=0.01)
-        as_float = bits_per_dim(prior, q.double() / 127.5 - 1, divergence="exact", nodes=16, generator=seeded(1))
+        as_float = bits_per_dim(
+            prior, q.double() / 127.5 - 1, divergence="exact", nodes=16, generator=seeded(1)
+        )
         torch.testing.assert_close(as_float.value, got.value)
 
     def test_the_importance_bound_is_tighter_and_converges(self) -> None:
@@ -519,18 +633,35 @@ class TestBitsPerDim:
         q = torch.tensor([1, 2], dtype=torch.uint8).reshape(2, 1, 1, 1)
         edges = -1 + q.double().flatten() * 0.5
         exact = -np.log2(stats.norm.cdf(edges + 0.5, 0, 0.4) - stats.norm.cdf(edges, 0, 0.4))
-        loose = [-stats.norm.logpdf(np.linspace(e, e + 0.5, 20001), 0, 0.4).mean() / math.log(2) - math.log2(0.5) for e in edges.tolist()]
+        loose = [
+            -stats.norm.logpdf(np.linspace(e, e + 0.5, 20001), 0, 0.4).mean() / math.log(2)
+            - math.log2(0.5)
+            for e in edges.tolist()
+        ]
         settings = {"levels": 4, "divergence": "exact", "nodes": 8, "k": 20_000, "batch": 40_000}
         plain = bits_per_dim(prior, q, generator=seeded(0), **settings)  # type: ignore[arg-type]
         tight = bits_per_dim(prior, q, importance=True, generator=seeded(0), **settings)  # type: ignore[arg-type]
         for got, expected in ((plain, loose), (tight, exact)):
-            assert bool(((got.value - torch.tensor(np.array(expected))).abs() < 4 * got.std_error + 1e-4).all())
+            assert bool(
+                (
+                    (got.value - torch.tensor(np.array(expected))).abs() < 4 * got.std_error + 1e-4
+                ).all()
+            )
         assert float((plain.value - tight.value).min()) > 4 * float(tight.std_error.max())
 
     def test_the_data_range_is_a_choice_of_units(self) -> None:
         q = torch.randint(0, 256, (3, 1, 2, 2), generator=seeded(0), dtype=torch.uint8)
-        ours = bits_per_dim(normal_prior(0.0, 0.5), q, divergence="exact", nodes=16, generator=seeded(1))
-        unit = bits_per_dim(normal_prior(0.5, 0.25), q, data_range=(0.0, 1.0), divergence="exact", nodes=16, generator=seeded(1))
+        ours = bits_per_dim(
+            normal_prior(0.0, 0.5), q, divergence="exact", nodes=16, generator=seeded(1)
+        )
+        unit = bits_per_dim(
+            normal_prior(0.5, 0.25),
+            q,
+            data_range=(0.0, 1.0),
+            divergence="exact",
+            nodes=16,
+            generator=seeded(1),
+        )
         torch.testing.assert_close(ours.value, unit.value, rtol=0, atol=1e-3)
 
     def test_the_error_of_the_importance_bound(self) -> None:
@@ -539,7 +670,9 @@ class TestBitsPerDim:
         q = torch.full((runs, 1, 1, 1), 1, dtype=torch.uint8)
         settings = {"levels": 4, "divergence": "exact", "nodes": 8, "k": 256}
         got = bits_per_dim(prior, q, importance=True, generator=seeded(0), **settings)  # type: ignore[arg-type]
-        inside = float(((got.value - got.value.mean()).abs() < 1.96 * got.std_error).double().mean())
+        inside = float(
+            ((got.value - got.value.mean()).abs() < 1.96 * got.std_error).double().mean()
+        )
         assert abs(inside - 0.95) < 3.3 * math.sqrt(0.95 * 0.05 / runs)
 
     def test_noise_of_probes_does_not_sharpen_the_importance_bound(self) -> None:
@@ -549,16 +682,27 @@ class TestBitsPerDim:
         settings = {"k": k, "importance": True, "nodes": 24, "solver": "ab4", "batch": n * k}
         exact = bits_per_dim(prior, q, generator=seeded(1), divergence="exact", **settings)  # type: ignore[arg-type]
         for probes, right in ((16, True), (4, False)):
-            probed = {"divergence": "hutchinson", "probes": probes, "probing": "rademacher", "basis": "pixel"}
+            probed = {
+                "divergence": "hutchinson",
+                "probes": probes,
+                "probing": "rademacher",
+                "basis": "pixel",
+            }
             with pytest.warns(UserWarning, match="leave ln p open"):
                 noisy = bits_per_dim(prior, q, generator=seeded(1), **settings, **probed)  # type: ignore[arg-type]
-            gain = (exact.value - noisy.value) * 16 * math.log(2)  # in nats, over what the exact trace allows
+            gain = (
+                (exact.value - noisy.value) * 16 * math.log(2)
+            )  # in nats, over what the exact trace allows
             standard_error = float(gain.std()) / math.sqrt(n)
             assert float(gain.mean()) < 4 * standard_error  # never too good a bound,
-            assert not right or float(gain.mean()) > -4 * standard_error  # and the right one where errors are below a nat
+            assert (
+                not right or float(gain.mean()) > -4 * standard_error
+            )  # and the right one where errors are below a nat
             x = (q[:1].double() + 0.5) / 128 - 1
             same = x.repeat(200, 1, 1, 1)
-            many = log_likelihood(prior, same, end="t_min", nodes=24, solver="ab4", generator=seeded(2), **probed)  # type: ignore[arg-type]
+            many = log_likelihood(
+                prior, same, end="t_min", nodes=24, solver="ab4", generator=seeded(2), **probed
+            )  # type: ignore[arg-type]
             assert float(many.value.var()) / 2 > 8 * standard_error  # which would have been seen
 
     def test_an_image_has_its_own_noise(self) -> None:
@@ -577,14 +721,25 @@ class TestBitsPerDim:
         prior = mixture(EDMSDE())
         q = torch.randint(80, 180, (4, 1, 4, 4), generator=seeded(0), dtype=torch.uint8)
         got = bits_per_dim(prior, q, divergence="hutchinson", probes=1, k=3, generator=seeded(1))
-        assert bool((got.std_error > 0).all()) and got.mean_std_error == pytest.approx(float(got.value.std()) / 2)
+        assert bool((got.std_error > 0).all()) and got.mean_std_error == pytest.approx(
+            float(got.value.std()) / 2
+        )
         assert got.mean == pytest.approx(float(got.value.mean()))
 
     def test_an_importance_bound_on_noise_is_warned_of(self) -> None:
         prior = network()
         q = torch.full((1, 1, 16, 16), 100, dtype=torch.uint8)
         with pytest.warns(UserWarning, match="exact trace"):
-            bits_per_dim(prior, q, divergence="hutchinson", probes=1, nodes=8, k=2, importance=True, generator=seeded(0))
+            bits_per_dim(
+                prior,
+                q,
+                divergence="hutchinson",
+                probes=1,
+                nodes=8,
+                k=2,
+                importance=True,
+                generator=seeded(0),
+            )
 
     @pytest.mark.parametrize(
         ("x", "settings", "message"),
@@ -617,8 +772,12 @@ class TestReference:
         inner = normal_prior(0.3, 0.7)
         reference = GaussianReference.of(Wrapped(inner), inner.shape)
         assert reference.basis is None
-        torch.testing.assert_close(reference.mean, torch.full((4,), 0.3, dtype=F64), rtol=0, atol=1e-3)
-        torch.testing.assert_close(reference.variances, torch.full((4,), 0.49, dtype=F64), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            reference.mean, torch.full((4,), 0.3, dtype=F64), rtol=0, atol=1e-3
+        )
+        torch.testing.assert_close(
+            reference.variances, torch.full((4,), 0.49, dtype=F64), rtol=1e-3, atol=0
+        )
 
     def test_from_data(self) -> None:
         x = torch.randn(500, 1, 2, 2, dtype=F64, generator=seeded(0)) * 2 + 1

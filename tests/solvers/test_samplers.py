@@ -43,11 +43,18 @@ from solvers import (
     TimeGrid,
 )  # fmt: skip
 from solvers.ode import dopri5
-from solvers.streams import Noise, spawn
+from solvers.streams import NormalStream, spawn
 
 F64 = torch.float64
 LEVEL = 1e-4
-SDES: list[SDE] = [VPSDE(), SubVPSDE(), CosineVPSDE(), VESDE(sigma_max=80.0), EDMSDE(), FlowMatchingSDE()]
+SDES: list[SDE] = [
+    VPSDE(),
+    SubVPSDE(),
+    CosineVPSDE(),
+    VESDE(sigma_max=80.0),
+    EDMSDE(),
+    FlowMatchingSDE(),
+]
 each_sde = pytest.mark.parametrize("sde", SDES, ids=lambda sde: type(sde).__name__)
 WHOLE = TimeGrid("log_snr", s_max=80.0, s_min=0.02)  # within the range of every SDE above
 SHORT = TimeGrid("log_snr", s_max=10.0, s_min=0.1)
@@ -61,14 +68,23 @@ def kernel(length: float, amplitude: float, nugget: float, side: int = 8) -> Ten
     """amplitude exp(-|p - q|^2 / (2 length^2)) + nugget, between the pixels p and q."""
     line = torch.arange(side, dtype=F64)
     pixels = torch.cartesian_prod(line, line)
-    return amplitude * (-torch.cdist(pixels, pixels).square() / (2 * length**2)).exp() + nugget * torch.eye(side**2, dtype=F64)
+    return amplitude * (
+        -torch.cdist(pixels, pixels).square() / (2 * length**2)
+    ).exp() + nugget * torch.eye(side**2, dtype=F64)
 
 
 def pictures(sde: SDE | None = None) -> GaussianMixturePrior:
     """6 components with full covariances in 64 dimensions, at least 8 apart: the spread of the whole is 5, of its finest detail 0.3."""
     g = seeded()
-    means = torch.randn(6, 64, dtype=F64, generator=g) @ torch.linalg.cholesky(kernel(2.0, 1.0, 1e-3)).T
-    covariances = torch.stack([kernel(length, 0.6, 0.1) for length in (1 + 2 * torch.rand(6, dtype=F64, generator=g)).tolist()])
+    means = (
+        torch.randn(6, 64, dtype=F64, generator=g) @ torch.linalg.cholesky(kernel(2.0, 1.0, 1e-3)).T
+    )
+    covariances = torch.stack(
+        [
+            kernel(length, 0.6, 0.1)
+            for length in (1 + 2 * torch.rand(6, dtype=F64, generator=g)).tolist()
+        ]
+    )
     weights = (0.5 * torch.randn(6, dtype=F64, generator=g)).softmax(0)
     return GaussianMixturePrior(weights, means.reshape(6, 1, 8, 8), covariances, sde)
 
@@ -77,7 +93,9 @@ def mixture(sde: SDE | None = None) -> GaussianMixturePrior:
     g = seeded()
     roots = torch.randn(3, 8, 8, dtype=F64, generator=g)
     covariances = 0.05 * roots @ roots.mT / 8 + 0.01 * torch.eye(8, dtype=F64)
-    return GaussianMixturePrior(torch.tensor([0.5, 0.3, 0.2]), torch.randn(3, 8, dtype=F64, generator=g), covariances, sde)
+    return GaussianMixturePrior(
+        torch.tensor([0.5, 0.3, 0.2]), torch.randn(3, 8, dtype=F64, generator=g), covariances, sde
+    )
 
 
 VARIANCES = torch.tensor([0.1, 0.5, 1.0, 4.0], dtype=F64)
@@ -95,8 +113,12 @@ def draw(sampler: Sampler, prior: Prior, n: int = 6, seed: int = 0) -> Tensor:
 def assert_variances(x: Tensor, expected: Tensor) -> None:
     """Independent Gaussian columns: (n - 1) times the variance over the expected one is chi-squared."""
     statistic = ((len(x) - 1) * x.var(0) / expected).numpy()
-    tails = 2 * np.minimum(stats.chi2.cdf(statistic, len(x) - 1), stats.chi2.sf(statistic, len(x) - 1))
-    assert (tails > LEVEL / len(tails)).all(), f"variance over theory: {(x.var(0) / expected).tolist()}"
+    tails = 2 * np.minimum(
+        stats.chi2.cdf(statistic, len(x) - 1), stats.chi2.sf(statistic, len(x) - 1)
+    )
+    assert (tails > LEVEL / len(tails)).all(), (
+        f"variance over theory: {(x.var(0) / expected).tolist()}"
+    )
 
 
 # The law of the draws, under every SDE
@@ -135,12 +157,22 @@ class Judge:
     def check(self, x: Tensor) -> None:
         x = x.flatten(1)
         hotelling = self.n * float(self._whitened(x).mean(0).square().sum())
-        assert stats.chi2.sf(hotelling, 64) > LEVEL, f"the mean is off: chi-squared {hotelling:.0f} of 64"
-        z = (self.prior.responsibilities(x).mean(0) - self.prior.weights) / (self.responsibility_std / math.sqrt(self.n))
-        assert float(z.abs().max()) < stats.norm.isf(LEVEL / 2 / 6), f"component weights are off: z-scores {z.tolist()}"
+        assert stats.chi2.sf(hotelling, 64) > LEVEL, (
+            f"the mean is off: chi-squared {hotelling:.0f} of 64"
+        )
+        z = (self.prior.responsibilities(x).mean(0) - self.prior.weights) / (
+            self.responsibility_std / math.sqrt(self.n)
+        )
+        assert float(z.abs().max()) < stats.norm.isf(LEVEL / 2 / 6), (
+            f"component weights are off: z-scores {z.tolist()}"
+        )
         covariance, sliced = self.distances(x).tolist()
-        assert covariance < self.limits[0], f"the covariance is off by {math.exp(covariance):.3f}, exact draws by {math.exp(self.limits[0]):.3f}"
-        assert sliced < self.limits[1], f"sliced Wasserstein distance {math.exp(sliced):.3f}, of exact draws {math.exp(self.limits[1]):.3f}"
+        assert covariance < self.limits[0], (
+            f"the covariance is off by {math.exp(covariance):.3f}, exact draws by {math.exp(self.limits[0]):.3f}"
+        )
+        assert sliced < self.limits[1], (
+            f"sliced Wasserstein distance {math.exp(sliced):.3f}, of exact draws {math.exp(self.limits[1]):.3f}"
+        )
 
 
 judge = functools.cache(Judge)
@@ -153,17 +185,37 @@ LAWS: dict[str, tuple[Sampler, int]] = {
     "heun-churn": (Heun(56, WHOLE, churn=3.0), 600),
     "dpm-solver": (DPMSolver(36, WHOLE), 600),
     "dpm-solver-sde": (DPMSolver(50, WHOLE, stochastic=True), 600),
-    "dpm-solver-mean": (DPMSolver(32, TimeGrid("log_snr", s_max=20.0, s_min=0.02), start="mean"), 600),
+    "dpm-solver-mean": (
+        DPMSolver(32, TimeGrid("log_snr", s_max=20.0, s_min=0.02), start="mean"),
+        600,
+    ),
     "ode-adaptive": (ProbabilityFlowODE(grid=WHOLE, rtol=1e-3, atol=1e-3), 600),
     "ode-rk4": (ProbabilityFlowODE(12, WHOLE, method="rk4"), 600),
     "ddim": (DDIM(400, WHOLE), 96),
     "ancestral": (DDIM(600, WHOLE, eta=1.0), 96),
-    "pc-reverse-diffusion": (PredictorCorrector(400, WHOLE, predictor="reverse_diffusion", snr=0.05), 96),
+    "pc-reverse-diffusion": (
+        PredictorCorrector(400, WHOLE, predictor="reverse_diffusion", snr=0.05),
+        96,
+    ),
     "pc-ancestral": (PredictorCorrector(400, WHOLE, predictor="ancestral", snr=0.05), 96),
     "pc-euler-maruyama": (PredictorCorrector(400, WHOLE, predictor="euler_maruyama", snr=0.05), 96),
     # at s = 10 there are no modes yet, so that the walk forgets its start; 100 and more steps of size 0.4 for each e-fold of s
-    "langevin": (AnnealedLangevin(60, TimeGrid("log_snr", s_max=10.0, s_min=0.05), corrections=20, step_size=0.4), 96),
-    "mala": (AnnealedLangevin(60, TimeGrid("log_snr", s_max=10.0, s_min=0.05), corrections=20, step_size=0.4, mala=True), 96),
+    "langevin": (
+        AnnealedLangevin(
+            60, TimeGrid("log_snr", s_max=10.0, s_min=0.05), corrections=20, step_size=0.4
+        ),
+        96,
+    ),
+    "mala": (
+        AnnealedLangevin(
+            60,
+            TimeGrid("log_snr", s_max=10.0, s_min=0.05),
+            corrections=20,
+            step_size=0.4,
+            mala=True,
+        ),
+        96,
+    ),
 }
 
 
@@ -177,7 +229,9 @@ def drawn(name: str, index: int) -> Tensor:
 def laws(most: float) -> pytest.MarkDecorator:
     """Each sampler of ``LAWS`` with at most so many draws, which stay with one process."""
     few = [name for name, (_, n) in LAWS.items() if n <= most]
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"law-{name}")) for name in few])
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"law-{name}")) for name in few]
+    )
 
 
 @each_sde
@@ -229,7 +283,11 @@ def test_the_judge_sees_small_errors() -> None:
     heaviest = prior.responsibilities(x).argmax(1) == int(prior.weights.argmax())
     common, rest = x[heaviest], x[~heaviest]
     fewer = torch.cat([common[80:], rest, rest[:80]])
-    for wrong, what in [(mean + 1.06 * (x - mean), "covariance"), (x + 0.03 * board, "mean"), (fewer, "weights")]:
+    for wrong, what in [
+        (mean + 1.06 * (x - mean), "covariance"),
+        (x + 0.03 * board, "mean"),
+        (fewer, "weights"),
+    ]:
         with pytest.raises(AssertionError, match=what):
             judge(1000).check(wrong)
 
@@ -247,7 +305,9 @@ def test_the_judge_sees_small_errors() -> None:
 def test_the_sde_is_only_a_clock(sampler: Sampler, sde: SDE) -> None:
     """The same noise under another SDE, on the same levels sigma / alpha: the same draws, up to rounding."""
     prior = pictures(EDMSDE())
-    torch.testing.assert_close(draw(sampler, prior.with_sde(sde)), draw(sampler, prior), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        draw(sampler, prior.with_sde(sde)), draw(sampler, prior), rtol=1e-9, atol=1e-9
+    )
 
 
 # Biases that theory predicts
@@ -281,7 +341,9 @@ def test_unadjusted_langevin_is_too_wide_and_mala_is_not(sde: SDE, step_size: fl
     n, s, prior = 8000, 1.0, gaussian(sde)
     grid = TimeGrid(s_max=s)
     V, epsilon = VARIANCES + s**2, step_size * s**2
-    corrections = math.ceil(4 * 2 * float(V.max()) / epsilon)  # what is left of the start's variance: exp(-8)
+    corrections = math.ceil(
+        4 * 2 * float(V.max()) / epsilon
+    )  # what is left of the start's variance: exp(-8)
     for mala, expected in [(False, V / (1 - epsilon / (4 * V))), (True, V)]:
         sampler = AnnealedLangevin(1, grid, corrections=corrections, step_size=step_size, mala=mala)
         run = sampler.trajectory(prior, n, generator=seeded(3))
@@ -289,7 +351,9 @@ def test_unadjusted_langevin_is_too_wide_and_mala_is_not(sde: SDE, step_size: fl
         left = (1 - epsilon / (2 * V)) ** (2 * corrections) * (s**2 - expected)
         assert_variances(u, expected + (0 if mala else left))
         # a draw is the denoised state, for Gaussian data an affine function of it
-        torch.testing.assert_close(run.draws, MEAN + VARIANCES / V * (u - MEAN), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            run.draws, MEAN + VARIANCES / V * (u - MEAN), rtol=1e-9, atol=1e-9
+        )
         assert_variances(run.draws, (VARIANCES / V) ** 2 * (expected + (0 if mala else left)))
 
 
@@ -309,11 +373,18 @@ def test_mala_accepts_as_metropolis_and_hastings_say() -> None:
         return -(to - drift(by)).square().sum(1) / (2 * epsilon)
 
     proposal = drift(u) + math.sqrt(epsilon) * noise[:, :4]
-    log_ratio = prior.log_prob(proposal, s) - prior.log_prob(u, s) + log_kernel(u, proposal) - log_kernel(proposal, u)
+    log_ratio = (
+        prior.log_prob(proposal, s)
+        - prior.log_prob(u, s)
+        + log_kernel(u, proposal)
+        - log_kernel(proposal, u)
+    )
     accept = torch.special.ndtr(noise[:, 4]).log() < log_ratio
     assert 0.1 < float(accept.double().mean()) < 0.9
     state = sampler.trajectory(prior, n, generator=seeded(4)).x_t[-1]
-    torch.testing.assert_close(state, torch.where(accept[:, None], proposal, u), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        state, torch.where(accept[:, None], proposal, u), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_mala_keeps_the_weights_of_modes_that_it_crosses_between() -> None:
@@ -325,10 +396,18 @@ def test_mala_keeps_the_weights_of_modes_that_it_crosses_between() -> None:
     u = prior.sample(n, generator=g) + s * torch.randn(n, 1, dtype=F64, generator=g)
     states: list[Tensor] = []
     sampler = AnnealedLangevin(1, grid, corrections=100, step_size=0.6, mala=True)
-    sampler._run(prior, u, grid.times(prior.sde, 1), Noise(spawn(g, n)), lambda i, k, t, x_t, x0_hat: states.append(x_t))
+    sampler._run(
+        prior,
+        u,
+        grid.times(prior.sde, 1),
+        NormalStream(spawn(g, n)),
+        lambda i, k, t, x_t, x0_hat: states.append(x_t),
+    )
     right = float((weights * torch.special.ndtr(means[:, 0] / math.sqrt(0.5 + s**2))).sum())
     assert float(((states[-1] > 0) != (u > 0)).double().mean()) > 0.2
-    assert abs(float((states[-1] > 0).double().mean()) - right) < 4 * math.sqrt(right * (1 - right) / n)
+    assert abs(float((states[-1] > 0).double().mean()) - right) < 4 * math.sqrt(
+        right * (1 - right) / n
+    )
 
 
 class White(Prior):
@@ -416,7 +495,9 @@ def test_tolerances_hold_and_steps_have_no_meaning_for_the_adaptive_method() -> 
         error = (draw(sampler, prior, 20) - reference).norm() / reference.norm()
         assert float(error) < 30 * tolerance  # the tolerance is that of one step
     for method in ("adaptive", "dopri5", "scipy"):
-        one, many = (draw(ProbabilityFlowODE(steps, SHORT, method=method), prior, 2) for steps in (1, 9))  # type: ignore[arg-type]
+        one, many = (
+            draw(ProbabilityFlowODE(steps, SHORT, method=method), prior, 2) for steps in (1, 9)
+        )  # type: ignore[arg-type]
         assert torch.equal(one, many)
 
 
@@ -424,15 +505,24 @@ def test_first_orders_are_ddim() -> None:
     """DPM-Solver++ of order 1 is DDIM; its stochastic form and the ancestral predictor are DDIM with eta = 1, under every SDE."""
     for sde in SDES:
         prior = pictures(sde)
-        torch.testing.assert_close(draw(DPMSolver(9, SHORT, order=1), prior), draw(DDIM(9, SHORT), prior))
+        torch.testing.assert_close(
+            draw(DPMSolver(9, SHORT, order=1), prior), draw(DDIM(9, SHORT), prior)
+        )
         ancestral = draw(DDIM(9, SHORT, eta=1.0), prior)
-        torch.testing.assert_close(draw(DPMSolver(9, SHORT, order=1, stochastic=True), prior), ancestral)
-        torch.testing.assert_close(draw(PredictorCorrector(9, SHORT, predictor="ancestral", corrections=0), prior), ancestral)
+        torch.testing.assert_close(
+            draw(DPMSolver(9, SHORT, order=1, stochastic=True), prior), ancestral
+        )
+        torch.testing.assert_close(
+            draw(PredictorCorrector(9, SHORT, predictor="ancestral", corrections=0), prior),
+            ancestral,
+        )
 
 
 def test_churn_without_effect_is_no_churn() -> None:
     prior = pictures()
-    assert torch.equal(draw(Heun(6, SHORT, churn=5.0, churn_min=20.0), prior), draw(Heun(6, SHORT), prior))
+    assert torch.equal(
+        draw(Heun(6, SHORT, churn=5.0, churn_min=20.0), prior), draw(Heun(6, SHORT), prior)
+    )
     assert not torch.allclose(draw(Heun(6, SHORT, churn=5.0), prior), draw(Heun(6, SHORT), prior))
 
 
@@ -451,13 +541,23 @@ def test_dopri5_keeps_a_clock_for_each_sample() -> None:
 
     z = torch.full((3, 1), 2.0, dtype=F64)
     clocks: list[Tensor] = []
-    end = dopri5(f, z, 0.0, 1.0, rtol=1e-9, atol=1e-9, on_step=lambda w, *_: clocks.append(w.clone()))
+    end = dopri5(
+        f, z, 0.0, 1.0, rtol=1e-9, atol=1e-9, on_step=lambda w, *_: clocks.append(w.clone())
+    )
     torch.testing.assert_close(end, exact(1.0, k), rtol=0, atol=1e-7)
-    back = dopri5(lambda w, z: f(w, z, k[:2]), end[:2], 1.0, 0.0, rtol=1e-9, atol=1e-9)  # the third has forgotten its start
+    back = dopri5(
+        lambda w, z: f(w, z, k[:2]), end[:2], 1.0, 0.0, rtol=1e-9, atol=1e-9
+    )  # the third has forgotten its start
     torch.testing.assert_close(back, z[:2], rtol=0, atol=1e-6)
-    assert clocks[0].tolist() == [0.0, 0.0, 0.0] and len(set(clocks[3].tolist())) > 1 and 1.0 in clocks[-1].tolist()
+    assert (
+        clocks[0].tolist() == [0.0, 0.0, 0.0]
+        and len(set(clocks[3].tolist())) > 1
+        and 1.0 in clocks[-1].tolist()
+    )
     for i in range(3):
-        alone = dopri5(lambda w, z, i=i: f(w, z, k[i : i + 1]), z[i : i + 1], 0.0, 1.0, rtol=1e-9, atol=1e-9)
+        alone = dopri5(
+            lambda w, z, i=i: f(w, z, k[i : i + 1]), z[i : i + 1], 0.0, 1.0, rtol=1e-9, atol=1e-9
+        )
         torch.testing.assert_close(alone, end[i : i + 1], rtol=0, atol=1e-14)
     assert torch.equal(dopri5(f, z, 0.5, 0.5), z)
 
@@ -475,7 +575,15 @@ def test_dopri5_is_of_order_5_and_counts() -> None:
     errors, steps = [], []
     for tolerance in (1e-6, 1e-9):
         calls[0] = rounds[0] = 0
-        end = dopri5(f, torch.tensor([[1.0, 0.0]], dtype=F64), 0.0, 6.0, rtol=tolerance, atol=tolerance, on_step=count)
+        end = dopri5(
+            f,
+            torch.tensor([[1.0, 0.0]], dtype=F64),
+            0.0,
+            6.0,
+            rtol=tolerance,
+            atol=tolerance,
+            on_step=count,
+        )
         errors.append(float((end - torch.tensor([[math.cos(6), -math.sin(6)]], dtype=F64)).norm()))
         steps.append(rounds[0])
         assert calls[0] == 6 * rounds[0] + 1
@@ -486,7 +594,9 @@ def test_dopri5_says_what_went_wrong() -> None:
     z = torch.ones(2, 3, dtype=F64)
     with pytest.raises(FloatingPointError, match="NaN or infinity"):
         dopri5(lambda w, z: z / 0, z, 0.0, 1.0)
-    with pytest.raises(RuntimeError, match=r"more than 5 steps; loosen rtol and atol \(now 1e-10 and 1e-05\)"):
+    with pytest.raises(
+        RuntimeError, match=r"more than 5 steps; loosen rtol and atol \(now 1e-10 and 1e-05\)"
+    ):
         dopri5(lambda w, z: -50 * z, z, 0.0, 1.0, rtol=1e-10, max_steps=5)
 
 
@@ -513,7 +623,9 @@ def test_the_karras_grid_of_the_paper() -> None:
 @each_sde
 def test_a_grid_can_be_cut_short(sde: SDE) -> None:
     s = sde.noise_to_signal(TimeGrid(s_max=20.0, s_min=0.05).times(sde, 9))
-    assert float(s[0]) == pytest.approx(20.0, rel=1e-9) and float(s[-1]) == pytest.approx(0.05, rel=1e-9)
+    assert float(s[0]) == pytest.approx(20.0, rel=1e-9) and float(s[-1]) == pytest.approx(
+        0.05, rel=1e-9
+    )
     whole = TimeGrid(s_max=1e9, s_min=1e-9).times(sde, 9)  # beyond what the SDE has: its own range
     assert torch.equal(whole, TimeGrid().times(sde, 9))
 
@@ -523,7 +635,9 @@ def test_langevin_defaults_are_the_paper_s() -> None:
     sampler = AnnealedLangevin()
     s = sampler.grid.times(EDMSDE(), sampler.steps)
     assert float(s[0]) == pytest.approx(50) and float(s[-1]) == pytest.approx(0.01)
-    torch.testing.assert_close(s[:-1] / s[1:], torch.full((17,), 100 ** (1 / 9), dtype=F64), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        s[:-1] / s[1:], torch.full((17,), 100 ** (1 / 9), dtype=F64), rtol=0.02, atol=0
+    )
     assert sampler.corrections == 100 and sampler.step_size * 0.01**2 == pytest.approx(2e-5)
 
 
@@ -560,7 +674,10 @@ def test_evaluations_are_as_documented(sampler: Sampler, nfe: int) -> None:
 
 def test_evaluations_of_the_adaptive_ode() -> None:
     """Six a round, one to begin with, and the denoiser at the end; a tighter tolerance costs more."""
-    runs = [ProbabilityFlowODE(rtol=tol, atol=tol).trajectory(mixture(), 4, generator=seeded()) for tol in (1e-3, 1e-6)]
+    runs = [
+        ProbabilityFlowODE(rtol=tol, atol=tol).trajectory(mixture(), 4, generator=seeded())
+        for tol in (1e-3, 1e-6)
+    ]
     for run in runs:
         assert run.nfe == 6 * (len(run.x_t) - 1) + 2
     assert runs[0].nfe < runs[1].nfe < 300
@@ -570,7 +687,9 @@ def test_a_step_that_is_refused_leaves_no_state() -> None:
     """A draw alone has its refused steps to itself: they cost six evaluations, and the state before them is kept once."""
     refused = 0
     for seed in range(6):
-        run = ProbabilityFlowODE(grid=SHORT, rtol=1e-2, atol=1e-2).trajectory(mixture(VPSDE()), 1, generator=seeded(seed))
+        run = ProbabilityFlowODE(grid=SHORT, rtol=1e-2, atol=1e-2).trajectory(
+            mixture(VPSDE()), 1, generator=seeded(seed)
+        )
         assert not any(torch.equal(a, b) for a, b in itertools.pairwise(run.x_t))
         refused += (run.nfe - 2) // 6 - (len(run.x_t) - 1)
     assert refused > 0
@@ -593,7 +712,10 @@ each_sampler = pytest.mark.parametrize("sampler", NAMED.values(), ids=NAMED)
 def test_every_named_sampler_is_made_with_steps_and_a_grid() -> None:
     for make in SAMPLERS.values():
         assert make(6).steps == 6 and make(6, SHORT).grid == SHORT
-    assert SAMPLERS["ancestral"](6) == DDIM(6, eta=1.0) and SAMPLERS["dpm-solver-fast"](6).start == "mean"
+    assert (
+        SAMPLERS["ancestral"](6) == DDIM(6, eta=1.0)
+        and SAMPLERS["dpm-solver-fast"](6).start == "mean"
+    )
 
 
 @each_sampler
@@ -606,9 +728,14 @@ def test_same_seed_same_draws_and_seed_zero_counts(sampler: Sampler) -> None:
 @each_sampler
 def test_nothing_is_mutated(sampler: Sampler) -> None:
     prior, before = mixture(), repr(sampler)
-    kept, global_state = {k: v.clone() for k, v in prior.state_dict().items()}, torch.get_rng_state()
+    kept, global_state = (
+        {k: v.clone() for k, v in prior.state_dict().items()},
+        torch.get_rng_state(),
+    )
     draw(sampler, prior)
-    assert torch.equal(torch.get_rng_state(), global_state)  # a given generator is the only source of randomness
+    assert torch.equal(
+        torch.get_rng_state(), global_state
+    )  # a given generator is the only source of randomness
     assert all(torch.equal(v, kept[k]) for k, v in prior.state_dict().items())
     assert repr(sampler) == before
 
@@ -626,9 +753,16 @@ def test_a_draw_does_not_depend_on_its_batch(sampler: Sampler) -> None:
 @each_sampler
 def test_callbacks_and_trajectories_see_every_step(sampler: Sampler) -> None:
     prior, seen = mixture(VPSDE()), []
-    x = sampler.sample(prior, 3, generator=seeded(), callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape)))
+    x = sampler.sample(
+        prior,
+        3,
+        generator=seeded(),
+        callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape)),
+    )
     run = sampler.trajectory(prior, 3, generator=seeded())
-    assert torch.equal(run.draws, x) and torch.equal(run.x0_hat[-1], x)  # the last step ends in the denoiser
+    assert torch.equal(run.draws, x) and torch.equal(
+        run.x0_hat[-1], x
+    )  # the last step ends in the denoiser
     assert run.x_t.shape == run.x0_hat.shape == (len(seen), 3, 8) and run.t.shape == (len(seen), 3)
     indices = [i for i, *_ in seen]
     assert indices == sorted(indices) and {steps for _, steps, *_ in seen} == {indices[-1]}
@@ -638,27 +772,41 @@ def test_callbacks_and_trajectories_see_every_step(sampler: Sampler) -> None:
 
 
 @each_sampler
-def test_trajectories_pair_each_state_with_its_time_and_what_the_denoiser_makes_of_it(sampler: Sampler) -> None:
+def test_trajectories_pair_each_state_with_its_time_and_what_the_denoiser_makes_of_it(
+    sampler: Sampler,
+) -> None:
     prior = mixture(VPSDE())
     run = sampler.trajectory(prior, 3, generator=seeded())
-    behind = isinstance(sampler, AnnealedLangevin) and not sampler.mala  # states one update after their x0_hat, but for the last
+    behind = (
+        isinstance(sampler, AnnealedLangevin) and not sampler.mala
+    )  # states one update after their x0_hat, but for the last
     for i in range(len(run.t) - 1 if behind else 0, len(run.t)):
-        torch.testing.assert_close(run.x0_hat[i], prior.denoise(run.x_t[i], run.t[i]), rtol=1e-9, atol=1e-9)
-    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(run.x_t))  # each state is kept, none twice
+        torch.testing.assert_close(
+            run.x0_hat[i], prior.denoise(run.x_t[i], run.t[i]), rtol=1e-9, atol=1e-9
+        )
+    assert not any(
+        torch.equal(a, b) for a, b in itertools.pairwise(run.x_t)
+    )  # each state is kept, none twice
     churned = getattr(sampler, "churn", 0) > 0
     assert churned or bool((run.t[1:] <= run.t[:-1]).all())
     times = sampler.grid.times(prior.sde, 4)
-    assert run.t[-1].tolist() == pytest.approx([float(times[-1])] * 3, rel=0.5 if churned else 1e-12)
+    assert run.t[-1].tolist() == pytest.approx(
+        [float(times[-1])] * 3, rel=0.5 if churned else 1e-12
+    )
     if sampler.start == "noise" and not churned and not isinstance(sampler, AnnealedLangevin):
-        noise = prior.sde.sigma(times[0]) * Noise(seeded())((3, 8), F64, torch.device("cpu"))
-        torch.testing.assert_close(run.x_t[0], noise, rtol=1e-9, atol=1e-9)  # it begins with the noise itself
+        noise = prior.sde.sigma(times[0]) * NormalStream(seeded())((3, 8), F64, torch.device("cpu"))
+        torch.testing.assert_close(
+            run.x_t[0], noise, rtol=1e-9, atol=1e-9
+        )  # it begins with the noise itself
 
 
 @each_sampler
 def test_guided_priors_can_be_sampled(sampler: Sampler) -> None:
     """Three draws for each of two measurements; alone or together they are the same."""
     prior = pictures()
-    problem = InverseProblem(Inpainting(torch.rand(8, 8, generator=seeded(1)) < 0.6), GaussianNoise(0.1))
+    problem = InverseProblem(
+        Inpainting(torch.rand(8, 8, generator=seeded(1)) < 0.6), GaussianNoise(0.1)
+    )
     y = problem.measure(prior.sample(2, seeded(2)), seeded(3))
     solver = Guided(MMPS(iterations=2), sampler)
     posterior = solver.sample(prior, problem, y, 3, generator=seeded())
@@ -684,7 +832,7 @@ class Single(Prior):
         return self.prior._denoise(x_t.double(), t.double()).float()
 
 
-class SameNoise(Noise):
+class SameNoise(NormalStream):
     """The numbers of double precision, rounded."""
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -696,7 +844,11 @@ class SameNoise(Noise):
 def test_single_precision_is_enough(sampler: Sampler, sde: SDE) -> None:
     """From the same noise the draws are those of double precision, up to its rounding and what the prior makes of that."""
     prior, x = pictures(sde), []
-    grid = sampler.grid if isinstance(sampler, AnnealedLangevin) else TimeGrid("log_snr", s_max=80.0, s_min=0.02)
+    grid = (
+        sampler.grid
+        if isinstance(sampler, AnnealedLangevin)
+        else TimeGrid("log_snr", s_max=80.0, s_min=0.02)
+    )
     for one in (prior, Single(prior)):
         times, noise = grid.times(sde, 12).to(one.dtype), SameNoise(seeded())
         start = sde.sigma(times[0]) * noise((3, 1, 8, 8), one.dtype, one.device)
@@ -723,7 +875,10 @@ def test_a_start_at_the_mean_forgets_what_the_noise_could_not_hide(sde: SDE) -> 
     prior = gaussian(sde)
     s = 5.0
     grid = TimeGrid("log_snr", s_max=s, s_min=0.02)
-    noise, mean = (ProbabilityFlowODE(grid=grid, rtol=1e-9, atol=1e-9, start=start) for start in ("noise", "mean"))  # type: ignore[arg-type]
+    noise, mean = (
+        ProbabilityFlowODE(grid=grid, rtol=1e-9, atol=1e-9, start=start)
+        for start in ("noise", "mean")
+    )  # type: ignore[arg-type]
     difference = draw(mean, prior) - draw(noise, prior)
     # denoising at the end stops the shrinking at s_min and goes on by v / (v + s_min^2)
     r = ((VARIANCES + 0.02**2) / (VARIANCES + s**2)).sqrt() * VARIANCES / (VARIANCES + 0.02**2)
@@ -744,11 +899,17 @@ def test_a_start_at_the_mean_forgets_what_the_noise_could_not_hide(sde: SDE) -> 
         (lambda: DPMSolver(5, order=3), "order must be 1 or 2, got 3"),
         (lambda: AnnealedLangevin(corrections=0), "got 0 and 0.2"),
         (lambda: AnnealedLangevin(step_size=4.0), "got 100 and 4.0"),
-        (lambda: PredictorCorrector(predictor="heun"), "'heun'; known: reverse_diffusion, ancestral, euler_maruyama, none"),
+        (
+            lambda: PredictorCorrector(predictor="heun"),
+            "'heun'; known: reverse_diffusion, ancestral, euler_maruyama, none",
+        ),
         (lambda: PredictorCorrector(corrections=-1), "got -1 and 0.16"),
         (lambda: PredictorCorrector(snr=0.0), "got 1 and 0.0"),
         (lambda: PredictorCorrector(predictor="none", corrections=0), "does nothing"),
-        (lambda: ProbabilityFlowODE(method="rk5"), "'rk5'; known: adaptive, euler, midpoint, heun3, rk4, dopri5, dopri8, scipy"),
+        (
+            lambda: ProbabilityFlowODE(method="rk5"),
+            "'rk5'; known: adaptive, euler, midpoint, heun3, rk4, dopri5, dopri8, scipy",
+        ),
         (lambda: ProbabilityFlowODE(rtol=0.0), "got 0.0 and"),
         (lambda: TimeGrid("nope"), "'nope'; known: karras, log_snr, uniform"),
         (lambda: TimeGrid(rho=-1), "got -1"),
@@ -763,7 +924,11 @@ def test_bad_settings_are_named(attempt, message: str) -> None:  # type: ignore[
 
 @pytest.mark.parametrize(
     ("limits", "message"),
-    [({"s_max": 0.0}, "0 < s_min < s_max"), ({"s_min": 0.0}, "0 < s_min < s_max"), ({"s_min": 2.0, "s_max": 1.0}, "0 < s_min < s_max")],
+    [
+        ({"s_max": 0.0}, "0 < s_min < s_max"),
+        ({"s_min": 0.0}, "0 < s_min < s_max"),
+        ({"s_min": 2.0, "s_max": 1.0}, "0 < s_min < s_max"),
+    ],
 )
 def test_a_grid_that_cannot_be(limits: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

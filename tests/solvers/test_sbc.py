@@ -28,12 +28,15 @@ def test_a_solver_that_ignores_the_measurement_is_rejected() -> None:
     """Draws of the prior have uniform ranks for every function of x alone; the likelihood betrays them."""
 
     class Ignorant(Exact):
-        def _draw(self, prior, problem, y, generators, progress):  # type: ignore[no-untyped-def]
+        def _draw(self, run):  # type: ignore[no-untyped-def]
             law = exact_problem(self.name, self.seed).prior
-            return law.sample(len(y), generators[0]), 0
+            return law.sample(len(run.y), run.generators[0]), 0
 
     found = ranks(Ignorant("gaussian"), "gaussian")
-    assert found.p["likelihood"] < 1e-6 and min(p for name, p in found.p.items() if name != "likelihood") > 1e-3
+    assert (
+        found.p["likelihood"] < 1e-6
+        and min(p for name, p in found.p.items() if name != "likelihood") > 1e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,9 +54,9 @@ def test_it_is_one_call() -> None:
     calls = []
 
     class Watched(Exact):
-        def _draw(self, prior, problem, y, generators, progress):  # type: ignore[no-untyped-def]
-            calls.append(len(y))
-            return super()._draw(prior, problem, y, generators, progress)
+        def _draw(self, run):  # type: ignore[no-untyped-def]
+            calls.append(len(run.y))
+            return super()._draw(run)
 
     found = ranks(Watched("gaussian"), "gaussian", measurements=10, draws=7, bins=4, seed=0)
     assert calls == [70] and found.ranks.shape == (10, 7) and found.histograms.shape == (7, 4)

@@ -13,13 +13,17 @@ import pytest
 import torch
 
 from solvers.verification import EXACT_PROBLEMS, VERIFIED
-from solvers.verification.regression import measured, worse
+from solvers.verification.regression import measure, worse
 
 ROWS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("table.json").read_text())
 
 # Where modes lie far apart one stray draw among these few decides a row, and five runs do not tell how often that happens: on the lattices
 # only the solver that finds the right modes is held to its row.
-HELD = [row for row in ROWS if row["solver"] == "predicted-twist" or not row["problem"].startswith("grid")]
+HELD = [
+    row
+    for row in ROWS
+    if row["solver"] == "predicted-twist" or not row["problem"].startswith("grid")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,7 @@ def one_thread() -> Any:
 
 @pytest.mark.parametrize("row", HELD, ids=lambda row: f"{row['problem']}-{row['solver']}")
 def test_no_row_is_worse(row: dict[str, Any]) -> None:
-    assert not worse(row, measured(VERIFIED[row["solver"]], row["problem"], row["draws"]))
+    assert not worse(row, measure(VERIFIED[row["solver"]], row["problem"], row["draws"]))
 
 
 def test_every_solver_has_its_rows() -> None:
@@ -46,8 +50,19 @@ def test_every_solver_has_its_rows() -> None:
 
 
 def test_what_is_worse_is_named() -> None:
-    row = {"draws": 100, "distance": [1.0, 0.1], "mean": [0.1, 0.01], "seen": [0.6, 0.02], "unseen": None}
+    row = {
+        "draws": 100,
+        "distance": [1.0, 0.1],
+        "mean": [0.1, 0.01],
+        "seen": [0.6, 0.02],
+        "unseen": None,
+    }
     same = {"distance": 1.4, "mean": 0.2, "seen": 0.5, "unseen": float("nan")}
     assert worse(row, same) == []
-    assert [text.split()[0] for text in worse(row, same | {"distance": 1.6, "seen": 1.7})] == ["distance", "seen"]
-    assert worse(row, same | {"distance": 0.5, "mean": 0.0, "seen": 1.0}) == []  # better is not worse
+    assert [text.split()[0] for text in worse(row, same | {"distance": 1.6, "seen": 1.7})] == [
+        "distance",
+        "seen",
+    ]
+    assert (
+        worse(row, same | {"distance": 0.5, "mean": 0.0, "seen": 1.0}) == []
+    )  # better is not worse

@@ -79,19 +79,28 @@ def particle_draws(
             moved.append((x != before)[part.free()].double().mean())
         draws.append(x)
     diagnostics: dict[str, Any] = {
-        "method": "ancestral" if ancestral else "particles" if isinstance(potential, Pointwise) else "particles that look ahead",
+        "method": "ancestral"
+        if ancestral
+        else "particles"
+        if isinstance(potential, Pointwise)
+        else "particles that look ahead",
         "particles": particles,
         "sweeps": sweeps,
         "share": share,
     }
     if sweeps:
         diagnostics["moved"] = float(torch.stack(moved).mean())
-    return _grid(model, potential)[torch.cat(draws)], diagnostics | {"exact": ancestral, "nfe": particles * (1 + sweeps)}
+    return _grid(model, potential)[torch.cat(draws)], diagnostics | {
+        "exact": ancestral,
+        "nfe": particles * (1 + sweeps),
+    }
 
 
 def _grid(model: PixelModel, potential: Potential) -> Tensor:
     like = next(model.parameters())
-    return torch.linspace(-1, 1, potential.levels, dtype=torch.float64, device=like.device).to(like.dtype)
+    return torch.linspace(-1, 1, potential.levels, dtype=torch.float64, device=like.device).to(
+        like.dtype
+    )
 
 
 def _population(
@@ -104,7 +113,12 @@ def _population(
 ) -> tuple[Tensor, float]:
     """One particle of each of P populations of M, as levels (P, C, H, W); and the least effective share. kept: levels of particles 0."""
     assert isinstance(model.network, PixelCNN)
-    (C, H, W), P, L, grid = model.shape, potential.populations, potential.levels, _grid(model, potential)
+    (C, H, W), P, L, grid = (
+        model.shape,
+        potential.populations,
+        potential.levels,
+        _grid(model, potential),
+    )
     potential.begin(M)
     raster = Raster(model.network, P * M, model.shape, grid)
     level = torch.zeros(P * M, C, H, W, dtype=torch.int64, device=grid.device)
@@ -113,8 +127,12 @@ def _population(
         for j in range(W):
             outputs = raster.outputs(i, j)
             for c in range(C):
-                logits, means, log_scales = (p[:, c, None] for p in model.split(outputs, raster.at(i, j)))
-                factor = discretised_logistic_mixture_log_prob(grid.expand(P * M, L), logits, means, log_scales, L).double()
+                logits, means, log_scales = (
+                    p[:, c, None] for p in model.split(outputs, raster.at(i, j))
+                )
+                factor = discretised_logistic_mixture_log_prob(
+                    grid.expand(P * M, L), logits, means, log_scales, L
+                ).double()
                 tilted = factor.reshape(P, M, L)
                 if (told := potential.factors(c, i, j)) is not None:
                     tilted = tilted + told
@@ -126,7 +144,11 @@ def _population(
                     if bool(poor.any()):
                         index = _resample(w, poor, generator, kept is not None)
                         log_weight = torch.where(poor[:, None], 0.0, log_weight)
-                        tilted, outputs, level = tilted.flatten(0, 1)[index].reshape(P, M, L), outputs[index], level[index]
+                        tilted, outputs, level = (
+                            tilted.flatten(0, 1)[index].reshape(P, M, L),
+                            outputs[index],
+                            level[index],
+                        )
                         raster.select(index)
                         potential.select(index)
                 chosen = categorical(torch.softmax(tilted, -1), generator)
@@ -143,7 +165,9 @@ def _population(
 def _weights(log_weight: Tensor) -> Tensor:
     """(P, M), each row summing to 1."""
     if bool((log_weight.max(1).values == -math.inf).any()):
-        raise ValueError("the measurement has probability zero at every particle: noise and operator do not allow it")
+        raise ValueError(
+            "the measurement has probability zero at every particle: noise and operator do not allow it"
+        )
     return torch.softmax(log_weight, 1)
 
 
@@ -154,4 +178,6 @@ def _resample(w: Tensor, poor: Tensor, generator: torch.Generator | None, keep: 
     if keep:
         index[:, 0] = 0
     here = torch.arange(M, device=w.device)
-    return (torch.where(poor[:, None], index, here) + M * torch.arange(P, device=w.device)[:, None]).flatten()
+    return (
+        torch.where(poor[:, None], index, here) + M * torch.arange(P, device=w.device)[:, None]
+    ).flatten()

@@ -45,7 +45,9 @@ def langevin_draws(
     x = to_levels(start, levels)
     value, gradient = _target(model, problem, y, x)
     if not bool(torch.isfinite(value).all()):
-        raise ValueError("the likelihood of the measurement is zero or undefined at the start; give the problem a noise level above 0")
+        raise ValueError(
+            "the likelihood of the measurement is zero or undefined at the start; give the problem a noise level above 0"
+        )
     log_alpha = torch.full_like(value, 2 * math.log(max(2 / (levels - 1), 0.1)))
     accepted = torch.zeros_like(value)
     for k in range(2 * steps):
@@ -80,11 +82,15 @@ def langevin_draws(
     return x, diagnostics
 
 
-def _target(model: PixelModel, problem: InverseProblem, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _target(
+    model: PixelModel, problem: InverseProblem, y: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor]:
     """U (N,) in float64 and its gradient, float64, shape of x."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        value = model.entry_log_prob(x).double().flatten(1).sum(1) + problem.log_likelihood(y.double(), x.double())
+        value = model.entry_log_prob(x).double().flatten(1).sum(1) + problem.log_likelihood(
+            y.double(), x.double()
+        )
         return value.detach(), torch.autograd.grad(value.sum(), x)[0].double().nan_to_num(0.0)
 
 

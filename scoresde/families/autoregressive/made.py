@@ -16,7 +16,9 @@ class _Masked(nn.Linear):
 
     def __init__(self, degrees_in: Tensor, degrees_out: Tensor) -> None:
         super().__init__(len(degrees_in), len(degrees_out))
-        self.register_buffer("mask", (degrees_in[None] <= degrees_out[:, None]).float(), persistent=False)
+        self.register_buffer(
+            "mask", (degrees_in[None] <= degrees_out[:, None]).float(), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.mask.to(self.weight.dtype), self.bias)

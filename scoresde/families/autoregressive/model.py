@@ -50,7 +50,9 @@ class AutoregressiveConfig:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.shape) not in (1, 3):
-            raise ValueError(f"an autoregressive model is of vectors (D,) or images (C, H, W), not of samples of shape {self.shape}")
+            raise ValueError(
+                f"an autoregressive model is of vectors (D,) or images (C, H, W), not of samples of shape {self.shape}"
+            )
         if not self.widths or min(*self.shape, *self.widths, self.blocks, self.components) < 1:
             raise ValueError(f"all sizes of an autoregressive model must be positive, got {self}")
         if self.levels < 2:
@@ -71,11 +73,15 @@ class Autoregressive(GenerativeModel):
         slopes = self.channels * (self.channels - 1) // 2
         outputs = 3 * K * self.channels + K * slopes
         if self.is_image:
-            self.network: PixelCNN | MADE = PixelCNN(self.channels, outputs, config.widths, config.blocks)
+            self.network: PixelCNN | MADE = PixelCNN(
+                self.channels, outputs, config.widths, config.blocks
+            )
         else:
             self.network = MADE(config.shape[0], outputs, config.widths)
         with torch.no_grad():  # components side by side on [-1, 1] at first
-            bias = self.network.head.bias.view(-1, outputs)[:, : 3 * K * self.channels].unflatten(1, (self.channels, 3, K))
+            bias = self.network.head.bias.view(-1, outputs)[:, : 3 * K * self.channels].unflatten(
+                1, (self.channels, 3, K)
+            )
             bias[:, :, 1] += torch.linspace(-1, 1, K) if K > 1 else 0
             bias[:, :, 2] += math.log(1 / K)
 
@@ -125,7 +131,9 @@ class Autoregressive(GenerativeModel):
         x = x + (to_levels(x, self.config.levels) - x).detach()
         return discretised_logistic_mixture_log_prob(x, *self.mixture(x), self.config.levels)
 
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """Exact: of the levels of an image (discrete), of the density of a vector. k and generator are not used."""
         self.check(x)
         value = self.entry_log_prob(x.to(next(self.parameters()))).double().flatten(1).sum(1)
@@ -153,8 +161,12 @@ class Autoregressive(GenerativeModel):
             for j in range(self.shape[2]):
                 outputs = raster.outputs(i, j)
                 for c in range(self.channels):
-                    logits, means, log_scales = (p[:, c] for p in self.split(outputs, raster.at(i, j)))
-                    value = sample_discretised_logistic_mixture(logits, means, log_scales, generator, self.config.levels)
+                    logits, means, log_scales = (
+                        p[:, c] for p in self.split(outputs, raster.at(i, j))
+                    )
+                    value = sample_discretised_logistic_mixture(
+                        logits, means, log_scales, generator, self.config.levels
+                    )
                     raster.put(i, j, c, value)
         return raster.x
 

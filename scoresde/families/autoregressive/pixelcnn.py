@@ -47,7 +47,9 @@ def _gate(x: Tensor) -> Tensor:
 def _pair(conv: nn.Conv2d, left: Tensor, here: Tensor) -> Tensor:
     """A (1, 2) convolution at one place: left, here (B, c) -> (B, c')."""
     weight = conv.weight[:, :, 0]
-    return F.linear(torch.cat([left, here], 1), torch.cat([weight[..., 0], weight[..., 1]], 1), conv.bias)
+    return F.linear(
+        torch.cat([left, here], 1), torch.cat([weight[..., 0], weight[..., 1]], 1), conv.bias
+    )
 
 
 class Gated(nn.Module):
@@ -75,12 +77,15 @@ class Gated(nn.Module):
 
     def pixel(self, cache: Cache, j: int, h: Tensor) -> Tensor:
         """h (B, c), the next pixel of that row."""
-        a = _pair(self.horizontal, cache.get(self, "left", h), h) + cache.get(self, "across")[:, :, 0, j]
+        a = (
+            _pair(self.horizontal, cache.get(self, "left", h), h)
+            + cache.get(self, "across")[:, :, 0, j]
+        )
         cache.put(self, "left", h)
         return h + F.linear(_gate(a), self.out.weight[:, :, 0, 0], self.out.bias)
 
 
-class Level(nn.Module):
+class Resolution(nn.Module):
     """Gated layers, a level of half the resolution between them, gated layers."""
 
     def __init__(self, widths: tuple[int, ...], blocks: int) -> None:
@@ -91,7 +96,7 @@ class Level(nn.Module):
         if self.coarse:
             self.down_v = nn.Conv2d(fine, widths[1], (2, 3), stride=2)
             self.down_h = nn.Conv2d(fine, widths[1], (1, 2), stride=2)
-            self.inner = Level(widths[1:], blocks)
+            self.inner = Resolution(widths[1:], blocks)
             self.up_v = nn.ConvTranspose2d(widths[1], fine, 2, stride=2)
             self.up_h = nn.ConvTranspose2d(widths[1], fine, 2, stride=2)
             self.after = nn.ModuleList(Gated(fine) for _ in range(blocks))
@@ -120,7 +125,12 @@ class Level(nn.Module):
         cache.put(self, "above", v)
         cache.forget(self, "left")
         coarse, up = cache.get(self, "v"), self.up_v
-        v = v + F.conv_transpose2d(coarse, up.weight[:, :, i % 2, None], up.bias, stride=(1, 2))[..., : v.shape[-1]]
+        v = (
+            v
+            + F.conv_transpose2d(coarse, up.weight[:, :, i % 2, None], up.bias, stride=(1, 2))[
+                ..., : v.shape[-1]
+            ]
+        )
         for layer in self.after:
             v = layer.row(cache, v)  # type: ignore[operator]
         return v
@@ -131,11 +141,17 @@ class Level(nn.Module):
         if not self.coarse:
             return h
         if i % 2 == 0 and j % 2 == 0:
-            b = self.inner.pixel(cache, i // 2, j // 2, _pair(self.down_h, cache.get(self, "left", h), h))
+            b = self.inner.pixel(
+                cache, i // 2, j // 2, _pair(self.down_h, cache.get(self, "left", h), h)
+            )
             known = [cache.get(self, "h")] if j else []
             cache.put(self, "h", torch.cat([*known, b[..., None]], -1))
         cache.put(self, "left", h)
-        h = h + F.linear(cache.get(self, "h")[..., j // 2], self.up_h.weight[:, :, i % 2, j % 2].T, self.up_h.bias)
+        h = h + F.linear(
+            cache.get(self, "h")[..., j // 2],
+            self.up_h.weight[:, :, i % 2, j % 2].T,
+            self.up_h.bias,
+        )
         for layer in self.after:
             h = layer.pixel(cache, j, h)  # type: ignore[operator]
         return h
@@ -148,7 +164,7 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.stem_v = nn.Conv2d(channels + 1, widths[0], (2, 3))
         self.stem_h = nn.Conv2d(channels + 1, widths[0], (1, 2))
-        self.body = Level(widths, blocks)
+        self.body = Resolution(widths, blocks)
         self.head = nn.Linear(widths[0], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,7 +180,9 @@ class PixelCNN(nn.Module):
     def pixel(self, cache: Cache, padded: Tensor, i: int, j: int) -> Tensor:
         """The output at (i, j), (B, outputs), of an image known before it. Rows and pixels must come in their order."""
         seen = padded[:, :, i + 2, j : j + 2]
-        return self._outputs(self.body.pixel(cache, i, j, _pair(self.stem_h, seen[..., 0], seen[..., 1])))
+        return self._outputs(
+            self.body.pixel(cache, i, j, _pair(self.stem_h, seen[..., 0], seen[..., 1]))
+        )
 
     @staticmethod
     def pad(x: Tensor) -> Tensor:
@@ -172,5 +190,7 @@ class PixelCNN(nn.Module):
         return F.pad(torch.cat([x, torch.ones_like(x[:, :1])], 1), (2, 1, 2, 0))
 
     def _outputs(self, h: Tensor) -> Tensor:
-        with torch.autocast(h.device.type, enabled=False):  # means in bfloat16 would be wrong by a grey level
+        with torch.autocast(
+            h.device.type, enabled=False
+        ):  # means in bfloat16 would be wrong by a grey level
             return self.head(F.elu(h.to(self.head.weight.dtype)))

@@ -100,12 +100,19 @@ class LookaheadFactors:
         """draws: (n, C, H, W), of the model; their mean and covariance, half of it the diagonal alone if they are as few as entries, make
         the Gaussian. matrix: (C H W, K), the measurement of each unit vector, in the order of the picture."""
         shape = tuple(draws.shape[1:])
-        order = torch.arange(draws[0].numel(), device=draws.device).reshape(shape).permute(1, 2, 0).flatten()
+        order = (
+            torch.arange(draws[0].numel(), device=draws.device)
+            .reshape(shape)
+            .permute(1, 2, 0)
+            .flatten()
+        )
         x, A = draws.double().flatten(1)[:, order], matrix.double()[order]
         n, D = x.shape
         mean, C = x.mean(0), torch.cov(x.T).reshape(D, D)
         shrink = D / (n + D)
-        variances = C.diagonal() + (2 / 255) ** 2  # a grey level of doubt even where all draws agree
+        variances = (
+            C.diagonal() + (2 / 255) ** 2
+        )  # a grey level of doubt even where all draws agree
         C = (1 - shrink) * C + torch.diag(variances - (1 - shrink) * C.diagonal())
         root = torch.linalg.cholesky(C)
         scale = root.diagonal()
@@ -145,11 +152,18 @@ class GaussianLookahead(Potential):
         alpha, d = self.given.alpha[k], self.given.variances[k]
         beta = (self.residual @ self.given.gains[k])[:, None]
         e = self.grid - expected[:, None]
-        ratio = e * beta - e.square() * alpha / 2 - d * beta.square() / (1 + d * alpha) / 2 + torch.log1p(d * alpha) / 2
+        ratio = (
+            e * beta
+            - e.square() * alpha / 2
+            - d * beta.square() / (1 + d * alpha) / 2
+            + torch.log1p(d * alpha) / 2
+        )
         return ratio.reshape(self.populations, self.particles, self.levels)
 
     def free(self) -> Tensor:
-        return torch.ones(self.populations, *self.given.shape, dtype=torch.bool, device=self.y.device)
+        return torch.ones(
+            self.populations, *self.given.shape, dtype=torch.bool, device=self.y.device
+        )
 
     def select(self, index: Tensor) -> None:
         self.residual, self.placed = self.residual[index], self.placed[index]

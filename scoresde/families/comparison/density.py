@@ -13,39 +13,50 @@ from scoresde.families.base import GenerativeModel, LogProb
 from scoresde.families.diffusion import Diffusion
 from scoresde.families.vae.model import VAE
 
-__all__ = ["bits_per_dim", "judge_density"]
+__all__ = ["model_bits_per_dim", "judge_density"]
 
 _IWAE = 64
 
 
-def bits_per_dim(found: LogProb, dimensions: int) -> Tensor:
+def model_bits_per_dim(found: LogProb, dimensions: int) -> Tensor:
     r""":math:`-\log_2 p / D` of 8-bit pictures, (B,). A density p(x) on [-1, 1] speaks of grey levels 2/256 wide: it adds
     :math:`\log_2(256/2)`, and is a bound on that of the levels themselves (Theis et al. 2016)."""
     bits = -found.value / (dimensions * math.log(2))
     return bits if found.discrete else bits + math.log2(256 / 2)
 
 
-def judge_density(model: GenerativeModel, levels: Tensor, generator: torch.Generator, batch: int = 50) -> dict[str, Any]:
+def judge_density(
+    model: GenerativeModel, levels: Tensor, generator: torch.Generator, batch: int = 50
+) -> dict[str, Any]:
     """levels: (N, C, H, W) uint8. Mean and standard error over the pictures, by the name of what they are; empty for an implicit model.
 
     Continuous models see one uniform dequantisation of each picture.
     """
     if model.density == "implicit":
         return {}
-    kinds: dict[str, Callable[[Tensor], LogProb]] = {"": lambda x: model.log_prob(x, generator=generator)}
+    kinds: dict[str, Callable[[Tensor], LogProb]] = {
+        "": lambda x: model.log_prob(x, generator=generator)
+    }
     if isinstance(model, VAE):
         kinds["IWAE"] = lambda x: model.log_prob(x, k=_IWAE, generator=generator)
     if isinstance(model, Diffusion):
         kinds["ELBO"] = lambda x: model.elbo(x, generator=generator)
     found: dict[str, list[Tensor]] = {}
     for part in levels.split(batch):
-        noisy = dequantised(part, generator)  # for every model, so that the random numbers after it are the same for all
+        noisy = dequantised(
+            part, generator
+        )  # for every model, so that the random numbers after it are the same for all
         x = (noisy if model.continuous else from_bytes(part)).to(model.device)
         for log_prob in kinds.values():
             result = log_prob(x)
-            found.setdefault(result.kind, []).append(bits_per_dim(result, x[0].numel()).double().cpu())
+            found.setdefault(result.kind, []).append(
+                model_bits_per_dim(result, x[0].numel()).double().cpu()
+            )
     report: dict[str, Any] = {"pictures": len(levels)}
     for kind, values in found.items():
         bits = torch.cat(values)
-        report[kind] = {"mean": float(bits.mean()), "error": float(bits.std()) / math.sqrt(len(bits))}
+        report[kind] = {
+            "mean": float(bits.mean()),
+            "error": float(bits.std()) / math.sqrt(len(bits)),
+        }
     return report

@@ -34,17 +34,32 @@ def load_family(name: str, device: str | torch.device = "cpu") -> GenerativeMode
     """An embedded model of a family. ValueError that names the known ones."""
     known = embedded_families()
     if name not in known:
-        raise ValueError(f"no weights of a family {name!r} come with the package; there are {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"no weights of a family {name!r} come with the package; there are {', '.join(known) or 'none'}"
+        )
     return load_model(known[name], device)
 
 
-def entrants(models: dict[str, GenerativeModel], device: str | torch.device = "cpu") -> list[Entrant]:
+def entrants(
+    models: dict[str, GenerativeModel], device: str | torch.device = "cpu"
+) -> list[Entrant]:
     """In the order of the families; ``whole`` for the first of each and for the embedded prior of the same shape."""
-    found = [Entrant(name, FAMILIES[name].title, models[name]) for name in FAMILIES if name in models]
+    found = [
+        Entrant(name, FAMILIES[name].title, models[name]) for name in FAMILIES if name in models
+    ]
     diffusion = models.get("diffusion")
     if not isinstance(diffusion, Diffusion):
         return found
-    found += [Entrant(f"diffusion-{c.sampler}", title, Diffusion(diffusion.prior, c), whole=False) for title, c in SAMPLERS_SHOWN.items()]
+    found += [
+        Entrant(f"diffusion-{c.sampler}", title, Diffusion(diffusion.prior, c), whole=False)
+        for title, c in SAMPLERS_SHOWN.items()
+    ]
     if "mnist" in embedded_priors() and tuple(diffusion.shape) == (1, 28, 28):
-        found.append(Entrant("diffusion-mnist", "the embedded prior mnist", Diffusion(load_prior("mnist", device))))
+        found.append(
+            Entrant(
+                "diffusion-mnist",
+                "the embedded prior mnist",
+                Diffusion(load_prior("mnist", device)),
+            )
+        )
     return found

@@ -51,17 +51,31 @@ def _autoregressive(shape: Shape) -> GenerativeModel:
 def _diffusion(shape: Shape) -> GenerativeModel:
     """As the embedded prior of digits, with narrower levels: noise down to a fraction of a grey level and features that resolve them."""
     noise, exponents = NoiseLevels(-3.2, 2.4, 1e-4, 80.0), (4, 5, 6, 7, 8)
-    network = UNetConfig(shape[0], widths=(48, 96), blocks=3, attention=(1,), extra=2 * shape[0] * len(exponents))
-    prior = ScorePrior(UNet(network), EDMSDE(noise.sigma_min, noise.sigma_max), shape, 0.6, fourier=exponents)
+    network = UNetConfig(
+        shape[0], widths=(48, 96), blocks=3, attention=(1,), extra=2 * shape[0] * len(exponents)
+    )
+    prior = ScorePrior(
+        UNet(network), EDMSDE(noise.sigma_min, noise.sigma_max), shape, 0.6, fourier=exponents
+    )
     return Diffusion(prior, DiffusionConfig(noise=noise))
 
 
 FAMILIES: dict[str, Family] = {
     "vae": Family("VAE", _vae, FitConfig(batch=64, learning_rate=2e-3, precision="bf16")),
-    "gan": Family("GAN", _gan, FitConfig(batch=32, learning_rate=1e-3, betas=(0.0, 0.9), ema=0.0, clip=10.0, precision="bf16")),
+    "gan": Family(
+        "GAN",
+        _gan,
+        FitConfig(
+            batch=32, learning_rate=1e-3, betas=(0.0, 0.9), ema=0.0, clip=10.0, precision="bf16"
+        ),
+    ),
     "flow": Family("flow", _flow, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
-    "autoregressive": Family("autoregressive", _autoregressive, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
-    "diffusion": Family("diffusion", _diffusion, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
+    "autoregressive": Family(
+        "autoregressive", _autoregressive, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")
+    ),
+    "diffusion": Family(
+        "diffusion", _diffusion, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")
+    ),
 }
 
 

@@ -17,9 +17,9 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.density import judge_density
 from scoresde.families.comparison.families import FAMILIES, build
 from scoresde.families.comparison.memory import training_memory
-from scoresde.families.comparison.quality import Reference, draw, judge_draws
+from scoresde.families.comparison.quality import RealData, draw, judge_draws
 from scoresde.families.comparison.restoration import SIGMA, judge_restoration, problems_for
-from scoresde.files import write_json, write_via_rename
+from scoresde.files import write_atomically, write_json
 
 __all__ = ["SHOWN", "Entrant", "JudgeConfig", "Judged", "judge"]
 
@@ -40,7 +40,9 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         if self.samples < 100 or min(self.likelihoods, self.pictures) < 2 or self.draws < 3:
-            raise ValueError(f"a comparison needs 100 samples, 2 pictures of each kind and 3 draws at least, got {self}")
+            raise ValueError(
+                f"a comparison needs 100 samples, 2 pictures of each kind and 3 draws at least, got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Judged:
 
 def judge(
     entrant: Entrant,
-    reference: Reference,
+    reference: RealData,
     config: JudgeConfig,
     cache: Path,
     progress: Callable[[str], None] | None = None,
@@ -93,7 +95,9 @@ def judge(
     }
     if entrant.name in FAMILIES:
         fresh, fit = build(entrant.name, tuple(model.shape)), FAMILIES[entrant.name].fit
-        scores["training_memory"] = training_memory(fresh, TensorData(reference.train[: fit.batch]), fit)
+        scores["training_memory"] = training_memory(
+            fresh, TensorData(reference.train[: fit.batch]), fit
+        )
     pictures = {"draws": to_bytes(draws[:SHOWN])}
     if entrant.whole:
         say("likelihood")
@@ -108,26 +112,40 @@ def judge(
             scores["restoration"][name] = found.scores
             pictures[name] = to_bytes(found.draws)
     cache.mkdir(parents=True, exist_ok=True)
-    write_via_rename(images, lambda path: save_file({name: x.contiguous() for name, x in pictures.items()}, path))
+    write_atomically(
+        images, lambda path: save_file({name: x.contiguous() for name, x in pictures.items()}, path)
+    )
     write_json({"fingerprint": key, "scores": scores}, numbers)
     return Judged(entrant.name, entrant.title, scores, pictures)
 
 
-def chosen(reference: Reference, config: JudgeConfig) -> Tensor:
+def chosen(reference: RealData, config: JudgeConfig) -> Tensor:
     """The test pictures that are restored: the last ones, which the likelihood does not see."""
     return reference.test[-config.pictures :]
 
 
-def measurement(reference: Reference, config: JudgeConfig, name: str) -> Tensor:
+def measurement(reference: RealData, config: JudgeConfig, name: str) -> Tensor:
     """Of the chosen pictures under a named problem: the same for everybody."""
     truth = chosen(reference, config)
     problem = problems_for(tuple(truth.shape[1:]))[name]
     return problem.measure(truth, torch.Generator().manual_seed(config.seed))
 
 
-def fingerprint(entrant: Entrant, reference: Reference, config: JudgeConfig) -> str:
+def fingerprint(entrant: Entrant, reference: RealData, config: JudgeConfig) -> str:
     """Of all that decides the result but the code."""
-    digest = hashlib.sha256(json.dumps([asdict(config), SIGMA, entrant.whole, reference.features.name, repr(entrant.model.config)]).encode())
+    digest = hashlib.sha256(
+        json.dumps(
+            [
+                asdict(config),
+                SIGMA,
+                entrant.whole,
+                reference.features.name,
+                repr(entrant.model.config),
+            ]
+        ).encode()
+    )
     for tensor in (*entrant.model.state_dict().values(), reference.test):
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()[:16]

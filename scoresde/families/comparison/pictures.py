@@ -7,14 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.data.figures import grid
+from scoresde.data.figures import image_grid
 from scoresde.data.images import from_bytes, to_bytes
 from scoresde.families.comparison.judge import Judged
-from scoresde.files import write_via_rename
+from scoresde.files import write_atomically
 
 __all__ = ["draws_sheet", "restoration_sheet", "trilemma"]
 
-_COLOURS = {"vae": "#4477aa", "gan": "#ee6677", "flow": "#228833", "autoregressive": "#ccbb44", "diffusion": "#aa3377", "data": "#555555"}
+_COLOURS = {
+    "vae": "#4477aa",
+    "gan": "#ee6677",
+    "flow": "#228833",
+    "autoregressive": "#ccbb44",
+    "diffusion": "#aa3377",
+    "data": "#555555",
+}
 
 
 def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
@@ -29,7 +36,13 @@ def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
 def _show(axes, picture: Tensor) -> None:  # type: ignore[no-untyped-def]
     """picture (C, H, W) uint8."""
     array = picture.permute(1, 2, 0).numpy()
-    axes.imshow(array if array.shape[2] == 3 else array[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(
+        array if array.shape[2] == 3 else array[..., 0],
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation="nearest",
+    )
     axes.set_axis_off()
 
 
@@ -39,36 +52,58 @@ def draws_sheet(entries: Sequence[tuple[str, Tensor]], path: Path) -> None:
     figure = _figure(10.5, 3.75 * rows)
     for k, (title, draws) in enumerate(entries):
         axes = figure.add_subplot(rows, 3, k + 1)
-        _show(axes, to_bytes(grid(from_bytes(draws), gap=1)))
+        _show(axes, to_bytes(image_grid(from_bytes(draws), gap=1)))
         axes.set_title(title, fontsize=10)
-    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.3 / (3.75 * rows), bottom=0.01, wspace=0.03, hspace=0.1)
-    write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))
+    figure.subplots_adjust(
+        left=0.01, right=0.99, top=1 - 0.3 / (3.75 * rows), bottom=0.01, wspace=0.03, hspace=0.1
+    )
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
     """Quality and coverage against speed. Families with several samplers are joined by a line; entrants outside the budget are hollow."""
     figure = _figure(11, 4.6)
-    panels = (("fid", "quality: Fréchet distance, log scale (up is better)"), ("recall", "coverage: recall"))
+    panels = (
+        ("fid", "quality: Fréchet distance, log scale (up is better)"),
+        ("recall", "coverage: recall"),
+    )
     for k, (what, label) in enumerate(panels):
         axes = figure.add_subplot(1, 2, k + 1)
-        axes.axhline(data.scores["quality"][what], color=_COLOURS["data"], linestyle="--", linewidth=1)
+        axes.axhline(
+            data.scores["quality"][what], color=_COLOURS["data"], linestyle="--", linewidth=1
+        )
         axes.annotate(
             "other data", (0.01, data.scores["quality"][what]), xycoords=("axes fraction", "data"), xytext=(0, 3),
             textcoords="offset points", fontsize=8, color=_COLOURS["data"],
         )  # fmt: skip
         points: dict[str, list[tuple[float, float, str, str]]] = {}
         for one in judged:
-            family = one.name if "restoration" in one.scores else one.name.split("-")[0]  # one network, other samplers
+            family = (
+                one.name if "restoration" in one.scores else one.name.split("-")[0]
+            )  # one network, other samplers
             points.setdefault(family, []).append(
                 (1 / one.scores["seconds_per_sample"], one.scores["quality"][what], one.title, one.name)
             )  # fmt: skip
         for family, members in points.items():
             colour = _COLOURS.get(family.split("-")[0], _COLOURS["data"])
             members.sort()
-            axes.plot([m[0] for m in members], [m[1] for m in members], color=colour, linewidth=0.8, alpha=0.6)
+            axes.plot(
+                [m[0] for m in members],
+                [m[1] for m in members],
+                color=colour,
+                linewidth=0.8,
+                alpha=0.6,
+            )
             for speed, value, title, name in members:
                 main, alone = name in _COLOURS, len(members) == 1
-                axes.plot(speed, value, "o", color=colour, markersize=9 if main else 6, markerfacecolor=colour if main else "white")
+                axes.plot(
+                    speed,
+                    value,
+                    "o",
+                    color=colour,
+                    markersize=9 if main else 6,
+                    markerfacecolor=colour if main else "white",
+                )
                 axes.annotate(
                     title, (speed, value), xytext=(6, 6) if main else (5, 4 if alone else -10), textcoords="offset points",
                     fontsize=8.5 if main else 7, color=colour, fontweight="bold" if main else "normal",
@@ -84,21 +119,29 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def restoration_sheet(judged: Sequence[Judged], truth: Tensor, measured: dict[str, Tensor], path: Path, rows: int = 3) -> None:
+def restoration_sheet(
+    judged: Sequence[Judged], truth: Tensor, measured: dict[str, Tensor], path: Path, rows: int = 3
+) -> None:
     """For each problem the first pictures: the truth, what was measured, and of every entrant its mean, one draw and the deviation of its
     draws. truth (B, C, H, W) uint8; measured: by problem, as pictures of any size, uint8."""
     problems, rows = list(measured), min(rows, len(truth))
     columns, side, head, left = 2 + 3 * len(judged), 0.62, 0.5, 0.25
-    width, height = left + columns * side + 0.12 * len(judged), head + len(problems) * (rows * side + 0.12)
+    width, height = (
+        left + columns * side + 0.12 * len(judged),
+        head + len(problems) * (rows * side + 0.12),
+    )
     figure = _figure(width, height)
     top = height - head
     for p, problem in enumerate(problems):
         for r in range(rows):
             y0 = top - (p * (rows * side + 0.12)) - (r + 1) * side
-            cells: list[tuple[Tensor | np.ndarray, str]] = [(truth[r], "truth"), (measured[problem][r], "measured")]
+            cells: list[tuple[Tensor | np.ndarray, str]] = [
+                (truth[r], "truth"),
+                (measured[problem][r], "measured"),
+            ]
             for one in judged:
                 draws = one.pictures[problem][:, r].float()
                 cells += [
@@ -108,7 +151,9 @@ def restoration_sheet(judged: Sequence[Judged], truth: Tensor, measured: dict[st
                 ]
             for c, (cell, name) in enumerate(cells):
                 x0 = left + c * side + 0.12 * max(0, (c - 2) // 3 + 1 if c >= 2 else 0)
-                axes = figure.add_axes((x0 / width, y0 / height, 0.96 * side / width, 0.96 * side / height))
+                axes = figure.add_axes(
+                    (x0 / width, y0 / height, 0.96 * side / width, 0.96 * side / height)
+                )
                 if isinstance(cell, np.ndarray):
                     axes.imshow(cell, cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
                     axes.set_axis_off()
@@ -117,7 +162,23 @@ def restoration_sheet(judged: Sequence[Judged], truth: Tensor, measured: dict[st
                 if p == 0 and r == 0:
                     axes.set_title(name, fontsize=6.5, pad=2)
                     if c >= 2 and (c - 2) % 3 == 1:
-                        axes.text(0.5, 1.42, judged[(c - 2) // 3].title, transform=axes.transAxes, ha="center", fontsize=9, fontweight="bold")
+                        axes.text(
+                            0.5,
+                            1.42,
+                            judged[(c - 2) // 3].title,
+                            transform=axes.transAxes,
+                            ha="center",
+                            fontsize=9,
+                            fontweight="bold",
+                        )
         middle = top - p * (rows * side + 0.12) - rows * side / 2
-        figure.text(0.1 / width, middle / height, problem, rotation=90, ha="center", va="center", fontsize=8.5)
-    write_via_rename(path, lambda temporary: figure.savefig(temporary, format="png"))
+        figure.text(
+            0.1 / width,
+            middle / height,
+            problem,
+            rotation=90,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+        )
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -32,26 +32,44 @@ def _gan(shape: Shape) -> GenerativeModel:
 
 
 def _flow(shape: Shape) -> GenerativeModel:
-    return Flow(FlowConfig(shape, levels=0, steps=4, hidden=32, coupling="spline", bins=16, alpha=0.0))
+    return Flow(
+        FlowConfig(shape, levels=0, steps=4, hidden=32, coupling="spline", bins=16, alpha=0.0)
+    )
 
 
 def _autoregressive(shape: Shape) -> GenerativeModel:
-    return Autoregressive(AutoregressiveConfig(shape, widths=(64, 64), components=10, min_log_scale=-4.0))
+    return Autoregressive(
+        AutoregressiveConfig(shape, widths=(64, 64), components=10, min_log_scale=-4.0)
+    )
 
 
 def _diffusion(shape: Shape) -> GenerativeModel:
     noise, exponents = NoiseLevels(-1.8, 1.2, 0.02, 10.0), (0, 1, 2)
-    network = Perceptron(PerceptronConfig(shape[0], (64, 64, 64), extra=2 * shape[0] * len(exponents)))
-    prior = ScorePrior(network, EDMSDE(noise.sigma_min, noise.sigma_max), shape, 0.5, fourier=exponents)
+    network = Perceptron(
+        PerceptronConfig(shape[0], (64, 64, 64), extra=2 * shape[0] * len(exponents))
+    )
+    prior = ScorePrior(
+        network, EDMSDE(noise.sigma_min, noise.sigma_max), shape, 0.5, fourier=exponents
+    )
     return Diffusion(prior, DiffusionConfig(noise=noise))
 
 
 PLANE_FAMILIES: dict[str, Family] = {
     "vae": Family("VAE", _vae, FitConfig(batch=256, learning_rate=4e-3, warmup=20, ema=0.99)),
-    "gan": Family("GAN", _gan, FitConfig(batch=256, learning_rate=2e-3, warmup=20, ema=0.0, betas=(0.0, 0.99), clip=10.0)),
+    "gan": Family(
+        "GAN",
+        _gan,
+        FitConfig(batch=256, learning_rate=2e-3, warmup=20, ema=0.0, betas=(0.0, 0.99), clip=10.0),
+    ),
     "flow": Family("flow", _flow, FitConfig(batch=256, learning_rate=1e-2, warmup=20, ema=0.99)),
-    "autoregressive": Family("autoregressive", _autoregressive, FitConfig(batch=256, learning_rate=5e-3, warmup=20, ema=0.99)),
-    "diffusion": Family("diffusion", _diffusion, FitConfig(batch=512, learning_rate=4e-3, warmup=20, ema=0.99)),
+    "autoregressive": Family(
+        "autoregressive",
+        _autoregressive,
+        FitConfig(batch=256, learning_rate=5e-3, warmup=20, ema=0.99),
+    ),
+    "diffusion": Family(
+        "diffusion", _diffusion, FitConfig(batch=512, learning_rate=4e-3, warmup=20, ema=0.99)
+    ),
 }
 """As ``FAMILIES``, for vectors of two entries of order one."""
 
@@ -65,14 +83,18 @@ def lattice(reach: float, spacing: float) -> tuple[Tensor, float]:
 
 
 @torch.no_grad()
-def evidence(model: VAE, x: Tensor, reach: float = 6.0, spacing: float = 0.05, rows: int = 1 << 20) -> Tensor:
+def evidence(
+    model: VAE, x: Tensor, reach: float = 6.0, spacing: float = 0.05, rows: int = 1 << 20
+) -> Tensor:
     r"""ln p(x) = ln ∫ p(x|z) N(z; 0, I) dz of x (B, D), nats, (B,), for a VAE of two latent entries: a sum over a lattice of z.
 
     Its error falls off faster than any power of the spacing once that resolves the posterior of z, down to the 1e-8 of the mass that lie
     beyond ``reach``. rows: pairs of x and z at a time.
     """
     if model.config.latent != 2:
-        raise ValueError(f"the evidence is summed over two latent entries, this model has {model.config.latent}")
+        raise ValueError(
+            f"the evidence is summed over two latent entries, this model has {model.config.latent}"
+        )
     points, area = lattice(reach, spacing)
     z = points.to(next(model.parameters()))
     log_prior = -points.square().sum(1) / 2 + math.log(area / (2 * math.pi))

@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems import GaussianBlur, GaussianNoise, Inpainting, InverseProblem, SuperResolution, box_mask
+from problems import (
+    GaussianBlur,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    SuperResolution,
+    box_mask,
+)
 from scoresde.evaluation import psnr
 from scoresde.families.autoregressive.model import Autoregressive
 from scoresde.families.base import GenerativeModel
@@ -14,14 +21,21 @@ from scoresde.families.comparison.clock import clock_for
 from scoresde.families.diffusion import Diffusion
 from scoresde.families.flow.model import Flow
 
-__all__ = ["SIGMA", "Restoration", "judge_restoration", "problems_for", "range_coverage", "settings_for"]
+__all__ = [
+    "SIGMA",
+    "RestorationScores",
+    "judge_restoration",
+    "problems_for",
+    "range_coverage",
+    "family_settings",
+]
 
 SIGMA = 0.1
 """Of the noise, on [-1, 1]: 0.05 on [0, 1]."""
 
 
 @dataclass(frozen=True)
-class Restoration:
+class RestorationScores:
     """draws: (n, B, C, H, W), as 8-bit pictures. scores: plain numbers."""
 
     draws: Tensor
@@ -40,7 +54,7 @@ def problems_for(shape: tuple[int, ...]) -> dict[str, InverseProblem]:
     }
 
 
-def settings_for(model: GenerativeModel, n: int) -> dict[str, Any]:
+def family_settings(model: GenerativeModel, n: int) -> dict[str, Any]:
     """What its own means are given: about as long a chain as each needs to forget its start, fewer chains where one is dear."""
     if isinstance(model, Diffusion):
         return {}
@@ -66,7 +80,9 @@ def range_coverage(draws: Tensor, truth: Tensor, generator: torch.Generator) -> 
     return float(within.sum() / counted.sum().clamp_min(1)), int(counted.sum())
 
 
-def judge_restoration(model: GenerativeModel, problem: InverseProblem, truth: Tensor, y: Tensor, n: int, seed: int) -> Restoration:
+def judge_restoration(
+    model: GenerativeModel, problem: InverseProblem, truth: Tensor, y: Tensor, n: int, seed: int
+) -> RestorationScores:
     """truth (B, C, H, W), 8-bit pictures on [-1, 1]; y: their measurements.
 
     misfit: mean of |y - A x|^2 / (M sigma^2) over the draws, as they come; about 1 - k/M for a posterior that the measurement binds in k
@@ -74,11 +90,17 @@ def judge_restoration(model: GenerativeModel, problem: InverseProblem, truth: Te
     """
     clock = clock_for(model.device)
     start = clock()
-    found = model.restore(problem, y.to(model.device), n, generator=torch.Generator().manual_seed(seed), **settings_for(model, n))
+    found = model.restore(
+        problem,
+        y.to(model.device),
+        n,
+        generator=torch.Generator().manual_seed(seed),
+        **family_settings(model, n),
+    )
     seconds, raw = clock() - start, found.draws.detach().cpu()
     draws = model.as_pictures(raw)
     residual = torch.stack([problem.residual(y, x) for x in raw])
-    seen = problem.operator.observed(torch.ones_like(y)).sum()
+    seen = problem.operator.mask_unobserved(torch.ones_like(y)).sum()
     share, counted = range_coverage(draws, truth, torch.Generator().manual_seed(seed))
     scores = {
         "pictures": len(truth),
@@ -88,11 +110,14 @@ def judge_restoration(model: GenerativeModel, problem: InverseProblem, truth: Te
         "range": share,
         "range_expected": (n - 1) / (n + 1),
         "range_entries": counted,
-        "misfit": float(problem.operator.observed(residual.flatten(0, 1)).square().sum() / (n * seen * SIGMA**2)),
+        "misfit": float(
+            problem.operator.mask_unobserved(residual.flatten(0, 1)).square().sum()
+            / (n * seen * SIGMA**2)
+        ),
         "nfe": found.nfe,
         "vjps": found.vjps,
         "seconds": seconds / len(truth),
     }
     if (rhat := found.diagnostics.get("rhat")) is not None:
         scores["rhat"] = max(rhat)
-    return Restoration(draws, scores)
+    return RestorationScores(draws, scores)

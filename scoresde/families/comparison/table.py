@@ -31,7 +31,11 @@ def quality_table(judged: Sequence[Judged], data: Judged) -> str:
     for one in (*judged, data):
         q, s = one.scores["quality"], one.scores
         classes = (f"{q['classes']}", f"{q['class_kl']:.4f}") if "classes" in q else ("", "")
-        speed = (f"{s['nfe_per_sample']}", _three_digits(1 / s["seconds_per_sample"])) if "seconds_per_sample" in s else ("", "")
+        speed = (
+            (f"{s['nfe_per_sample']}", _three_digits(1 / s["seconds_per_sample"]))
+            if "seconds_per_sample" in s
+            else ("", "")
+        )
         rows.append(
             (
                 one.title, f"{q['fid']:.2f}", f"{q['kid']:.3f} ± {q['kid_error']:.3f}", f"{q['precision']:.3f}",
@@ -49,14 +53,21 @@ def training_table(judged: Sequence[Judged]) -> str:
     rows = []
     for one in judged:
         card = one.scores["training"]
-        samples, cpu, memory = card.get("samples"), card.get("cpu_seconds"), one.scores.get("training_memory")
+        samples, cpu, memory = (
+            card.get("samples"),
+            card.get("cpu_seconds"),
+            one.scores.get("training_memory"),
+        )
         rows.append(
             (
                 one.title, f"{one.scores['parameters'] / 1e6:.2f} M", f"{samples:,}" if samples else "", f"{cpu / 60:.1f}" if cpu else "",
                 f"{card['seconds'] / 60:.1f}" if card.get("seconds") else "", f"{memory / 2**20:.0f}" if memory else "",
             )
         )  # fmt: skip
-    return _rows(("model", "parameters", "pictures seen", "processor, min", "clock, min", "memory, MiB"), rows)
+    return _rows(
+        ("model", "parameters", "pictures seen", "processor, min", "clock, min", "memory, MiB"),
+        rows,
+    )
 
 
 def density_table(judged: Sequence[Judged], published: bool) -> str:

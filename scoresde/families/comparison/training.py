@@ -19,7 +19,14 @@ from scoresde.files import write_json
 __all__ = ["steps_within", "train_family"]
 
 
-def steps_within(seconds: float, model: GenerativeModel, data: Dataset, config: FitConfig, folder: Path, trial: int = 12) -> int:
+def steps_within(
+    seconds: float,
+    model: GenerativeModel,
+    data: Dataset,
+    config: FitConfig,
+    folder: Path,
+    trial: int = 12,
+) -> int:
     """How many steps of this training fit into that time, by a short ``trial`` in ``folder``.
 
     Time as :func:`clock_for` has it, so that other work on the machine does not shorten the training.
@@ -49,11 +56,21 @@ def train_family(
     model = build(name, shape, seed).to(device)
     data.dequantise = model.continuous
     config, plan = replace(FAMILIES[name].fit, seed=seed), out / "plan.json"
-    made_for = {"family": name, "minutes": minutes, "seed": seed, "data": f"{path.name}/{key}", "device": str(torch.device(device))}
+    made_for = {
+        "family": name,
+        "minutes": minutes,
+        "seed": seed,
+        "data": f"{path.name}/{key}",
+        "device": str(torch.device(device)),
+    }
     known = json.loads(plan.read_text()) if plan.is_file() else {}
     if {k: known.get(k) for k in made_for} != made_for:
         with tempfile.TemporaryDirectory() as folder:
-            known = made_for | {"steps": steps_within(60 * minutes, build(name, shape, seed).to(device), data, config, Path(folder))}
+            known = made_for | {
+                "steps": steps_within(
+                    60 * minutes, build(name, shape, seed).to(device), data, config, Path(folder)
+                )
+            }
         out.mkdir(parents=True, exist_ok=True)
         write_json(known, plan)
     config = replace(config, steps=int(known["steps"]))

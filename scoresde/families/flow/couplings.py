@@ -46,7 +46,12 @@ class SplineCoupling(Bijection):
         self.net = conditioner(self.kept, (channels - self.kept) * (3 * bins - 1), hidden, kernel)
 
     def _spline(self, kept: Tensor) -> MonotonicRQSTransform:
-        raw = self.net(_seen(kept)).to(kept.dtype).unflatten(1, (-1, 3 * self.bins - 1)).movedim(2, -1)
+        raw = (
+            self.net(_seen(kept))
+            .to(kept.dtype)
+            .unflatten(1, (-1, 3 * self.bins - 1))
+            .movedim(2, -1)
+        )
         return MonotonicRQSTransform(*raw.split((self.bins, self.bins, self.bins - 1), dim=-1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,4 +97,10 @@ def conditioner(inputs: int, outputs: int, hidden: int, kernel: int) -> nn.Seque
     last = nn.Conv2d(hidden, outputs, kernel, padding=kernel // 2)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-    return nn.Sequential(nn.Conv2d(inputs, hidden, kernel, padding=kernel // 2), nn.SiLU(), nn.Conv2d(hidden, hidden, 1), nn.SiLU(), last)
+    return nn.Sequential(
+        nn.Conv2d(inputs, hidden, kernel, padding=kernel // 2),
+        nn.SiLU(),
+        nn.Conv2d(hidden, hidden, 1),
+        nn.SiLU(),
+        last,
+    )

@@ -70,7 +70,9 @@ class Mixing(Bijection):
         self.register_buffer("sign", diagonal.sign())
         self.L, self.U = nn.Parameter(L.tril(-1)), nn.Parameter(U.triu(1))
         self.log_s = nn.Parameter(diagonal.abs().log())
-        self.fixed: Tensor | None = None  # the inverse matrix, in a copy whose parameters change no more
+        self.fixed: Tensor | None = (
+            None  # the inverse matrix, in a copy whose parameters change no more
+        )
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """P's partners: L and U + diag(s)."""
@@ -78,7 +80,9 @@ class Mixing(Bijection):
         return self.L.tril(-1) + eye, self.U.triu(1) + torch.diag(self.sign * self.log_s.exp())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):  # half precision would cost the density its digits
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # half precision would cost the density its digits
             L, U = self.factors()
             return _mix(self.P @ L @ U, x), (self.log_s.sum() * _pixels(x)).expand(len(x))
 
@@ -117,7 +121,10 @@ class Logit(Bijection):
         u = self.alpha + (1 - 2 * self.alpha) * (x + 1) / 2
         inside = (u > 0) & (u < 1)
         u = torch.where(inside, u, 0.5)
-        log_det = -(torch.log(u) + torch.log1p(-u)).flatten(1).sum(1) + math.log((1 - 2 * self.alpha) / 2) * x[0].numel()
+        log_det = (
+            -(torch.log(u) + torch.log1p(-u)).flatten(1).sum(1)
+            + math.log((1 - 2 * self.alpha) / 2) * x[0].numel()
+        )
         return torch.logit(u), torch.where(inside.flatten(1).all(1), log_det, -math.inf)
 
     def inverse(self, z: Tensor) -> Tensor:

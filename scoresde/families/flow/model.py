@@ -52,12 +52,23 @@ class FlowConfig:
             raise ValueError(f"a flow is of vectors (D,) or images (C, H, W), got {self.shape}")
         if len(self.shape) == 1 and (self.levels != 0 or self.shape[0] < 2):
             raise ValueError(f"a flow of vectors has 2 entries or more and levels = 0, got {self}")
-        if len(self.shape) == 3 and (self.levels < 1 or any(side % 2**self.levels for side in self.shape[1:])):
-            raise ValueError(f"{self.levels} levels halve the sides {self.shape[1:]} to fractions; sides must be multiples of 2^levels")
+        if len(self.shape) == 3 and (
+            self.levels < 1 or any(side % 2**self.levels for side in self.shape[1:])
+        ):
+            raise ValueError(
+                f"{self.levels} levels halve the sides {self.shape[1:]} to fractions; sides must be multiples of 2^levels"
+            )
         if self.coupling not in ("affine", "spline"):
             raise ValueError(f"the coupling must be 'affine' or 'spline', got {self.coupling!r}")
-        if min(self.steps, self.hidden) < 1 or self.bins < 2 or not self.bound > 0 or not 0 <= alpha < 0.5:
-            raise ValueError(f"steps, hidden and bound must be positive, bins 2 or more and alpha in [0, 0.5), got {self}")
+        if (
+            min(self.steps, self.hidden) < 1
+            or self.bins < 2
+            or not self.bound > 0
+            or not 0 <= alpha < 0.5
+        ):
+            raise ValueError(
+                f"steps, hidden and bound must be positive, bins 2 or more and alpha in [0, 0.5), got {self}"
+            )
 
 
 class Flow(GenerativeModel):
@@ -152,7 +163,10 @@ class Flow(GenerativeModel):
 
     def _log_density(self, x: Tensor, initialise: bool = False) -> Tensor:
         z, log_det = self(x, initialise)
-        value = log_det.double() - (z.double().square().sum(1) + self.dimension * math.log(2 * math.pi)) / 2
+        value = (
+            log_det.double()
+            - (z.double().square().sum(1) + self.dimension * math.log(2 * math.pi)) / 2
+        )
         return torch.where(torch.isneginf(log_det), -math.inf, value)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -160,7 +174,9 @@ class Flow(GenerativeModel):
         self.check(x)
         return -self._log_density(x, initialise=self.training).mean().to(x.dtype) / self.dimension
 
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """Exact; k and generator do not matter. Differentiable in x."""
         self.check(x)
         return LogProb(self._log_density(x), "exact")
@@ -176,7 +192,14 @@ class Flow(GenerativeModel):
         """
         decode = self._frozen().inverse
         z, found = latent_posterior(
-            decode, (self.dimension,), request.problem, request.y, request.n, request.generator, progress=request.progress, **settings
+            decode,
+            (self.dimension,),
+            request.problem,
+            request.y,
+            request.n,
+            request.generator,
+            progress=request.progress,
+            **settings,
         )
         x = torch.cat([decode(one) for one in z]).reshape(request.n, len(request.y), *self.shape)
         return Draws(x, found["nfe"] + 1, found["vjps"], found)

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from scoresde.families.base import DensityKind, GenerativeModel
 from scoresde.families.gan.losses import Game, discriminator_game, generator_game, gradient_penalty
-from scoresde.families.gan.networks import ImageDiscriminator, ImageGenerator, VectorDiscriminator, VectorGenerator, frozen
+from scoresde.families.gan.networks import (
+    ImageDiscriminator,
+    ImageGenerator,
+    VectorDiscriminator,
+    VectorGenerator,
+    frozen,
+)
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.random_numbers import normal
 from scoresde.training.steps import ema_update
@@ -45,13 +51,22 @@ class GANConfig:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.shape) not in (1, 3):
-            raise ValueError(f"a GAN draws vectors (D,) or images (C, H, W), not samples of shape {self.shape}")
-        if not self.widths or min(*self.shape, *self.widths, self.latent, self.patch, self.blocks) < 1:
+            raise ValueError(
+                f"a GAN draws vectors (D,) or images (C, H, W), not samples of shape {self.shape}"
+            )
+        if (
+            not self.widths
+            or min(*self.shape, *self.widths, self.latent, self.patch, self.blocks) < 1
+        ):
             raise ValueError(f"all sizes of a GAN must be positive, got {self}")
         if self.game not in get_args(Game):
-            raise ValueError(f"the game of a GAN is one of {', '.join(get_args(Game))}, got {self.game}")
+            raise ValueError(
+                f"the game of a GAN is one of {', '.join(get_args(Game))}, got {self.game}"
+            )
         if not (self.r1 >= 0 and self.r2 >= 0):
-            raise ValueError(f"gradient penalties must be at least 0, got r1 {self.r1} and r2 {self.r2}")
+            raise ValueError(
+                f"gradient penalties must be at least 0, got r1 {self.r1} and r2 {self.r2}"
+            )
         if not 0 <= self.ema < 1:
             raise ValueError(f"the decay of the average must lie in [0, 1), got {self.ema}")
 
@@ -59,7 +74,7 @@ class GANConfig:
 class GAN(GenerativeModel):
     """generator: G, z (B, latent) -> x. discriminator: D, x -> logits (B,). average: the running mean of G's weights, which draws.
 
-    A step of training is ``losses``, one step of an optimiser per player, and ``update_average``; or ``step``, which does all three.
+    A step of training is ``losses``, one step of an optimizer per player, and ``update_average``; or ``step``, which does all three.
     """
 
     density: ClassVar[DensityKind] = "implicit"
@@ -70,13 +85,19 @@ class GAN(GenerativeModel):
         super().__init__()
         self.config = config
         if len(config.shape) == 3:
-            self.generator: nn.Module = ImageGenerator(config.shape, config.latent, config.patch, config.widths, config.blocks)
-            self.discriminator: nn.Module = ImageDiscriminator(config.shape, config.patch, config.widths, config.blocks)
+            self.generator: nn.Module = ImageGenerator(
+                config.shape, config.latent, config.patch, config.widths, config.blocks
+            )
+            self.discriminator: nn.Module = ImageDiscriminator(
+                config.shape, config.patch, config.widths, config.blocks
+            )
         else:
             self.generator = VectorGenerator(config.shape[0], config.latent, config.widths)
             self.discriminator = VectorDiscriminator(config.shape[0], config.widths)
         self.average = frozen(self.generator)
-        self.register_buffer("taken", torch.zeros((), dtype=torch.int64))  # steps that the average has seen
+        self.register_buffer(
+            "taken", torch.zeros((), dtype=torch.int64)
+        )  # steps that the average has seen
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,10 +110,18 @@ class GAN(GenerativeModel):
     def players(self) -> dict[str, nn.Module]:
         return {"discriminator": self.discriminator, "generator": self.generator}
 
-    def player_loss(self, player: str, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def player_loss(
+        self, player: str, x: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         if player not in self.players():
-            raise ValueError(f"the players of a GAN are {' and '.join(self.players())}, not {player}")
-        return self.discriminator_loss(x, generator) if player == "discriminator" else self.generator_loss(x, generator)
+            raise ValueError(
+                f"the players of a GAN are {' and '.join(self.players())}, not {player}"
+            )
+        return (
+            self.discriminator_loss(x, generator)
+            if player == "discriminator"
+            else self.generator_loss(x, generator)
+        )
 
     def after_step(self) -> None:
         self.update_average()
@@ -109,7 +138,9 @@ class GAN(GenerativeModel):
         def judge(x: Tensor) -> Tensor:
             return torch.func.functional_call(self.discriminator, fixed, (x,))
 
-        return generator_game(self.config.game, judge(x), judge(self.generator(self.latents(len(x), generator))))
+        return generator_game(
+            self.config.game, judge(x), judge(self.generator(self.latents(len(x), generator)))
+        )
 
     def discriminator_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """L_D with its penalties. The generator is held fixed."""
@@ -118,7 +149,9 @@ class GAN(GenerativeModel):
         with torch.no_grad():
             draws = self.generator(self.latents(len(x), generator))
         x, draws = x.detach(), draws.detach()
-        with torch.enable_grad():  # the penalties are gradients even where nobody asks for one of the loss
+        with (
+            torch.enable_grad()
+        ):  # the penalties are gradients even where nobody asks for one of the loss
             x, draws = x.clone().requires_grad_(r1 > 0), draws.requires_grad_(r2 > 0)
             real, fake = self.discriminator(x), self.discriminator(draws)
             loss = discriminator_game(self.config.game, real, fake)
@@ -133,24 +166,24 @@ class GAN(GenerativeModel):
         return self.generator_loss(x, generator), self.discriminator_loss(x, generator)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """L_G + L_D. Its gradient is that of each player's own loss: one optimiser then descends both at the same time."""
+        """L_G + L_D. Its gradient is that of each player's own loss: one optimizer then descends both at the same time."""
         ours, theirs = self.losses(x, generator)
         return ours + theirs
 
     def step(
         self,
         x: Tensor,
-        optimiser_g: torch.optim.Optimizer,
-        optimiser_d: torch.optim.Optimizer,
+        optimizer_g: torch.optim.Optimizer,
+        optimizer_d: torch.optim.Optimizer,
         generator: torch.Generator | None = None,
     ) -> tuple[float, float]:
         """One step of the discriminator, one of the generator against the new discriminator, one of the average. (L_G, L_D) before each."""
         values = {}
-        for player, optimiser in (("discriminator", optimiser_d), ("generator", optimiser_g)):
-            optimiser.zero_grad(set_to_none=True)
+        for player, optimizer in (("discriminator", optimizer_d), ("generator", optimizer_g)):
+            optimizer.zero_grad(set_to_none=True)
             value = self.player_loss(player, x, generator)
             value.backward()
-            optimiser.step()
+            optimizer.step()
             values[player] = float(value.detach())
         self.after_step()
         return values["generator"], values["discriminator"]
@@ -158,7 +191,9 @@ class GAN(GenerativeModel):
     @torch.no_grad()
     def update_average(self) -> None:
         """average <- d average + (1 - d) generator, with d = min(ema, (1 + k) / (10 + k)) at step k, a short memory at first."""
-        ema_update(self.config.ema)(list(self.average.buffers()), list(self.generator.parameters()), self.taken)
+        ema_update(self.config.ema)(
+            list(self.average.buffers()), list(self.generator.parameters()), self.taken
+        )
         self.taken += 1
 
     @torch.no_grad()
@@ -174,7 +209,14 @@ class GAN(GenerativeModel):
         settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         z, found = latent_posterior(
-            self.average, (self.config.latent,), request.problem, request.y, request.n, request.generator, progress=request.progress, **settings
+            self.average,
+            (self.config.latent,),
+            request.problem,
+            request.y,
+            request.n,
+            request.generator,
+            progress=request.progress,
+            **settings,
         )
         with torch.no_grad():
             draws = self.average(z.flatten(0, 1)).reshape(request.n, len(request.y), *self.shape)

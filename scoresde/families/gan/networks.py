@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ImageDiscriminator", "ImageGenerator", "VectorDiscriminator", "VectorGenerator", "frozen"]
+__all__ = [
+    "ImageDiscriminator",
+    "ImageGenerator",
+    "VectorDiscriminator",
+    "VectorGenerator",
+    "frozen",
+]
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -18,7 +24,9 @@ def _activate(x: Tensor) -> Tensor:
 def _prepare(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> nn.Module:
     """He's initialisation for the leaky rectifier (He et al. 2015), biases zero: outputs keep the variance of inputs, times gain^2."""
     fan_in = module.weight[0].numel()
-    if isinstance(module, nn.ConvTranspose2d):  # of stride 2 and kernel 2: every output sees one position of the input
+    if isinstance(
+        module, nn.ConvTranspose2d
+    ):  # of stride 2 and kernel 2: every output sees one position of the input
         fan_in = module.weight.shape[0]
     nn.init.normal_(module.weight, std=gain * math.sqrt(2 / (1 + 0.2**2) / fan_in))
     if module.bias is not None:
@@ -41,7 +49,9 @@ class _Block(nn.Module):
 class ImageGenerator(nn.Module):
     """z (B, latent) -> x (B, C, H, W) on (-1, 1): a map of features at the coarsest level, refined and doubled level by level."""
 
-    def __init__(self, shape: tuple[int, ...], latent: int, patch: int, widths: tuple[int, ...], blocks: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], latent: int, patch: int, widths: tuple[int, ...], blocks: int
+    ) -> None:
         super().__init__()
         self.size, self.patch = shape[1:], patch
         stride = patch * 2 ** (len(widths) - 1)
@@ -63,16 +73,22 @@ class ImageGenerator(nn.Module):
 class ImageDiscriminator(nn.Module):
     """x (B, C, H, W) -> logits (B,)."""
 
-    def __init__(self, shape: tuple[int, ...], patch: int, widths: tuple[int, ...], blocks: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], patch: int, widths: tuple[int, ...], blocks: int
+    ) -> None:
         super().__init__()
         self.patch, self.stride = patch, patch * 2 ** (len(widths) - 1)
-        layers: list[nn.Module] = [_prepare(nn.Conv2d(shape[0] * patch**2, widths[0], 3, padding=1))]
+        layers: list[nn.Module] = [
+            _prepare(nn.Conv2d(shape[0] * patch**2, widths[0], 3, padding=1))
+        ]
         layers.extend(_Block(widths[0]) for _ in range(blocks))
         for fine, coarse in itertools.pairwise(widths):
             layers.append(_prepare(nn.Conv2d(fine, coarse, 2, stride=2)))
             layers.extend(_Block(coarse) for _ in range(blocks))
         self.layers = nn.Sequential(*layers)
-        features = widths[-1] * math.ceil(shape[1] / self.stride) * math.ceil(shape[2] / self.stride)
+        features = (
+            widths[-1] * math.ceil(shape[1] / self.stride) * math.ceil(shape[2] / self.stride)
+        )
         self.head = _prepare(nn.Linear(features, 1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,9 +27,21 @@ class HMC:
     """
 
     def __init__(
-        self, log_density: LogDensity, z: Tensor, generator: torch.Generator | None, leapfrog: int, wanted: float = 0.8, jitter: float = 0.2
+        self,
+        log_density: LogDensity,
+        z: Tensor,
+        generator: torch.Generator | None,
+        leapfrog: int,
+        wanted: float = 0.8,
+        jitter: float = 0.2,
     ) -> None:
-        self.log_density, self.generator, self.leapfrog, self.wanted, self.jitter = log_density, generator, leapfrog, wanted, jitter
+        self.log_density, self.generator, self.leapfrog, self.wanted, self.jitter = (
+            log_density,
+            generator,
+            leapfrog,
+            wanted,
+            jitter,
+        )
         self.z = z
         self.value, self.gradient = log_density(z)
         self.scale = torch.ones_like(z[0])
@@ -42,11 +54,17 @@ class HMC:
         self._excess = torch.zeros_like(step_size)
         self._average = torch.log(step_size)
         self._count = 0
-        self._sum, self._square, self._seen = torch.zeros_like(self.scale), torch.zeros_like(self.scale), 0
+        self._sum, self._square, self._seen = (
+            torch.zeros_like(self.scale),
+            torch.zeros_like(self.scale),
+            0,
+        )
 
     def step(self, adapt: bool) -> Tensor:
         """One transition of every chain; the acceptance probabilities (M, B). adapt: move the step size and take note of z."""
-        e = self.step_size * (1 + self.jitter * (2 * uniform(self.step_size.shape, self.generator, self.z) - 1))
+        e = self.step_size * (
+            1 + self.jitter * (2 * uniform(self.step_size.shape, self.generator, self.z) - 1)
+        )
         move = e.to(self.z.dtype)[:, None] * self.scale
         z, value, gradient = self.z, self.value, self.gradient
         p = normal(z.shape, self.generator, z)

@@ -58,13 +58,17 @@ def latent_posterior(
     number for each measurement; nfe, vjps: network evaluations and products per draw.
     """
     if min(n, steps, leapfrog, restarts, climb) < 1 or (chains is not None and chains < 1):
-        raise ValueError(f"n, steps, leapfrog, restarts, climb and chains must be at least 1, got {n, steps, leapfrog, restarts, climb, chains}")
+        raise ValueError(
+            f"n, steps, leapfrog, restarts, climb and chains must be at least 1, got {n, steps, leapfrog, restarts, climb, chains}"
+        )
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the measurement has NaN or infinite entries; mask them out")
     B, chains = len(y), min(n, chains or n)
     each = -(-n // chains)
     if each > steps:
-        raise ValueError(f"{n} draws from {chains} chains need {each} transitions or more, got {steps} steps")
+        raise ValueError(
+            f"{n} draws from {chains} chains need {each} transitions or more, got {steps} steps"
+        )
     dim = torch.Size(latent_shape).numel()
     evaluations = 0
 
@@ -75,7 +79,9 @@ def latent_posterior(
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             x = decode(z.reshape(-1, *latent_shape))
-            data = problem.log_likelihood(y.double().repeat(len(z), *[1] * (y.ndim - 1)), x.double()).reshape(len(z), B)
+            data = problem.log_likelihood(
+                y.double().repeat(len(z), *[1] * (y.ndim - 1)), x.double()
+            ).reshape(len(z), B)
             value = data - z.double().square().sum(-1) / 2
             return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
@@ -83,13 +89,19 @@ def latent_posterior(
         if progress:
             progress(fraction)
 
-    z = _climb(log_density, normal((restarts, B, dim), generator, y), climb, lambda f: report(0.2 * f))
+    z = _climb(
+        log_density, normal((restarts, B, dim), generator, y), climb, lambda f: report(0.2 * f)
+    )
     value = log_density(z)[0]
     if not bool(torch.isfinite(value).any(0).all()):
-        raise ValueError("the likelihood of the measurement is zero or undefined at every start; give the problem a noise level above 0")
+        raise ValueError(
+            "the likelihood of the measurement is zero or undefined at every start; give the problem a noise level above 0"
+        )
     weights = value.nan_to_num(-math.inf, neginf=-math.inf).softmax(0).T
     device = generator.device if generator is not None else y.device
-    which = torch.multinomial(weights.to(device), chains, replacement=True, generator=generator).T.to(y.device)
+    which = torch.multinomial(
+        weights.to(device), chains, replacement=True, generator=generator
+    ).T.to(y.device)
     z = z.gather(0, which[..., None].expand(-1, -1, dim))
 
     chain = HMC(log_density, z, generator, leapfrog)
@@ -121,14 +133,16 @@ def latent_posterior(
     }
 
 
-def _climb(log_density: LogDensity, z: Tensor, steps: int, report: Callable[[float], None]) -> Tensor:
+def _climb(
+    log_density: LogDensity, z: Tensor, steps: int, report: Callable[[float], None]
+) -> Tensor:
     """Adam on ln p(z | y), with a rate that falls from 0.1 to 0 along a cosine."""
     z = z.clone()
-    optimiser = torch.optim.Adam([z], lr=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam([z], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for i in range(steps):
         z.grad = -log_density(z)[1].nan_to_num(0, 0, 0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         report((i + 1) / steps)
     return z.detach()

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.families.autoregressive.logistic import discretised_logistic_mixture_log_prob, sample_discretised_logistic_mixture
+from scoresde.families.autoregressive.logistic import (
+    discretised_logistic_mixture_log_prob,
+    sample_discretised_logistic_mixture,
+)
 from scoresde.families.random_numbers import normal
 
 __all__ = ["GaussianLikelihood", "LogisticLikelihood", "PixelLikelihood"]
@@ -49,7 +52,10 @@ class GaussianLikelihood(PixelLikelihood):
 
     def log_prob(self, x: Tensor, raw: Tensor) -> Tensor:
         u = (x - self.mean(raw)) / self.std
-        return -(u.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2 - self.std.log() * x[0].numel()
+        return (
+            -(u.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
+            - self.std.log() * x[0].numel()
+        )
 
     def mean(self, raw: Tensor) -> Tensor:
         return raw[..., 0]
@@ -71,7 +77,9 @@ class LogisticLikelihood(PixelLikelihood):
     def _parts(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, means, log_scales = raw.chunk(3, dim=-1)
         if self.components > 1:  # apart at first
-            means = means + torch.linspace(-1, 1, self.components, dtype=raw.dtype, device=raw.device)
+            means = means + torch.linspace(
+                -1, 1, self.components, dtype=raw.dtype, device=raw.device
+            )
         return logits, means, (log_scales - 2).clamp(-7, 3)
 
     def log_prob(self, x: Tensor, raw: Tensor) -> Tensor:

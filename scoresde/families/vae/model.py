@@ -53,13 +53,20 @@ class VAEConfig:
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.shape) not in (1, 3):
             raise ValueError(f"a VAE is of vectors (D,) or images (C, H, W), got {self.shape}")
-        if min(self.latent, self.patch, self.components, *self.shape, *self.widths) < 1 or self.blocks < 0:
+        if (
+            min(self.latent, self.patch, self.components, *self.shape, *self.widths) < 1
+            or self.blocks < 0
+        ):
             raise ValueError(f"all sizes of a VAE must be positive, got {self}")
         stride = self.patch * 2 ** (len(self.widths) - 1) if self.widths else 0
         if len(self.shape) == 3 and (not stride or any(side % stride for side in self.shape[1:])):
-            raise ValueError(f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with a level at least; widths {self.widths}")
+            raise ValueError(
+                f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with a level at least; widths {self.widths}"
+            )
         if self.likelihood not in ("logistic", "gaussian"):
-            raise ValueError(f"the likelihood must be 'logistic' or 'gaussian', got {self.likelihood!r}")
+            raise ValueError(
+                f"the likelihood must be 'logistic' or 'gaussian', got {self.likelihood!r}"
+            )
         if not (self.std > 0 and self.beta >= 0 and self.free_bits >= 0):
             raise ValueError("std must be positive, beta and free_bits must not be negative")
 
@@ -73,14 +80,20 @@ class VAE(GenerativeModel):
         super().__init__()
         self.config = config = config or VAEConfig()
         gaussian = config.likelihood == "gaussian"
-        self.likelihood: PixelLikelihood = GaussianLikelihood(config.std) if gaussian else LogisticLikelihood(config.components)
+        self.likelihood: PixelLikelihood = (
+            GaussianLikelihood(config.std) if gaussian else LogisticLikelihood(config.components)
+        )
         self.encoder: torch.nn.Module
         self.decoder: torch.nn.Module
         outputs = config.shape[0] * self.likelihood.outputs
         if len(config.shape) == 3:
             size = (config.shape[0], config.shape[1], config.shape[2])
-            self.encoder = ConvEncoder(size, config.widths, config.blocks, config.patch, 2 * config.latent)
-            self.decoder = ConvDecoder(outputs, size[1:], config.widths, config.blocks, config.patch, config.latent)
+            self.encoder = ConvEncoder(
+                size, config.widths, config.blocks, config.patch, 2 * config.latent
+            )
+            self.decoder = ConvDecoder(
+                outputs, size[1:], config.widths, config.blocks, config.patch, config.latent
+            )
         else:
             self.encoder = perceptron(config.shape[0], config.widths, 2 * config.latent)
             self.decoder = perceptron(config.latent, config.widths[::-1], outputs)
@@ -105,7 +118,12 @@ class VAE(GenerativeModel):
 
     def raw_outputs(self, z: Tensor) -> Tensor:
         """What the decoder says of each entry, (B, *shape, outputs), in the precision of z."""
-        return self.decoder(z).to(z.dtype).unflatten(1, (self.shape[0], self.likelihood.outputs)).movedim(2, -1)
+        return (
+            self.decoder(z)
+            .to(z.dtype)
+            .unflatten(1, (self.shape[0], self.likelihood.outputs))
+            .movedim(2, -1)
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z], (B, *shape)."""
@@ -121,7 +139,9 @@ class VAE(GenerativeModel):
         return (self.config.beta * kl - data) / math.prod(self.shape)
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         """k = 1: the ELBO (beta = 1, no free bits) as the mean of 8 draws, with its exact KL; k > 1: the IWAE bound of k draws.
 
         The std_error of the latter is the delta method's, of the logarithm of a mean of k weights: it says nothing of a bound far below
@@ -137,15 +157,24 @@ class VAE(GenerativeModel):
             z = mean + log_std.exp() * noise
             value = self.likelihood.log_prob(x, self.raw_outputs(z)).double()
             if k > 1:
-                value = value + ((noise.double().square() - z.double().square()) / 2 + log_std.double()).sum(1)
+                value = value + (
+                    (noise.double().square() - z.double().square()) / 2 + log_std.double()
+                ).sum(1)
             draws.append(value)
         values = torch.stack(draws)
         if k == 1:
             kl = kl_to_standard_normal(mean, log_std).double().sum(1)
-            return LogProb(values.mean(0) - kl, "ELBO", self.likelihood.discrete, values.std(0) / math.sqrt(_ELBO_DRAWS))
+            return LogProb(
+                values.mean(0) - kl,
+                "ELBO",
+                self.likelihood.discrete,
+                values.std(0) / math.sqrt(_ELBO_DRAWS),
+            )
         share = values.softmax(0)
         std_error = (share.square().sum(0) - 1 / k).clamp_min(0).sqrt() * math.sqrt(k / (k - 1))
-        return LogProb(values.logsumexp(0) - math.log(k), "IWAE", self.likelihood.discrete, std_error)
+        return LogProb(
+            values.logsumexp(0) - math.log(k), "IWAE", self.likelihood.discrete, std_error
+        )
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -26,15 +26,32 @@ class _Block(nn.Module):
 class ConvEncoder(nn.Module):
     """x (B, C, H, W) -> (B, outputs): p x p pixels folded into channels, then levels of half the resolution each, then a linear map."""
 
-    def __init__(self, shape: tuple[int, int, int], widths: tuple[int, ...], blocks: int, patch: int, outputs: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        widths: tuple[int, ...],
+        blocks: int,
+        patch: int,
+        outputs: int,
+    ) -> None:
         super().__init__()
         channels, height, width = shape
         stride = patch * 2 ** (len(widths) - 1)
-        layers: list[nn.Module] = [nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)]
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(patch),
+            nn.Conv2d(channels * patch**2, widths[0], 3, padding=1),
+        ]
         layers += [_Block(widths[0]) for _ in range(blocks)]
         for fine, coarse in itertools.pairwise(widths):
-            layers += [nn.Conv2d(fine, coarse, 2, stride=2), *(_Block(coarse) for _ in range(blocks))]
-        layers += [nn.SiLU(), nn.Flatten(), nn.Linear(widths[-1] * (height // stride) * (width // stride), outputs)]
+            layers += [
+                nn.Conv2d(fine, coarse, 2, stride=2),
+                *(_Block(coarse) for _ in range(blocks)),
+            ]
+        layers += [
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (height // stride) * (width // stride), outputs),
+        ]
         self.net = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,15 +61,33 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """z (B, latent) -> (B, outputs, H, W): the encoder's mirror image."""
 
-    def __init__(self, outputs: int, size: tuple[int, int], widths: tuple[int, ...], blocks: int, patch: int, latent: int) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        size: tuple[int, int],
+        widths: tuple[int, ...],
+        blocks: int,
+        patch: int,
+        latent: int,
+    ) -> None:
         super().__init__()
         stride = patch * 2 ** (len(widths) - 1)
         coarsest = (widths[-1], size[0] // stride, size[1] // stride)
-        layers: list[nn.Module] = [nn.Linear(latent, math.prod(coarsest)), nn.Unflatten(1, coarsest)]
+        layers: list[nn.Module] = [
+            nn.Linear(latent, math.prod(coarsest)),
+            nn.Unflatten(1, coarsest),
+        ]
         layers += [_Block(widths[-1]) for _ in range(blocks)]
         for coarse, fine in itertools.pairwise(reversed(widths)):
-            layers += [nn.ConvTranspose2d(coarse, fine, 2, stride=2), *(_Block(fine) for _ in range(blocks))]
-        layers += [nn.SiLU(), nn.Conv2d(widths[0], outputs * patch**2, 3, padding=1), nn.PixelShuffle(patch)]
+            layers += [
+                nn.ConvTranspose2d(coarse, fine, 2, stride=2),
+                *(_Block(fine) for _ in range(blocks)),
+            ]
+        layers += [
+            nn.SiLU(),
+            nn.Conv2d(widths[0], outputs * patch**2, 3, padding=1),
+            nn.PixelShuffle(patch),
+        ]
         self.net = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:

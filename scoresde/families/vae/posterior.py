@@ -52,7 +52,9 @@ class _Marginal:
 
     def log_likelihood(self, y: Tensor, mean: Tensor) -> Tensor:
         r = self.problem.residual(y, mean)
-        with torch.no_grad():  # the gradient of r^T S^-1 r / 2 is that of r times S^-1 r, whatever solves for it
+        with (
+            torch.no_grad()
+        ):  # the gradient of r^T S^-1 r / 2 is that of r times S^-1 r, whatever solves for it
             v = self.problem.linear_operator.solve(r, self.problem.noise_variance, self.variance)
         product = (v * r).flatten(1).sum(1)
         return product.detach() / 2 - product
@@ -61,15 +63,39 @@ class _Marginal:
 def restore(model: LatentModel, request: Request, **settings: Any) -> tuple[Tensor, dict[str, Any]]:
     """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`. model: frozen."""
     problem, y, n, generator = request.problem, request.y, request.n, request.generator
-    exact = isinstance(model.likelihood, GaussianLikelihood) and {"linear", "gaussian_noise"} <= problem.capabilities
-    variance = float(model.likelihood.std.detach()) ** 2 if isinstance(model.likelihood, GaussianLikelihood) else 0.0
+    exact = (
+        isinstance(model.likelihood, GaussianLikelihood)
+        and {"linear", "gaussian_noise"} <= problem.capabilities
+    )
+    variance = (
+        float(model.likelihood.std.detach()) ** 2
+        if isinstance(model.likelihood, GaussianLikelihood)
+        else 0.0
+    )
     target = _Marginal(problem, variance) if exact else problem
     if exact and problem.noise_variance == 0:
-        raise ValueError("the posterior of a VAE needs a noise level above 0; use a small one for clean measurements")
-    z, found = latent_posterior(model.decode, (model.config.latent,), target, y, n, generator, progress=request.progress, **settings)
+        raise ValueError(
+            "the posterior of a VAE needs a noise level above 0; use a small one for clean measurements"
+        )
+    z, found = latent_posterior(
+        model.decode,
+        (model.config.latent,),
+        target,
+        y,
+        n,
+        generator,
+        progress=request.progress,
+        **settings,
+    )
     draws = []
     with torch.no_grad():
         for one in z:
             x = model.decode(one)
-            draws.append(problem.linear_operator.prox_sample(x, y, problem.noise_variance, variance, generator) if exact else x)
+            draws.append(
+                problem.linear_operator.prox_sample(
+                    x, y, problem.noise_variance, variance, generator
+                )
+                if exact
+                else x
+            )
     return torch.stack(draws), found | {"decoder_noise": exact}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from solvers.capabilities import Exactness
 from solvers.posterior.records import ancestral_mean
-from solvers.posterior.smc.base import ParticleSampler, Population, effective_share, systematic
+from solvers.posterior.smc.base import ParticleSampler, Population, ess_fraction, systematic
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
@@ -60,16 +60,20 @@ class MCGDiff(ParticleSampler):
         sde, shape = denoise.prior.sde, denoise.shape
         svd = problem.linear_operator.svd(shape, y)
         seen = svd.s > 1e-6 * svd.s.max()
-        tau2 = torch.where(seen, problem.noise_variance / torch.where(seen, svd.s, 1) ** 2, torch.inf)
+        tau2 = torch.where(
+            seen, problem.noise_variance / torch.where(seen, svd.s, 1) ** 2, torch.inf
+        )
         y_bar = torch.where(seen, svd.Ut(y) / torch.where(seen, svd.s, 1), 0)
         levels = self.grid.levels(sde, self.steps)
         many = max(n, self.particles)
 
         z = run.randn(many, *shape)
-        left = (levels[0] ** 2 - tau2).clamp_min(0)  # variance of u_i about y_i, 0 where the coefficient is free
+        left = (levels[0] ** 2 - tau2).clamp_min(
+            0
+        )  # variance of u_i about y_i, 0 where the coefficient is free
         start = torch.where(left > 0, y_bar + left.sqrt() * svd.Vt(z), levels[0] * svd.Vt(z))
         u = levels[0] * z + svd.V(start - levels[0] * svd.Vt(z))
-        ancestors, share = torch.arange(many), 1.0
+        ancestors, ess = torch.arange(many), 1.0
         for i, (s, s_next) in enumerate(itertools.pairwise(levels)):
             D = denoise(u.flatten(1), s).reshape(u.shape)
             q = (s_next / s) ** 2
@@ -78,12 +82,28 @@ class MCGDiff(ParticleSampler):
             ahead = (s_next**2 - tau2).clamp_min(0)
             crossing = (left > 0) & ~(ahead > 0)  # the path passes y_i at tau_i, between s and s'
             at = torch.where(crossing, tau2 / s**2, 0)
-            passing, width = (1 - at) * D_bar + at * u_bar, torch.where(crossing, tau2 * (1 - at), 1)
-            weight = torch.where(ahead > 0, _log_normal(y_bar - m, v + ahead), torch.where(crossing, _log_normal(y_bar - passing, width), 0))
-            inc = (weight - torch.where(left > 0, _log_normal(y_bar - u_bar, left), 0)).flatten(1).sum(1)
-            share = min(share, effective_share(inc))
+            passing, width = (
+                (1 - at) * D_bar + at * u_bar,
+                torch.where(crossing, tau2 * (1 - at), 1),
+            )
+            weight = torch.where(
+                ahead > 0,
+                _log_normal(y_bar - m, v + ahead),
+                torch.where(crossing, _log_normal(y_bar - passing, width), 0),
+            )
+            inc = (
+                (weight - torch.where(left > 0, _log_normal(y_bar - u_bar, left), 0))
+                .flatten(1)
+                .sum(1)
+            )
+            ess = min(ess, ess_fraction(inc))
             chosen = systematic(inc, many, run.generator)
-            mean, m, D_bar, ancestors = mean[chosen], m[chosen], D_bar[chosen], ancestors[chosen.cpu()]
+            mean, m, D_bar, ancestors = (
+                mean[chosen],
+                m[chosen],
+                D_bar[chosen],
+                ancestors[chosen.cpu()],
+            )
             z = run.randn(many, *shape)
             z_bar = svd.Vt(z)
             gain = torch.where(ahead > 0, v / (v + ahead).clamp_min(1e-300), 0)
@@ -96,7 +116,10 @@ class MCGDiff(ParticleSampler):
             left = ahead
             run.progress((i + 1) / self.steps)
         chosen = systematic(torch.zeros(many, dtype=torch.float64), n, run.generator)
-        return u.flatten(1)[chosen], {"share": share, "ancestors": len(ancestors[chosen.cpu()].unique())}
+        return u.flatten(1)[chosen], {
+            "ess_fraction": ess,
+            "ancestors": len(ancestors[chosen.cpu()].unique()),
+        }
 
 
 def _log_normal(r: Tensor, variance: Tensor) -> Tensor:

@@ -25,24 +25,31 @@ import torch
 from torch import Tensor
 
 from solvers.capabilities import Exactness
-from solvers.posterior.smc.base import Denoiser, ParticleSampler, Point, Population, effective_share, systematic
+from solvers.posterior.smc.base import (
+    Denoiser,
+    EvaluatedBatch,
+    ParticleSampler,
+    Population,
+    ess_fraction,
+    systematic,
+)
 from solvers.posterior.smc.twist import Twist
 from solvers.posterior.smc.whitening import whitened
 from solvers.presets import Preset
 
-__all__ = ["PredictedTwist"]
+__all__ = ["PredictedTwistSMC"]
 
 
 @dataclass(frozen=True)
-class PredictedTwist(ParticleSampler):
+class PredictedTwistSMC(ParticleSampler):
     """particles: at least so many, and at least twice the draws; half of them once the weights have become flat. ratio: s'/s while the
     weights of a step vary, down to ``flat_ratio`` where they do not. s_max: many times the spread of the data; where the SDE ends, by
-    default. resample: when the effective share falls below. truncate: the weights
+    default. resample: when the effective ess falls below. truncate: the weights
     of a step at sqrt(M) times their mean, M particles, against outliers while the twists are crude (Ionides 2008; it vanishes as M grows;
-    False for an unbiased evidence). products: with the Jacobian, at each level, of all representatives together.
+    False for an unbiased evidence). vjp_budget: with the Jacobian, at each level, of all representatives together.
 
     diagnostics: "ancestors" (first particles with living offspring: below 30 the draws are suspect, more particles help), "log_evidence"
-    (ln p of the whitened y, low by what is truncated: two runs that disagree by a nat are suspect), "share" (least effective share of an
+    (ln p of the whitened y, low by what is truncated: two runs that disagree by a nat are suspect), "ess_fraction" (least effective ess of an
     increment; a single outlier makes it small, which truncation mends), "levels".
     """
 
@@ -55,7 +62,7 @@ class PredictedTwist(ParticleSampler):
     s_max: float | None = None
     s_min: float = 0.02
     resample: float = 0.5
-    products: int = 2048
+    vjp_budget: int = 2048
     truncate: bool = True
 
     _FEWEST = 32  # representatives
@@ -63,9 +70,15 @@ class PredictedTwist(ParticleSampler):
 
     def __post_init__(self) -> None:
         s_max = math.inf if self.s_max is None else self.s_max
-        if not (0 < self.flat_ratio <= self.ratio < 1 and 0 < self.s_min < s_max and 0 <= self.resample <= 1):
-            raise ValueError(f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}")
-        if self.particles < 2 or self.products < 1:
+        if not (
+            0 < self.flat_ratio <= self.ratio < 1
+            and 0 < self.s_min < s_max
+            and 0 <= self.resample <= 1
+        ):
+            raise ValueError(
+                f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}"
+            )
+        if self.particles < 2 or self.vjp_budget < 1:
             raise ValueError(f"at least 2 particles and 1 product are needed, got {self}")
 
     @classmethod
@@ -73,7 +86,9 @@ class PredictedTwist(ParticleSampler):
         return {
             "predicted-twist": Preset(
                 "SMC, near exact; for small pictures and measurements of at most 1024 numbers; steps are about its levels",
-                lambda steps: cls(ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0),
+                lambda steps: cls(
+                    ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0
+                ),
                 steps=30,
             ),
         }
@@ -93,8 +108,12 @@ class PredictedTwist(ParticleSampler):
         z = run.randn(many, size)
         at = denoise.at(torch.zeros_like(z), s)
         u = at.D + s * (z + at.vjp(z) / 2)  # N(D(0), s^2 + V), to first order in V / s^2
-        log_w, ancestors, predicted = torch.zeros(many, dtype=A.dtype, device=A.device), torch.arange(many), None
-        share, evidence = 1.0, 0.0
+        log_w, ancestors, predicted = (
+            torch.zeros(many, dtype=A.dtype, device=A.device),
+            torch.arange(many),
+            None,
+        )
+        ess, evidence = 1.0, 0.0
         while s > 0:
             levels += 1
             at = denoise.at(u, s)
@@ -102,12 +121,17 @@ class PredictedTwist(ParticleSampler):
             log_psi = twist.log_density()
             inc = self._truncated(log_psi if predicted is None else log_psi - predicted)
             evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0))
-            log_w, step_share = log_w + inc, effective_share(inc)
-            share = min(share, step_share)
+            log_w, step_share = log_w + inc, ess_fraction(inc)
+            ess = min(ess, step_share)
             shrink = pace.settled(step_share, twist.information()) and len(u) > few
-            if shrink or effective_share(log_w) < self.resample:
+            if shrink or ess_fraction(log_w) < self.resample:
                 chosen = systematic(log_w, few if shrink else len(u), run.generator)
-                u, twist, ancestors, log_w = u[chosen], twist[chosen], ancestors[chosen.cpu()], torch.zeros_like(log_w[chosen])
+                u, twist, ancestors, log_w = (
+                    u[chosen],
+                    twist[chosen],
+                    ancestors[chosen.cpu()],
+                    torch.zeros_like(log_w[chosen]),
+                )
                 at = denoise.at(u, s)
             s_next = s * self._ratio(step_share) if s > self.s_min else 0.0
             rho = (s_next / s) ** 2
@@ -116,30 +140,57 @@ class PredictedTwist(ParticleSampler):
             predicted = ahead.log_density(z)
             noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
             u, s = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise, s_next
-            run.progress(1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min))
+            run.progress(
+                1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min)
+            )
         assert predicted is not None
         inc = -0.5 * (y_white - u @ A.T).square().sum(1) - predicted
-        evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)) - 0.5 * m * math.log(2 * math.pi)
+        evidence += float(
+            torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)
+        ) - 0.5 * m * math.log(2 * math.pi)
         chosen = systematic(log_w + inc, n, run.generator)
         living = len(ancestors[chosen.cpu()].unique())
-        return u[chosen], {"share": min(share, effective_share(inc)), "ancestors": living, "levels": levels, "log_evidence": evidence}
+        return u[chosen], {
+            "ess_fraction": min(ess, ess_fraction(inc)),
+            "ancestors": living,
+            "levels": levels,
+            "log_evidence": evidence,
+        }
 
-    def _twist(self, denoise: Denoiser, A: Tensor, y: Tensor, u: Tensor, at: Point, s: float, log_w: Tensor, generator: torch.Generator) -> Twist:
+    def _twist(
+        self,
+        denoise: Denoiser,
+        A: Tensor,
+        y: Tensor,
+        u: Tensor,
+        at: EvaluatedBatch,
+        s: float,
+        log_w: Tensor,
+        generator: torch.Generator,
+    ) -> Twist:
         """The products J A^T of every particle, or of representatives, each particle using those of the one nearest in D."""
-        representatives = max(self.products // len(A), self._FEWEST)
+        representatives = max(self.vjp_budget // len(A), self._FEWEST)
         if len(A) <= 4:
-            G, of = torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1), torch.arange(len(u), device=u.device)
+            G, of = (
+                torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1),
+                torch.arange(len(u), device=u.device),
+            )
         else:
             chosen = systematic(log_w, min(representatives, len(u)), generator).unique()
-            G, of = denoise.pulled(u[chosen], s, A), torch.cdist(at.D, at.D[chosen]).argmin(1)
+            G, of = (
+                denoise.jacobian_rows(u[chosen], s, A),
+                torch.cdist(at.D, at.D[chosen]).argmin(1),
+            )
         return Twist.at(s, y - at.D @ A.T, G, of, A)
 
-    def _ratio(self, share: float) -> float:
-        """s'/s: ``ratio`` where the last step's effective share was .9 or less, ``flat_ratio`` where it was 1."""
-        return self.flat_ratio + (self.ratio - self.flat_ratio) * min(1.0, 10 * (1 - share))
+    def _ratio(self, ess: float) -> float:
+        """s'/s: ``ratio`` where the last step's effective ess was .9 or less, ``flat_ratio`` where it was 1."""
+        return self.flat_ratio + (self.ratio - self.flat_ratio) * min(1.0, 10 * (1 - ess))
 
     def _truncated(self, inc: Tensor) -> Tensor:
-        return inc.minimum(torch.logsumexp(inc, 0) - math.log(len(inc)) / 2) if self.truncate else inc
+        return (
+            inc.minimum(torch.logsumexp(inc, 0) - math.log(len(inc)) / 2) if self.truncate else inc
+        )
 
 
 class _Pace:
@@ -148,8 +199,8 @@ class _Pace:
     def __init__(self) -> None:
         self.rough, self.calm, self.whole = False, 0, 0.0
 
-    def settled(self, share: float, information: float) -> bool:
-        """After a step of this effective share, with so many nats left: two flat steps, after rough ones or with half of y told."""
+    def settled(self, ess: float, information: float) -> bool:
+        """After a step of this effective ess, with so many nats left: two flat steps, after rough ones or with half of y told."""
         self.whole = self.whole or information
-        self.rough, self.calm = self.rough or share < 0.97, self.calm + 1 if share > 0.985 else 0
+        self.rough, self.calm = self.rough or ess < 0.97, self.calm + 1 if ess > 0.985 else 0
         return self.calm >= 2 and (self.rough or information < self.whole / 2)

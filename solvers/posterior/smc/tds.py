@@ -16,7 +16,13 @@ from torch import Tensor
 from problems.linalg.svd import SVD
 from solvers.capabilities import Exactness
 from solvers.posterior.records import ancestral_mean
-from solvers.posterior.smc.base import Denoiser, ParticleSampler, Population, effective_share, systematic
+from solvers.posterior.smc.base import (
+    Denoiser,
+    ParticleSampler,
+    Population,
+    ess_fraction,
+    systematic,
+)
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
@@ -25,8 +31,8 @@ __all__ = ["TDS"]
 
 @dataclass(frozen=True)
 class TDS(ParticleSampler):
-    """particles: at least so many, and at least the draws. resample: when the effective share falls below. diagnostics: "share",
-    "ancestors", see ``PredictedTwist``. NFE = steps per particle."""
+    """particles: at least so many, and at least the draws. resample: when the effective ess falls below. diagnostics: "ess_fraction",
+    "ancestors", see ``PredictedTwistSMC``. NFE = steps per particle."""
 
     exactness: ClassVar[Exactness] = "asymptotic"
     requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
@@ -38,7 +44,9 @@ class TDS(ParticleSampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.particles < 1 or not 0 <= self.resample <= 1:
-            raise ValueError(f"TDS needs steps and particles >= 1 and resample in [0, 1], got {self}")
+            raise ValueError(
+                f"TDS needs steps and particles >= 1 and resample in [0, 1], got {self}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -62,13 +70,22 @@ class TDS(ParticleSampler):
         many, size = max(n, self.particles), torch.Size(shape).numel()
 
         u = levels[0] * run.randn(many, size)
-        log_w, ancestors = torch.zeros(many, dtype=torch.float64, device=y.device), torch.arange(many)
+        log_w, ancestors = (
+            torch.zeros(many, dtype=torch.float64, device=y.device),
+            torch.arange(many),
+        )
         D, slope, log_psi = self._twist(denoise, svd, u, levels[0], y, variance)
-        log_w, share = log_w + log_psi, 1.0
+        log_w, ess = log_w + log_psi, 1.0
         for i, (s, s_next) in enumerate(itertools.pairwise(levels)):
-            if effective_share(log_w) < self.resample:
+            if ess_fraction(log_w) < self.resample:
                 chosen = systematic(log_w, many, run.generator)
-                u, D, slope, log_psi, ancestors = u[chosen], D[chosen], slope[chosen], log_psi[chosen], ancestors[chosen.cpu()]
+                u, D, slope, log_psi, ancestors = (
+                    u[chosen],
+                    D[chosen],
+                    slope[chosen],
+                    log_psi[chosen],
+                    ancestors[chosen.cpu()],
+                )
                 log_w = torch.zeros_like(log_w)
             q = (s_next / s) ** 2
             mean = ancestral_mean(D, u, s, s_next)
@@ -85,15 +102,21 @@ class TDS(ParticleSampler):
                 rank = int((svd.s > 0).sum())
                 new = new - 0.5 * rank * torch.tensor(variance).log()
             inc = ratio + new - log_psi
-            log_w, log_psi, share = log_w + inc, new, min(share, effective_share(inc))
+            log_w, log_psi, ess = log_w + inc, new, min(ess, ess_fraction(inc))
             run.progress((i + 1) / self.steps)
         chosen = systematic(log_w, n, run.generator)
-        return u[chosen], {"share": share, "ancestors": len(ancestors[chosen.cpu()].unique())}
+        return u[chosen], {"ess_fraction": ess, "ancestors": len(ancestors[chosen.cpu()].unique())}
 
-    def _twist(self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _twist(
+        self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """D(u), the gradient of ln psi, and ln psi but for a constant, (N,). One evaluation and one product."""
         spread = variance + s**2 / (1 + s**2) * svd.s**2
         at = denoise.at(u, s)
         r = svd.Ut(y) - svd.s * svd.Vt(at.D.reshape(-1, *denoise.shape))
         log_psi = -0.5 * torch.where(svd.s > 0, r**2 / spread + spread.log(), 0).flatten(1).sum(1)
-        return at.D, at.vjp(svd.V(torch.where(svd.s > 0, svd.s * r / spread, 0)).flatten(1)), log_psi
+        return (
+            at.D,
+            at.vjp(svd.V(torch.where(svd.s > 0, svd.s * r / spread, 0)).flatten(1)),
+            log_psi,
+        )

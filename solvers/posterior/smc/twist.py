@@ -32,7 +32,9 @@ class Lookahead:
         """z (N, D) and e (N, m), both N(0, I), become a draw of p(z) N(r - M z; 0, S'), normalised (Matheron's rule)."""
         of = self.twist.of
         missed = self.twist.r - _times(self.M[of], z) - _times(self.L_next[of], e)
-        return z + _times(self.M[of].mT, torch.cholesky_solve(missed[..., None], self.twist.L[of])[..., 0])
+        return z + _times(
+            self.M[of].mT, torch.cholesky_solve(missed[..., None], self.twist.L[of])[..., 0]
+        )
 
     def log_density(self, z: Tensor) -> Tensor:
         """ln N(r - M z; 0, S'), (N,): the twist as it is predicted before the step is made."""
@@ -59,7 +61,9 @@ class Twist:
     def at(s: float, r: Tensor, G: Tensor, of: Tensor, A: Tensor) -> "Twist":
         """A: (m, D)."""
         P = _semidefinite(s**2 * (A @ G))
-        return Twist(s, r, G, P, cholesky(torch.eye(len(A), dtype=A.dtype, device=A.device) + P), of)
+        return Twist(
+            s, r, G, P, cholesky(torch.eye(len(A), dtype=A.dtype, device=A.device) + P), of
+        )
 
     def __getitem__(self, chosen: Tensor) -> "Twist":
         return replace(self, r=self.r[chosen], of=self.of[chosen])
@@ -75,9 +79,13 @@ class Twist:
     def lookahead(self, AAt: Tensor, rho: float) -> Lookahead:
         """For a step to the noise sqrt(rho) s, with :math:`M M^T = P (P + s^2 \\rho/(1 - \\rho) A A^T)^{-1} P,\\ P = A V A^T`."""
         P, eye = self.P, torch.eye(len(AAt), dtype=AAt.dtype, device=AAt.device)
-        K = P @ torch.linalg.solve(P + self.s**2 * (rho / (1 - rho) * AAt + 1e-12 * AAt.diagonal().amax() * eye), P)
+        K = P @ torch.linalg.solve(
+            P + self.s**2 * (rho / (1 - rho) * AAt + 1e-12 * AAt.diagonal().amax() * eye), P
+        )
         # the noise acts through J, whose range towards y is that of G: M = K^(1/2) (G^T G)^(-1/2) G^T
-        M = cholesky((K + K.mT) / 2) @ torch.linalg.solve_triangular(cholesky(self.G.mT @ self.G), self.G.mT, upper=False)
+        M = cholesky((K + K.mT) / 2) @ torch.linalg.solve_triangular(
+            cholesky(self.G.mT @ self.G), self.G.mT, upper=False
+        )
         return Lookahead(self, M, cholesky(eye + P - M @ M.mT))
 
 
@@ -85,7 +93,11 @@ def _semidefinite(P: Tensor) -> Tensor:
     """The symmetric part of (R, m, m), without the negative eigenvalues that a learned Jacobian, no true covariance, may have."""
     P = (P + P.mT) / 2
     jitter = 1e-9 * P.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
-    if not bool(torch.linalg.cholesky_ex(P + torch.diag_embed(jitter[:, None].expand(-1, P.shape[-1]))).info.any()):
+    if not bool(
+        torch.linalg.cholesky_ex(
+            P + torch.diag_embed(jitter[:, None].expand(-1, P.shape[-1]))
+        ).info.any()
+    ):
         return P
     values, vectors = torch.linalg.eigh(P)
     return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT

@@ -33,11 +33,15 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (33, 22)) -> Path:
     rng = np.random.default_rng(0)
     shape = (size[1], size[0], len(mode)) if len(mode) > 1 else (size[1], size[0])
-    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8), mode if mode != "RGBA" else None).save(path)
+    Image.fromarray(
+        rng.integers(0, 256, shape, dtype=np.uint8), mode if mode != "RGBA" else None
+    ).save(path)
     return path
 
 
-def restore(capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object) -> tuple[int, str, str]:
+def restore(
+    capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object
+) -> tuple[int, str, str]:
     return run(
         capsys,
         "restore",
@@ -70,13 +74,17 @@ PROBLEM_OPTIONS = {
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("options", PROBLEM_OPTIONS.values(), ids=PROBLEM_OPTIONS.keys())
-def test_restore_simulated(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, options: list[str]) -> None:
+def test_restore_simulated(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, options: list[str]
+) -> None:
     image = picture(tmp_path / "photo.png", mode)
-    code, out, err = restore(capsys, prior, image, tmp_path / "out", "--simulate", "--json", *options)
+    code, out, err = restore(
+        capsys, prior, image, tmp_path / "out", "--simulate", "--json", *options
+    )
     assert code == 0, err
     report = json.loads(out)
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
-    assert set(report["mean"]) == {"psnr", "ssim"} and report["network_evaluations_per_draw"] == 3
+    assert set(report["mean"]) == {"psnr", "ssim"} and report["nfe"] == 3
     for name in [*report["files"], "draw_2.png"]:
         assert (tmp_path / "out" / name).stat().st_size > 0
     with Image.open(tmp_path / "out" / "mean.png") as mean:
@@ -98,17 +106,27 @@ MORE_OPTIONS = {
 }
 
 
-def restore_by_mmps(capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object) -> tuple[int, str, str]:
+def restore_by_mmps(
+    capsys: pytest.CaptureFixture[str], prior: Path, image: Path, out: Path, *more: object
+) -> tuple[int, str, str]:
     return restore(capsys, prior, image, out, "--solver", "mmps", *more)  # the last --solver counts
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("problem", [*MORE_OPTIONS, *COLOUR_ONLY])
-def test_every_problem_is_simulated_and_repeated(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str) -> None:
+def test_every_problem_is_simulated_and_repeated(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str
+) -> None:
     """The measurement and the description that a run writes give, put in again, the same draws."""
-    image, first, again = picture(tmp_path / "photo.png", mode), tmp_path / "first", tmp_path / "again"
+    image, first, again = (
+        picture(tmp_path / "photo.png", mode),
+        tmp_path / "first",
+        tmp_path / "again",
+    )
     options = (MORE_OPTIONS | COLOUR_ONLY)[problem]
-    code, out, err = restore_by_mmps(capsys, prior, image, first, "--problem", problem, "--simulate", "--json", *options)
+    code, out, err = restore_by_mmps(
+        capsys, prior, image, first, "--problem", problem, "--simulate", "--json", *options
+    )
     if mode == "L" and problem in COLOUR_ONLY:
         assert code == 2 and "channels" in err
         return
@@ -116,11 +134,15 @@ def test_every_problem_is_simulated_and_repeated(capsys: pytest.CaptureFixture[s
     assert json.loads(out)["problem"] == problem
     for name in json.loads(out)["files"]:
         assert (first / name).stat().st_size > 0
-    code, _, err = restore_by_mmps(capsys, prior, first / "measurement.npy", again, "--problem", first / "problem.json")
+    code, _, err = restore_by_mmps(
+        capsys, prior, first / "measurement.npy", again, "--problem", first / "problem.json"
+    )
     assert code == 0, err
     if mode == "RGB":
         for name in ("mean.png", "draw_2.png"):
-            assert np.array_equal(np.array(Image.open(first / name)), np.array(Image.open(again / name)))
+            assert np.array_equal(
+                np.array(Image.open(first / name)), np.array(Image.open(again / name))
+            )
 
 
 def test_every_named_problem_has_been_tried() -> None:
@@ -128,28 +150,48 @@ def test_every_named_problem_has_been_tried() -> None:
     assert tried == set(PROBLEMS)
 
 
-def test_a_grey_scan_of_a_colour_scene_comes_back_in_colour(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_a_grey_scan_of_a_colour_scene_comes_back_in_colour(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     scan = picture(tmp_path / "scan.png", "L")
     for problem in COLOUR_ONLY:
-        code, _, err = restore_by_mmps(capsys, prior, scan, tmp_path / problem, "--problem", problem)
+        code, _, err = restore_by_mmps(
+            capsys, prior, scan, tmp_path / problem, "--problem", problem
+        )
         assert code == 0, err
         with Image.open(tmp_path / problem / "mean.png") as mean:
             assert mean.mode == "RGB" and mean.size == (33, 22)
 
 
-def test_a_sampling_mask_is_white_where_k_space_is_measured(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_a_sampling_mask_is_white_where_k_space_is_measured(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     mask = np.zeros((22, 33), np.uint8)
     mask[:, 10:20] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     image = picture(tmp_path / "photo.png")
-    code, _, err = restore_by_mmps(capsys, prior, image, tmp_path / "out", "--problem", "mri", "--mask", tmp_path / "mask.png", "--simulate")
+    code, _, err = restore_by_mmps(
+        capsys,
+        prior,
+        image,
+        tmp_path / "out",
+        "--problem",
+        "mri",
+        "--mask",
+        tmp_path / "mask.png",
+        "--simulate",
+    )
     assert code == 0, err
     described = problem_from(json.loads((tmp_path / "out" / "problem.json").read_text())).operator
     assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))
 
 
-@pytest.mark.parametrize("solver", ["mmps", "second-order", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"])
-def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, solver: str) -> None:
+@pytest.mark.parametrize(
+    "solver", ["mmps", "second-order", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"]
+)
+def test_every_solver_restores_a_real_measurement(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, solver: str
+) -> None:
     small = picture(tmp_path / "small.png")
     code, out, err = run(
         capsys, "restore", small, "--problem", "super-resolve", "--scale", 2, "--solver", solver, "--steps", 3, "--samples", 2,
@@ -160,50 +202,124 @@ def test_every_solver_restores_a_real_measurement(capsys: pytest.CaptureFixture[
     assert report["size"] == [44, 66] and report["sigma"] == 0.02 and "mean" not in report
 
 
-def test_effort_decides_what_is_not_said(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_effort_decides_what_is_not_said(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     """Half of DDRM's 20 steps and 4 draws; what is said stands."""
     image = picture(tmp_path / "photo.png")
     for said, expected in (((), (10, 4)), (("--samples", 2), (10, 2)), (("--steps", 3), (3, 4))):
-        command = ("restore", image, "--problem", "denoise", "--solver", "ddrm", "--effort", "quick", "--prior", prior, "--json")
+        command = (
+            "restore",
+            image,
+            "--problem",
+            "denoise",
+            "--solver",
+            "ddrm",
+            "--effort",
+            "quick",
+            "--prior",
+            prior,
+            "--json",
+        )
         code, out, err = run(capsys, *command, "--out", tmp_path / "out", *said)
         assert code == 0, err
         report = json.loads(out)
-        assert (report["network_evaluations_per_draw"], report["samples"]) == expected
+        assert (report["nfe"], report["samples"]) == expected
 
 
-def test_the_transparent_part_of_a_picture_is_its_hole(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_the_transparent_part_of_a_picture_is_its_hole(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     array = np.full((22, 33, 4), 128, np.uint8)
     array[..., 3] = 255
     array[5:10, 5:16, 3] = 0
     Image.fromarray(array).save(tmp_path / "photo.png")
-    code, out, err = restore(capsys, prior, tmp_path / "photo.png", tmp_path / "out", "--problem", "inpaint", "--json")
+    code, out, err = restore(
+        capsys, prior, tmp_path / "photo.png", tmp_path / "out", "--problem", "inpaint", "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["missing"] == pytest.approx(55 / (22 * 33))
 
 
-def test_masks_and_kernels_come_from_files(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_masks_and_kernels_come_from_files(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     image = picture(tmp_path / "photo.png")
     mask = np.zeros((22, 33), np.uint8)
     mask[2:6] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    code, out, _ = restore(capsys, prior, image, tmp_path / "a", "--problem", "inpaint", "--mask", tmp_path / "mask.png", "--json")
+    code, out, _ = restore(
+        capsys,
+        prior,
+        image,
+        tmp_path / "a",
+        "--problem",
+        "inpaint",
+        "--mask",
+        tmp_path / "mask.png",
+        "--json",
+    )
     assert code == 0 and json.loads(out)["missing"] == pytest.approx(4 / 22)
     np.save(tmp_path / "kernel.npy", np.ones((3, 5)))
-    code, _, _ = restore(capsys, prior, image, tmp_path / "b", "--problem", "deblur", "--kernel", tmp_path / "kernel.npy")
+    code, _, _ = restore(
+        capsys,
+        prior,
+        image,
+        tmp_path / "b",
+        "--problem",
+        "deblur",
+        "--kernel",
+        tmp_path / "kernel.npy",
+    )
     assert code == 0
 
 
-def test_same_seed_same_files_whatever_the_tile(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_same_seed_same_files_whatever_the_tile(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     image = picture(tmp_path / "photo.png")
     for out in ("a", "b"):
-        assert restore(capsys, prior, image, tmp_path / out, "--simulate", "--problem", "inpaint", "--random", "0.3", "--seed", 0)[0] == 0
-    assert (tmp_path / "a" / "draw_1.png").read_bytes() == (tmp_path / "b" / "draw_1.png").read_bytes()
-    assert (tmp_path / "a" / "draw_1.png").read_bytes() != (tmp_path / "a" / "draw_2.png").read_bytes()
+        assert (
+            restore(
+                capsys,
+                prior,
+                image,
+                tmp_path / out,
+                "--simulate",
+                "--problem",
+                "inpaint",
+                "--random",
+                "0.3",
+                "--seed",
+                0,
+            )[0]
+            == 0
+        )
+    assert (tmp_path / "a" / "draw_1.png").read_bytes() == (
+        tmp_path / "b" / "draw_1.png"
+    ).read_bytes()
+    assert (tmp_path / "a" / "draw_1.png").read_bytes() != (
+        tmp_path / "a" / "draw_2.png"
+    ).read_bytes()
 
 
-def test_a_large_picture_goes_through_tiles(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_a_large_picture_goes_through_tiles(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     image = picture(tmp_path / "photo.png", size=(150, 101))
-    code, _, err = restore(capsys, prior, image, tmp_path / "out", "--simulate", "--problem", "deblur", "--gaussian", "1", "--tile", 64)
+    code, _, err = restore(
+        capsys,
+        prior,
+        image,
+        tmp_path / "out",
+        "--simulate",
+        "--problem",
+        "deblur",
+        "--gaussian",
+        "1",
+        "--tile",
+        64,
+    )
     assert code == 0, err
 
 
@@ -227,9 +343,18 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "missing file": ([tmp_path / "nowhere.png", *box], "there is no file"),
         "unreadable": ([tmp_path / "text.png", *box], "cannot read"),
         "NaN pixels": ([tmp_path / "nan.tif", *box], "NaN"),
-        "mask of another size": ([good, "--problem", "inpaint", "--mask", tmp_path / "other.png"], "10x10, the image is 33x22"),
-        "all masked": ([good, "--problem", "inpaint", "--mask", tmp_path / "white.png"], "observes no pixel"),
-        "grey mask": ([good, "--problem", "inpaint", "--mask", tmp_path / "grey.png"], "not black and white"),
+        "mask of another size": (
+            [good, "--problem", "inpaint", "--mask", tmp_path / "other.png"],
+            "10x10, the image is 33x22",
+        ),
+        "all masked": (
+            [good, "--problem", "inpaint", "--mask", tmp_path / "white.png"],
+            "observes no pixel",
+        ),
+        "grey mask": (
+            [good, "--problem", "inpaint", "--mask", tmp_path / "grey.png"],
+            "not black and white",
+        ),
         "no mask": ([good, "--problem", "inpaint"], "needs --mask"),
         "two masks": ([good, *box, "--random", "0.5"], "exclude each other"),
         "box outside": ([good, "--problem", "inpaint", "--box", "3,4,50,5"], "does not lie inside"),
@@ -237,28 +362,61 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "negative sigma": ([good, *box, "--sigma", "-0.1"], "--sigma must be above 0"),
         "NaN sigma": ([good, *box, "--sigma", "nan"], "--sigma must be above 0"),
         "infinite sigma": ([good, *box, "--sigma", "inf"], "finite"),
-        "unknown effort": ([good, *box, "--effort", "heroic"], "unknown effort 'heroic'; known: quick, normal, thorough"),
-        "unknown solver": ([good, *box, "--solver", "magic"], "unknown solver 'magic'; known: mmps, second-order"),
-        "unknown sampler": ([good, *box, "--solver", "mmps", "--sampler", "magic"], "unknown sampler"),
+        "unknown effort": (
+            [good, *box, "--effort", "heroic"],
+            "unknown effort 'heroic'; known: quick, normal, thorough",
+        ),
+        "unknown solver": (
+            [good, *box, "--solver", "magic"],
+            "unknown solver 'magic'; known: mmps, second-order",
+        ),
+        "unknown sampler": (
+            [good, *box, "--solver", "mmps", "--sampler", "magic"],
+            "unknown sampler",
+        ),
         "unknown problem": ([good, "--problem", "unscrew"], "unknown problem 'unscrew'"),
         "unknown prior": ([good, *box, "--prior", "magic"], "unknown prior 'magic'"),
-        "truncated checkpoint": ([good, *box, "--prior", tmp_path / "cut.safetensors"], "not a whole safetensors file"),
-        "foreign checkpoint": ([good, *box, "--prior", tmp_path / "foreign.safetensors"], "not one of scoresde's"),
+        "truncated checkpoint": (
+            [good, *box, "--prior", tmp_path / "cut.safetensors"],
+            "not a whole safetensors file",
+        ),
+        "foreign checkpoint": (
+            [good, *box, "--prior", tmp_path / "foreign.safetensors"],
+            "not one of scoresde's",
+        ),
         "no permission": ([good, *box, "--out", tmp_path / "file" / "out"], "cannot write into"),
         "no samples": ([good, *box, "--samples", "0"], "--samples must be at least 1"),
         "kernel too large": ([good, "--problem", "deblur", "--gaussian", "20"], "too large"),
-        "unknown setting": ([good, "--problem", "jpeg", "--set", "loss=3"], "jpeg has quality=10, subsampling=True; got 'loss=3'"),
-        "setting of words": ([good, "--problem", "hdr", "--set", "gain=much"], "--set gain takes a number"),
+        "unknown setting": (
+            [good, "--problem", "jpeg", "--set", "loss=3"],
+            "jpeg has quality=10, subsampling=True; got 'loss=3'",
+        ),
+        "setting of words": (
+            [good, "--problem", "hdr", "--set", "gain=much"],
+            "--set gain takes a number",
+        ),
         "quality of 0": ([good, "--problem", "jpeg", "--set", "quality=0"], "from 1 to 100"),
         "hadamard on any size": (
             [good, "--problem", "compressed-sensing", "--simulate", "--set", "transform=hadamard"],
             "power of two",
         ),
         "sinogram of unknown size": ([good, "--problem", "tomography"], "--set size=HEIGHT,WIDTH"),
-        "no such description": ([good, "--problem", tmp_path / "nowhere.json"], "cannot read the problem"),
-        "description of nothing": ([good, "--problem", tmp_path / "empty.json"], "two keys operator and noise"),
-        "measurement simulated": ([tmp_path / "y.npy", "--problem", "denoise", "--simulate"], "is a measurement already"),
-        "measurement with NaN": ([tmp_path / "y.npy", "--problem", "denoise"], "finite real numbers"),
+        "no such description": (
+            [good, "--problem", tmp_path / "nowhere.json"],
+            "cannot read the problem",
+        ),
+        "description of nothing": (
+            [good, "--problem", tmp_path / "empty.json"],
+            "two keys operator and noise",
+        ),
+        "measurement simulated": (
+            [tmp_path / "y.npy", "--problem", "denoise", "--simulate"],
+            "is a measurement already",
+        ),
+        "measurement with NaN": (
+            [tmp_path / "y.npy", "--problem", "denoise"],
+            "finite real numbers",
+        ),
         "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
         "solver that needs linearity": (
             [good, "--problem", "hdr", "--solver", "pigdm"],
@@ -267,25 +425,38 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),
-        "bad boundary": ([good, "--problem", "deblur", "--gaussian", "1", "--boundary", "magic"], "unknown boundary"),
+        "bad boundary": (
+            [good, "--problem", "deblur", "--gaussian", "1", "--boundary", "magic"],
+            "unknown boundary",
+        ),
         "bad device": ([good, *box, "--device", "quantum"], "cannot be used"),
         "bad precision": ([good, *box, "--precision", "fp7"], "--precision must be"),
         "no such option": ([good, *box, "--magic"], "No such option"),
     }
 
 
-def test_bad_input_ends_in_one_line_and_status_2(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
+def test_bad_input_ends_in_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
     for name, (arguments, message) in bad(tmp_path, prior).items():
         defaults: list[object] = [] if "--prior" in arguments else ["--prior", prior]
         defaults += [] if "--out" in arguments else ["--out", tmp_path / "out"]
-        code, out, err = run(capsys, "restore", *arguments, *defaults, *([] if "--samples" in arguments else ["--samples", 1]))
+        code, out, err = run(
+            capsys,
+            "restore",
+            *arguments,
+            *defaults,
+            *([] if "--samples" in arguments else ["--samples", 1]),
+        )
         assert (code, out) == (2, ""), f"{name}: status {code}, {out}{err}"
         assert err.startswith("scoresde: error: ") and err.count("\n") == 1, f"{name}: {err}"
         assert message in err, f"{name}: {err}"
         assert not (tmp_path / "out" / "mean.png").exists()
 
 
-def test_bad_input_to_the_other_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bad_input_to_the_other_commands(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -295,7 +466,10 @@ def test_bad_input_to_the_other_commands(capsys: pytest.CaptureFixture[str], tmp
         (["sample", "--sampler", "magic"], "unknown sampler"),
         (["train", tmp_path / "empty", "--out", tmp_path / "o"], "no images under"),
         (["train", tmp_path / "nowhere", "--out", tmp_path / "o"], "not a folder"),
-        (["train", pictures, "--out", tmp_path / "o", "--crop", "64", "--device", "cpu"], "smaller than the crop 64"),
+        (
+            ["train", pictures, "--out", tmp_path / "o", "--crop", "64", "--device", "cpu"],
+            "smaller than the crop 64",
+        ),
         (["train", pictures, "--out", tmp_path / "o", "--widths", "a,b"], "--widths takes"),
         (["train", pictures, "--out", tmp_path / "o2", "--resume"], "nothing to resume"),
         (["train", pictures, "--out", tmp_path / "o", "--steps", "0"], "must be positive"),
@@ -307,10 +481,26 @@ def test_bad_input_to_the_other_commands(capsys: pytest.CaptureFixture[str], tmp
         assert message in err and err.count("\n") == 1, f"{arguments}: {err}"
 
 
-def test_sample_writes_a_grid(capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path) -> None:
-    code, out, err = run(capsys, "sample", "--prior", prior, "--n", 3, "--steps", 2, "--size", 12, "--out", tmp_path / "g.png", "--json")
+def test_sample_writes_a_grid(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
+    code, out, err = run(
+        capsys,
+        "sample",
+        "--prior",
+        prior,
+        "--n",
+        3,
+        "--steps",
+        2,
+        "--size",
+        12,
+        "--out",
+        tmp_path / "g.png",
+        "--json",
+    )
     assert code == 0, err
-    assert json.loads(out)["network_evaluations"] == 3
+    assert json.loads(out)["nfe"] == 3
     with Image.open(tmp_path / "g.png") as grid:
         assert grid.size == (26, 26)
 
@@ -341,13 +531,27 @@ def test_train_then_restore(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     ]
     code, text, err = run(capsys, *arguments)
     assert code == 0, err
-    code, _, err = restore(capsys, json.loads(text)["prior"], image, tmp_path / "out", "--problem", "deblur", "--gaussian", "1")
+    code, _, err = restore(
+        capsys,
+        json.loads(text)["prior"],
+        image,
+        tmp_path / "out",
+        "--problem",
+        "deblur",
+        "--gaussian",
+        "1",
+    )
     assert code == 0, err
 
 
 def test_the_installed_command_lists_what_there_is() -> None:
     """In a process of its own, as a user starts it."""
-    done = subprocess.run([sys.executable, "-m", "scoresde", "list", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "scoresde", "list", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     listed = json.loads(done.stdout)
     assert {"natural"} <= set(listed["priors"]) and set(PROBLEMS) == set(listed["problems"])
     assert {"mmps", "pigdm", "dps", "diffpir"} <= set(listed["solvers"])
@@ -355,11 +559,27 @@ def test_the_installed_command_lists_what_there_is() -> None:
 
 
 def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["verify", "--solver", "mmps", "--solver", "repaint", "--problem", "gaussian", "--draws", 200, "--jobs", 1]
+    arguments = [
+        "verify",
+        "--solver",
+        "mmps",
+        "--solver",
+        "repaint",
+        "--problem",
+        "gaussian",
+        "--draws",
+        200,
+        "--jobs",
+        1,
+    ]
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err
     right, refused = json.loads(out)
-    assert right["distance"] < 1.6 and right["cover90"] == pytest.approx(0.9, abs=0.05) and right["nfe"] == 127
+    assert (
+        right["distance"] < 1.6
+        and right["cover90"] == pytest.approx(0.9, abs=0.05)
+        and right["nfe"] == 127
+    )
     assert "needs a problem with mask" in refused["refused"]
     code, out, _ = run(capsys, *arguments)
     assert code == 0 and out.splitlines()[1].startswith("gaussian") and "cannot: " in out
@@ -370,14 +590,27 @@ def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFix
 
 def test_compare_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = ("--out", tmp_path / "out", "--work", tmp_path / "work")
-    np.savez(tmp_path / "few.npz", train_images=np.zeros((9, 28, 28), np.uint8), test_images=np.zeros((9, 28, 28), np.uint8))
+    np.savez(
+        tmp_path / "few.npz",
+        train_images=np.zeros((9, 28, 28), np.uint8),
+        test_images=np.zeros((9, 28, 28), np.uint8),
+    )
     for wrong, message in (
         (("--dataset", tmp_path / "none.npz"), "there is no file"),
         (("--dataset", tmp_path / "few.npz"), "1000 pictures of each kind are needed"),
-        (("--dataset", tmp_path / "few.npz", "--families", "vae,magic"), "unknown family 'magic'; known: vae, gan, flow"),
-        (("--dataset", tmp_path / "few.npz", "--budget", 0), "a budget must be more than 0 minutes"),
+        (
+            ("--dataset", tmp_path / "few.npz", "--families", "vae,magic"),
+            "unknown family 'magic'; known: vae, gan, flow",
+        ),
+        (
+            ("--dataset", tmp_path / "few.npz", "--budget", 0),
+            "a budget must be more than 0 minutes",
+        ),
         (("--dataset", tmp_path / "few.npz", "--draws", 1), "a comparison needs"),
-        (("--dataset", tmp_path / "few.npz", "--features", "taste"), "unknown features 'taste'; known: digits, pixels, inception"),
+        (
+            ("--dataset", tmp_path / "few.npz", "--features", "taste"),
+            "unknown features 'taste'; known: digits, pixels, inception",
+        ),
     ):
         code, out, err = run(capsys, "compare", *wrong, *folders)
         assert code == 2 and not out and message in err and err.count("\n") == 1, (wrong, err)

@@ -26,7 +26,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 def archive(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     path = tmp_path / "digits.npz"
-    np.savez(path, train=rng.integers(0, 256, (20, 8, 8), dtype=np.uint8), test=rng.integers(0, 256, (6, 8, 8), dtype=np.uint8))
+    np.savez(
+        path,
+        train=rng.integers(0, 256, (20, 8, 8), dtype=np.uint8),
+        test=rng.integers(0, 256, (6, 8, 8), dtype=np.uint8),
+    )
     return path
 
 
@@ -35,7 +39,7 @@ class TestImageArray:
         pixels = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
         np.save(tmp_path / "a.npy", pixels)
         data = ImageArray(tmp_path / "a.npy")
-        x = data.crops(50, 4, seeded())
+        x = data.batch(50, 4, seeded())
         assert len(data) == 2 and x.shape == (50, 1, 4, 4)
         seen = {tuple(image.flatten().tolist()) for image in x}
         expected = torch.from_numpy(pixels).float() / 127.5 - 1
@@ -44,24 +48,32 @@ class TestImageArray:
     def test_dequantisation_fills_each_level_evenly(self, tmp_path: Path) -> None:
         """k -> (k + u)/128 - 1 with u uniform, by a Kolmogorov-Smirnov test at a level of 1e-4."""
         np.save(tmp_path / "a.npy", np.full((1, 16, 16), 255, np.uint8))
-        x = ImageArray(tmp_path / "a.npy", dequantise=True).crops(20, 16, seeded()).flatten()
+        x = ImageArray(tmp_path / "a.npy", dequantise=True).batch(20, 16, seeded()).flatten()
         assert float(x.min()) >= 1 - 1 / 128 and float(x.max()) <= 1
         assert stats.kstest((x.double().numpy() - (1 - 1 / 128)) * 128, "uniform").pvalue > 1e-4
 
     def test_colour_crops_and_flips(self, tmp_path: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)
         np.save(tmp_path / "a.npy", pixels)
-        whole = ImageArray(tmp_path / "a.npy", flips=True).crops(200, 6, seeded())
+        whole = ImageArray(tmp_path / "a.npy", flips=True).batch(200, 6, seeded())
         assert whole.shape == (200, 3, 6, 6)
         assert len({tuple(x.flatten().tolist()) for x in whole}) == 8
-        crop = ImageArray(tmp_path / "a.npy").crops(1, 4, seeded())[0]
-        patches = torch.from_numpy(pixels[0]).permute(2, 0, 1).float().div(127.5).sub(1).unfold(1, 4, 1).unfold(2, 4, 1)
+        crop = ImageArray(tmp_path / "a.npy").batch(1, 4, seeded())[0]
+        patches = (
+            torch.from_numpy(pixels[0])
+            .permute(2, 0, 1)
+            .float()
+            .div(127.5)
+            .sub(1)
+            .unfold(1, 4, 1)
+            .unfold(2, 4, 1)
+        )
         assert any(torch.equal(crop, patches[:, i, j]) for i in range(3) for j in range(3))
 
     def test_same_generator_same_batch(self, archive: Path) -> None:
         data = ImageArray(archive, "train", dequantise=True)
-        assert torch.equal(data.crops(4, 8, seeded(3)), data.crops(4, 8, seeded(3)))
-        assert not torch.equal(data.crops(4, 8, seeded(3)), data.crops(4, 8, seeded(4)))
+        assert torch.equal(data.batch(4, 8, seeded(3)), data.batch(4, 8, seeded(3)))
+        assert not torch.equal(data.batch(4, 8, seeded(3)), data.batch(4, 8, seeded(4)))
 
     def test_bad_files_are_named(self, archive: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"holds train, test; name one"):
@@ -80,7 +92,7 @@ class TestImageArray:
         with pytest.raises(InputError, match=r"object.npy"):
             ImageArray(tmp_path / "object.npy")
         with pytest.raises(InputError, match="smaller than the crop 9"):
-            ImageArray(archive, "train").crops(1, 9, seeded())
+            ImageArray(archive, "train").batch(1, 9, seeded())
 
 
 class TestFourierFeatures:
@@ -92,15 +104,30 @@ class TestFourierFeatures:
         for b in range(2):
             for i, n in enumerate((3, 8)):
                 w = 2**n * math.pi
-                torch.testing.assert_close(features[b, 3 * i : 3 * i + 3], torch.tanh(torch.sin(w * u[b]) / (w * s[b])))
-                torch.testing.assert_close(features[b, 6 + 3 * i : 9 + 3 * i], torch.tanh(torch.cos(w * u[b]) / (w * s[b])))
+                torch.testing.assert_close(
+                    features[b, 3 * i : 3 * i + 3], torch.tanh(torch.sin(w * u[b]) / (w * s[b]))
+                )
+                torch.testing.assert_close(
+                    features[b, 6 + 3 * i : 9 + 3 * i], torch.tanh(torch.cos(w * u[b]) / (w * s[b]))
+                )
 
     def test_the_finest_has_the_period_of_the_grey_levels_and_fades_with_the_noise(self) -> None:
         u = -1 + (torch.arange(256, dtype=torch.float64) + 0.3) / 128
-        sine = fourier_features(u.reshape(1, 1, 1, -1), torch.tensor([1e-3], dtype=torch.float64), (8,))[0, 0, 0]
+        sine = fourier_features(
+            u.reshape(1, 1, 1, -1), torch.tensor([1e-3], dtype=torch.float64), (8,)
+        )[0, 0, 0]
         torch.testing.assert_close(sine, sine[:1].expand(256), rtol=0, atol=1e-9)
         assert float(sine[0]) > 0.5  # past the lower edge of the level
-        assert float(fourier_features(u.reshape(1, 1, 1, -1), torch.tensor([1.0], dtype=torch.float64), (8,)).abs().max()) < 2e-3
+        assert (
+            float(
+                fourier_features(
+                    u.reshape(1, 1, 1, -1), torch.tensor([1.0], dtype=torch.float64), (8,)
+                )
+                .abs()
+                .max()
+            )
+            < 2e-3
+        )
 
     def test_the_network_sees_them_and_the_checkpoint_keeps_them(self, tmp_path: Path) -> None:
         class Spy(UNet):
@@ -108,7 +135,9 @@ class TestFourierFeatures:
                 self.seen = x.shape
                 return super().forward(x, label)
 
-        network = Spy(UNetConfig(channels=1, widths=(8,), blocks=1, attention=(), embedding=16, extra=4))
+        network = Spy(
+            UNetConfig(channels=1, widths=(8,), blocks=1, attention=(), embedding=16, extra=4)
+        )
         torch.nn.init.normal_(network.head.weight, std=0.1)
         prior = ScorePrior(network, EDMSDE(), (1, 8, 8), fourier=(7, 8))
         x = torch.rand(2, 1, 8, 8, generator=seeded())
@@ -126,32 +155,88 @@ class TestFourierFeatures:
 
 
 class TestCommands:
-    SMALL = ("--channels", 1, "--crop", 8, "--widths", "8,16", "--blocks", 1, "--steps", 2, "--batch", 2, "--device", "cpu")
+    SMALL = (
+        "--channels",
+        1,
+        "--crop",
+        8,
+        "--widths",
+        "8,16",
+        "--blocks",
+        1,
+        "--steps",
+        2,
+        "--batch",
+        2,
+        "--device",
+        "cpu",
+    )
 
-    def test_train_then_likelihood(self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        more = ("--array", "train", "--dequantise", "--fourier", "7,8", "--noise=-3,2", "--noise-range", "0.001,20", "--sigma-data", 0.6)
-        code, text, err = run(capsys, "train", archive, "--out", tmp_path / "run", *self.SMALL, *more, "--json")
+    def test_train_then_likelihood(
+        self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        more = (
+            "--array",
+            "train",
+            "--dequantise",
+            "--fourier",
+            "7,8",
+            "--noise=-3,2",
+            "--noise-range",
+            "0.001,20",
+            "--sigma-data",
+            0.6,
+        )
+        code, text, err = run(
+            capsys, "train", archive, "--out", tmp_path / "run", *self.SMALL, *more, "--json"
+        )
         assert code == 0, err
         path = json.loads(text)["prior"]
         prior = load_prior(path)
-        assert prior.fourier == (7, 8) and prior.sigma_data == 0.6 and prior.sde == EDMSDE(0.001, 20.0)
-        arguments = ("likelihood", "--dataset", archive, "--array", "test", "--count", 5, "--prior", path, "--nodes", 16, "--batch", 2)
+        assert (
+            prior.fourier == (7, 8) and prior.sigma_data == 0.6 and prior.sde == EDMSDE(0.001, 20.0)
+        )
+        arguments = (
+            "likelihood",
+            "--dataset",
+            archive,
+            "--array",
+            "test",
+            "--count",
+            5,
+            "--prior",
+            path,
+            "--nodes",
+            16,
+            "--batch",
+            2,
+        )
         code, text, err = run(capsys, *arguments, "--json")
         assert code == 0, err
         report = json.loads(text)
         assert len(report["bits_per_dim"]) == 5 and report["products"] == (16 + 8) * 4
-        assert report["nfe"] == 16 + 3 * 15 and report["density_at"] == pytest.approx(0.001)  # trained too coarsely to go further
+        assert report["nfe"] == 16 + 3 * 15 and report["density_at"] == pytest.approx(
+            0.001
+        )  # trained too coarsely to go further
         assert report["mean"] == pytest.approx(np.mean(report["bits_per_dim"]))
         # noise of 256 even levels costs at least 8 bits on average, whatever the model
         assert report["mean"] > 7.5
-        assert json.loads(run(capsys, *arguments, "--json")[1])["bits_per_dim"] == report["bits_per_dim"]
-        for more in (("--batch", 5), ("--batch", 1, "--count", 3)):  # of two options of a name the last counts
+        assert (
+            json.loads(run(capsys, *arguments, "--json")[1])["bits_per_dim"]
+            == report["bits_per_dim"]
+        )
+        for more in (
+            ("--batch", 5),
+            ("--batch", 1, "--count", 3),
+        ):  # of two options of a name the last counts
             others = json.loads(run(capsys, *arguments, *more, "--json")[1])["bits_per_dim"]
             assert others == pytest.approx(report["bits_per_dim"][: len(others)], abs=1e-5)
         code, text, err = run(capsys, *arguments)
         assert code == 0 and "bits/dim, mean of 5 images" in text
 
-    def test_likelihood_of_pictures(self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_likelihood_of_pictures(
+        self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """The same pixels from a picture and from an array have the same likelihood."""
         from PIL import Image
 
@@ -173,24 +258,46 @@ class TestCommands:
         assert values[0] == pytest.approx(values[1], abs=1e-9)
         Image.fromarray(np.pad(pixels[0], 4)).save(tmp_path / "larger.png")
         for batch in (1, 16):
-            code, _, err = run(capsys, "likelihood", tmp_path / "a.png", tmp_path / "larger.png", *settings, "--batch", batch)
+            code, _, err = run(
+                capsys,
+                "likelihood",
+                tmp_path / "a.png",
+                tmp_path / "larger.png",
+                *settings,
+                "--batch",
+                batch,
+            )
             assert code == 2 and "larger.png has another size than" in err
 
-    def test_bad_input_ends_in_one_line(self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_bad_input_ends_in_one_line(
+        self, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         np.save(tmp_path / "colour.npy", np.zeros((2, 8, 8, 3), np.uint8))
         train = ("train", archive, "--out", tmp_path / "o", *self.SMALL)
         cases = [
             ((*train,), "holds train, test"),
             ((*train, "--array", "train", "--fourier", "a"), "--fourier takes whole numbers"),
             ((*train, "--array", "train", "--noise", "1"), "--noise takes MEAN,STD"),
-            (("train", tmp_path / "colour.npy", "--out", tmp_path / "o", *self.SMALL), "pass --channels 3"),
+            (
+                ("train", tmp_path / "colour.npy", "--out", tmp_path / "o", *self.SMALL),
+                "pass --channels 3",
+            ),
             (("train", tmp_path, "--out", tmp_path / "o", "--dequantise"), ".npy and .npz"),
             (("likelihood",), "pictures or --dataset"),
             (("likelihood", tmp_path / "none.png"), "none.png"),
-            (("likelihood", "--dataset", archive, "--array", "test"), "have 1 channels, the prior 3"),
+            (
+                ("likelihood", "--dataset", archive, "--array", "test"),
+                "have 1 channels, the prior 3",
+            ),
             (("likelihood", "--dataset", tmp_path / "colour.npy", "--probes", 3), "power of 2"),
-            (("likelihood", "--dataset", tmp_path / "colour.npy", "--divergence", "skilling"), "exact, hutchinson"),
+            (
+                ("likelihood", "--dataset", tmp_path / "colour.npy", "--divergence", "skilling"),
+                "exact, hutchinson",
+            ),
         ]
         for arguments, message in cases:
             code, _, err = run(capsys, *arguments)
-            assert code == 2 and message in err and len(err.strip().splitlines()) == 1, (arguments, err)
+            assert code == 2 and message in err and len(err.strip().splitlines()) == 1, (
+                arguments,
+                err,
+            )

@@ -46,7 +46,9 @@ class TestReading:
 
     def test_one_bit(self, tmp_path: Path) -> None:
         Image.fromarray(GREY > 127).save(tmp_path / "a.png")
-        torch.testing.assert_close(read_image(tmp_path / "a.png"), tensor_of(np.where(GREY > 127, 255, 0)))
+        torch.testing.assert_close(
+            read_image(tmp_path / "a.png"), tensor_of(np.where(GREY > 127, 255, 0))
+        )
 
     @pytest.mark.parametrize("pixels", [COLOUR, GREY], ids=["RGBA", "LA"])
     def test_transparent_pixels_keep_their_colour(self, tmp_path: Path, pixels: np.ndarray) -> None:
@@ -72,13 +74,19 @@ class TestReading:
         pixels = np.array([[0, 1, 2], [300, 32768, 65535]], np.uint16)
         Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
         x = read_image(tmp_path / f"a.{suffix}")
-        torch.testing.assert_close(x[0].double(), torch.from_numpy(pixels / 65535 * 2 - 1), atol=1.2e-7, rtol=0)
+        torch.testing.assert_close(
+            x[0].double(), torch.from_numpy(pixels / 65535 * 2 - 1), atol=1.2e-7, rtol=0
+        )
         assert len(x.unique()) == 6
 
-    @pytest.mark.parametrize(("pixels", "scale"), [([[0.0, 0.25, 1.0]], 1.0), ([[0.0, 64.0, 255.0]], 255.0)])
+    @pytest.mark.parametrize(
+        ("pixels", "scale"), [([[0.0, 0.25, 1.0]], 1.0), ([[0.0, 64.0, 255.0]], 255.0)]
+    )
     def test_float_files(self, tmp_path: Path, pixels: list, scale: float) -> None:
         Image.fromarray(np.array(pixels, np.float32)).save(tmp_path / "a.tif")
-        np.testing.assert_allclose(read_array(tmp_path / "a.tif"), np.array(pixels) / scale, rtol=1e-6)
+        np.testing.assert_allclose(
+            read_array(tmp_path / "a.tif"), np.array(pixels) / scale, rtol=1e-6
+        )
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_upright_whatever_the_camera_says(self, tmp_path: Path, orientation: int) -> None:
@@ -96,7 +104,9 @@ class TestReading:
         exif = Image.Exif()
         exif[274] = orientation
         Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif)
-        torch.testing.assert_close(read_image(tmp_path / "a.png"), tensor_of(np.ascontiguousarray(upright(COLOUR))))
+        torch.testing.assert_close(
+            read_image(tmp_path / "a.png"), tensor_of(np.ascontiguousarray(upright(COLOUR)))
+        )
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_single_pixel(self, tmp_path: Path, channels: int) -> None:
@@ -116,7 +126,11 @@ class TestUnreadable:
             read_image(tmp_path)
         assert one_line(error, tmp_path)
 
-    @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"], ids=["empty", "text", "png", "jpeg"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"],
+        ids=["empty", "text", "png", "jpeg"],
+    )
     def test_not_an_image(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(InputError) as error:
@@ -144,14 +158,18 @@ class TestUnreadable:
 class TestWriting:
     @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 16)])
     @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "PNG"])
-    def test_all_values_come_back(self, tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:
+    def test_all_values_come_back(
+        self, tmp_path: Path, shape: tuple[int, ...], suffix: str
+    ) -> None:
         """Each of the 256 values survives file -> tensor -> file, bit by bit."""
         values = np.arange(256, dtype=np.uint8).reshape(16, 16)
         x = tensor_of(values).expand(shape)
         write_image(x, tmp_path / f"a.{suffix}")
         back = read_image(tmp_path / f"a.{suffix}")
         assert torch.equal(back, x)
-        assert np.array_equal(np.asarray(Image.open(tmp_path / f"a.{suffix}")).reshape(16, 16, -1)[..., -1], values)
+        assert np.array_equal(
+            np.asarray(Image.open(tmp_path / f"a.{suffix}")).reshape(16, 16, -1)[..., -1], values
+        )
         assert np.array_equal(to_uint8(back).reshape(16, 16, -1)[..., 0], values)
 
     def test_rounds_and_clips(self) -> None:
@@ -220,41 +238,58 @@ class TestImageFolder:
         return tmp_path
 
     def test_lists_images_in_order(self, folder: Path) -> None:
-        assert [p.relative_to(folder).as_posix() for p in list_images(folder)] == ["b.png", "sub/a.PNG"]
+        assert [p.relative_to(folder).as_posix() for p in list_images(folder)] == [
+            "b.png",
+            "sub/a.PNG",
+        ]
 
     @pytest.mark.parametrize("cache_bytes", [1 << 20, 0])
     def test_crops_are_pieces_of_the_images(self, folder: Path, cache_bytes: int) -> None:
         """Each crop is one of the eight turns of a window, and among many every image, corner and turn occurs."""
         data = ImageFolder(folder, cache_bytes=cache_bytes)
-        crops = data.crops(400, 8, torch.Generator().manual_seed(0))
+        crops = data.batch(400, 8, torch.Generator().manual_seed(0))
         assert crops.shape == (400, 3, 8, 8) and crops.dtype == torch.float32
         pixels = np.rint((crops.numpy() + 1) * 127.5).astype(int)
         kinds, tops, lefts, turns = set(), set(), set(), set()
         for row, column, image in pixels:
             assert len(np.unique(image)) == 1
-            steps = (row[1, 0] - row[0, 0], row[0, 1] - row[0, 0], column[1, 0] - column[0, 0], column[0, 1] - column[0, 0])
+            steps = (
+                row[1, 0] - row[0, 0],
+                row[0, 1] - row[0, 0],
+                column[1, 0] - column[0, 0],
+                column[0, 1] - column[0, 0],
+            )
             turns.add(steps)
             kinds.add(image[0, 0])
             tops.add(row.min())
             lefts.add(column.min())
-            window = {(r, c) for r in range(row.min(), row.min() + 8) for c in range(column.min(), column.min() + 8)}
+            window = {
+                (r, c)
+                for r in range(row.min(), row.min() + 8)
+                for c in range(column.min(), column.min() + 8)
+            }
             assert set(zip(row.ravel(), column.ravel(), strict=True)) == window
-        assert kinds == {0, 1} and tops == set(range(13)) and lefts == set(range(23)) and len(turns) == 8
+        assert (
+            kinds == {0, 1}
+            and tops == set(range(13))
+            and lefts == set(range(23))
+            and len(turns) == 8
+        )
 
     def test_the_seed_decides(self, folder: Path) -> None:
         data, again = ImageFolder(folder), ImageFolder(folder, cache_bytes=0)
-        first, second = (d.crops(5, 8, torch.Generator().manual_seed(1)) for d in (data, again))
+        first, second = (d.batch(5, 8, torch.Generator().manual_seed(1)) for d in (data, again))
         assert torch.equal(first, second)
 
     def test_channels_are_made_to_fit(self, folder: Path) -> None:
-        grey = ImageFolder(folder, channels=1).crops(3, 8, torch.Generator().manual_seed(0))
-        colour = ImageFolder(folder).crops(3, 8, torch.Generator().manual_seed(0))
+        grey = ImageFolder(folder, channels=1).batch(3, 8, torch.Generator().manual_seed(0))
+        colour = ImageFolder(folder).batch(3, 8, torch.Generator().manual_seed(0))
         assert grey.shape == (3, 1, 8, 8)
         torch.testing.assert_close(grey, colour.mean(1, keepdim=True), atol=1 / 255 + 1e-6, rtol=0)
 
     def test_grey_images_become_colour(self, tmp_path: Path) -> None:
         Image.fromarray(GREY).save(tmp_path / "a.png")
-        crops = ImageFolder(tmp_path).crops(2, 4, torch.Generator().manual_seed(0))
+        crops = ImageFolder(tmp_path).batch(2, 4, torch.Generator().manual_seed(0))
         assert crops.shape == (2, 3, 4, 4) and torch.equal(crops[:, 0], crops[:, 2])
 
     def test_bad_folders(self, folder: Path, tmp_path: Path) -> None:
@@ -266,4 +301,4 @@ class TestImageFolder:
         with pytest.raises(InputError, match="no images"):
             ImageFolder(tmp_path / "empty")
         with pytest.raises(InputError, match=r"30x20.*21"):
-            ImageFolder(folder).crops(1, 21, torch.Generator())
+            ImageFolder(folder).batch(1, 21, torch.Generator())

@@ -17,24 +17,42 @@ def exact(n: int, mean: Tensor, covariance: Tensor, seed: int) -> Tensor:
     """n points with exactly these moments."""
     x = torch.randn(n, len(mean), generator=seeded(seed), dtype=torch.float64)
     x = x - x.mean(0)
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(x.T @ x / (n - 1)), x.T, upper=False)
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(x.T @ x / (n - 1)), x.T, upper=False
+    )
     return (torch.linalg.cholesky(covariance) @ white).T + mean
 
 
 class TestFrechet:
     def test_of_exact_moments(self) -> None:
         """Of 2x2 matrices that do not commute: tr (S S')^(1/2) = sqrt(tr S S' + 2 sqrt det S S')."""
-        S, T = (torch.tensor(v, dtype=torch.float64) for v in ([[2.0, 0.8], [0.8, 1.0]], [[0.5, -0.3], [-0.3, 3.0]]))
+        S, T = (
+            torch.tensor(v, dtype=torch.float64)
+            for v in ([[2.0, 0.8], [0.8, 1.0]], [[0.5, -0.3], [-0.3, 3.0]])
+        )
         m = torch.tensor([0.3, -2.0], dtype=torch.float64)
-        expected = float(m @ m + S.trace() + T.trace() - 2 * ((S @ T).trace() + 2 * (S.det() * T.det()).sqrt()).sqrt())
+        expected = float(
+            m @ m
+            + S.trace()
+            + T.trace()
+            - 2 * ((S @ T).trace() + 2 * (S.det() * T.det()).sqrt()).sqrt()
+        )
         real, fake = exact(50, 0 * m, S, 1), exact(70, m, T, 2)
         assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-10)
         assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-10)
-        assert frechet_distance(real + 1e6, fake + 1e6) == pytest.approx(expected, rel=1e-7)  # far from the origin
+        assert frechet_distance(real + 1e6, fake + 1e6) == pytest.approx(
+            expected, rel=1e-7
+        )  # far from the origin
 
     def test_of_independent_features_adds_up(self) -> None:
-        a, b = torch.arange(1.0, 21, dtype=torch.float64), torch.linspace(3, 0.1, 20, dtype=torch.float64)
-        real, fake = exact(100, 0 * a, a.square().diag(), 1), exact(90, 0.5 * b, b.square().diag(), 2)
+        a, b = (
+            torch.arange(1.0, 21, dtype=torch.float64),
+            torch.linspace(3, 0.1, 20, dtype=torch.float64),
+        )
+        real, fake = (
+            exact(100, 0 * a, a.square().diag(), 1),
+            exact(90, 0.5 * b, b.square().diag(), 2),
+        )
         expected = float((a - b).square().sum() + 0.25 * b.square().sum())
         assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-9)
 
@@ -46,7 +64,15 @@ class TestFrechet:
 
     def test_bias_falls_as_one_over_n(self) -> None:
         def mean(n: int) -> float:
-            return sum(frechet_distance(*torch.randn(2, n, 4, generator=seeded(k), dtype=torch.float64)) for k in range(60)) / 60
+            return (
+                sum(
+                    frechet_distance(
+                        *torch.randn(2, n, 4, generator=seeded(k), dtype=torch.float64)
+                    )
+                    for k in range(60)
+                )
+                / 60
+            )
 
         assert mean(100) / mean(400) == pytest.approx(4, rel=0.25)
 
@@ -54,12 +80,21 @@ class TestFrechet:
 class TestKernel:
     def test_is_unbiased_and_its_error_is_true(self) -> None:
         """Same law: the mean is that of 0, and of its square that of the squared error."""
-        pairs = [torch.randn(2, 200, 4, generator=seeded(k), dtype=torch.float64) for k in range(300)]
-        found = [kernel_distance(real, fake, generator=seeded(k)) for k, (real, fake) in enumerate(pairs)]
-        means, errors = torch.tensor([k.mean for k in found]), torch.tensor([k.error for k in found])
+        pairs = [
+            torch.randn(2, 200, 4, generator=seeded(k), dtype=torch.float64) for k in range(300)
+        ]
+        found = [
+            kernel_distance(real, fake, generator=seeded(k)) for k, (real, fake) in enumerate(pairs)
+        ]
+        means, errors = (
+            torch.tensor([k.mean for k in found]),
+            torch.tensor([k.error for k in found]),
+        )
         for values in (means, means.square() - errors.square()):
             assert abs(float(values.mean() / values.std())) * math.sqrt(300) < 4
-        assert float((means.square() - errors.square()).std()) * 4 / math.sqrt(300) < 0.5 * float(errors.square().mean())  # power
+        assert float((means.square() - errors.square()).std()) * 4 / math.sqrt(300) < 0.5 * float(
+            errors.square().mean()
+        )  # power
 
     def test_of_a_shifted_normal_law(self) -> None:
         """With F = 1 it is 3 d_1^2 + 3 d_2^2 + d_3^2, d_k the differences of the k-th moments: mu, mu^2, mu^3 + 3 mu."""
@@ -81,7 +116,11 @@ class TestKernel:
 
     def test_repeats(self) -> None:
         x, y = torch.randn(2, 100, 4, generator=seeded())
-        assert kernel_distance(x, y) == kernel_distance(x, y) == kernel_distance(x, y, generator=seeded(0))
+        assert (
+            kernel_distance(x, y)
+            == kernel_distance(x, y)
+            == kernel_distance(x, y, generator=seeded(0))
+        )
         assert kernel_distance(x, y, generator=seeded(1)) != kernel_distance(x, y)
 
 

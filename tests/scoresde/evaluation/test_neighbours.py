@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde.evaluation import Manifold, density_coverage, expected_coverage, manifold, precision_recall
+from scoresde.evaluation import (
+    Manifold,
+    density_coverage,
+    expected_coverage,
+    manifold,
+    precision_recall,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -27,7 +33,9 @@ def test_by_hand() -> None:
     real, fake = (torch.tensor(v)[:, None] for v in ([0.0, 1.0, 5.0], [0.5, 0.75, 40.0]))
     found = manifold(real, fake, k=1)
     assert found.precision == pytest.approx(2 / 3)  # 40 is in no ball
-    assert found.recall == pytest.approx(2 / 3)  # 1 is 0.25 from 0.75, 5 is 35 from 40; 0 is in no ball
+    assert found.recall == pytest.approx(
+        2 / 3
+    )  # 1 is 0.25 from 0.75, 5 is 35 from 40; 0 is in no ball
     assert found.density == pytest.approx(4 / 3)  # 2 + 2 + 0 pairs: 5 is 4.25 from 0.75
     assert found.coverage == pytest.approx(2 / 3)
 
@@ -58,7 +66,9 @@ def test_a_missing_mode_costs_recall_and_coverage_their_share() -> None:
     found, without = manifold(real, fake), manifold(real[100:], fake)
     # the balls around the 100 reach no other mode
     assert found.precision == without.precision > 0.9 and found.density == without.density
-    assert found.recall == pytest.approx(without.recall * 0.9) and found.coverage == pytest.approx(without.coverage * 0.9)
+    assert found.recall == pytest.approx(without.recall * 0.9) and found.coverage == pytest.approx(
+        without.coverage * 0.9
+    )
     least = manifold(real, modes([0, 0, 300, 700], 2))
     assert least.recall <= kept / 1000 and least.coverage <= kept / 1000 and least.precision > 0.9
 
@@ -67,16 +77,23 @@ def test_outliers_cost_precision_their_share() -> None:
     real, fake = modes([500], 1), modes([400], 2)
     far = 1e6 * (1 + torch.rand(100, 2, generator=seeded(3), dtype=torch.float64))
     found, without = manifold(real, torch.cat([fake, far])), manifold(real, fake)
-    assert found.precision == pytest.approx(0.8 * without.precision) and found.density == pytest.approx(0.8 * without.density)
+    assert found.precision == pytest.approx(
+        0.8 * without.precision
+    ) and found.density == pytest.approx(0.8 * without.density)
     assert found.coverage == without.coverage and found.recall >= without.recall
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(150, 60, 5), (60, 150, 3), (80, 80, 1)])
 def test_mean_over_equal_laws(n: int, m: int, k: int) -> None:
     g = seeded(7)
-    pairs = [torch.randn(n + m, 3, generator=g, dtype=torch.float64).split([n, m]) for _ in range(200)]
+    pairs = [
+        torch.randn(n + m, 3, generator=g, dtype=torch.float64).split([n, m]) for _ in range(200)
+    ]
     found = [manifold(real, fake, k) for real, fake in pairs]
-    for values, expected in (([f.coverage for f in found], expected_coverage(n, m, k)), ([f.density for f in found], 1.0)):
+    for values, expected in (
+        ([f.coverage for f in found], expected_coverage(n, m, k)),
+        ([f.density for f in found], 1.0),
+    ):
         x = torch.tensor(values)
         assert abs(float(x.mean()) - expected) < 4 * float(x.std()) / math.sqrt(200)
         assert float(x.std()) / math.sqrt(200) < 0.02  # and the test has power

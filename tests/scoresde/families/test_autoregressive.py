@@ -30,8 +30,12 @@ from solvers import Posterior
 
 MODELS = {
     "grey": AutoregressiveConfig((1, 5, 4), widths=(4,), blocks=1, components=2, levels=4),
-    "grey, three resolutions, odd": AutoregressiveConfig((1, 7, 5), widths=(4, 5, 3), blocks=1, components=2),
-    "colour, two resolutions": AutoregressiveConfig((3, 4, 5), widths=(4, 5), blocks=2, components=2),
+    "grey, three resolutions, odd": AutoregressiveConfig(
+        (1, 7, 5), widths=(4, 5, 3), blocks=1, components=2
+    ),
+    "colour, two resolutions": AutoregressiveConfig(
+        (3, 4, 5), widths=(4, 5), blocks=2, components=2
+    ),
     "vector": AutoregressiveConfig((4,), widths=(12, 12), components=2),
 }
 each_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
@@ -59,17 +63,31 @@ def order(shape: tuple[int, ...]) -> list[int]:
 
 class TestCausality:
     @each_model
-    def test_every_entry_sees_those_before_it_and_no_other(self, config: AutoregressiveConfig) -> None:
+    def test_every_entry_sees_those_before_it_and_no_other(
+        self, config: AutoregressiveConfig
+    ) -> None:
         model = built(config)
         x = model.sample(1, seeded(1)).requires_grad_(True)
-        entries = torch.cat([p.flatten(1, -2)[0] for p in model.mixture(x)], -1)  # (entries, 3 components)
-        sequence, weights = order(config.shape), torch.randn(entries.shape[1], generator=seeded(2), dtype=torch.float64)
+        entries = torch.cat(
+            [p.flatten(1, -2)[0] for p in model.mixture(x)], -1
+        )  # (entries, 3 components)
+        sequence, weights = (
+            order(config.shape),
+            torch.randn(entries.shape[1], generator=seeded(2), dtype=torch.float64),
+        )
         for position, k in enumerate(sequence):
-            gradient = torch.autograd.grad(entries[k] @ weights, x, retain_graph=True, materialize_grads=True)[0].flatten()
-            assert torch.equal(gradient[sequence[position:]], torch.zeros(len(sequence) - position, dtype=torch.float64))
+            gradient = torch.autograd.grad(
+                entries[k] @ weights, x, retain_graph=True, materialize_grads=True
+            )[0].flatten()
+            assert torch.equal(
+                gradient[sequence[position:]],
+                torch.zeros(len(sequence) - position, dtype=torch.float64),
+            )
             neighbour = position - 1
             if len(config.shape) == 3 and position % (config.shape[0] * config.shape[2]) == 0:
-                neighbour = position - config.shape[0] * config.shape[2]  # at the beginning of a row, the pixel above
+                neighbour = (
+                    position - config.shape[0] * config.shape[2]
+                )  # at the beginning of a row, the pixel above
             if neighbour >= 0:
                 assert float(gradient[sequence[neighbour]]) != 0
 
@@ -78,35 +96,50 @@ class TestCausality:
         x = model.sample(1, seeded(1)).requires_grad_(True)
         means = model.mixture(x)[1].sum(-1).flatten()
         for k in range(25):
-            gradient = torch.autograd.grad(means[k], x, retain_graph=True, materialize_grads=True)[0].flatten()
+            gradient = torch.autograd.grad(means[k], x, retain_graph=True, materialize_grads=True)[
+                0
+            ].flatten()
             assert bool((gradient[:k] != 0).all()) and bool((gradient[k:] == 0).all())
 
 
 class TestDensity:
     @pytest.mark.parametrize("shape", [(1, 2, 2), (2, 1, 2), (1, 4, 1)])
     def test_probabilities_of_all_images_sum_to_one(self, shape: tuple[int, ...]) -> None:
-        model = built(AutoregressiveConfig(shape, widths=(4, 3), blocks=1, components=3, levels=4), spread=0.6)
+        model = built(
+            AutoregressiveConfig(shape, widths=(4, 3), blocks=1, components=3, levels=4), spread=0.6
+        )
         found = model.log_prob(states(shape, 4))
         assert found.kind == "exact" and found.discrete and found.value.dtype == torch.float64
         assert float(found.value.exp().sum()) == pytest.approx(1, abs=1e-10)
         assert float(found.value.exp().std()) > 0.001  # and it is not the uniform one
 
     def test_factors_are_the_conditionals_of_the_joint_probability(self) -> None:
-        model = built(AutoregressiveConfig((2, 1, 2), widths=(4,), blocks=1, components=2, levels=3), spread=0.6)
+        model = built(
+            AutoregressiveConfig((2, 1, 2), widths=(4,), blocks=1, components=2, levels=3),
+            spread=0.6,
+        )
         x = states((2, 1, 2), 3)
-        p = model.log_prob(x).value.exp().reshape(3, 3, 3, 3)  # axes: (c0, j0), (c0, j1), (c1, j0), (c1, j1)
+        p = (
+            model.log_prob(x).value.exp().reshape(3, 3, 3, 3)
+        )  # axes: (c0, j0), (c0, j1), (c1, j0), (c1, j1)
         p = p.permute(0, 2, 1, 3)  # the order of the factors
-        third = (p.sum(3) / p.sum((2, 3))[..., None]).permute(0, 2, 1).flatten()  # p(c0 of pixel 1 | both of pixel 0)
+        third = (
+            (p.sum(3) / p.sum((2, 3))[..., None]).permute(0, 2, 1).flatten()
+        )  # p(c0 of pixel 1 | both of pixel 0)
         entry = model.entry_log_prob(x)[:, 0, 0, 1].exp().reshape(3, 3, 3, 3)[..., 0].flatten()
         torch.testing.assert_close(entry, third)
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_of_a_vector_integrates_to_one(self, seed: int) -> None:
-        model = built(AutoregressiveConfig((2,), widths=(16, 16), components=3), spread=0.2, seed=seed)
+        model = built(
+            AutoregressiveConfig((2,), widths=(16, 16), components=3), spread=0.2, seed=seed
+        )
         axis = torch.linspace(-30, 30, 601, dtype=torch.float64)
         found = model.log_prob(torch.cartesian_prod(axis, axis))
         assert not found.discrete
-        assert float(found.value.exp().sum()) * float(axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=1e-3)
+        assert float(found.value.exp().sum()) * float(axis[1] - axis[0]) ** 2 == pytest.approx(
+            1, abs=1e-3
+        )
 
     def test_draws_of_a_vector_have_the_density(self) -> None:
         model = built(AutoregressiveConfig((2,), widths=(16, 16), components=3))
@@ -114,9 +147,15 @@ class TestDensity:
         axis = torch.linspace(-30, 30, 601, dtype=torch.float64)
         p = model.log_prob(torch.cartesian_prod(axis, axis)).value.exp().reshape(601, 601) * 0.1**2
         mean, product = (p.sum(1) @ axis, p.sum(0) @ axis), float(axis.tanh() @ p @ axis.tanh())
-        assert float(x[:, 0].mean()) == pytest.approx(float(mean[0]), abs=5 * float(x[:, 0].std()) / 200)
-        assert float(x[:, 1].mean()) == pytest.approx(float(mean[1]), abs=5 * float(x[:, 1].std()) / 200)
-        assert float((x[:, 0].tanh() * x[:, 1].tanh()).mean()) == pytest.approx(product, abs=5 / 200)
+        assert float(x[:, 0].mean()) == pytest.approx(
+            float(mean[0]), abs=5 * float(x[:, 0].std()) / 200
+        )
+        assert float(x[:, 1].mean()) == pytest.approx(
+            float(mean[1]), abs=5 * float(x[:, 1].std()) / 200
+        )
+        assert float((x[:, 0].tanh() * x[:, 1].tanh()).mean()) == pytest.approx(
+            product, abs=5 / 200
+        )
 
     def test_gradients_of_the_loss_reach_every_parameter(self) -> None:
         for config in MODELS.values():
@@ -129,15 +168,19 @@ class TestDensity:
     def test_learns_a_toy(self) -> None:
         """Stripes: x_1 = -x_0. The entropy is ln 2 of the first entry, nothing of the other three."""
         torch.manual_seed(0)
-        model = Autoregressive(AutoregressiveConfig((1, 2, 2), widths=(8,), blocks=1, components=2, levels=2))
+        model = Autoregressive(
+            AutoregressiveConfig((1, 2, 2), widths=(8,), blocks=1, components=2, levels=2)
+        )
         sign = 2 * torch.randint(2, (64, 1, 1, 1), generator=seeded()).float() - 1
         x = sign * torch.tensor([[1.0, -1.0], [1.0, -1.0]])
-        optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         for _ in range(150):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model.loss(x).backward()
-            optimiser.step()
-        assert float(-model.log_prob(x).value.detach().mean()) == pytest.approx(math.log(2), abs=0.05)
+            optimizer.step()
+        assert float(-model.log_prob(x).value.detach().mean()) == pytest.approx(
+            math.log(2), abs=0.05
+        )
 
 
 class TestSampling:
@@ -149,7 +192,9 @@ class TestSampling:
         for i, j, c in itertools.product(range(H), range(W), range(C)):
             logits, means, log_scales = (p[:, c, i, j] for p in model.mixture(x))
             evaluated += H * W
-            x[:, c, i, j] = sample_discretised_logistic_mixture(logits, means, log_scales, g, model.config.levels)
+            x[:, c, i, j] = sample_discretised_logistic_mixture(
+                logits, means, log_scales, g, model.config.levels
+            )
         torch.testing.assert_close(model.sample(n, seeded(5)), x, rtol=0, atol=1e-12)
         raster = Raster(model.network, n, model.shape, x)  # type: ignore[arg-type]
         whole = model.network(x)
@@ -175,7 +220,10 @@ class TestSampling:
             raster.put(i, j, 0, x[:, 0, i, j])
 
     def test_draws_have_the_probabilities(self) -> None:
-        model = built(AutoregressiveConfig((2, 1, 2), widths=(4,), blocks=1, components=2, levels=3), spread=0.5)
+        model = built(
+            AutoregressiveConfig((2, 1, 2), widths=(4,), blocks=1, components=2, levels=3),
+            spread=0.5,
+        )
         everything = states(model.shape, 3)
         assert fits(model.sample(20000, seeded(3)), everything, model.log_prob(everything).value)
 
@@ -205,12 +253,18 @@ def fits(draws: Tensor, everything: Tensor, log_p: Tensor) -> bool:
     return bool(freedom >= 1 and chi2.sf(value, freedom) > 1e-3)
 
 
-SMALL = AutoregressiveConfig((1, 2, 2), widths=(4, 3), blocks=1, components=2, levels=4, min_log_scale=-1.0)
+SMALL = AutoregressiveConfig(
+    (1, 2, 2), widths=(4, 3), blocks=1, components=2, levels=4, min_log_scale=-1.0
+)
 MASK = torch.tensor([[False, True], [True, False]])
 POINTWISE = {
     "noisy holes": InverseProblem(Inpainting(MASK), GaussianNoise(0.5)),
-    "noise-free holes before what is seen": InverseProblem(Inpainting(~torch.tensor([[True, False], [False, True]])), GaussianNoise(0.0)),
-    "the last pixel alone": InverseProblem(Inpainting(torch.tensor([[0, 0], [0, 1]])), GaussianNoise(0.2)),
+    "noise-free holes before what is seen": InverseProblem(
+        Inpainting(~torch.tensor([[True, False], [False, True]])), GaussianNoise(0.0)
+    ),
+    "the last pixel alone": InverseProblem(
+        Inpainting(torch.tensor([[0, 0], [0, 1]])), GaussianNoise(0.2)
+    ),
     "denoising": InverseProblem(Denoising(), GaussianNoise(0.7)),
     "clipping": InverseProblem(Clipping(2.0), GaussianNoise(0.3)),
 }
@@ -222,10 +276,18 @@ def truth(model: Autoregressive, problem: InverseProblem, y: Tensor) -> tuple[Te
     log_prior = model.log_prob(everything).value
     table = likelihood_table(problem, y, model.shape, model.config.levels)
     if isinstance(problem.noise, GaussianNoise) and problem.noise.std == 0:
-        allowed = (problem.residual(y.expand(len(everything), *y.shape[1:]), everything).abs().flatten(1).amax(1) < 1e-6).double()
+        allowed = (
+            problem.residual(y.expand(len(everything), *y.shape[1:]), everything)
+            .abs()
+            .flatten(1)
+            .amax(1)
+            < 1e-6
+        ).double()
         return everything, log_prior + allowed.log()
     assert table is None or bool(torch.isfinite(table).all())
-    return everything, log_prior + problem.log_likelihood(y.expand(len(everything), *y.shape[1:]), everything)
+    return everything, log_prior + problem.log_likelihood(
+        y.expand(len(everything), *y.shape[1:]), everything
+    )
 
 
 class TestRestore:
@@ -243,7 +305,9 @@ class TestRestore:
         y = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
         wrong = model.restore(problem, y, 6000, generator=seeded(13), particles=1, sweeps=0)
         right = model.restore(problem, y, 2000, generator=seeded(13), particles=8, sweeps=2)
-        assert fits(right.draws[:, 0], *truth(model, problem, y)) and not fits(wrong.draws[:, 0], *truth(model, problem, y))
+        assert fits(right.draws[:, 0], *truth(model, problem, y)) and not fits(
+            wrong.draws[:, 0], *truth(model, problem, y)
+        )
 
     def test_sweeps_alone_correct_a_population_of_two(self) -> None:
         """Particle Gibbs is invariant with any number of particles."""
@@ -269,18 +333,30 @@ class TestRestore:
         def exact(*entries: Tensor) -> bool:
             return is_ancestral(torch.stack(entries).reshape(1, 1, 1, -1, 2))
 
-        assert exact(known, known, free) and exact(known, noisy, free) and exact(noisy, free) and exact(free, free)
+        assert (
+            exact(known, known, free)
+            and exact(known, noisy, free)
+            and exact(noisy, free)
+            and exact(free, free)
+        )
         assert not exact(free, known) and not exact(noisy, noisy) and not exact(noisy, known)
 
     @pytest.mark.parametrize("channels", [1, 2])
     @pytest.mark.parametrize(("particles", "sweeps"), [(32, 0), (8, 2), (2, 20)])
-    def test_looking_ahead_draws_the_enumerated_posterior(self, particles: int, sweeps: int, channels: int) -> None:
+    def test_looking_ahead_draws_the_enumerated_posterior(
+        self, particles: int, sweeps: int, channels: int
+    ) -> None:
         """Of measurements that mix all entries; whatever the Gaussian that stands for what is to come."""
-        model = built(replace(SMALL, shape=(channels, 2, 2), levels=3 if channels == 2 else SMALL.levels), spread=0.5)
+        model = built(
+            replace(SMALL, shape=(channels, 2, 2), levels=3 if channels == 2 else SMALL.levels),
+            spread=0.5,
+        )
         A = torch.randn(3, 4 * channels, generator=seeded(5), dtype=torch.float64)
         problem = InverseProblem(LinearMatrix(A, model.shape), GaussianNoise(0.7))
         y = problem.measure(model.sample(1, seeded(11)).double(), seeded(12))
-        posterior = model.restore(problem, y, 2000, generator=seeded(13), particles=particles, sweeps=sweeps)
+        posterior = model.restore(
+            problem, y, 2000, generator=seeded(13), particles=particles, sweeps=sweeps
+        )
         assert posterior.diagnostics["method"] == "particles that look ahead"
         assert fits(posterior.draws[:, 0], *truth(model, problem, y))
 
@@ -310,7 +386,9 @@ class TestRestore:
             i, j = divmod(place, 3)
             found = potential.factors(0, i, j)
             assert found is not None
-            expected = torch.stack([log_psi([*placed, float(v)]) for v in potential.grid]) - log_psi(placed)
+            expected = torch.stack(
+                [log_psi([*placed, float(v)]) for v in potential.grid]
+            ) - log_psi(placed)
             torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-9)
             placed.append(float(potential.grid[(2 * place) % 5]))
             potential.put(0, i, j, torch.tensor([placed[-1]], dtype=torch.float64))
@@ -325,12 +403,19 @@ class TestRestore:
             return model.restore(problem, y, 600, generator=seeded(13), steps=steps)
 
         long, short = run(250), run(15)
-        assert long.diagnostics["method"] == "discrete Langevin" and 0.2 < long.diagnostics["acceptance"] < 0.95
-        assert fits(long.draws[:, 0], *truth(model, problem, y)) and not fits(short.draws[:, 0], *truth(model, problem, y))
+        assert (
+            long.diagnostics["method"] == "discrete Langevin"
+            and 0.2 < long.diagnostics["acceptance"] < 0.95
+        )
+        assert fits(long.draws[:, 0], *truth(model, problem, y)) and not fits(
+            short.draws[:, 0], *truth(model, problem, y)
+        )
 
     def test_of_a_vector_is_the_posterior_on_a_grid(self) -> None:
         model = built(AutoregressiveConfig((2,), widths=(16, 16), components=3))
-        problem = InverseProblem(LinearFunction(lambda x: x[:, :1] + 0.5 * x[:, 1:], (2,)), GaussianNoise(0.3))
+        problem = InverseProblem(
+            LinearFunction(lambda x: x[:, :1] + 0.5 * x[:, 1:], (2,)), GaussianNoise(0.3)
+        )
         y = torch.tensor([[0.7], [-0.4]], dtype=torch.float64)
         posterior = model.restore(problem, y, 2000, generator=seeded(13), steps=30)
         axis = torch.linspace(-30, 30, 601, dtype=torch.float64)
@@ -338,15 +423,25 @@ class TestRestore:
         prior = model.log_prob(grid).value
         assert posterior.draws.shape == (2000, 2, 2) and posterior.diagnostics["share"] > 0.01
         for b in range(2):
-            p = torch.softmax(prior + problem.log_likelihood(y[b : b + 1].expand(len(grid), 1), grid), 0)
+            p = torch.softmax(
+                prior + problem.log_likelihood(y[b : b + 1].expand(len(grid), 1), grid), 0
+            )
             for f in (torch.tanh, lambda x: torch.tanh(x).square()):
                 value = f(posterior.draws[:, b])
-                torch.testing.assert_close(value.mean(0), p @ f(grid), rtol=0, atol=5 * float(value.std(0).max()) / math.sqrt(2000))
+                torch.testing.assert_close(
+                    value.mean(0),
+                    p @ f(grid),
+                    rtol=0,
+                    atol=5 * float(value.std(0).max()) / math.sqrt(2000),
+                )
 
     def test_draws_repeat_and_report(self) -> None:
         model, seen = built(SMALL), list[float]()
         y = POINTWISE["denoising"].measure(model.sample(2, seeded(1)), seeded(2))
-        a, b = (model.restore(POINTWISE["denoising"], y, 3, generator=seeded(3), progress=seen.append) for _ in range(2))
+        a, b = (
+            model.restore(POINTWISE["denoising"], y, 3, generator=seeded(3), progress=seen.append)
+            for _ in range(2)
+        )
         assert torch.equal(a.draws, b.draws) and a.draws.shape == (3, 2, 1, 2, 2)
         assert seen[-1] == pytest.approx(1) and max(seen) <= 1 + 1e-9
 
@@ -382,4 +477,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="particles"):
             RestoreSettings(particles=1)
         with pytest.raises(ValueError, match="noise level above 0"):
-            model.restore(InverseProblem(SuperResolution(2), GaussianNoise(0.0)), torch.zeros(1, 1, 1, 1))
+            model.restore(
+                InverseProblem(SuperResolution(2), GaussianNoise(0.0)), torch.zeros(1, 1, 1, 1)
+            )

@@ -57,11 +57,17 @@ def test_layers_against_the_dense_jacobian(name: str) -> None:
     torch.manual_seed(0)
     layer = shaken(LAYERS[name]())
     assert isinstance(layer, Bijection)
-    x = 2 * torch.rand(3, 3 if "odd" in name else 4, 2, 4, generator=generator(), dtype=torch.float64) - 1
+    x = (
+        2
+        * torch.rand(3, 3 if "odd" in name else 4, 2, 4, generator=generator(), dtype=torch.float64)
+        - 1
+    )
     z, log_det = layer(x)
     assert log_det.shape == (3,)
     for i in range(3):
-        assert log_det[i].item() == pytest.approx(float(dense_log_det(lambda v: layer(v)[0], x[i])), abs=1e-10)
+        assert log_det[i].item() == pytest.approx(
+            float(dense_log_det(lambda v: layer(v)[0], x[i])), abs=1e-10
+        )
     torch.testing.assert_close(layer.inverse(z), x, rtol=0, atol=1e-12)
 
 
@@ -69,30 +75,46 @@ def test_split_against_the_dense_jacobian() -> None:
     split = shaken(Split(4, 5, 2.0))
     x = torch.randn(2, 4, 2, 2, generator=generator(), dtype=torch.float64)
     kept, z, log_det = split(x)
-    assert log_det[0].item() == pytest.approx(float(dense_log_det(lambda v: torch.cat(split(v)[:2], 1), x[0])), abs=1e-10)
+    assert log_det[0].item() == pytest.approx(
+        float(dense_log_det(lambda v: torch.cat(split(v)[:2], 1), x[0])), abs=1e-10
+    )
     torch.testing.assert_close(split.inverse(kept, z), x, rtol=0, atol=1e-12)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("coupling", ["affine", "spline"])
 @pytest.mark.parametrize(("shape", "levels"), [((1, 8, 4), 2), ((3, 4, 4), 1), ((3,), 0)])
-def test_the_whole_flow_against_the_dense_jacobian(shape: tuple[int, ...], levels: int, coupling: str) -> None:
+def test_the_whole_flow_against_the_dense_jacobian(
+    shape: tuple[int, ...], levels: int, coupling: str
+) -> None:
     flow = image_flow(shape=shape, levels=levels, coupling=coupling)
     x = 2 * torch.rand(2, *shape, generator=generator(1), dtype=torch.float64) - 1
     z, log_det = flow(x)
     assert z.shape == (2, flow.dimension)
     for i in range(2):
-        assert log_det[i].item() == pytest.approx(float(dense_log_det(lambda v: flow(v)[0], x[i])), abs=1e-8)
+        assert log_det[i].item() == pytest.approx(
+            float(dense_log_det(lambda v: flow(v)[0], x[i])), abs=1e-8
+        )
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
     torch.testing.assert_close(flow.log_prob(x).value, normal + log_det)
     assert flow.log_prob(x).kind == "exact" and not flow.log_prob(x).discrete
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-@pytest.mark.parametrize(("alpha", "coupling"), [(0.0, "affine"), (0.05, "affine"), (0.0, "spline")])
-def test_the_inverse_both_ways(alpha: float, coupling: str, dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("alpha", "coupling"), [(0.0, "affine"), (0.05, "affine"), (0.0, "spline")]
+)
+def test_the_inverse_both_ways(
+    alpha: float, coupling: str, dtype: torch.dtype, tolerance: float
+) -> None:
     """At the size of its actual use, with actnorms that have seen data, so that z is of order one. (The logit of numbers near 0 and 1
     loses digits in float32 by itself: z is taken there and back without it.)"""
-    flow = image_flow(shape=(1, 28, 28), hidden=16, steps=4 if coupling == "affine" else 2, alpha=alpha, coupling=coupling)
+    flow = image_flow(
+        shape=(1, 28, 28),
+        hidden=16,
+        steps=4 if coupling == "affine" else 2,
+        alpha=alpha,
+        coupling=coupling,
+    )
     x = 2 * torch.rand(8, 1, 28, 28, generator=generator(), dtype=torch.float64) - 1
     flow.train().loss(x)
     flow, x = flow.eval().to(dtype), x.to(dtype)
@@ -112,13 +134,19 @@ def two_moons(n: int, g: torch.Generator) -> Tensor:
 
 def trained() -> tuple[Flow, list[float]]:
     torch.manual_seed(0)
-    flow, g, losses = Flow(FlowConfig(shape=(2,), levels=0, steps=4, hidden=32, coupling="spline", alpha=0.0)).train(), generator(), []
-    optimiser = torch.optim.Adam(flow.parameters(), 5e-3)
+    flow, g, losses = (
+        Flow(
+            FlowConfig(shape=(2,), levels=0, steps=4, hidden=32, coupling="spline", alpha=0.0)
+        ).train(),
+        generator(),
+        [],
+    )
+    optimizer = torch.optim.Adam(flow.parameters(), 5e-3)
     for _ in range(150):
         loss = flow.loss(two_moons(128, g))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return flow.eval(), losses
 
@@ -134,8 +162,12 @@ def test_a_trained_flow_learns_and_its_density_integrates_to_one() -> None:
     draws = flow.sample(4000, generator(1))
     truth = two_moons(4000, generator(2)).double()
     assert float((draws.mean(0) - truth.mean(0)).abs().max()) < 0.15
-    entropy = -flow.log_prob(draws).value.mean().item()  # draws and density are of one law: E[-ln p] over both agree
-    assert entropy == pytest.approx(float(-(density * density.clamp_min(1e-300).log()).sum()) * 0.02**2, abs=0.06)
+    entropy = (
+        -flow.log_prob(draws).value.mean().item()
+    )  # draws and density are of one law: E[-ln p] over both agree
+    assert entropy == pytest.approx(
+        float(-(density * density.clamp_min(1e-300).log()).sum()) * 0.02**2, abs=0.06
+    )
 
 
 def test_outside_the_support_of_the_logit_the_density_is_zero() -> None:
@@ -178,7 +210,12 @@ def test_half_precision_is_kept_to_the_couplings() -> None:
 def test_a_seed_decides_the_draws() -> None:
     flow = image_flow()
     a, b, c = (flow.sample(3, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c) and a.shape == (3, 1, 8, 4) and flow.nfe_per_sample == 1
+    assert (
+        torch.equal(a, b)
+        and not torch.equal(a, c)
+        and a.shape == (3, 1, 8, 4)
+        and flow.nfe_per_sample == 1
+    )
 
 
 def linear_flow() -> tuple[Flow, Tensor, Tensor]:
@@ -204,7 +241,9 @@ def test_a_linear_flow_restores_by_the_exact_gaussian_posterior() -> None:
     problem = InverseProblem(LinearMatrix(A), GaussianNoise(0.4))
     y = problem.measure(flow.sample(2, generator(5)), generator(6))
     fractions: list[float] = []
-    posterior = flow.restore(problem, y, n, generator=generator(7), progress=fractions.append, steps=50, leapfrog=5)
+    posterior = flow.restore(
+        problem, y, n, generator=generator(7), progress=fractions.append, steps=50, leapfrog=5
+    )
     assert posterior.draws.shape == (n, 2, 3) and posterior.nfe > posterior.vjps > 500
     assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1)
     for i in range(2):
@@ -220,7 +259,10 @@ def test_restore_of_an_image_agrees_with_its_measurement() -> None:
     x = flow.sample(2, generator())
     problem = InverseProblem(Denoising(), GaussianNoise(0.1))
     y = problem.measure(x, generator(1))
-    a, b = (flow.restore(problem, y, 3, generator=generator(2), steps=40, leapfrog=5).draws for _ in range(2))
+    a, b = (
+        flow.restore(problem, y, 3, generator=generator(2), steps=40, leapfrog=5).draws
+        for _ in range(2)
+    )
     assert torch.equal(a, b) and a.shape == (3, 2, 1, 4, 4)
     assert float((a - y).square().mean().sqrt()) < 0.2
 
@@ -249,7 +291,11 @@ def test_samples_of_another_shape_are_refused() -> None:
         image_flow().log_prob(torch.zeros(2, 1, 4, 8, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("layer", [Coupling(4, 8, 3, 2.0), SplineCoupling(4, 8, 3, 4), Split(4, 8, 2.0)], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer",
+    [Coupling(4, 8, 3, 2.0), SplineCoupling(4, 8, 3, 4), Split(4, 8, 2.0)],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_what_lies_far_off_is_not_answered_with_more(layer: torch.nn.Module) -> None:
     """Channels beyond the data move the others no further than those at its edge, so that layers cannot feed on each other."""
     torch.manual_seed(0)
@@ -259,4 +305,7 @@ def test_what_lies_far_off_is_not_answered_with_more(layer: torch.nn.Module) -> 
     kept, moved = x.chunk(2, dim=1)
     far, further = (layer(torch.cat((scale * kept.sign(), moved), 1)) for scale in (1e3, 1e6))
     torch.testing.assert_close(far[-1], further[-1])
-    torch.testing.assert_close(far[1] if isinstance(layer, Split) else far[0][:, 2:], further[1] if isinstance(layer, Split) else further[0][:, 2:])
+    torch.testing.assert_close(
+        far[1] if isinstance(layer, Split) else far[0][:, 2:],
+        further[1] if isinstance(layer, Split) else further[0][:, 2:],
+    )

@@ -14,7 +14,15 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from scoresde.data.datasets import TensorData
-from scoresde.data.toys import TOYS, Checkerboard, GaussianMixture, Plane, Rings, gaussian_grid, skew_mixture
+from scoresde.data.toys import (
+    TOYS,
+    Checkerboard,
+    GaussianMixture,
+    Plane,
+    Rings,
+    gaussian_grid,
+    skew_mixture,
+)
 from scoresde.evaluation.collapse import ModeReport, SpreadReport, collapse_report
 from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.plane import PLANE_FAMILIES, evidence, lattice
@@ -23,7 +31,9 @@ from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.training import FitConfig, fit
 from scoresde.families.vae.model import VAE
 
-SPACING = 1 / 64  # divides the fields of the checkerboard and the cells of the test; a standard deviation of the modes is three of it
+SPACING = (
+    1 / 64
+)  # divides the fields of the checkerboard and the cells of the test; a standard deviation of the modes is three of it
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -33,7 +43,12 @@ def seeded(seed: int = 0) -> torch.Generator:
 def trained(family: str, toy: Plane, folder: Path, steps: int) -> GenerativeModel:
     torch.manual_seed(0)  # for the fresh weights
     entry = PLANE_FAMILIES[family]
-    return fit(entry.build((2,)), TensorData(toy.sample(20_000, seeded()).float()), folder, replace(entry.fit, steps=steps))
+    return fit(
+        entry.build((2,)),
+        TensorData(toy.sample(20_000, seeded()).float()),
+        folder,
+        replace(entry.fit, steps=steps),
+    )
 
 
 def cell_chi2(draws: Tensor, points: Tensor, mass: Tensor) -> float:
@@ -47,9 +62,13 @@ def cell_chi2(draws: Tensor, points: Tensor, mass: Tensor) -> float:
     expected = len(draws) * torch.zeros(197, dtype=torch.float64).index_add_(0, cell(points), mass)
     seen = torch.bincount(cell(draws.double()), minlength=197).double()
     often = expected >= 5
-    expected, seen = (torch.cat((v[~often].sum()[None], v[often])) for v in (expected, seen))  # the rare ones count together
+    expected, seen = (
+        torch.cat((v[~often].sum()[None], v[often])) for v in (expected, seen)
+    )  # the rare ones count together
     if expected[0] < 5:
-        assert float(seen[0]) <= 5 + 5 * math.sqrt(float(expected[0])), "draws where next to none should be"
+        assert float(seen[0]) <= 5 + 5 * math.sqrt(float(expected[0])), (
+            "draws where next to none should be"
+        )
         expected, seen = expected[1:], seen[1:]
     return float(chi2.sf(float(((seen - expected).square() / expected).sum()), len(expected) - 1))
 
@@ -68,14 +87,30 @@ class TestToys:
 
     def test_centres(self) -> None:
         grid = gaussian_grid()
-        assert grid.centres.shape == (25, 2) and Rings().centres is None and Checkerboard().centres is None
+        assert (
+            grid.centres.shape == (25, 2)
+            and Rings().centres is None
+            and Checkerboard().centres is None
+        )
         report = collapse_report(grid.sample(5000, seeded()), centres=grid.centres, radius=0.15)
-        assert isinstance(report, ModeReport) and report.found == 25 and report.outside < 0.02  # exp(-9/2) lie beyond three deviations
+        assert (
+            isinstance(report, ModeReport) and report.found == 25 and report.outside < 0.02
+        )  # exp(-9/2) lie beyond three deviations
         skew = skew_mixture()
-        report = collapse_report(skew.sample(5000, seeded()), centres=skew.centres, weights=skew.weights, radius=2.0)
+        report = collapse_report(
+            skew.sample(5000, seeded()), centres=skew.centres, weights=skew.weights, radius=2.0
+        )
         assert isinstance(report, ModeReport) and report.found == 3 and report.kl < 0.005
 
-    @pytest.mark.parametrize("make", [lambda: Rings(()), lambda: Rings(std=0.0), lambda: Checkerboard(3), lambda: gaussian_grid(1)])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Rings(()),
+            lambda: Rings(std=0.0),
+            lambda: Checkerboard(3),
+            lambda: gaussian_grid(1),
+        ],
+    )
     def test_toys_that_cannot_be(self, make: object) -> None:
         with pytest.raises(ValueError, match=r"need|even|two"):
             make()  # type: ignore[operator]
@@ -104,7 +139,9 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
         assert found.kind == "exact" and not found.discrete
         return found.value.double()
 
-    reach = 1.5 if family == "diffusion" else 4.0  # the flow's and the logistics' tails are the longer ones
+    reach = (
+        1.5 if family == "diffusion" else 4.0
+    )  # the flow's and the logistics' tails are the longer ones
     points, area = lattice(reach, SPACING)
     q = log_q(points).exp() * area
     assert float(q.sum()) == pytest.approx(1, abs=2e-3)
@@ -122,8 +159,12 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
     assert kl == pytest.approx(on_lattice, abs=4 * error + 0.01)
     assert float((p - q).abs().sum()) / 2 < math.sqrt(max(kl, 0) / 2) + 3 * error  # Pinsker
 
-    gaussian = (math.log(2 * math.pi * math.e) * 2 + float(torch.cov(held.T).logdet())) / 2 + float(toy.log_prob(held).mean())
-    assert kl < gaussian / 2  # it has learnt more than mean and covariance, whose divergence this is
+    gaussian = (math.log(2 * math.pi * math.e) * 2 + float(torch.cov(held.T).logdet())) / 2 + float(
+        toy.log_prob(held).mean()
+    )
+    assert (
+        kl < gaussian / 2
+    )  # it has learnt more than mean and covariance, whose divergence this is
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -133,7 +174,9 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
     assert isinstance(model, VAE)
     x = toy.sample(300, seeded(1)).float()
     truth = evidence(model, x)
-    torch.testing.assert_close(truth, evidence(model, x, spacing=0.07, rows=10_000), rtol=0, atol=1e-4)  # the sum has converged
+    torch.testing.assert_close(
+        truth, evidence(model, x, spacing=0.07, rows=10_000), rtol=0, atol=1e-4
+    )  # the sum has converged
 
     found = model.log_prob(x.repeat(40, 1), generator=seeded(2))
     assert found.kind == "ELBO"
@@ -150,7 +193,10 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
         assert means[k] > -4 * errors[k]
     assert means[-1] < 0.25 * means[0]
     held = toy.sample(4000, seeded(4))
-    assert float((toy.log_prob(held) - model.log_prob(held.float(), generator=seeded(5)).value).mean()) > 0  # a bound on a model below the truth
+    assert (
+        float((toy.log_prob(held) - model.log_prob(held.float(), generator=seeded(5)).value).mean())
+        > 0
+    )  # a bound on a model below the truth
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -161,7 +207,20 @@ def test_a_collapse_is_seen(name: str, tmp_path: Path) -> None:
     well = trained("gan", toy, tmp_path / "well", 500)
     torch.manual_seed(0)
     ill = GAN(GANConfig((2,), latent=4, widths=(64, 64), r1=0.0, r2=0.0, game="non-saturating"))
-    ill = fit(ill, data, tmp_path / "ill", FitConfig(steps=300, batch=64, learning_rate=3e-3, warmup=0, ema=0.0, clip=100.0, betas=(0.9, 0.99)))  # type: ignore[assignment]
+    ill = fit(
+        ill,
+        data,
+        tmp_path / "ill",
+        FitConfig(
+            steps=300,
+            batch=64,
+            learning_rate=3e-3,
+            warmup=0,
+            ema=0.0,
+            clip=100.0,
+            betas=(0.9, 0.99),
+        ),
+    )  # type: ignore[assignment]
     reports = []
     for model in (well, ill):
         draws = model.sample(1000, seeded(2))

@@ -51,7 +51,9 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(kind: str, tmp_path: Pat
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     for name in ("state", "model"):
-        first, second = ((tmp_path / run / f"{name}.safetensors").stat().st_size for run in ("whole", "parts"))
+        first, second = (
+            (tmp_path / run / f"{name}.safetensors").stat().st_size for run in ("whole", "parts")
+        )
         assert abs(first - second) < 100  # the seconds in the card
 
 
@@ -61,7 +63,12 @@ def test_it_learns(tmp_path: Path) -> None:
     x = data().samples
     model = build("Flow")
     before = float(model.log_prob(x).value.detach().mean())
-    trained = fit(model, data(), tmp_path, FitConfig(steps=300, batch=128, learning_rate=5e-3, warmup=10, ema=0.98))
+    trained = fit(
+        model,
+        data(),
+        tmp_path,
+        FitConfig(steps=300, batch=128, learning_rate=5e-3, warmup=10, ema=0.98),
+    )
     C = torch.cov(x.T)
     best = -0.5 * float(torch.logdet(2 * torch.pi * torch.e * C))
     assert before < best - 0.2 and abs(float(trained.log_prob(x).value.mean()) - best) < 0.1
@@ -77,8 +84,15 @@ class TestWhatGoesWrong:
                 return super().loss(x, generator) * (float("nan") if Breaks.count == 4 else 1.0)
 
         torch.manual_seed(0)
-        with pytest.raises(TrainingError, match="the loss of the model is nan at step 3: lower the learning rate"):
-            fit(Breaks(VAEConfig(shape=(2,), latent=2, widths=(8,), likelihood="gaussian")), data(), tmp_path, SETTINGS)
+        with pytest.raises(
+            TrainingError, match="the loss of the model is nan at step 3: lower the learning rate"
+        ):
+            fit(
+                Breaks(VAEConfig(shape=(2,), latent=2, widths=(8,), likelihood="gaussian")),
+                data(),
+                tmp_path,
+                SETTINGS,
+            )
 
     def test_folders_and_settings(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing to resume"):
@@ -102,14 +116,22 @@ class TestFiles:
         model.card = {"summary": "a toy"}
         save_model(model, tmp_path / "model.safetensors")
         again = load_model(tmp_path / "model.safetensors")
-        assert type(again) is type(model) and again.config == model.config and again.card == {"summary": "a toy"}
-        assert torch.equal(again.sample(5, seeded()), model.requires_grad_(False).sample(5, seeded()))
+        assert (
+            type(again) is type(model)
+            and again.config == model.config
+            and again.card == {"summary": "a toy"}
+        )
+        assert torch.equal(
+            again.sample(5, seeded()), model.requires_grad_(False).sample(5, seeded())
+        )
 
     def test_half_precision_halves_the_file(self, tmp_path: Path) -> None:
         for name, dtype in (("full", None), ("half", torch.float16)):
             model = VAE(VAEConfig(shape=(2,), widths=(256,), likelihood="gaussian"))
             save_model(model, tmp_path / f"{name}.safetensors", dtype=dtype)
-        sizes = {name: (tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")}
+        sizes = {
+            name: (tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")
+        }
         assert sizes["half"] < 0.6 * sizes["full"]
         assert load_model(tmp_path / "half.safetensors").sample(2, seeded()).dtype == torch.float32
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import Denoising, GaussianNoise, InverseProblem, LaplaceNoise, LinearMatrix, SuperResolution
+from problems import (
+    Denoising,
+    GaussianNoise,
+    InverseProblem,
+    LaplaceNoise,
+    LinearMatrix,
+    SuperResolution,
+)
 from scoresde.families.latent.posterior import latent_posterior
 from scoresde.families.vae.model import VAE, VAEConfig, kl_to_standard_normal
 from scoresde.priors.mixture import GaussianPrior
@@ -31,8 +38,15 @@ def shaken(config: VAEConfig, size: float = 0.1) -> VAE:
 def linear_vae(std: float = 0.5, optimal: bool = True) -> tuple[VAE, GaussianPrior]:
     """x = W z + b + std e, with orthogonal columns of W, so that the posterior of z has independent entries; and the law of x."""
     torch.manual_seed(0)
-    model = VAE(VAEConfig(shape=(4,), latent=2, widths=(), likelihood="gaussian", std=std)).double().eval()
-    W = torch.linalg.qr(torch.randn(4, 2, generator=generator(1), dtype=torch.float64))[0] * torch.tensor([1.5, 0.4]).double()
+    model = (
+        VAE(VAEConfig(shape=(4,), latent=2, widths=(), likelihood="gaussian", std=std))
+        .double()
+        .eval()
+    )
+    W = (
+        torch.linalg.qr(torch.randn(4, 2, generator=generator(1), dtype=torch.float64))[0]
+        * torch.tensor([1.5, 0.4]).double()
+    )
     b = torch.tensor([0.3, -0.2, 0.0, 1.0], dtype=torch.float64)
     variance = 1 / (1 + (W**2).sum(0) / std**2)
     with torch.no_grad():
@@ -68,10 +82,17 @@ def test_the_elbo_lies_below_by_the_divergence_and_iwae_closes_the_gap() -> None
     truth = law.log_prob(x)
     gaps = []
     for k in (1, 2, 8, 64):
-        runs = torch.stack([(truth - model.log_prob(x, k=k, generator=generator(i)).value).mean() for i in range(10)])
+        runs = torch.stack(
+            [
+                (truth - model.log_prob(x, k=k, generator=generator(i)).value).mean()
+                for i in range(10)
+            ]
+        )
         gaps.append(float(runs.mean()))
         if k == 1:
-            assert (runs.mean() - gap).item() == pytest.approx(0, abs=4 * float(runs.std()) / 10**0.5)
+            assert (runs.mean() - gap).item() == pytest.approx(
+                0, abs=4 * float(runs.std()) / 10**0.5
+            )
     assert gaps[0] > gaps[1] > gaps[2] > gaps[3] > -0.01
     assert gaps[3] < 0.1 * gaps[0]
     found = model.log_prob(x, k=64, generator=generator())
@@ -86,7 +107,9 @@ def test_the_elbo_lies_below_by_the_divergence_and_iwae_closes_the_gap() -> None
 def test_kl_against_torch() -> None:
     mean, log_std = torch.randn(2, 5, 3, generator=generator(), dtype=torch.float64)
     normal = torch.distributions.Normal
-    expected = torch.distributions.kl_divergence(normal(mean, log_std.exp()), normal(torch.zeros(3).double(), torch.ones(3).double()))
+    expected = torch.distributions.kl_divergence(
+        normal(mean, log_std.exp()), normal(torch.zeros(3).double(), torch.ones(3).double())
+    )
     torch.testing.assert_close(kl_to_standard_normal(mean, log_std), expected)
 
 
@@ -96,7 +119,10 @@ def test_the_gradient_of_the_loss_by_finite_differences(likelihood: str) -> None
     x = 2 * torch.rand(3, 1, 8, 8, generator=generator(), dtype=torch.float64) - 1
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(model.loss(x, generator(1)), parameters)
-    directions = [torch.randn(p.shape, generator=generator(i), dtype=p.dtype) for i, p in enumerate(parameters)]
+    directions = [
+        torch.randn(p.shape, generator=generator(i), dtype=p.dtype)
+        for i, p in enumerate(parameters)
+    ]
     e, ends = 1e-6, []
     with torch.no_grad():
         for sign in (1, -2):
@@ -115,14 +141,21 @@ def test_loss_and_bound_are_the_same_number_and_beta_and_free_bits_do_as_said() 
         kl = kl_to_standard_normal(mean, log_std).mean(0)
         loss = float(model.loss(x, generator(1)))
         average = sum(float(model.loss(x, generator(i))) for i in range(40)) / 40
-        assert average == pytest.approx(-float(model.log_prob(x, generator=generator(2)).value.mean()) / 64, rel=0.01)
+        assert average == pytest.approx(
+            -float(model.log_prob(x, generator=generator(2)).value.mean()) / 64, rel=0.01
+        )
         for config, change in (
             (dataclasses.replace(IMAGE, beta=3.0), 2 * kl.sum()),
-            (dataclasses.replace(IMAGE, free_bits=float(kl.median())), (kl.clamp_min(kl.median()) - kl).sum()),
+            (
+                dataclasses.replace(IMAGE, free_bits=float(kl.median())),
+                (kl.clamp_min(kl.median()) - kl).sum(),
+            ),
         ):
             other = VAE(config).double()
             other.load_state_dict(model.state_dict())
-            assert float(other.loss(x, generator(1))) - loss == pytest.approx(float(change) / 64, abs=1e-9)
+            assert float(other.loss(x, generator(1))) - loss == pytest.approx(
+                float(change) / 64, abs=1e-9
+            )
 
 
 def test_probabilities_of_tiny_pictures_sum_to_one() -> None:
@@ -131,10 +164,14 @@ def test_probabilities_of_tiny_pictures_sum_to_one() -> None:
     x = (torch.arange(256, dtype=torch.float64) * 2 / 255 - 1)[:, None]
     found = model.log_prob(x, k=1000, generator=generator())
     assert found.discrete and float(found.value.exp().sum()) == pytest.approx(1, abs=0.02)
-    counts = torch.bincount(((model.sample(40000, generator())[:, 0] + 1) * 127.5).round().long(), minlength=256)
+    counts = torch.bincount(
+        ((model.sample(40000, generator())[:, 0] + 1) * 127.5).round().long(), minlength=256
+    )
     expected = 40000 * found.value.exp()
     common = expected > 20
-    assert float(((counts - expected)[common] ** 2 / expected[common]).mean()) == pytest.approx(1, abs=0.5)
+    assert float(((counts - expected)[common] ** 2 / expected[common]).mean()) == pytest.approx(
+        1, abs=0.5
+    )
 
 
 def test_the_mean_picture_is_the_mean_of_the_draws() -> None:
@@ -150,25 +187,39 @@ def test_it_learns_and_a_seed_decides(likelihood: str) -> None:
     torch.manual_seed(0)
     model = VAE(dataclasses.replace(IMAGE, likelihood=likelihood)).train()  # type: ignore[arg-type]
     g, losses = generator(), []
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(80):
         level = torch.randint(2, (32, 1, 1, 1), generator=g) * 1.2 - 0.6
-        loss = model.loss(level.expand(32, 1, 8, 8) + 0.05 * torch.randn(32, 1, 8, 8, generator=g), g)
-        optimiser.zero_grad()
+        loss = model.loss(
+            level.expand(32, 1, 8, 8) + 0.05 * torch.randn(32, 1, 8, 8, generator=g), g
+        )
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.5
     a, b, c = (model.sample(3, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c) and a.shape == (3, 1, 8, 8) and model.nfe_per_sample == 1
+    assert (
+        torch.equal(a, b)
+        and not torch.equal(a, c)
+        and a.shape == (3, 1, 8, 8)
+        and model.nfe_per_sample == 1
+    )
     assert torch.equal(*(model.log_prob(a, k=3, generator=generator(4)).value for _ in range(2)))
 
 
 def gaussian_toy() -> tuple[Tensor, InverseProblem, GaussianPrior]:
     W = torch.randn(4, 3, generator=generator(1), dtype=torch.float64)
-    problem = InverseProblem(LinearMatrix(torch.randn(2, 4, generator=generator(2), dtype=torch.float64)), GaussianNoise(0.3))
+    problem = InverseProblem(
+        LinearMatrix(torch.randn(2, 4, generator=generator(2), dtype=torch.float64)),
+        GaussianNoise(0.3),
+    )
     in_z = InverseProblem(LinearMatrix(problem.linear_operator.matrix @ W), problem.noise)  # type: ignore[attr-defined]
-    return W, problem, GaussianPrior(torch.zeros(3), torch.eye(3)).posterior(in_z, torch.tensor([[0.5, -1.0]]))
+    return (
+        W,
+        problem,
+        GaussianPrior(torch.zeros(3), torch.eye(3)).posterior(in_z, torch.tensor([[0.5, -1.0]])),
+    )
 
 
 @pytest.mark.parametrize("chains", [None, 250])
@@ -178,7 +229,9 @@ def test_latent_hmc_against_the_exact_posterior(chains: int | None) -> None:
     settings = {"steps": 60, "leapfrog": 6, "climb": 20, "chains": chains}
     z, found = latent_posterior(lambda z: z @ W.T, (3,), problem, y, n, generator(), **settings)  # type: ignore[arg-type]
     mean, covariance = exact.moments()
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (z[:, 0] - mean).T, upper=False)
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), (z[:, 0] - mean).T, upper=False
+    )
     assert z.shape == (n, 1, 3)
     assert float(white.mean(1).abs().max()) * n**0.5 < 4
     assert float((torch.cov(white) - torch.eye(3)).abs().max()) * n**0.5 < 6
@@ -198,13 +251,22 @@ def test_chains_that_disagree_are_found_out() -> None:
 
 def test_restore_of_a_linear_vae_is_the_exact_posterior_noise_of_the_decoder_included() -> None:
     model, law = linear_vae()
-    problem = InverseProblem(LinearMatrix(torch.randn(3, 4, generator=generator(3), dtype=torch.float64)), GaussianNoise(0.3))
+    problem = InverseProblem(
+        LinearMatrix(torch.randn(3, 4, generator=generator(3), dtype=torch.float64)),
+        GaussianNoise(0.3),
+    )
     y, n = problem.measure(law.sample(2, generator(4)), generator(5)), 1000
     posterior = model.restore(problem, y, n, generator=generator(6), steps=60, leapfrog=6)
-    assert posterior.diagnostics["decoder_noise"] and posterior.draws.shape == (n, 2, 4) and posterior.nfe > posterior.vjps
+    assert (
+        posterior.diagnostics["decoder_noise"]
+        and posterior.draws.shape == (n, 2, 4)
+        and posterior.nfe > posterior.vjps
+    )
     for i in range(2):
         mean, covariance = law.posterior(problem, y[i : i + 1]).moments()
-        white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (posterior.draws[:, i] - mean).T, upper=False)
+        white = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(covariance), (posterior.draws[:, i] - mean).T, upper=False
+        )
         assert float(white.mean(1).abs().max()) * n**0.5 < 4.5
         assert float((torch.cov(white) - torch.eye(4)).abs().max()) * n**0.5 < 6.5
 
@@ -215,7 +277,10 @@ def test_elsewhere_draws_are_means_of_the_decoder() -> None:
     x = model.decode(torch.randn(2, 4, generator=generator(), dtype=torch.float64)).detach()
     problem = InverseProblem(SuperResolution(2), LaplaceNoise(0.02))
     y = problem.measure(x, generator(1))
-    a, b = (model.restore(problem, y, 3, generator=generator(2), steps=30, leapfrog=4, restarts=8) for _ in range(2))
+    a, b = (
+        model.restore(problem, y, 3, generator=generator(2), steps=30, leapfrog=4, restarts=8)
+        for _ in range(2)
+    )
     assert torch.equal(a.draws, b.draws) and not a.diagnostics["decoder_noise"]
     assert float((a.draws - x).square().mean()) < 0.2 * float(x.var(0).mean())
 
@@ -235,7 +300,15 @@ def test_what_cannot_be_restored_says_why() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"shape": (28, 28)}, {"shape": (1, 30, 28)}, {"widths": ()}, {"latent": 0}, {"likelihood": "poisson"}, {"std": 0.0}, {"beta": -1.0}],
+    [
+        {"shape": (28, 28)},
+        {"shape": (1, 30, 28)},
+        {"widths": ()},
+        {"latent": 0},
+        {"likelihood": "poisson"},
+        {"std": 0.0},
+        {"beta": -1.0},
+    ],
 )
 def test_configurations_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\w+"):

@@ -54,7 +54,9 @@ def overconfident() -> tuple[Stated, Tensor]:
     y = problem.measure(truth, g)
     exact = [prior.posterior(problem, one[None]).moments() for one in y]
     mean = torch.stack([mean for mean, _ in exact]).reshape(truth.shape)
-    std = torch.stack([covariance.diagonal().sqrt() for _, covariance in exact]).reshape(truth.shape)
+    std = torch.stack([covariance.diagonal().sqrt() for _, covariance in exact]).reshape(
+        truth.shape
+    )
     return Stated(mean, std / 2), truth
 
 
@@ -64,7 +66,9 @@ def table(overconfident: tuple[Stated, Tensor]) -> ScoreTable:
 
 
 @pytest.mark.parametrize("level", [0.68, 0.9])
-def test_an_overconfident_posterior_is_repaired(overconfident: tuple[Stated, Tensor], table: ScoreTable, level: float) -> None:
+def test_an_overconfident_posterior_is_repaired(
+    overconfident: tuple[Stated, Tensor], table: ScoreTable, level: float
+) -> None:
     """Random splits make the pictures exactly exchangeable, so that the promise holds but for the Monte-Carlo error of the splits."""
     n, g = 30, torch.Generator().manual_seed(1)
     held = []
@@ -77,7 +81,9 @@ def test_an_overconfident_posterior_is_repaired(overconfident: tuple[Stated, Ten
     assert float(coverage(*overconfident, level).mean()) < level - 0.15
 
 
-def test_the_scale_of_an_exact_posterior_halved_is_about_twice_the_gaussian_one(table: ScoreTable) -> None:
+def test_the_scale_of_an_exact_posterior_halved_is_about_twice_the_gaussian_one(
+    table: ScoreTable,
+) -> None:
     assert table.scale(0.9) == pytest.approx(2 * 1.645, rel=0.05)
 
 
@@ -111,7 +117,9 @@ def test_too_few_pictures_are_refused_with_the_number_needed() -> None:
     table = ScoreTable(tuple(torch.rand(5) for _ in range(8)))
     with pytest.raises(ValueError, match=r"0\.9 needs at least 9 pictures, there are 8"):
         table.scale(0.9)
-    assert ScoreTable((*table.pictures, torch.rand(5))).scale(0.9) > 0  # 10 (1 - 0.9) is 1, though not in floats
+    assert (
+        ScoreTable((*table.pictures, torch.rand(5))).scale(0.9) > 0
+    )  # 10 (1 - 0.9) is 1, though not in floats
     assert table.held_out(0.9) is None and 0.5 < (table.held_out(0.5) or 0) < 0.8
     for wrong in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="must lie in"):
@@ -121,25 +129,36 @@ def test_too_few_pictures_are_refused_with_the_number_needed() -> None:
             ScoreTable(rows)
 
 
-def test_intervals_scores_and_coverage_agree(overconfident: tuple[Stated, Tensor], table: ScoreTable) -> None:
+def test_intervals_scores_and_coverage_agree(
+    overconfident: tuple[Stated, Tensor], table: ScoreTable
+) -> None:
     posterior, truth = overconfident
     calibration = Calibration.fit(table, (8, 8))
     for level in LEVELS:
         q = calibration.scale(level)
         lower, upper = interval(posterior, level, calibration)
         inside = ((lower <= truth) & (truth <= upper)).double().mean()
-        assert float(coverage(posterior, truth, level, calibration).mean()) == pytest.approx(table.coverage(q), abs=1e-4)
+        assert float(coverage(posterior, truth, level, calibration).mean()) == pytest.approx(
+            table.coverage(q), abs=1e-4
+        )
         assert float(inside) == pytest.approx(table.coverage(q), abs=1e-4)
-        assert mean_width(posterior, level, calibration).mean() == pytest.approx(2 * q * float(spread(posterior).mean()))
+        assert mean_width(posterior, level, calibration).mean() == pytest.approx(
+            2 * q * float(spread(posterior).mean())
+        )
         assert table.coverage(q) >= level
         raw_lower, raw_upper = interval(posterior, level)
         torch.testing.assert_close((raw_lower + raw_upper) / 2, posterior.mean)
-    assert float(mean_width(Stated(torch.zeros(1, 4), torch.ones(1, 4)), 0.95)) == pytest.approx(2 * 1.959964, abs=1e-5)
+    assert float(mean_width(Stated(torch.zeros(1, 4), torch.ones(1, 4)), 0.95)) == pytest.approx(
+        2 * 1.959964, abs=1e-5
+    )
 
 
 def test_a_random_part_of_a_large_picture_stands_for_all_of_it() -> None:
     g = torch.Generator().manual_seed(4)
-    posterior, truth = Stated(torch.zeros(1, 3, 200, 200), torch.ones(1, 3, 200, 200)), torch.randn(1, 3, 200, 200, generator=g)
+    posterior, truth = (
+        Stated(torch.zeros(1, 3, 200, 200), torch.ones(1, 3, 200, 200)),
+        torch.randn(1, 3, 200, 200, generator=g),
+    )
     scores = pixel_scores(posterior, truth)
     assert scores.shape == (1, 1 << 16) and torch.equal(scores, pixel_scores(posterior, truth))
     assert float((scores <= 1.645).double().mean()) == pytest.approx(0.9, abs=0.01)
@@ -147,12 +166,17 @@ def test_a_random_part_of_a_large_picture_stands_for_all_of_it() -> None:
 
 def test_one_draw_has_no_interval() -> None:
     single = Posterior(torch.zeros(1, 1, 1, 4, 4), 0, 0, 0.0)
-    for call in (lambda: interval(single, 0.9), lambda: pixel_scores(single, torch.zeros(1, 1, 4, 4))):
+    for call in (
+        lambda: interval(single, 0.9),
+        lambda: pixel_scores(single, torch.zeros(1, 1, 4, 4)),
+    ):
         with pytest.raises(ValueError, match="at least two draws"):
             call()
 
 
-def test_a_calibration_is_saved_to_the_bit_and_broken_files_are_named(table: ScoreTable, tmp_path: Path) -> None:
+def test_a_calibration_is_saved_to_the_bit_and_broken_files_are_named(
+    table: ScoreTable, tmp_path: Path
+) -> None:
     procedure = {"problem": "inpaint", "random": 0.1 + 0.2, "sampler": None, "samples": 8}
     calibration, path = Calibration.fit(table, (8, 9), procedure=procedure), tmp_path / "c.json"
     calibration.save(path)
@@ -184,26 +208,48 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.ones((3, 3)))
     np.save(tmp_path / "c.npy", np.ones((3, 5)))
-    kernels = [options.procedure(ProblemOptions("deblur", kernel=tmp_path / f"{name}.npy"), noise) for name in "abc"]
+    kernels = [
+        options.procedure(ProblemOptions("deblur", kernel=tmp_path / f"{name}.npy"), noise)
+        for name in "abc"
+    ]
     check_same(kernels[0], kernels[1])
     with pytest.raises(InputError, match="kernel sha256:"):
         check_same(kernels[0], kernels[2])
     made = options.procedure(ProblemOptions("denoise"), noise)
-    check_same(made, replace(options, steps=20, sampler="ancestral", seed=5).procedure(ProblemOptions("denoise", scale=2.0), noise))
+    check_same(
+        made,
+        replace(options, steps=20, sampler="ancestral", seed=5).procedure(
+            ProblemOptions("denoise", scale=2.0), noise
+        ),
+    )
     check_same(made, json.loads(json.dumps(made)))
-    check_same({name: value for name, value in made.items() if name != "average"}, made)  # as it was before averages were
+    check_same(
+        {name: value for name, value in made.items() if name != "average"}, made
+    )  # as it was before averages were
     for other, problem, level, message in [
         (options, "denoise", 0.1, r"sigma 0\.05, here 0\.1;"),
         (options, "colourise", 0.05, "problem denoise, here colourise; weights none, here mean"),
-        (replace(options, solver="diffpir"), "denoise", 0.05, "solver mmps, here diffpir; sampler ancestral, here none; steps 20, here 30"),
+        (
+            replace(options, solver="diffpir"),
+            "denoise",
+            0.05,
+            "solver mmps, here diffpir; sampler ancestral, here none; steps 20, here 30",
+        ),
         (replace(options, samples=4), "denoise", 0.05, "samples 8, here 4"),
         (replace(options, prior="mnist"), "denoise", 0.05, "prior natural, here mnist"),
         (replace(options, average="turns"), "denoise", 0.05, "average none, here turns"),
     ]:
         with pytest.raises(InputError, match=message):
             check_same(made, other.procedure(ProblemOptions(problem), GaussianNoise(level)))
-    with pytest.raises(InputError, match="noise GaussianNoise, here PoissonGaussianNoise; peak none, here 50"):
-        check_same(made, options.procedure(ProblemOptions("denoise", photons=50), PoissonGaussianNoise(50, 0.05)))
+    with pytest.raises(
+        InputError, match="noise GaussianNoise, here PoissonGaussianNoise; peak none, here 50"
+    ):
+        check_same(
+            made,
+            options.procedure(
+                ProblemOptions("denoise", photons=50), PoissonGaussianNoise(50, 0.05)
+            ),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -230,40 +276,95 @@ CHEAP = ("--steps", 2, "--samples", 2, "--device", "cpu")
 LEVEL = ("--level", 0.5, "--level", 0.68)
 
 
-def test_calibrate_then_restore(capsys: pytest.CaptureFixture[str], prior: Path, photographs: Path, tmp_path: Path) -> None:
+def test_calibrate_then_restore(
+    capsys: pytest.CaptureFixture[str], prior: Path, photographs: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "new" / "calibration.json"
     damage = ("--problem", "inpaint", "--random", 0.5, "--sigma", 0.1, "--prior", prior, *CHEAP)
-    code, out, err = run(capsys, "calibrate", photographs, *damage, *LEVEL, "--crop", 64, "--out", file, "--json")
+    code, out, err = run(
+        capsys, "calibrate", photographs, *damage, *LEVEL, "--crop", 64, "--out", file, "--json"
+    )
     assert code == 0, err
     report, calibration = json.loads(out), Calibration.load(file)
-    assert calibration.pictures == 3 and calibration.size == (64, 64) and calibration.levels == (0.5, 0.68)
-    assert calibration.procedure["sigma"] == 0.1 and calibration.procedure["random"] == 0.5 and calibration.procedure["steps"] == 2
+    assert (
+        calibration.pictures == 3
+        and calibration.size == (64, 64)
+        and calibration.levels == (0.5, 0.68)
+    )
+    assert (
+        calibration.procedure["sigma"] == 0.1
+        and calibration.procedure["random"] == 0.5
+        and calibration.procedure["steps"] == 2
+    )
     assert [row["scale"] for row in report["levels"]] == list(calibration.scales)
-    assert 0 < report["levels"][0]["coverage_after"] <= 1 and report["levels"][1]["coverage_after"] is None
-    code, text, err = run(capsys, "calibrate", photographs, *damage, *LEVEL, "--crop", 64, "--out", tmp_path / "again.json")
+    assert (
+        0 < report["levels"][0]["coverage_after"] <= 1
+        and report["levels"][1]["coverage_after"] is None
+    )
+    code, text, err = run(
+        capsys,
+        "calibrate",
+        photographs,
+        *damage,
+        *LEVEL,
+        "--crop",
+        64,
+        "--out",
+        tmp_path / "again.json",
+    )
     assert code == 0 and "from 3 pictures of 64x64" in text, err
     assert (tmp_path / "again.json").read_bytes() == file.read_bytes()
 
     def restore(name: str, *more: object) -> tuple[int, str, str]:
-        return run(capsys, "restore", photographs / f"{name}.png", "--out", tmp_path / "out", *damage, "--simulate", *more)
+        return run(
+            capsys,
+            "restore",
+            photographs / f"{name}.png",
+            "--out",
+            tmp_path / "out",
+            *damage,
+            "--simulate",
+            *more,
+        )
 
     code, out, err = restore("coffee", "--calibration", file, "--level", 0.5, "--json")
     assert code == 0, err
     report = json.loads(out)
     said = report["interval"]
-    assert said["calibrated"] and said["level"] == 0.5 and said["scale"] == calibration.scales[0] and said["calibration_pictures"] == 3
+    assert (
+        said["calibrated"]
+        and said["level"] == 0.5
+        and said["scale"] == calibration.scales[0]
+        and said["calibration_pictures"] == 3
+    )
     assert 0 < said["coverage"] <= 1 and said["mean_width"] > 0 and "warning" not in said
-    lower, mean, upper = (np.array(Image.open(tmp_path / "out" / f"{name}.png")).astype(int) for name in ("lower", "mean", "upper"))
+    lower, mean, upper = (
+        np.array(Image.open(tmp_path / "out" / f"{name}.png")).astype(int)
+        for name in ("lower", "mean", "upper")
+    )
     assert (lower <= mean).all() and (mean <= upper).all() and (lower < upper).any()
-    assert {"lower.png", "upper.png", "interval.png"} <= set(report["files"]) and (tmp_path / "out" / "interval.png").stat().st_size
+    assert {"lower.png", "upper.png", "interval.png"} <= set(report["files"]) and (
+        tmp_path / "out" / "interval.png"
+    ).stat().st_size
     code, out, err = restore("camera", "--calibration", file, "--level", 0.5)
-    assert code == 0 and "50%, calibrated" in out and "calibrated for pictures of 64x64 pixels, this one has 80x66" in out, err
+    assert (
+        code == 0
+        and "50%, calibrated" in out
+        and "calibrated for pictures of 64x64 pixels, this one has 80x66" in out
+    ), err
     code, out, err = restore("coffee", "--json")
     report = json.loads(out)
-    assert report["interval"].keys() == {"level", "calibrated", "mean_width", "coverage"} and not report["interval"]["calibrated"]
+    assert (
+        report["interval"].keys() == {"level", "calibrated", "mean_width", "coverage"}
+        and not report["interval"]["calibrated"]
+    )
     assert report["interval"]["level"] == 0.9 and "lower.png" not in report["files"]
     code, out, err = restore("coffee", "--samples", 1, "--json")
-    assert code == 0 and "interval" not in json.loads(out) and "std.png" not in json.loads(out)["files"]
+    assert (
+        code == 0
+        and "interval" not in json.loads(out)
+        and "std.png" not in json.loads(out)["files"]
+    )
     for more, message in [
         (("--sigma", 0.05), "another procedure: sigma 0.1, here 0.05"),
         (("--steps", 3), "steps 2, here 3"),
@@ -276,23 +377,54 @@ def test_calibrate_then_restore(capsys: pytest.CaptureFixture[str], prior: Path,
         (("--calibration", tmp_path / "nowhere.json"), "cannot read the calibration"),
     ]:
         code, out, err = restore("coffee", "--calibration", file, "--level", 0.5, *more)
-        assert (code, out) == (2, "") and message in err and err.count("\n") == 1, f"{more}: {code} {out} {err}"
+        assert (code, out) == (2, "") and message in err and err.count("\n") == 1, (
+            f"{more}: {code} {out} {err}"
+        )
 
 
-def test_bad_input_to_calibrate(capsys: pytest.CaptureFixture[str], prior: Path, photographs: Path, tmp_path: Path) -> None:
+def test_bad_input_to_calibrate(
+    capsys: pytest.CaptureFixture[str], prior: Path, photographs: Path, tmp_path: Path
+) -> None:
     denoise = ("--problem", "denoise")
     for arguments, message in [
-        ((photographs, *denoise, *LEVEL, "--crop", 65), "coffee.png is 64x64, smaller than the crop 65"),
-        ((photographs, *denoise, "--crop", 64), "--level 0.95 needs at least 19 pictures, there are 3"),
-        ((photographs, *denoise, "--count", 2, "--crop", 64, *LEVEL), "--level 0.68 needs at least 3 pictures, there are 2"),
+        (
+            (photographs, *denoise, *LEVEL, "--crop", 65),
+            "coffee.png is 64x64, smaller than the crop 65",
+        ),
+        (
+            (photographs, *denoise, "--crop", 64),
+            "--level 0.95 needs at least 19 pictures, there are 3",
+        ),
+        (
+            (photographs, *denoise, "--count", 2, "--crop", 64, *LEVEL),
+            "--level 0.68 needs at least 3 pictures, there are 2",
+        ),
         ((photographs, *denoise, "--crop", 64, "--level", 1), "must lie in (0, 1)"),
-        ((photographs, *denoise, "--crop", 64, "--level", 0.5, "--level", 0.5), "each --level once"),
+        (
+            (photographs, *denoise, "--crop", 64, "--level", 0.5, "--level", 0.5),
+            "each --level once",
+        ),
         ((photographs, *denoise, "--crop", 64, *LEVEL, "--samples", 1), "at least 2"),
         ((photographs, *denoise, "--crop", 64, *LEVEL, "--solver", "magic"), "unknown solver"),
-        ((photographs, "--problem", "inpaint", "--crop", 64, *LEVEL), "needs --mask FILE of the size of the crop"),
+        (
+            (photographs, "--problem", "inpaint", "--crop", 64, *LEVEL),
+            "needs --mask FILE of the size of the crop",
+        ),
         ((photographs, "--problem", "unscrew", "--crop", 64, *LEVEL), "unknown problem"),
         ((tmp_path / "nowhere", *denoise), "not a folder"),
     ]:
-        code, out, err = run(capsys, "calibrate", *arguments[:1], "--prior", prior, "--out", tmp_path / "c.json", *CHEAP, *arguments[1:])
-        assert (code, out) == (2, "") and message in err and err.count("\n") == 1, f"{arguments}: {code} {out} {err}"
+        code, out, err = run(
+            capsys,
+            "calibrate",
+            *arguments[:1],
+            "--prior",
+            prior,
+            "--out",
+            tmp_path / "c.json",
+            *CHEAP,
+            *arguments[1:],
+        )
+        assert (code, out) == (2, "") and message in err and err.count("\n") == 1, (
+            f"{arguments}: {code} {out} {err}"
+        )
         assert not (tmp_path / "c.json").exists()

@@ -10,7 +10,16 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from scoresde import EDMSDE, VPSDE, CountingPrior, EquivariantPrior, GaussianPrior, Prior, ScorePrior, save_prior
+from scoresde import (
+    EDMSDE,
+    VPSDE,
+    CountingPrior,
+    EquivariantPrior,
+    GaussianPrior,
+    Prior,
+    ScorePrior,
+    save_prior,
+)
 from scoresde.cli import app
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.averaged import GROUPS, Transform
@@ -35,12 +44,16 @@ def stationary(size: int = 6) -> GaussianPrior:
     index = torch.arange(size)
     apart = (index[:, None] - index) % size
     covariance = kernel[apart[:, None, :, None], apart[None, :, None, :]].reshape(size**2, size**2)
-    return GaussianPrior(torch.full((1, size, size), 0.3).double(), covariance + 0.1 * torch.eye(size**2), EDMSDE())
+    return GaussianPrior(
+        torch.full((1, size, size), 0.3).double(), covariance + 0.1 * torch.eye(size**2), EDMSDE()
+    )
 
 
 def network(seed: int = 0) -> ScorePrior:
     torch.manual_seed(seed)
-    net = UNet(UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16))
+    net = UNet(
+        UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16)
+    )
     for p in net.parameters():
         nn.init.normal_(p, std=0.2)
     return ScorePrior(net, EDMSDE(), (1, 8, 8), sigma_data=0.5).requires_grad_(False)
@@ -51,8 +64,13 @@ class TestEveryGroup:
     def test_transforms_undo_themselves_and_differ(self, group: str) -> None:
         x = torch.randn(2, 3, 5, 7)
         images = [g.apply(x) for g in GROUPS[group].members]
-        assert all(torch.equal(g.invert(y), x) for g, y in zip(GROUPS[group].members, images, strict=True))
-        square = [g.apply(torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))) for g in GROUPS[group].members]
+        assert all(
+            torch.equal(g.invert(y), x) for g, y in zip(GROUPS[group].members, images, strict=True)
+        )
+        square = [
+            g.apply(torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
+            for g in GROUPS[group].members
+        ]
         assert not any(torch.equal(a, b) for i, a in enumerate(square) for b in square[:i])
 
     def test_the_error_falls_by_the_scatter(self, group: str) -> None:
@@ -60,7 +78,9 @@ class TestEveryGroup:
         prior = network().double()
         x_0 = torch.randn(4, 1, 8, 8, dtype=torch.float64)
         x_t, t = x_0 + 0.5 * torch.randn_like(x_0), torch.tensor(0.5, dtype=torch.float64)
-        answers = torch.stack([g.invert(prior.denoise(g.apply(x_t), t)) for g in GROUPS[group].members])
+        answers = torch.stack(
+            [g.invert(prior.denoise(g.apply(x_t), t)) for g in GROUPS[group].members]
+        )
         mean = EquivariantPrior(prior, group).denoise(x_t, t)
         each = (answers - x_0).square().flatten(2).sum(2).mean(0)
         scatter = (answers - mean).square().flatten(2).sum(2).mean(0)
@@ -85,7 +105,9 @@ class TestEveryGroup:
         moved = averaged.with_sde(VPSDE())
         x, s = torch.randn(2, 1, 8, 8), torch.tensor(0.8)
         t = moved.sde.t_from_noise_to_signal(s)
-        torch.testing.assert_close(moved.denoise(moved.sde.alpha(t) * x, t), averaged.denoise(x, s), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            moved.denoise(moved.sde.alpha(t) * x, t), averaged.denoise(x, s), atol=1e-4, rtol=1e-4
+        )
         assert isinstance(averaged.prior.sde, EDMSDE)
 
 
@@ -97,9 +119,13 @@ class TestEquivariance:
         averaged = EquivariantPrior(prior, group)
         x, t = torch.randn(2, 1, 8, 12, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
         for g in GROUPS[group].members:
-            torch.testing.assert_close(averaged.denoise(g.apply(x), t), g.apply(averaged.denoise(x, t)))
+            torch.testing.assert_close(
+                averaged.denoise(g.apply(x), t), g.apply(averaged.denoise(x, t))
+            )
         quarter = GROUPS[group].members[1]
-        assert (prior.denoise(quarter.apply(x), t) - quarter.apply(prior.denoise(x, t))).abs().max() > 1e-2
+        assert (
+            prior.denoise(quarter.apply(x), t) - quarter.apply(prior.denoise(x, t))
+        ).abs().max() > 1e-2
 
     def test_shifts_even_out_a_stem_of_two_pixels(self) -> None:
         weights = torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64)
@@ -110,8 +136,13 @@ class TestEquivariance:
 
 class TestAsAPrior:
     def test_gradients_and_products(self) -> None:
-        prior = EquivariantPrior(Patterned(torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64)))
-        x, v = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True), torch.randn(1, 1, 8, 8, dtype=torch.float64)
+        prior = EquivariantPrior(
+            Patterned(torch.tensor([[0.1, 0.4], [0.7, 0.2]], dtype=torch.float64))
+        )
+        x, v = (
+            torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True),
+            torch.randn(1, 1, 8, 8, dtype=torch.float64),
+        )
         (vjp,) = torch.autograd.grad(prior.denoise(x, 1.0), x, v)
         _, jvp = torch.func.jvp(lambda z: prior.denoise(z, 1.0), (x.detach(),), (v,))
         torch.testing.assert_close(vjp, 0.35 * v)
@@ -129,9 +160,14 @@ class TestAsAPrior:
         x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
         results = []
         for recompute in (False, True):
-            prior, z = EquivariantPrior(network().double(), "turns-flips", recompute=recompute), x.clone().requires_grad_()
+            prior, z = (
+                EquivariantPrior(network().double(), "turns-flips", recompute=recompute),
+                x.clone().requires_grad_(),
+            )
             kept: list[int] = []
-            with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):  # type: ignore[misc]
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t
+            ):  # type: ignore[misc]
                 D = prior.denoise(z, 0.5)
             results.append((D.detach(), torch.autograd.grad(D.square().sum(), z)[0], sum(kept)))
         torch.testing.assert_close(results[0][0], results[1][0])
@@ -148,10 +184,18 @@ class TestAsAPrior:
         from problems import GaussianNoise, Inpainting, InverseProblem
 
         prior = stationary()
-        problem = InverseProblem(Inpainting(torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.5), GaussianNoise(0.1))
-        y = problem.measure(prior.sample(1, generator=torch.Generator().manual_seed(1)), generator=torch.Generator().manual_seed(2))
+        problem = InverseProblem(
+            Inpainting(torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.5),
+            GaussianNoise(0.1),
+        )
+        y = problem.measure(
+            prior.sample(1, generator=torch.Generator().manual_seed(1)),
+            generator=torch.Generator().manual_seed(2),
+        )
         plain, averaged = (
-            Guided(MMPS(), Heun(steps=5)).sample(p, problem, y, n=4, generator=torch.Generator().manual_seed(3)).draws
+            Guided(MMPS(), Heun(steps=5))
+            .sample(p, problem, y, n=4, generator=torch.Generator().manual_seed(3))
+            .draws
             for p in (prior, EquivariantPrior(prior))
         )
         torch.testing.assert_close(plain, averaged, atol=1e-6, rtol=1e-6)
@@ -159,7 +203,9 @@ class TestAsAPrior:
 
 class TestErrors:
     def test_unknown_group(self) -> None:
-        with pytest.raises(ValueError, match="unknown group 'mirrors'; known: shifts, turns, turns-flips"):
+        with pytest.raises(
+            ValueError, match="unknown group 'mirrors'; known: shifts, turns, turns-flips"
+        ):
             EquivariantPrior(network(), "mirrors")
 
     def test_no_members(self) -> None:
@@ -192,21 +238,49 @@ class TestCommandLine:
         return json.loads(result.stdout)
 
     def test_restore(self, paths: tuple[str, str], tmp_path: Path) -> None:
-        how = ("restore", paths[1], "--problem", "denoise", "--simulate", "--prior", paths[0], "--samples", "2", "--steps", "3", "--out")
-        plain, averaged = self.run(*how, str(tmp_path / "a")), self.run(*how, str(tmp_path / "b"), "--average", "turns-flips")
-        assert averaged["network_evaluations_per_draw"] == 8 * plain["network_evaluations_per_draw"]
+        how = (
+            "restore",
+            paths[1],
+            "--problem",
+            "denoise",
+            "--simulate",
+            "--prior",
+            paths[0],
+            "--samples",
+            "2",
+            "--steps",
+            "3",
+            "--out",
+        )
+        plain, averaged = (
+            self.run(*how, str(tmp_path / "a")),
+            self.run(*how, str(tmp_path / "b"), "--average", "turns-flips"),
+        )
+        assert averaged["nfe"] == 8 * plain["nfe"]
         assert averaged["average"] == "turns-flips" and plain["average"] is None
         assert averaged["mean"]["psnr"] != plain["mean"]["psnr"]
 
     def test_sample_and_likelihood(self, paths: tuple[str, str], tmp_path: Path) -> None:
-        how = ("sample", "--prior", paths[0], "--n", "1", "--steps", "2", "--out", str(tmp_path / "draw.png"))
+        how = (
+            "sample",
+            "--prior",
+            paths[0],
+            "--n",
+            "1",
+            "--steps",
+            "2",
+            "--out",
+            str(tmp_path / "draw.png"),
+        )
         plain, averaged = self.run(*how), self.run(*how, "--average", "shifts")
-        assert averaged["network_evaluations"] == 4 * plain["network_evaluations"]
+        assert averaged["nfe"] == 4 * plain["nfe"]
         score = ("likelihood", paths[1], "--prior", paths[0], "--nodes", "8", "--probes", "1")
         plain, averaged = self.run(*score), self.run(*score, "--average", "shifts")
         assert (averaged["nfe"], averaged["products"]) == (4 * plain["nfe"], 4 * plain["products"])
         assert averaged["mean"] != plain["mean"]
 
     def test_an_unknown_group_is_named(self, paths: tuple[str, str]) -> None:
-        result = CliRunner().invoke(app, ["likelihood", paths[1], "--prior", paths[0], "--average", "mirrors"])
+        result = CliRunner().invoke(
+            app, ["likelihood", paths[1], "--prior", paths[0], "--average", "mirrors"]
+        )
         assert result.exit_code != 0 and "unknown group 'mirrors'" in str(result.exception)

@@ -25,7 +25,13 @@ def make_prior() -> ScorePrior:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return ScorePrior(network, VPSDE(0.2, 15.0, 2e-3), (1, 24, 16), sigma_data=0.37, card={"name": "test", "images": [1, 2]})
+    return ScorePrior(
+        network,
+        VPSDE(0.2, 15.0, 2e-3),
+        (1, 24, 16),
+        sigma_data=0.37,
+        card={"name": "test", "images": [1, 2]},
+    )
 
 
 @pytest.fixture
@@ -53,7 +59,12 @@ class TestRoundTrip:
         back = load_prior(path)
         assert isinstance(back, ScorePrior) and isinstance(back.network, UNet)
         assert back.network.config == CONFIG
-        assert (back.sde, back.shape, back.sigma_data, back.card) == (prior.sde, prior.shape, prior.sigma_data, prior.card)
+        assert (back.sde, back.shape, back.sigma_data, back.card) == (
+            prior.sde,
+            prior.shape,
+            prior.sigma_data,
+            prior.card,
+        )
         expected = prior.network.state_dict()
         assert back.network.state_dict().keys() == expected.keys()
         for name, value in back.network.state_dict().items():
@@ -61,7 +72,9 @@ class TestRoundTrip:
 
     def test_answers_are_the_same(self, prior: ScorePrior, path: Path) -> None:
         x = torch.randn(2, 1, 10, 7, generator=torch.Generator().manual_seed(1))
-        torch.testing.assert_close(load_prior(path).denoise(x, 0.4), prior.denoise(x, 0.4).detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            load_prior(path).denoise(x, 0.4), prior.denoise(x, 0.4).detach(), rtol=1e-5, atol=1e-5
+        )
 
     def test_frozen_and_ready(self, path: Path) -> None:
         back = load_prior(path, autocast=torch.bfloat16)
@@ -74,7 +87,9 @@ class TestRoundTrip:
         save_prior(prior, tmp_path / "full.safetensors")
         stored = load_file(tmp_path / "half.safetensors")
         assert {v.dtype for v in stored.values()} == {torch.float16}
-        assert sum(v.nbytes for v in stored.values()) * 2 == sum(v.nbytes for v in load_file(tmp_path / "full.safetensors").values())
+        assert sum(v.nbytes for v in stored.values()) * 2 == sum(
+            v.nbytes for v in load_file(tmp_path / "full.safetensors").values()
+        )
         expected = prior.network.state_dict()
         for name, value in load_prior(tmp_path / "half.safetensors").network.state_dict().items():
             assert value.dtype == torch.float32
@@ -92,11 +107,16 @@ class TestRoundTrip:
         header = json.loads(raw[8 : 8 + length])
         ours = json.loads(header["__metadata__"]["scoresde"])
         assert ours["network"]["kind"] == "UNet" and ours["sde"]["kind"] == "VPSDE"
-        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        end = max(
+            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
+        )
         assert len(raw) == 8 + length + end
 
     def test_tensors_of_any_layout(self, tmp_path: Path) -> None:
-        tensors = {"a": torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last), "b": torch.eye(3).double().T[1:]}
+        tensors = {
+            "a": torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last),
+            "b": torch.eye(3).double().T[1:],
+        }
         write_tensors(tmp_path / "t.safetensors", tensors, {"format": "test", "x": 0.1})
         back, header = read_tensors(tmp_path / "t.safetensors")
         assert header == {"format": "test", "x": 0.1}
@@ -108,7 +128,9 @@ class TestRoundTrip:
         prior = ScorePrior(network, EDMSDE(), (3,), fourier=(0, 1))
         save_prior(prior, tmp_path / "vectors.safetensors")
         back, x = load_prior(tmp_path / "vectors.safetensors"), torch.randn(4, 3)
-        assert torch.equal(back.denoise(x, 0.3), prior.denoise(x, 0.3)) and not torch.equal(back.denoise(x, 0.3), x)
+        assert torch.equal(back.denoise(x, 0.3), prior.denoise(x, 0.3)) and not torch.equal(
+            back.denoise(x, 0.3), x
+        )
         with pytest.raises(ValueError, match="must be positive"):
             PerceptronConfig(3, (8, 0))
 
@@ -127,7 +149,9 @@ class TestRefused:
         refused(path, "safetensors")
 
     @pytest.mark.parametrize(
-        "content", [b"hello", b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(100), b"\xff" * 64], ids=["text", "pickle", "zip", "ones"]
+        "content",
+        [b"hello", b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(100), b"\xff" * 64],
+        ids=["text", "pickle", "zip", "ones"],
     )
     def test_other_files(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.safetensors").write_bytes(content)
@@ -146,9 +170,13 @@ class TestRefused:
     def test_foreign_safetensors(self, tmp_path: Path) -> None:
         save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors")
         refused(tmp_path / "a.safetensors", "not one of scoresde's")
-        save_file({"weight": torch.zeros(3)}, tmp_path / "b.safetensors", metadata={"scoresde": "{"})
+        save_file(
+            {"weight": torch.zeros(3)}, tmp_path / "b.safetensors", metadata={"scoresde": "{"}
+        )
         refused(tmp_path / "b.safetensors")
-        save_file({"weight": torch.zeros(3)}, tmp_path / "c.safetensors", metadata={"scoresde": "3"})
+        save_file(
+            {"weight": torch.zeros(3)}, tmp_path / "c.safetensors", metadata={"scoresde": "3"}
+        )
         refused(tmp_path / "c.safetensors")
 
     @pytest.mark.parametrize(
@@ -201,7 +229,12 @@ class TestRefused:
 
 class TestWriting:
     @pytest.mark.parametrize(
-        "error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")], ids=["os", "safetensors"]
+        "error",
+        [
+            OSError(28, "No space left on device"),
+            SafetensorError("I/O error: No space left on device"),
+        ],
+        ids=["os", "safetensors"],
     )
     def test_a_failing_write_leaves_the_old_file_and_nothing_else(
         self, prior: ScorePrior, path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -219,7 +252,9 @@ class TestWriting:
         assert path.read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == [path.name]
 
-    def test_an_interrupt_leaves_no_temporary_file(self, prior: ScorePrior, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_leaves_no_temporary_file(
+        self, prior: ScorePrior, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupt(*args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 

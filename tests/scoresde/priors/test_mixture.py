@@ -16,7 +16,10 @@ each_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[-1.0, 0.5], [1.2, 1.0], [0.3, -1.4]], dtype=torch.float64)
-COVARIANCES = torch.tensor([[[0.20, 0.05], [0.05, 0.10]], [[0.15, -0.10], [-0.10, 0.30]], [[0.40, 0.00], [0.00, 0.05]]], dtype=torch.float64)
+COVARIANCES = torch.tensor(
+    [[[0.20, 0.05], [0.05, 0.10]], [[0.15, -0.10], [-0.10, 0.30]], [[0.40, 0.00], [0.00, 0.05]]],
+    dtype=torch.float64,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -66,17 +69,27 @@ class TestNoisyMarginal:
         for t in fractions(sde):
             x, time = noisy_points(sde, t), torch.tensor(t, dtype=torch.float64)
             expected = np.log(density(x.numpy(), float(sde.alpha(time)), float(sde.sigma(time))))
-            np.testing.assert_allclose(mixture(sde).log_prob(x, t).numpy(), expected, rtol=1e-10, atol=1e-10)
+            np.testing.assert_allclose(
+                mixture(sde).log_prob(x, t).numpy(), expected, rtol=1e-10, atol=1e-10
+            )
 
     def test_log_prob_of_the_data(self) -> None:
         x = mixture().sample(32, seeded())
-        np.testing.assert_allclose(mixture().log_prob(x).numpy(), np.log(density(x.numpy())), rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(
+            mixture().log_prob(x).numpy(), np.log(density(x.numpy())), rtol=1e-10, atol=1e-10
+        )
 
     def test_log_prob_far_away_does_not_underflow(self) -> None:
         """Where every component's density is 0 in double precision the nearest one still counts."""
         x = torch.tensor([[200.0, 0.0]], dtype=torch.float64)
-        normals = [scipy.stats.multivariate_normal(m, c) for m, c in zip(MEANS.numpy(), COVARIANCES.numpy(), strict=True)]
-        expected = max(math.log(w) + n.logpdf(x[0].numpy()) for w, n in zip(WEIGHTS.tolist(), normals, strict=True))
+        normals = [
+            scipy.stats.multivariate_normal(m, c)
+            for m, c in zip(MEANS.numpy(), COVARIANCES.numpy(), strict=True)
+        ]
+        expected = max(
+            math.log(w) + n.logpdf(x[0].numpy())
+            for w, n in zip(WEIGHTS.tolist(), normals, strict=True)
+        )
         assert float(mixture().log_prob(x)) == pytest.approx(expected, rel=1e-12)
 
     @each_sde
@@ -98,8 +111,14 @@ class TestNoisyMarginal:
             x, time = noisy_points(sde, t).requires_grad_(), torch.tensor(t, dtype=torch.float64)
             gradient = torch.autograd.grad(prior.log_prob(x, t).sum(), x)[0]
             expected = ((x + sde.sigma(time) ** 2 * gradient) / sde.alpha(time)).detach()
-            atol = 100 * torch.finfo(torch.float64).eps * float(x.detach().abs().max() / sde.alpha(time))
-            torch.testing.assert_close(prior.denoise(x, t).detach(), expected, rtol=1e-10, atol=atol)
+            atol = (
+                100
+                * torch.finfo(torch.float64).eps
+                * float(x.detach().abs().max() / sde.alpha(time))
+            )
+            torch.testing.assert_close(
+                prior.denoise(x, t).detach(), expected, rtol=1e-10, atol=atol
+            )
 
     def test_denoiser_is_the_posterior_mean_on_a_grid(self) -> None:
         """E[x_0 | x_t] by Bayes' rule, no formula of a Gaussian posterior involved."""
@@ -107,7 +126,9 @@ class TestNoisyMarginal:
         time = torch.tensor(0.3, dtype=torch.float64)
         alpha, sigma = float(sde.alpha(time)), float(sde.sigma(time))
         for x_t in ([0.2, -0.4], [1.0, 1.0]):
-            joint = density(grid.points) * np.exp(-0.5 * ((np.array(x_t) - alpha * grid.points) ** 2).sum(-1) / sigma**2)
+            joint = density(grid.points) * np.exp(
+                -0.5 * ((np.array(x_t) - alpha * grid.points) ** 2).sum(-1) / sigma**2
+            )
             expected = grid.integral(joint[..., None] * grid.points) / grid.integral(joint)
             answer = mixture(sde).denoise(torch.tensor([x_t], dtype=torch.float64), 0.3)[0]
             np.testing.assert_allclose(answer.numpy(), expected, atol=1e-9)
@@ -123,19 +144,27 @@ class TestNoisyMarginal:
         prior = mixture(shape=(1, 1, 2))
         x = prior.sample(5, seeded()).float()
         assert x.shape == (5, 1, 1, 2)
-        assert prior.denoise(x, 0.5).shape == x.shape and prior.denoise(x, 0.5).dtype == torch.float32
-        torch.testing.assert_close(prior.denoise(x, 0.5).reshape(5, 2), mixture().denoise(x.reshape(5, 2), 0.5))
+        assert (
+            prior.denoise(x, 0.5).shape == x.shape and prior.denoise(x, 0.5).dtype == torch.float32
+        )
+        torch.testing.assert_close(
+            prior.denoise(x, 0.5).reshape(5, 2), mixture().denoise(x.reshape(5, 2), 0.5)
+        )
 
     def test_one_component_is_a_gaussian(self) -> None:
         gaussian = GaussianPrior(MEANS[0], COVARIANCES[0])
         x = mixture().sample(8, seeded())
-        expected = scipy.stats.multivariate_normal(MEANS[0].numpy(), COVARIANCES[0].numpy()).logpdf(x.numpy())
+        expected = scipy.stats.multivariate_normal(MEANS[0].numpy(), COVARIANCES[0].numpy()).logpdf(
+            x.numpy()
+        )
         np.testing.assert_allclose(gaussian.log_prob(x).numpy(), expected, rtol=1e-11)
 
     def test_singular_covariance(self) -> None:
         """Data on a line through the origin: the denoiser projects on it and shrinks by 1 / (1 + sigma^2 / 2)."""
         ones = torch.ones(2, 2, dtype=torch.float64)
-        answer = GaussianPrior(torch.zeros(2), ones, EDMSDE()).denoise(torch.tensor([[1.0, 3.0]], dtype=torch.float64), 0.5)
+        answer = GaussianPrior(torch.zeros(2), ones, EDMSDE()).denoise(
+            torch.tensor([[1.0, 3.0]], dtype=torch.float64), 0.5
+        )
         np.testing.assert_allclose(answer.numpy(), np.full((1, 2), 2 / (1 + 0.25 / 2)), rtol=1e-12)
 
 
@@ -146,10 +175,14 @@ class TestSamples:
         grid = Grid()
         p = density(grid.points)
         mean = grid.integral(p[..., None] * grid.points)
-        second = grid.integral(p[..., None, None] * grid.points[..., None] * grid.points[..., None, :])
+        second = grid.integral(
+            p[..., None, None] * grid.points[..., None] * grid.points[..., None, :]
+        )
         answer_mean, answer_covariance = mixture().moments()
         np.testing.assert_allclose(answer_mean.numpy(), mean, atol=1e-9)
-        np.testing.assert_allclose(answer_covariance.numpy(), second - np.outer(mean, mean), atol=1e-9)
+        np.testing.assert_allclose(
+            answer_covariance.numpy(), second - np.outer(mean, mean), atol=1e-9
+        )
 
     def test_sample_moments(self) -> None:
         """Means, and means of products, within 5 standard errors estimated from the draws themselves."""
@@ -158,7 +191,9 @@ class TestSamples:
         d = x - mean
         assert bool((d.mean(0).abs() < 5 * d.std(0) / self.N**0.5).all())
         products = d[:, :, None] * d[:, None, :]
-        assert bool(((products.mean(0) - covariance).abs() < 5 * products.std(0) / self.N**0.5).all())
+        assert bool(
+            ((products.mean(0) - covariance).abs() < 5 * products.std(0) / self.N**0.5).all()
+        )
 
     def test_sample_fills_space_as_the_density_does(self) -> None:
         """Share of the draws in each cell of a 6 x 6 grid, binomial, within 5 standard errors (and half a draw)."""
@@ -168,7 +203,10 @@ class TestSamples:
         fine = np.linspace(-3, 3, 601)[:-1] + 0.005
         values = density(np.stack(np.meshgrid(fine, fine, indexing="ij"), -1)) * 1e-4
         expected = values.reshape(6, 100, 6, 100).sum((1, 3))
-        assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / self.N) + 0.5 / self.N).all()
+        assert (
+            np.abs(share - expected)
+            < 5 * np.sqrt(expected * (1 - expected) / self.N) + 0.5 / self.N
+        ).all()
 
     def test_the_seed_decides(self) -> None:
         assert torch.equal(mixture().sample(9, seeded(0)), mixture().sample(9, seeded(0)))
@@ -179,11 +217,15 @@ class TestSamples:
         joint = np.stack(
             [
                 w * scipy.stats.multivariate_normal(m, c).pdf(x.numpy())
-                for w, m, c in zip(WEIGHTS.tolist(), MEANS.numpy(), COVARIANCES.numpy(), strict=True)
+                for w, m, c in zip(
+                    WEIGHTS.tolist(), MEANS.numpy(), COVARIANCES.numpy(), strict=True
+                )
             ],
             -1,
         )
-        np.testing.assert_allclose(mixture().responsibilities(x).numpy(), joint / joint.sum(-1, keepdims=True), atol=1e-12)
+        np.testing.assert_allclose(
+            mixture().responsibilities(x).numpy(), joint / joint.sum(-1, keepdims=True), atol=1e-12
+        )
 
 
 ROW = torch.tensor([[0.8, -0.5]], dtype=torch.float64)
@@ -211,12 +253,17 @@ class Bayes:
         self.values = joint / self.grid.integral(joint)
         self.mean = self.grid.integral(self.values[..., None] * self.grid.points)
         d = self.grid.points - self.mean
-        self.covariance = self.grid.integral(self.values[..., None, None] * d[..., None] * d[..., None, :])
+        self.covariance = self.grid.integral(
+            self.values[..., None, None] * d[..., None] * d[..., None, :]
+        )
 
     def weights(self) -> np.ndarray:
         """Posterior probability of each component: its weight times its own evidence."""
         evidence = [
-            w * self.grid.integral(scipy.stats.multivariate_normal(m, c).pdf(self.grid.points) * self.likelihood)
+            w
+            * self.grid.integral(
+                scipy.stats.multivariate_normal(m, c).pdf(self.grid.points) * self.likelihood
+            )
             for w, m, c in zip(WEIGHTS.numpy(), MEANS.numpy(), COVARIANCES.numpy(), strict=True)
         ]
         return np.array(evidence) / sum(evidence)
@@ -227,9 +274,15 @@ class TestPosterior:
     def test_agrees_with_bayes_on_a_grid(self, name: str) -> None:
         operator, y, std = POSTERIORS[name]
         bayes = Bayes(operator.dense((2,)).numpy(), y, std)
-        posterior = mixture().posterior(InverseProblem(operator, GaussianNoise(std)), torch.tensor([y], dtype=torch.float64))
-        density = posterior.log_prob(torch.from_numpy(bayes.grid.points[::12, ::12].reshape(-1, 2))).exp()
-        np.testing.assert_allclose(density.numpy(), bayes.values[::12, ::12].ravel(), rtol=1e-9, atol=1e-12)
+        posterior = mixture().posterior(
+            InverseProblem(operator, GaussianNoise(std)), torch.tensor([y], dtype=torch.float64)
+        )
+        density = posterior.log_prob(
+            torch.from_numpy(bayes.grid.points[::12, ::12].reshape(-1, 2))
+        ).exp()
+        np.testing.assert_allclose(
+            density.numpy(), bayes.values[::12, ::12].ravel(), rtol=1e-9, atol=1e-12
+        )
         mean, covariance = posterior.moments()
         np.testing.assert_allclose(mean.numpy(), bayes.mean, atol=1e-10)
         np.testing.assert_allclose(covariance.numpy(), bayes.covariance, atol=1e-10)
@@ -249,8 +302,12 @@ class TestPosterior:
     def test_of_denoising_is_the_denoiser(self) -> None:
         """The EDM's x_t is a measurement of x_0 with noise t: two independent paths to the same mean."""
         x_t = torch.tensor([[0.3, -0.6]], dtype=torch.float64)
-        posterior = mixture(EDMSDE()).posterior(InverseProblem(Denoising(), GaussianNoise(0.8)), x_t)
-        torch.testing.assert_close(posterior.moments()[0], mixture(EDMSDE()).denoise(x_t, 0.8)[0], rtol=1e-12, atol=1e-12)
+        posterior = mixture(EDMSDE()).posterior(
+            InverseProblem(Denoising(), GaussianNoise(0.8)), x_t
+        )
+        torch.testing.assert_close(
+            posterior.moments()[0], mixture(EDMSDE()).denoise(x_t, 0.8)[0], rtol=1e-12, atol=1e-12
+        )
 
     def test_one_measurement_after_another(self) -> None:
         """Conditioning on two rows at once equals conditioning on one and then on the other."""
@@ -264,7 +321,9 @@ class TestPosterior:
         torch.testing.assert_close(then.covariances, at_once.covariances, rtol=1e-10, atol=1e-12)
 
     def test_without_noise_the_measurement_is_kept(self) -> None:
-        posterior = mixture().posterior(InverseProblem(LinearMatrix(ROW), GaussianNoise(0.0)), torch.tensor([[0.6]]))
+        posterior = mixture().posterior(
+            InverseProblem(LinearMatrix(ROW), GaussianNoise(0.0)), torch.tensor([[0.6]])
+        )
         draws = posterior.sample(100, seeded())
         # eigenvalues of the singular covariances are 0 to rounding, and draws carry their root
         np.testing.assert_allclose((draws @ ROW.T).numpy(), 0.6, atol=1e-6)
@@ -273,18 +332,30 @@ class TestPosterior:
         """One Gaussian, nine pixels: the information form (C^-1 + A^T A / s^2)^-1, which shares no step with the gain form."""
         generator = seeded()
         root = torch.randn(9, 9, generator=generator, dtype=torch.float64)
-        mean, covariance = torch.randn(1, 3, 3, generator=generator, dtype=torch.float64), root @ root.T + 0.1 * torch.eye(9)
+        mean, covariance = (
+            torch.randn(1, 3, 3, generator=generator, dtype=torch.float64),
+            root @ root.T + 0.1 * torch.eye(9),
+        )
         operator = Blur(torch.rand(2, 3, generator=generator, dtype=torch.float64), "replicate")
         y = torch.randn(1, 1, 3, 3, generator=generator, dtype=torch.float64)
-        posterior = GaussianPrior(mean, covariance).posterior(InverseProblem(operator, GaussianNoise(0.3)), y)
+        posterior = GaussianPrior(mean, covariance).posterior(
+            InverseProblem(operator, GaussianNoise(0.3)), y
+        )
         A, C = operator.dense((1, 3, 3)).numpy(), covariance.numpy()
         expected = np.linalg.inv(np.linalg.inv(C) + A.T @ A / 0.09)
-        centre = expected @ (np.linalg.inv(C) @ mean.numpy().ravel() + A.T @ y.numpy().ravel() / 0.09)
+        centre = expected @ (
+            np.linalg.inv(C) @ mean.numpy().ravel() + A.T @ y.numpy().ravel() / 0.09
+        )
         np.testing.assert_allclose(posterior.covariances[0].numpy(), expected, atol=1e-9)
         np.testing.assert_allclose(posterior.means[0].numpy(), centre, atol=1e-9)
 
     def test_keeps_the_sde(self) -> None:
-        assert mixture(VPSDE()).posterior(InverseProblem(LinearMatrix(ROW), GaussianNoise(0.1)), torch.zeros(1, 1)).sde == VPSDE()
+        assert (
+            mixture(VPSDE())
+            .posterior(InverseProblem(LinearMatrix(ROW), GaussianNoise(0.1)), torch.zeros(1, 1))
+            .sde
+            == VPSDE()
+        )
 
 
 EYE, ZERO = torch.eye(2), torch.zeros(2)
@@ -297,19 +368,45 @@ class _NonLinear:
 
 
 BAD_INPUT = {
-    "weights of other length": (lambda: GaussianMixturePrior(torch.ones(2), MEANS, COVARIANCES), r"\(3,\)"),
-    "covariances of other size": (lambda: GaussianMixturePrior(WEIGHTS, MEANS, COVARIANCES[:, :1]), r"\(3, 2, 2\)"),
-    "weight 0": (lambda: GaussianMixturePrior(torch.tensor([1.0, 0.0, 1.0]), MEANS, COVARIANCES), "positive"),
-    "weight NaN": (lambda: GaussianMixturePrior(torch.tensor([1.0, NAN, 1.0]), MEANS, COVARIANCES), "positive"),
+    "weights of other length": (
+        lambda: GaussianMixturePrior(torch.ones(2), MEANS, COVARIANCES),
+        r"\(3,\)",
+    ),
+    "covariances of other size": (
+        lambda: GaussianMixturePrior(WEIGHTS, MEANS, COVARIANCES[:, :1]),
+        r"\(3, 2, 2\)",
+    ),
+    "weight 0": (
+        lambda: GaussianMixturePrior(torch.tensor([1.0, 0.0, 1.0]), MEANS, COVARIANCES),
+        "positive",
+    ),
+    "weight NaN": (
+        lambda: GaussianMixturePrior(torch.tensor([1.0, NAN, 1.0]), MEANS, COVARIANCES),
+        "positive",
+    ),
     "covariance negative": (lambda: GaussianPrior(ZERO, -EYE), "semi-definite"),
-    "covariance indefinite": (lambda: GaussianPrior(ZERO, torch.tensor([[1.0, 2.0], [2.0, 1.0]])), "semi-definite"),
+    "covariance indefinite": (
+        lambda: GaussianPrior(ZERO, torch.tensor([[1.0, 2.0], [2.0, 1.0]])),
+        "semi-definite",
+    ),
     "covariance NaN": (lambda: GaussianPrior(ZERO, torch.full((2, 2), NAN)), "finite"),
     "mean NaN": (lambda: GaussianPrior(ZERO + NAN, EYE), "finite"),
     "two measurements": (lambda: mixture().posterior(PROBLEM, torch.zeros(2, 2)), r"\(2, 2\)"),
-    "measurement of other size": (lambda: mixture().posterior(PROBLEM, torch.zeros(1, 1)), r"\(1, 1\)"),
-    "nonlinear": (lambda: mixture().posterior(InverseProblem(_NonLinear(), GaussianNoise(0.1)), torch.zeros(1, 2)), "linear"),  # type: ignore[arg-type]
+    "measurement of other size": (
+        lambda: mixture().posterior(PROBLEM, torch.zeros(1, 1)),
+        r"\(1, 1\)",
+    ),
+    "nonlinear": (
+        lambda: mixture().posterior(
+            InverseProblem(_NonLinear(), GaussianNoise(0.1)), torch.zeros(1, 2)
+        ),
+        "linear",
+    ),  # type: ignore[arg-type]
     "no noise in a hole": (
-        lambda: mixture(shape=(1, 1, 2)).posterior(InverseProblem(Inpainting(torch.tensor([[1, 0]])), GaussianNoise(0.0)), torch.zeros(1, 1, 1, 2)),
+        lambda: mixture(shape=(1, 1, 2)).posterior(
+            InverseProblem(Inpainting(torch.tensor([[1, 0]])), GaussianNoise(0.0)),
+            torch.zeros(1, 1, 1, 2),
+        ),
         "noise",
     ),
 }

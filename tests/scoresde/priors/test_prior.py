@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, CountingPrior, FlowMatchingSDE, GaussianPrior, Prior, ScorePrior
+from scoresde import (
+    EDMSDE,
+    SDE,
+    VESDE,
+    VPSDE,
+    CountingPrior,
+    FlowMatchingSDE,
+    GaussianPrior,
+    Prior,
+    ScorePrior,
+)
 from scoresde.networks import UNet, UNetConfig
 
 SDES: dict[str, SDE] = {"VP": VPSDE(), "VE": VESDE(), "EDM": EDMSDE()}
@@ -48,12 +58,16 @@ class TestPreconditioning:
     @each_sde
     @pytest.mark.parametrize("level", LEVELS)
     @pytest.mark.parametrize("sigma_data", [0.5, 2.0])
-    def test_of_a_network_that_says_nothing(self, sde: SDE, level: float, sigma_data: float) -> None:
+    def test_of_a_network_that_says_nothing(
+        self, sde: SDE, level: float, sigma_data: float
+    ) -> None:
         """D = c_skip x / alpha: the best linear denoiser of data with standard deviation sigma_data."""
         t = time_of(sde, level)
         answer = ScorePrior(Zero(), sde, (3, 8, 8), sigma_data).denoise(images(), t)
         u = images() / sde.alpha(t)[:, None, None, None]
-        torch.testing.assert_close(answer, sigma_data**2 / (level**2 + sigma_data**2) * u, rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(
+            answer, sigma_data**2 / (level**2 + sigma_data**2) * u, rtol=1e-10, atol=1e-13
+        )
 
     @each_sde
     def test_a_network_that_says_nothing_is_exact_on_gaussian_data(self, sde: SDE) -> None:
@@ -80,7 +94,9 @@ class TestPreconditioning:
         prior = ScorePrior(network, EDMSDE(), (3, 8, 8))
         prior.denoise(images(), t)
         seen, label = network.seen[0]
-        torch.testing.assert_close(seen, images() / (t**2 + 0.25).sqrt()[:, None, None, None], rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            seen, images() / (t**2 + 0.25).sqrt()[:, None, None, None], rtol=1e-12, atol=0
+        )
         torch.testing.assert_close(label, t.log() / 4, rtol=1e-12, atol=0)
 
     @pytest.mark.parametrize("sigma_data", [0.0, -1.0, float("nan")])
@@ -106,12 +122,16 @@ class TestPreconditioning:
 class TestPrior:
     @each_sde
     @pytest.mark.parametrize("level", [0.05, 0.5, 3.0])
-    def test_another_sde_answers_the_same_at_equal_noise_to_signal(self, sde: SDE, level: float) -> None:
+    def test_another_sde_answers_the_same_at_equal_noise_to_signal(
+        self, sde: SDE, level: float
+    ) -> None:
         edm = ScorePrior(Toy(), EDMSDE(), (3, 8, 8))
         other = edm.with_sde(sde)
         t = time_of(sde, level)
         scaled = images() * sde.alpha(t)[:, None, None, None]
-        torch.testing.assert_close(other.denoise(scaled, t), edm.denoise(images(), level), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            other.denoise(scaled, t), edm.denoise(images(), level), rtol=1e-9, atol=1e-12
+        )
         # p_t of alpha u has the gradient of the EDM's marginal at u, divided by alpha
         expected = edm.score(images(), level) / sde.alpha(t)[:, None, None, None]
         torch.testing.assert_close(other.score(scaled, t), expected, rtol=1e-9, atol=1e-9)
@@ -142,7 +162,9 @@ class TestPrior:
         prior = ScorePrior(perturbed_unet(), EDMSDE(), (3, 8, 8))
         answer = prior.denoise(images(), 0.5)
         assert answer.dtype == torch.float64
-        torch.testing.assert_close(answer.float(), prior.denoise(images().float(), 0.5), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            answer.float(), prior.denoise(images().float(), 0.5), rtol=1e-5, atol=1e-5
+        )
 
     def test_device_and_type(self) -> None:
         assert ScorePrior(Zero(), EDMSDE(), (1,)).dtype == torch.float32
@@ -155,7 +177,11 @@ class TestCounted:
         prior = ScorePrior(Toy(), EDMSDE(), (3, 8, 8))
         counted = CountingPrior(prior)
         assert isinstance(counted, Prior) and counted.nfe == 0
-        assert counted.sde == prior.sde and counted.shape == prior.shape and counted.dtype == torch.float64
+        assert (
+            counted.sde == prior.sde
+            and counted.shape == prior.shape
+            and counted.dtype == torch.float64
+        )
         assert torch.equal(counted.denoise(images(), 0.5), prior.denoise(images(), 0.5))
         assert torch.equal(counted.score(images(1), 0.5), prior.score(images(1), 0.5))
         assert counted.nfe == 2
@@ -163,11 +189,15 @@ class TestCounted:
     def test_follows_a_change_of_sde(self) -> None:
         prior, t = ScorePrior(Toy(), EDMSDE(), (3, 8, 8)), 0.5
         counted = CountingPrior(prior).with_sde(VPSDE())
-        assert torch.equal(counted.denoise(images(), t), prior.with_sde(VPSDE()).denoise(images(), t))
+        assert torch.equal(
+            counted.denoise(images(), t), prior.with_sde(VPSDE()).denoise(images(), t)
+        )
         assert counted.nfe == 1 and prior.sde == EDMSDE()
 
 
-SMALL = UNetConfig(channels=3, patch=2, widths=(8, 64), blocks=1, attention=(1,), embedding=16)  # two heads of attention
+SMALL = UNetConfig(
+    channels=3, patch=2, widths=(8, 64), blocks=1, attention=(1,), embedding=16
+)  # two heads of attention
 
 
 def perturbed_unet(config: UNetConfig = SMALL) -> UNet:
@@ -183,7 +213,9 @@ class TestUNet:
     @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (8, 8), (13, 7), (17, 32)])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_images_of_any_size(self, size: tuple[int, int], channels: int) -> None:
-        config = UNetConfig(channels=channels, patch=2, widths=(8, 16, 32), blocks=1, attention=(2,), embedding=16)
+        config = UNetConfig(
+            channels=channels, patch=2, widths=(8, 16, 32), blocks=1, attention=(2,), embedding=16
+        )
         x = torch.randn(2, channels, *size, generator=seeded())
         out = perturbed_unet(config)(x, torch.tensor([-1.0, 0.5]))
         assert out.shape == x.shape
@@ -191,7 +223,9 @@ class TestUNet:
 
     @pytest.mark.parametrize("width", [1, 20, 33, 64, 80])
     def test_attention_of_any_width(self, width: int) -> None:
-        config = UNetConfig(channels=1, patch=1, widths=(4, width), blocks=1, attention=(1,), embedding=8)
+        config = UNetConfig(
+            channels=1, patch=1, widths=(4, width), blocks=1, attention=(1,), embedding=8
+        )
         out = perturbed_unet(config)(torch.randn(1, 1, 4, 4, generator=seeded()), torch.zeros(1))
         assert out.shape == (1, 1, 4, 4) and torch.isfinite(out).all()
 
@@ -201,7 +235,12 @@ class TestUNet:
         batch = network(x, label)
         alone = torch.cat([network(x[i : i + 1], label[i : i + 1]) for i in range(4)])
         # sums of a few hundred terms, a handful of layers deep
-        torch.testing.assert_close(alone, batch, rtol=0, atol=500 * torch.finfo(torch.float32).eps * float(batch.abs().max()))
+        torch.testing.assert_close(
+            alone,
+            batch,
+            rtol=0,
+            atol=500 * torch.finfo(torch.float32).eps * float(batch.abs().max()),
+        )
 
     def test_the_noise_level_matters(self) -> None:
         x = torch.randn(1, 3, 8, 8, generator=seeded())
@@ -214,7 +253,9 @@ class TestUNet:
         x = torch.randn(1, 3, 32, 32, generator=seeded())
         changed = x.clone()
         changed[..., 0, 0] += 5
-        difference = (perturbed_unet()(x, torch.zeros(1)) - perturbed_unet()(changed, torch.zeros(1))).abs()
+        difference = (
+            perturbed_unet()(x, torch.zeros(1)) - perturbed_unet()(changed, torch.zeros(1))
+        ).abs()
         assert bool((difference.amax(1) > 0).double().mean() > 0.99)
 
     def test_starts_as_the_best_linear_denoiser(self) -> None:
@@ -223,8 +264,14 @@ class TestUNet:
 
     def test_every_parameter_gets_a_gradient(self) -> None:
         network = perturbed_unet().requires_grad_()
-        network(torch.randn(2, 3, 8, 8, generator=seeded()), torch.tensor([0.1, 0.4])).square().mean().backward()
-        without = [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+        network(
+            torch.randn(2, 3, 8, 8, generator=seeded()), torch.tensor([0.1, 0.4])
+        ).square().mean().backward()
+        without = [
+            name
+            for name, p in network.named_parameters()
+            if p.grad is None or not bool((p.grad != 0).any())
+        ]
         assert not without
 
     @pytest.mark.parametrize(

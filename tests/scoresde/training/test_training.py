@@ -24,7 +24,13 @@ from scoresde import EDMSDE, InputError, ScorePrior, load_prior
 from scoresde.data.datasets import ImageFolder
 from scoresde.files import read_tensors
 from scoresde.networks import UNetConfig
-from scoresde.training import NoiseLevels, TrainConfig, TrainingError, denoising_score_matching, train
+from scoresde.training import (
+    NoiseLevels,
+    TrainConfig,
+    TrainingError,
+    denoising_score_matching,
+    train,
+)
 
 CONFIG = TrainConfig(
     steps=8,
@@ -50,7 +56,9 @@ def data(tmp_path: Path) -> ImageFolder:
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for i in range(3):
-        Image.fromarray(rng.integers(0, 256, (20, 24), dtype=np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (20, 24), dtype=np.uint8)).save(
+            tmp_path / "images" / f"{i}.png"
+        )
     return ImageFolder(tmp_path / "images", channels=1)
 
 
@@ -66,7 +74,7 @@ def scalars(folder: Path, name: str) -> list:
 
 
 def assert_same_state(left: Path, right: Path) -> None:
-    """Bit by bit: weights, their average and the optimiser's memory."""
+    """Bit by bit: weights, their average and the optimizer's memory."""
     (a, step_a), (b, step_b) = state_of(left), state_of(right)
     assert step_a == step_b and a.keys() == b.keys()
     assert {key.split(".")[0] for key in a} == {"network", "average", "optimizer"}
@@ -92,7 +100,9 @@ class TestObjective:
         n, sigma_data, generator = 200, 0.4, torch.Generator().manual_seed(0)
         x_0, noise = torch.randn(2, n, 1, 16, 16, generator=generator, dtype=torch.float64)
         prior = ScorePrior(Linear(), EDMSDE(), (1, 16, 16), sigma_data)
-        loss = denoising_score_matching(prior, sigma_data * x_0, torch.full((n,), level, dtype=torch.float64), noise)
+        loss = denoising_score_matching(
+            prior, sigma_data * x_0, torch.full((n,), level, dtype=torch.float64), noise
+        )
         assert loss.shape == (n,)
         expected = 1 + gain**2
         assert abs(float(loss.mean()) - expected) < 5 * expected * math.sqrt(2 / x_0.numel())
@@ -109,7 +119,9 @@ class TestObjective:
         error = prior.denoise(x_0 + sigma[:, None, None, None] * noise, sigma) - x_0
         weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
         expected = weight * error.square().mean((1, 2, 3))
-        torch.testing.assert_close(denoising_score_matching(prior, x_0, sigma, noise), expected, rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            denoising_score_matching(prior, x_0, sigma, noise), expected, rtol=1e-10, atol=0
+        )
 
 
 class TestNoiseLevels:
@@ -123,12 +135,16 @@ class TestNoiseLevels:
         assert scipy.stats.kstest(position, "uniform").pvalue > 1e-6
 
     def test_cut_to_its_limits(self) -> None:
-        sigma = NoiseLevels(sigma_min=0.1, sigma_max=0.5).draw(100, torch.Generator().manual_seed(0))
+        sigma = NoiseLevels(sigma_min=0.1, sigma_max=0.5).draw(
+            100, torch.Generator().manual_seed(0)
+        )
         assert float(sigma.min()) == pytest.approx(0.1) and float(sigma.max()) == pytest.approx(0.5)
         assert len(sigma.unique()) > 10
 
     def test_the_seed_decides(self) -> None:
-        first, again, other = (NoiseLevels().draw(5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+        first, again, other = (
+            NoiseLevels().draw(5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        )
         assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -167,7 +183,9 @@ class TestResume:
         parts = train(data, tmp_path / "parts", CONFIG, cpu=True, resume=True)
         assert state_of(tmp_path / "parts")[1] == CONFIG.steps
         assert_same_state(tmp_path / "whole", tmp_path / "parts")
-        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True)
+        )
 
     def test_saving_along_the_way_changes_nothing(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "rarely", CONFIG, cpu=True)
@@ -175,7 +193,9 @@ class TestResume:
         assert_same_state(tmp_path / "rarely", tmp_path / "often")
 
     @pytest.mark.parametrize("moment", ["before", "after"])
-    def test_control_c_between_two_halves_of_a_step(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    def test_control_c_between_two_halves_of_a_step(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
         """Ctrl-C just before or after the average takes up new weights: what is saved is a whole number of steps."""
         train(data, tmp_path / "whole", CONFIG, cpu=True)
         calls, update = 0, AveragedModel.update_parameters
@@ -205,12 +225,20 @@ class TestResume:
         assert before[1] == after[1] == CONFIG.steps
         assert all(torch.equal(before[0][key], after[0][key]) for key in before[0])
 
-    @pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 2e-3}, {"noise": NoiseLevels(mean=-1.0)}], ids=lambda c: next(iter(c)))
-    def test_other_settings_are_refused(self, data: ImageFolder, tmp_path: Path, change: dict) -> None:
+    @pytest.mark.parametrize(
+        "change",
+        [{"seed": 1}, {"learning_rate": 2e-3}, {"noise": NoiseLevels(mean=-1.0)}],
+        ids=lambda c: next(iter(c)),
+    )
+    def test_other_settings_are_refused(
+        self, data: ImageFolder, tmp_path: Path, change: dict
+    ) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True, stop_after=1)
         before = (tmp_path / "out" / "state.safetensors").read_bytes()
         with pytest.raises(InputError, match=next(iter(change))) as error:
-            train(data, tmp_path / "out", dataclasses.replace(CONFIG, **change), cpu=True, resume=True)
+            train(
+                data, tmp_path / "out", dataclasses.replace(CONFIG, **change), cpu=True, resume=True
+            )
         assert "other settings" in str(error.value) and "\n" not in str(error.value)
         assert (tmp_path / "out" / "state.safetensors").read_bytes() == before
 
@@ -259,21 +287,29 @@ class TestFailure:
 
         monkeypatch.setattr(scoresde.training.loop, "denoising_score_matching", spoiled)
 
-    def test_the_step_is_named(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_step_is_named(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.spoil(monkeypatch, 3)
         with pytest.raises(TrainingError, match=r"nan at step 3\b.*learning-rate") as error:
             train(data, tmp_path / "out", CONFIG, cpu=True, save_every=2)
-        assert "\n" not in str(error.value) and str(tmp_path / "out" / "state.safetensors") in str(error.value)
+        assert "\n" not in str(error.value) and str(tmp_path / "out" / "state.safetensors") in str(
+            error.value
+        )
         assert state_of(tmp_path / "out")[1] == 2
 
-    def test_no_state_is_promised_where_there_is_none(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_state_is_promised_where_there_is_none(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.spoil(monkeypatch, 0)
         with pytest.raises(TrainingError, match="step 0") as error:
             train(data, tmp_path / "out", CONFIG, cpu=True)
         assert not (tmp_path / "out" / "state.safetensors").exists()
         assert "state.safetensors" not in str(error.value)
 
-    def test_bad_gradients_never_reach_the_saved_state(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bad_gradients_never_reach_the_saved_state(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The loss of step 3 is finite and its gradient is not: the state must stay the last good one."""
         self.spoil(monkeypatch, 3, gradient=True)
         with pytest.raises(TrainingError, match=r"step 3\b"):
@@ -286,7 +322,13 @@ class TestTraining:
     def test_the_seed_decides(self, data: ImageFolder, tmp_path: Path) -> None:
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
             torch.manual_seed(ord(name))  # the global state must not matter
-            train(data, tmp_path / name, dataclasses.replace(CONFIG, seed=seed), cpu=True, stop_after=3)
+            train(
+                data,
+                tmp_path / name,
+                dataclasses.replace(CONFIG, seed=seed),
+                cpu=True,
+                stop_after=3,
+            )
         assert_same_state(tmp_path / "a", tmp_path / "b")
         left, right = (state_of(tmp_path / name)[0]["network.stem.weight"] for name in ("a", "c"))
         assert not torch.equal(left, right)
@@ -295,13 +337,19 @@ class TestTraining:
         prior = train(data, tmp_path / "out", CONFIG, cpu=True)
         assert not prior.training and not any(p.requires_grad for p in prior.parameters())
         stored = load_prior(tmp_path / "out" / "prior.safetensors")
-        assert stored.sde == prior.sde and stored.shape == prior.shape == (1, 8, 8) and stored.sigma_data == CONFIG.sigma_data
+        assert (
+            stored.sde == prior.sde
+            and stored.shape == prior.shape == (1, 8, 8)
+            and stored.sigma_data == CONFIG.sigma_data
+        )
         expected, average = stored.network.state_dict(), state_of(tmp_path / "out")[0]
         for name, value in prior.network.state_dict().items():
             assert torch.equal(value, expected[name])
             assert torch.equal(value, average[f"average.module.{name}"])
 
-    def test_the_average_forgets_exponentially(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_average_forgets_exponentially(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """average <- d average + (1 - d) weights with d = min(ema, (1 + k) / (10 + k)) after k updates, from the first weights on."""
         history: list[Tensor] = []
         update = AveragedModel.update_parameters
@@ -320,10 +368,14 @@ class TestTraining:
         assert len(history) == CONFIG.steps
         torch.testing.assert_close(average.double(), expected, rtol=1e-6, atol=1e-7)
 
-    def test_learning_rate_warms_up_and_falls_as_a_cosine(self, data: ImageFolder, tmp_path: Path) -> None:
+    def test_learning_rate_warms_up_and_falls_as_a_cosine(
+        self, data: ImageFolder, tmp_path: Path
+    ) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True, log_every=1)
         rates = [event.value for event in scalars(tmp_path / "out", "learning rate")]
-        cosine = [0.5e-3 * (1 + math.cos(math.pi * step / CONFIG.steps)) for step in range(CONFIG.steps)]
+        cosine = [
+            0.5e-3 * (1 + math.cos(math.pi * step / CONFIG.steps)) for step in range(CONFIG.steps)
+        ]
         np.testing.assert_allclose(rates, [0.5 * cosine[0], *cosine[1:]], rtol=1e-6)
 
     def test_loss_falls_on_flat_images(self, tmp_path: Path) -> None:
@@ -335,11 +387,16 @@ class TestTraining:
         trained = train(flat, tmp_path / "out", config, cpu=True)
 
         generator = torch.Generator().manual_seed(5)
-        x_0, sigma = flat.crops(256, 8, generator), config.noise.draw(256, generator)
+        x_0, sigma = flat.batch(256, 8, generator), config.noise.draw(256, generator)
         noise = torch.randn(x_0.shape, generator=generator)
-        before = ScorePrior(type(trained.network)(config.network), trained.sde, trained.shape, config.sigma_data)
+        before = ScorePrior(
+            type(trained.network)(config.network), trained.sde, trained.shape, config.sigma_data
+        )
         with torch.no_grad():
-            first, last = (float(denoising_score_matching(p, x_0, sigma, noise).mean()) for p in (before, trained))
+            first, last = (
+                float(denoising_score_matching(p, x_0, sigma, noise).mean())
+                for p in (before, trained)
+            )
         assert last < 0.5 * first
 
     def test_a_tensorboard_log_is_kept(self, data: ImageFolder, tmp_path: Path) -> None:
@@ -348,11 +405,21 @@ class TestTraining:
         assert [event.step for event in loss] == [2, 4, 6, 8]
         assert all(math.isfinite(event.value) and event.value > 0 for event in loss)
 
-    def test_one_precision_after_another_in_one_process(self, data: ImageFolder, tmp_path: Path) -> None:
+    def test_one_precision_after_another_in_one_process(
+        self, data: ImageFolder, tmp_path: Path
+    ) -> None:
         """A notebook trains twice: the second run computes in its own precision."""
         train(data, tmp_path / "full", CONFIG, cpu=True, stop_after=2)
-        train(data, tmp_path / "half", dataclasses.replace(CONFIG, precision="bf16"), cpu=True, stop_after=2)
-        full, half = (state_of(tmp_path / name)[0]["network.head.weight"] for name in ("full", "half"))
+        train(
+            data,
+            tmp_path / "half",
+            dataclasses.replace(CONFIG, precision="bf16"),
+            cpu=True,
+            stop_after=2,
+        )
+        full, half = (
+            state_of(tmp_path / name)[0]["network.head.weight"] for name in ("full", "half")
+        )
         assert torch.isfinite(half).all() and not torch.equal(full, half)
 
     def test_images_smaller_than_the_crop(self, data: ImageFolder, tmp_path: Path) -> None:
@@ -371,20 +438,36 @@ class TestCompiled:
         config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
         start = scoresde.training.loop._build(config).network.state_dict()
         plain, compiled = (
-            train(data, tmp_path / name, config, cpu=True, compiled=name == "compiled").network.state_dict() for name in ("plain", "compiled")
+            train(
+                data, tmp_path / name, config, cpu=True, compiled=name == "compiled"
+            ).network.state_dict()
+            for name in ("plain", "compiled")
         )
-        assert counters["stats"]["unique_graphs"] > 0 and plain.keys() == compiled.keys() == start.keys()
+        assert (
+            counters["stats"]["unique_graphs"] > 0
+            and plain.keys() == compiled.keys() == start.keys()
+        )
         moved = torch.cat([(plain[k] - start[k]).flatten() for k in plain])
         apart = torch.cat([(plain[k] - compiled[k]).flatten() for k in plain])
         assert moved.norm() > 0 and apart.norm() < 1e-2 * moved.norm()
 
-    def test_without_a_compiler(self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_compiler(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import torch._inductor.config
 
         torch._dynamo.reset()
-        monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, str(tmp_path / "no-compiler")))
+        monkeypatch.setattr(
+            torch._inductor.config.cpp, "cxx", (None, str(tmp_path / "no-compiler"))
+        )
         with pytest.raises(InputError, match="train without --compile"):
-            train(data, tmp_path / "run", dataclasses.replace(CONFIG, batch=3), cpu=True, compiled=True)
+            train(
+                data,
+                tmp_path / "run",
+                dataclasses.replace(CONFIG, batch=3),
+                cpu=True,
+                compiled=True,
+            )
         assert not (tmp_path / "run" / "state.safetensors").exists()
 
 
@@ -399,6 +482,8 @@ class TestStartFromAPrior:
 
     def test_another_network_is_refused(self, data: ImageFolder, tmp_path: Path) -> None:
         first = train(data, tmp_path / "first", dataclasses.replace(CONFIG, steps=1), cpu=True)
-        other = dataclasses.replace(CONFIG, network=dataclasses.replace(CONFIG.network, widths=(8, 24)))
+        other = dataclasses.replace(
+            CONFIG, network=dataclasses.replace(CONFIG.network, widths=(8, 24))
+        )
         with pytest.raises(InputError, match="another network"):
             train(data, tmp_path / "second", other, init=first, cpu=True)

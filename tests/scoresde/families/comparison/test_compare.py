@@ -31,7 +31,10 @@ SMALL = JudgeConfig(samples=100, likelihoods=2, pictures=2, draws=3)
 def dataset(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     path = tmp_path / "squares.npz"
-    pictures = {f"{name}_images": generator.integers(0, 256, (n, 16, 16), dtype=np.uint8) for name, n in (("train", 300), ("test", 150))}
+    pictures = {
+        f"{name}_images": generator.integers(0, 256, (n, 16, 16), dtype=np.uint8)
+        for name, n in (("train", 300), ("test", 150))
+    }
     np.savez(path, **pictures)
     return path
 
@@ -46,20 +49,33 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     fit, real = FitConfig(batch=8, warmup=1), dict(FAMILIES)
     FAMILIES.clear()
-    FAMILIES["vae"] = Family("VAE", lambda shape: VAE(VAEConfig(shape, latent=4, widths=(8, 8))), fit)
+    FAMILIES["vae"] = Family(
+        "VAE", lambda shape: VAE(VAEConfig(shape, latent=4, widths=(8, 8))), fit
+    )
     FAMILIES["diffusion"] = Family("diffusion", score, fit)
     monkeypatch.setattr(
-        "scoresde.families.comparison.restoration.settings_for",
+        "scoresde.families.comparison.restoration.family_settings",
         lambda model, n: {} if isinstance(model, Diffusion) else {"steps": 4, "climb": 3},
     )
-    monkeypatch.setattr("scoresde.families.comparison.entrants.SAMPLERS_SHOWN", {"DDIM, 3": DiffusionConfig("ddim", 3)})
+    monkeypatch.setattr(
+        "scoresde.families.comparison.entrants.SAMPLERS_SHOWN",
+        {"DDIM, 3": DiffusionConfig("ddim", 3)},
+    )
     yield
     FAMILIES.clear()
     FAMILIES.update(real)
 
 
 def options(dataset: Path, tmp_path: Path, **changes: object) -> CompareOptions:
-    made = CompareOptions(dataset, tmp_path / "out", tmp_path / "work", ("vae", "diffusion"), 0.001, "pixels", judging=SMALL)
+    made = CompareOptions(
+        dataset,
+        tmp_path / "out",
+        tmp_path / "work",
+        ("vae", "diffusion"),
+        0.001,
+        "pixels",
+        judging=SMALL,
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -69,18 +85,36 @@ class TestCompare:
         report = compare(options(dataset, tmp_path))
         out = tmp_path / "out"
         written = json.loads((out / "comparison.json").read_text())
-        assert set(written["entrants"]) == {"vae", "diffusion", "diffusion-ddim"} == set(report["entrants"])
+        assert (
+            set(written["entrants"])
+            == {"vae", "diffusion", "diffusion-ddim"}
+            == set(report["entrants"])
+        )
         vae = written["entrants"]["vae"]
-        assert set(vae["bits_per_dim"]) == {"pictures", "ELBO", "IWAE"} and vae["training"]["cpu_seconds"] > 0
-        assert vae["training_memory"] > 5 * 4 * vae["parameters"] and "training_memory" not in written["entrants"]["diffusion-ddim"]
-        assert set(written["entrants"]["diffusion"]["bits_per_dim"]) == {"pictures", "exact", "ELBO"}
+        assert (
+            set(vae["bits_per_dim"]) == {"pictures", "ELBO", "IWAE"}
+            and vae["training"]["cpu_seconds"] > 0
+        )
+        assert (
+            vae["training_memory"] > 5 * 4 * vae["parameters"]
+            and "training_memory" not in written["entrants"]["diffusion-ddim"]
+        )
+        assert set(written["entrants"]["diffusion"]["bits_per_dim"]) == {
+            "pictures",
+            "exact",
+            "ELBO",
+        }
         assert set(vae["restoration"]) == {"inpainting", "deblurring", "super-resolution"}
         text = (out / "comparison.md").read_text()
-        assert text.count("| VAE |") == 1 + 2 + 3 + 1 and "pixels" in text and "Real NVP" not in text
+        assert (
+            text.count("| VAE |") == 1 + 2 + 3 + 1 and "pixels" in text and "Real NVP" not in text
+        )
         for name in ("trilemma", "draws", "restoration"):
             assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_what_is_done_is_not_done_again(self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_done_is_not_done_again(
+        self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         first = compare(options(dataset, tmp_path))
 
         def forbidden(*_: object, **__: object) -> None:
@@ -91,7 +125,9 @@ class TestCompare:
         again = compare(options(dataset, tmp_path))
         assert again["entrants"]["vae"]["quality"] == first["entrants"]["vae"]["quality"]
 
-    def test_an_interrupted_training_goes_on(self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupted_training_goes_on(
+        self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """To the same weights as one that was not, though the budget is measured anew elsewhere."""
         monkeypatch.setattr(training, "steps_within", lambda *_: 6)
         arguments = ("vae", dataset, "train_images")
@@ -103,7 +139,9 @@ class TestCompare:
         monkeypatch.setattr(training, "fit", real)
         monkeypatch.setattr(training, "steps_within", lambda *_: 99)
         parts = training.train_family(*arguments, tmp_path / "parts", 1.0)
-        for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        for (name, a), b in zip(
+            whole.state_dict().items(), parts.state_dict().values(), strict=True
+        ):
             assert torch.equal(a, b), name
 
     def test_the_budget_decides_the_steps(self, dataset: Path, tmp_path: Path) -> None:
@@ -114,7 +152,14 @@ class TestCompare:
 
         array = ImageArray(dataset, "train_images")
         few, many = (
-            training.steps_within(seconds, build("vae", (1, 16, 16)), array, FAMILIES["vae"].fit, tmp_path / str(seconds)) for seconds in (10.0, 30.0)
+            training.steps_within(
+                seconds,
+                build("vae", (1, 16, 16)),
+                array,
+                FAMILIES["vae"].fit,
+                tmp_path / str(seconds),
+            )
+            for seconds in (10.0, 30.0)
         )
         assert 1.2 < many / few < 7.5
 
@@ -136,10 +181,16 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"5000 pictures of each kind are needed"):
             compare(options(dataset, tmp_path, judging=replace(SMALL, samples=5000)))
         other = tmp_path / "other.npz"
-        np.savez(other, train_images=np.zeros((300, 16, 16), np.uint8), test_images=np.zeros((300, 4, 4), np.uint8))
+        np.savez(
+            other,
+            train_images=np.zeros((300, 16, 16), np.uint8),
+            test_images=np.zeros((300, 4, 4), np.uint8),
+        )
         with pytest.raises(InputError, match="they must be of one shape"):
             compare(options(other, tmp_path))
-        with pytest.raises(InputError, match=r"are for pictures \(1, 28, 28\), these are \(1, 16, 16\)"):
+        with pytest.raises(
+            InputError, match=r"are for pictures \(1, 28, 28\), these are \(1, 16, 16\)"
+        ):
             compare(options(dataset, tmp_path, minutes=None))
 
 
@@ -168,5 +219,7 @@ class TestFamilies:
 
     def test_entrants(self) -> None:
         found = entrants({"diffusion": load_family("diffusion"), "vae": load_family("vae")})
-        assert [e.name for e in found][:2] == ["vae", "diffusion"] and [e.whole for e in found][:2] == [True, True]
+        assert [e.name for e in found][:2] == ["vae", "diffusion"] and [e.whole for e in found][
+            :2
+        ] == [True, True]
         assert found[-1].name == "diffusion-mnist" and found[-1].whole and len(found) > 4

@@ -12,12 +12,17 @@ from torch import Tensor
 from scoresde.data.datasets import TensorData
 from scoresde.evaluation import pixel_features
 from scoresde.families.base import GenerativeModel, LogProb
-from scoresde.families.comparison.density import bits_per_dim, judge_density
+from scoresde.families.comparison.density import judge_density, model_bits_per_dim
 from scoresde.families.comparison.judge import Entrant, JudgeConfig, judge, measurement
 from scoresde.families.comparison.memory import peak_of_tensors, training_memory
 from scoresde.families.comparison.plane import PLANE_FAMILIES
-from scoresde.families.comparison.quality import Reference, judge_draws
-from scoresde.families.comparison.restoration import SIGMA, judge_restoration, problems_for, range_coverage
+from scoresde.families.comparison.quality import RealData, judge_draws
+from scoresde.families.comparison.restoration import (
+    SIGMA,
+    judge_restoration,
+    problems_for,
+    range_coverage,
+)
 from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from solvers.posterior.records import Draws, Request
@@ -36,7 +41,11 @@ class White(GenerativeModel):
 
     def __init__(self, continuous: bool, shift: float = 0.0) -> None:
         super().__init__()
-        self.level, self.config, self._continuous = torch.nn.Parameter(torch.tensor(shift)), None, continuous
+        self.level, self.config, self._continuous = (
+            torch.nn.Parameter(torch.tensor(shift)),
+            None,
+            continuous,
+        )
         self.called = 0
 
     @property
@@ -57,24 +66,43 @@ class White(GenerativeModel):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         self.called += 1
         u = torch.rand(n, *self.shape, generator=generator)
-        return (2 * u - 1 if self.continuous else (256 * u).floor() / 127.5 - 1) + self.level.detach()
+        return (
+            2 * u - 1 if self.continuous else (256 * u).floor() / 127.5 - 1
+        ) + self.level.detach()
 
-    def log_prob(self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None) -> LogProb:
+    def log_prob(
+        self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
+    ) -> LogProb:
         each = math.log(2) if self.continuous else math.log(256)
         if self.continuous:
-            assert float(x.min()) >= -1 and float(x.max()) < 1 and float((128 * (x + 1) % 1).std()) > 0.2  # dequantised
+            assert (
+                float(x.min()) >= -1
+                and float(x.max()) < 1
+                and float((128 * (x + 1) % 1).std()) > 0.2
+            )  # dequantised
         else:
             torch.testing.assert_close((x + 1) * 127.5, ((x + 1) * 127.5).round())
-        return LogProb(torch.full((len(x),), -each * 256, dtype=torch.float64), "exact", discrete=not self.continuous)
+        return LogProb(
+            torch.full((len(x),), -each * 256, dtype=torch.float64),
+            "exact",
+            discrete=not self.continuous,
+        )
 
     def _restore(self, request: Request, **settings: Any) -> Draws:
         n, y = request.n, request.y
-        return Draws(self.sample(n * len(y), request.generator).reshape(n, len(y), *self.shape), 1, 0, {"rhat": [1.5] * len(y)})
+        return Draws(
+            self.sample(n * len(y), request.generator).reshape(n, len(y), *self.shape),
+            1,
+            0,
+            {"rhat": [1.5] * len(y)},
+        )
 
 
-def reference(n: int = 400) -> Reference:
+def reference(n: int = 400) -> RealData:
     white = White(continuous=False)
-    return Reference(white.sample(n, seeded(1)), white.sample(n, seeded(2)), pixel_features(), digits=False)
+    return RealData(
+        white.sample(n, seeded(1)), white.sample(n, seeded(2)), pixel_features(), digits=False
+    )
 
 
 @pytest.mark.parametrize("continuous", [True, False])
@@ -82,16 +110,27 @@ def test_bits_of_a_uniform_law_are_eight(continuous: bool) -> None:
     model = White(continuous)
     levels = (256 * torch.rand(7, 1, 16, 16, generator=seeded())).to(torch.uint8)
     found = judge_density(model, levels, seeded(), batch=3)
-    assert found["pictures"] == 7 and found["exact"]["mean"] == pytest.approx(8, abs=1e-9) and found["exact"]["error"] < 1e-9
+    assert (
+        found["pictures"] == 7
+        and found["exact"]["mean"] == pytest.approx(8, abs=1e-9)
+        and found["exact"]["error"] < 1e-9
+    )
 
 
 def test_bits_of_a_bound_and_of_none() -> None:
-    assert float(bits_per_dim(LogProb(torch.tensor([-math.log(2)]), "ELBO", discrete=True), 1)) == pytest.approx(1)
+    assert float(
+        model_bits_per_dim(LogProb(torch.tensor([-math.log(2)]), "ELBO", discrete=True), 1)
+    ) == pytest.approx(1)
 
     class Implicit(White):
         density = "implicit"
 
-    assert judge_density(Implicit(continuous=False), torch.zeros(2, 1, 16, 16, dtype=torch.uint8), seeded()) == {}
+    assert (
+        judge_density(
+            Implicit(continuous=False), torch.zeros(2, 1, 16, 16, dtype=torch.uint8), seeded()
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize("continuous", [True, False])
@@ -101,7 +140,9 @@ def test_as_pictures_lie_on_the_levels(continuous: bool) -> None:
     x = (k + 0.999 * torch.rand(256, generator=seeded())) / 128 - 1 if continuous else k / 127.5 - 1
     model = White(continuous)
     torch.testing.assert_close(model.as_pictures(x), k / 127.5 - 1)
-    torch.testing.assert_close(model.as_pictures(torch.tensor([-1.5, 1.5])), torch.tensor([-1.0, 1.0]))
+    torch.testing.assert_close(
+        model.as_pictures(torch.tensor([-1.5, 1.5])), torch.tensor([-1.0, 1.0])
+    )
 
 
 class TestRange:
@@ -135,8 +176,14 @@ def test_restoration_scores() -> None:
     truth = reference().test[:20]
     y = problem.measure(truth, seeded())
     found = judge_restoration(White(continuous=False), problem, truth, y, 9, seed=0)
-    assert found.draws.shape == (9, 20, 1, 16, 16) and found.scores["rhat"] == 1.5 and found.scores["nfe"] == 1
-    assert abs(found.scores["range"] - found.scores["range_expected"]) < 4 * math.sqrt(0.16 / found.scores["range_entries"])
+    assert (
+        found.draws.shape == (9, 20, 1, 16, 16)
+        and found.scores["rhat"] == 1.5
+        and found.scores["nfe"] == 1
+    )
+    assert abs(found.scores["range"] - found.scores["range_expected"]) < 4 * math.sqrt(
+        0.16 / found.scores["range_entries"]
+    )
     # white draws miss white pictures by twice the variance of each
     variance = float((torch.arange(256) / 127.5 - 1).var(unbiased=False))
     assert found.scores["misfit"] == pytest.approx(2 * variance / SIGMA**2 + 1, rel=0.05)
@@ -147,7 +194,10 @@ def test_restoration_scores() -> None:
 
     perfect = judge_restoration(Knows(continuous=False), problem, truth, y, 3, seed=0)
     seen = 20 * (256 - 64)
-    assert abs(perfect.scores["misfit"] - 1) < 4 * math.sqrt(2 / seen) and perfect.scores["psnr_mean"] > 60
+    assert (
+        abs(perfect.scores["misfit"] - 1) < 4 * math.sqrt(2 / seen)
+        and perfect.scores["psnr_mean"] > 60
+    )
 
 
 class TestJudge:
@@ -165,14 +215,21 @@ class TestJudge:
         assert moved.called and other.scores["quality"]["fid"] > first.scores["quality"]["fid"] + 5
 
     def test_only_its_draws_where_asked(self, tmp_path: Path) -> None:
-        judged = judge(Entrant("white", "white", White(continuous=True), whole=False), reference(), self.config, tmp_path)
+        judged = judge(
+            Entrant("white", "white", White(continuous=True), whole=False),
+            reference(),
+            self.config,
+            tmp_path,
+        )
         assert "bits_per_dim" not in judged.scores and "restoration" not in judged.scores
         assert set(judged.pictures) == {"draws"} and judged.pictures["draws"].dtype == torch.uint8
 
     def test_measurements_are_the_same_for_all(self) -> None:
         ref = reference()
         for name in problems_for((1, 16, 16)):
-            assert torch.equal(measurement(ref, self.config, name), measurement(ref, self.config, name))
+            assert torch.equal(
+                measurement(ref, self.config, name), measurement(ref, self.config, name)
+            )
 
     def test_bad_settings(self) -> None:
         for bad in ({"samples": 10}, {"draws": 2}, {"pictures": 1}):
@@ -183,7 +240,9 @@ class TestJudge:
 def test_a_perfect_model_scores_as_other_data_does() -> None:
     ref = reference(1000)
     same = judge_draws(White(continuous=False).sample(500, seeded(7)), ref)
-    assert abs(same["kid"]) < 4 * same["kid_error"] and abs(same["recall"] - same["precision"]) < 0.1
+    assert (
+        abs(same["kid"]) < 4 * same["kid_error"] and abs(same["recall"] - same["precision"]) < 0.1
+    )
     wrong = judge_draws(White(continuous=False, shift=0.3).sample(500, seeded(7)).clamp(-1, 1), ref)
     assert wrong["kid"] > 10 * wrong["kid_error"] and wrong["fid"] > 2 * same["fid"]
 
@@ -204,10 +263,16 @@ def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
 def test_the_memory_of_training_grows_with_the_batch() -> None:
     """Five numbers for each parameter, and of the batch what its own size says."""
     data = TensorData(torch.randn(64, 2, generator=seeded()))
-    sizes = [training_memory(PLANE_FAMILIES["vae"].build((2,)), data, FitConfig(batch=batch)) for batch in (1000, 2000, 4000)]
+    sizes = [
+        training_memory(PLANE_FAMILIES["vae"].build((2,)), data, FitConfig(batch=batch))
+        for batch in (1000, 2000, 4000)
+    ]
     assert sizes[0] > 5 * 4 * PLANE_FAMILIES["vae"].build((2,)).parameter_count
     pictures = TensorData(torch.rand(4, 1, 8, 8, generator=seeded()))
     model = VAE(VAEConfig((1, 8, 8), latent=4, widths=(8, 8)))
-    layouts = [training_memory(copy.deepcopy(model).to(memory_format=kind), pictures, FitConfig(batch=1)) for kind in LAYOUTS]  # type: ignore[call-overload]
+    layouts = [
+        training_memory(copy.deepcopy(model).to(memory_format=kind), pictures, FitConfig(batch=1))
+        for kind in LAYOUTS
+    ]  # type: ignore[call-overload]
     assert layouts[0] == layouts[1]
     assert sizes[2] - sizes[1] == pytest.approx(2 * (sizes[1] - sizes[0]), rel=0.02)

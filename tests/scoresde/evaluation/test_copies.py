@@ -26,7 +26,9 @@ REPEATS = 300
 def fresh() -> list[Memorisation]:
     """Perfect generators: REPEATS sets of 400 draws, each with its own 100 training images and 199 held out."""
     g = seeded()
-    return [memorisation(gaussian(400, g), gaussian(100, g), gaussian(199, g)) for _ in range(REPEATS)]
+    return [
+        memorisation(gaussian(400, g), gaussian(100, g), gaussian(199, g)) for _ in range(REPEATS)
+    ]
 
 
 class TestFreshDraws:
@@ -36,10 +38,14 @@ class TestFreshDraws:
         assert abs(float(z.mean())) * math.sqrt(REPEATS) < 4
         # copies have heavier tails than a normal law: the spread of their variance is estimated; without the factor for the threshold,
         # which is 3, the test would fail
-        assert abs(float(z.square().mean()) - 1) < 4 * float(z.square().std()) / math.sqrt(REPEATS) < 1
+        assert (
+            abs(float(z.square().mean()) - 1) < 4 * float(z.square().std()) / math.sqrt(REPEATS) < 1
+        )
 
     def test_their_number_is_beta_binomial(self, fresh: list[Memorisation]) -> None:
-        assert fresh[0].error == pytest.approx(float(betabinom(400, 2, 200 - 2).std()) / 400, rel=1e-9)
+        assert fresh[0].error == pytest.approx(
+            float(betabinom(400, 2, 200 - 2).std()) / 400, rel=1e-9
+        )
 
     def test_of_many_held_out_they_are_binomial(self) -> None:
         g = seeded(1)
@@ -65,12 +71,18 @@ class TestCopies:
         found = memorisation(train[chosen], train, held_out)
         assert found.copies == 1 and found.ratio == 0 and torch.equal(found.index, chosen)
         assert torch.equal(found.distance, torch.zeros(150, dtype=torch.float64))
-        assert found.z == pytest.approx(-math.sqrt(150 * 200 * 3 / 351))  # no pair has the draw further off
+        assert found.z == pytest.approx(
+            -math.sqrt(150 * 200 * 3 / 351)
+        )  # no pair has the draw further off
 
     def test_among_fresh_draws_raise_the_share_by_theirs(self) -> None:
         g = seeded()
         train = gaussian(500, g)
-        found = memorisation(torch.cat([train[:100] + 1e-6 * gaussian(100, g), gaussian(900, g)]), train, gaussian(999, g))
+        found = memorisation(
+            torch.cat([train[:100] + 1e-6 * gaussian(100, g), gaussian(900, g)]),
+            train,
+            gaussian(999, g),
+        )
         assert found.copies == pytest.approx(0.1 + 0.9 * 0.01, abs=4 * found.error)
         assert found.copies > found.expected + 10 * found.error and norm.cdf(found.z) < 1e-3
 
@@ -82,7 +94,10 @@ class TestCopies:
 
 
 def test_distances_are_root_mean_squares_over_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    g, module = seeded(), import_module("scoresde.evaluation.memorisation")  # the function goes by the name of the module
+    g, module = (
+        seeded(),
+        import_module("scoresde.evaluation.copies"),
+    )  # the function goes by the name of the module
     draws, train, held_out = gaussian(50, g), gaussian(70, g), gaussian(120, g)
     every = (draws[:, None] - train).square().flatten(2).mean(2).sqrt().min(1)
     for rows, columns in ((1024, 4096), (7, 11)):
@@ -91,7 +106,9 @@ def test_distances_are_root_mean_squares_over_pixels(monkeypatch: pytest.MonkeyP
         found = memorisation(draws, train, held_out)
         torch.testing.assert_close(found.distance, every.values)
         assert torch.equal(found.index, every.indices) and found.held_out.shape == (120,)
-        assert found.ratio == pytest.approx(float(found.distance.median() / found.held_out.median()))
+        assert found.ratio == pytest.approx(
+            float(found.distance.median() / found.held_out.median())
+        )
 
 
 def test_errors() -> None:
@@ -100,7 +117,9 @@ def test_errors() -> None:
         memorisation(x, x, x[:98])
     with pytest.raises(ValueError, match="draws must be"):
         memorisation(x[:0], x, x)
-    with pytest.raises(ValueError, match=r"draws have shape \(2, 4\), the training images \(1, 2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"draws have shape \(2, 4\), the training images \(1, 2, 4\)"
+    ):
         memorisation(x[:, 0], x, x)
     with pytest.raises(ValueError, match="training images must be"):
         memorisation(x, x.byte(), x)

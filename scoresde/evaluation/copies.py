@@ -56,7 +56,11 @@ class Memorisation:
         from scipy.stats import mannwhitneyu  # slow to import
 
         n, m = len(self.distance), len(self.held_out)
-        U = float(mannwhitneyu(self.distance.numpy(), self.held_out.numpy(), method="asymptotic").statistic)
+        U = float(
+            mannwhitneyu(
+                self.distance.numpy(), self.held_out.numpy(), method="asymptotic"
+            ).statistic
+        )
         return (U - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
 
 
@@ -69,17 +73,34 @@ def memorisation(draws: Tensor, train: Tensor, held_out: Tensor) -> Memorisation
 
     ValueError if the shapes of an image differ, if there are too few, or not all are finite, or they are integers.
     """
-    for name, x, least in (("draws", draws, 1), ("training images", train, 1), ("held-out images", held_out, 99)):
-        if x.ndim < 2 or len(x) < least or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
-            raise ValueError(f"the {name} must be finite on [-1, 1], and {least} or more, got {x.dtype} of shape {tuple(x.shape)}")
+    for name, x, least in (
+        ("draws", draws, 1),
+        ("training images", train, 1),
+        ("held-out images", held_out, 99),
+    ):
+        if (
+            x.ndim < 2
+            or len(x) < least
+            or not x.is_floating_point()
+            or not bool(torch.isfinite(x).all())
+        ):
+            raise ValueError(
+                f"the {name} must be finite on [-1, 1], and {least} or more, got {x.dtype} of shape {tuple(x.shape)}"
+            )
         if x.shape[1:] != train.shape[1:]:
-            raise ValueError(f"the {name} have shape {tuple(x.shape[1:])}, the training images {tuple(train.shape[1:])}")
+            raise ValueError(
+                f"the {name} have shape {tuple(x.shape[1:])}, the training images {tuple(train.shape[1:])}"
+            )
     distance, index = _nearest(draws, train)
     fresh = _nearest(held_out, train)[0]
     threshold = fresh.sort().values[_rank(len(fresh)) - 1]
     median = float(fresh.median())
     return Memorisation(
-        distance, index, fresh, float((distance < threshold).double().mean()), float(distance.median()) / median if median > 0 else math.nan
+        distance,
+        index,
+        fresh,
+        float((distance < threshold).double().mean()),
+        float(distance.median()) / median if median > 0 else math.nan,
     )
 
 
@@ -90,7 +111,9 @@ def _rank(held_out: int) -> int:
 
 def _nearest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """(distance (n,), index (n,)) on the CPU; blocks of training images, so that 60,000 need no copy in float64."""
-    centre = train[:_TRAIN].detach().double().mean(0).flatten().to(x.device)  # near the origin, less is lost to rounding
+    centre = (
+        train[:_TRAIN].detach().double().mean(0).flatten().to(x.device)
+    )  # near the origin, less is lost to rounding
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     index = torch.zeros(len(x), dtype=torch.long, device=x.device)
     for begin in range(0, len(train), _TRAIN):
@@ -98,9 +121,19 @@ def _nearest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
         for rows in torch.arange(len(x), device=x.device).split(_ROWS):
             least = squared_distances(x[rows].detach().double().flatten(1) - centre, block).min(1)
             nearer = least.values < best[rows]
-            best[rows[nearer]], index[rows[nearer]] = least.values[nearer], begin + least.indices[nearer]
+            best[rows[nearer]], index[rows[nearer]] = (
+                least.values[nearer],
+                begin + least.indices[nearer],
+            )
     found = [  # once more without cancellation, so that a copy is at 0
-        (x[rows].detach().double() - train[index[rows].to(train.device)].detach().to(x.device).double()).flatten(1).square().mean(1).sqrt()
+        (
+            x[rows].detach().double()
+            - train[index[rows].to(train.device)].detach().to(x.device).double()
+        )
+        .flatten(1)
+        .square()
+        .mean(1)
+        .sqrt()
         for rows in torch.arange(len(x), device=x.device).split(_ROWS)
     ]
     return torch.cat(found).cpu(), index.cpu()

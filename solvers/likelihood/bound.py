@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from scoresde.priors.base import CountingPrior, Prior, expand_like
+from solvers.likelihood.exact import levels_for
 from solvers.likelihood.integrator import End
-from solvers.likelihood.log_likelihood import levels_for
-from solvers.likelihood.nodes import Levels, error_of_sum
+from solvers.likelihood.nodes import NodeGrid, error_of_sum
 from solvers.likelihood.reference import GaussianReference
-from solvers.likelihood.settings import batch_of, check_grid, check_samples, ending
-from solvers.streams import Noise, spawn
+from solvers.likelihood.settings import check_grid, check_samples, default_batch, resolve_end
+from solvers.streams import NormalStream, spawn
 
 __all__ = ["LowerBound", "elbo"]
 
@@ -80,15 +80,17 @@ def elbo(
     ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
     """
     started = time.perf_counter()
-    prior, end = ending(prior, end)
+    prior, end = resolve_end(prior, end)
     check_grid(end, nodes)
     check_samples(prior, x)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    shape, batch = tuple(x.shape[1:]), batch_of(batch, x)
+    shape, batch = tuple(x.shape[1:]), default_batch(batch, x)
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
-        raise ValueError(f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}")
+        raise ValueError(
+            f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}"
+        )
     # uniform in ln s down to the lowest noise: neighbours control each other's noise, so they must be near
     edges = replace(levels_for(prior, reference, nodes + 1, s_max, None), a=0.0)
     generators, counted = spawn(generator, len(x)), CountingPrior(prior)
@@ -98,17 +100,34 @@ def elbo(
         x_i = x[i : i + batch].to(prior.device).double()
         parts.append(_bound(counted, x_i, edges, reference, end, draws, generators[i : i + batch]))
     value, error, dof, s, integrand = (torch.cat(p) for p in zip(*parts, strict=True))
-    return LowerBound(value, error, dof, counted.nfe, time.perf_counter() - started, s.movedim(0, -1), integrand.movedim(0, -1))
+    return LowerBound(
+        value,
+        error,
+        dof,
+        counted.nfe,
+        time.perf_counter() - started,
+        s.movedim(0, -1),
+        integrand.movedim(0, -1),
+    )
 
 
 def _bound(
-    prior: Prior, x: Tensor, edges: Levels, reference: GaussianReference, end: End, draws: int, generators: list[torch.Generator]
+    prior: Prior,
+    x: Tensor,
+    edges: NodeGrid,
+    reference: GaussianReference,
+    end: End,
+    draws: int,
+    generators: list[torch.Generator],
 ) -> tuple[Tensor, ...]:
     """Value, standard error and degrees of freedom (B,); s and integrand (B, draws, nodes)."""
     w_edges = edges.w().to(x.device)
-    uniform = [torch.rand(draws, edges.n - 1, generator=g, dtype=torch.float64, device=g.device) for g in generators]
+    uniform = [
+        torch.rand(draws, edges.n - 1, generator=g, dtype=torch.float64, device=g.device)
+        for g in generators
+    ]
     w = w_edges[:-1] + w_edges.diff() * torch.stack(uniform).to(x.device)
-    s, noise = edges.s(w), Noise(generators)
+    s, noise = edges.s(w), NormalStream(generators)
     rate, off_centre = edges.rate(s), w - (w_edges[:-1] + w_edges[1:]) / 2
     lam, centred = reference.variances, reference.coordinates(x.flatten(1) - reference.mean)
 
@@ -116,7 +135,11 @@ def _bound(
     for s_i in s.flatten(1).unbind(1):
         eps, s_column = noise(tuple(x.shape), torch.float64, x.device), s_i[:, None]
         q_squared = lam + s_column**2
-        loss_G = ((lam * reference.coordinates(eps.flatten(1)) - s_column * centred) / q_squared).square().sum(1)
+        loss_G = (
+            ((lam * reference.coordinates(eps.flatten(1)) - s_column * centred) / q_squared)
+            .square()
+            .sum(1)
+        )
         mean_G = ((lam**2 + s_column**2 * centred**2) / q_squared**2).sum(1)
         nodes.append(torch.stack([_loss(prior, x, s_i, eps), loss_G, mean_G]))
     loss, loss_G, mean_G = torch.stack(nodes, -1).unflatten(-1, s.shape[1:])
@@ -132,7 +155,10 @@ def _bound(
         s_0 = 0.0
     q_squared = (lam + s_0**2).clamp_min(1e-300)
     value_G = -0.5 * ((2 * math.pi * q_squared).log() + (s_0**2 + centred**2) / q_squared).sum(1)
-    error, dof = (v.unflatten(0, s.shape[:2]) for v in error_of_sum(values.flatten(0, 1), weights.flatten(0, 1)))
+    error, dof = (
+        v.unflatten(0, s.shape[:2])
+        for v in error_of_sum(values.flatten(0, 1), weights.flatten(0, 1))
+    )
     variance = error.square().sum(1)
     dof = (variance**2 / (error**4 / dof).sum(1).clamp_min(1e-300)).clamp_min(1)
     return value_G - (values * weights).sum(-1).mean(1), variance.sqrt() / draws, dof, s, integrand

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from scoresde.priors.base import Prior
-from solvers.likelihood.log_likelihood import log_likelihood
-from solvers.likelihood.settings import end_of_levels
+from solvers.likelihood.exact import log_likelihood
+from solvers.likelihood.settings import levels_end
 from solvers.streams import spawn
 
 __all__ = ["BitsPerDim", "bits_per_dim"]
@@ -33,7 +33,7 @@ class BitsPerDim:
     value: Tensor
     std_error: Tensor
     nfe: int
-    products: int
+    vjps: int
     seconds: float
     end: float
 
@@ -44,7 +44,11 @@ class BitsPerDim:
     @property
     def mean_std_error(self) -> float:
         """Of the mean as an estimate for all images of the kind: the scatter of the values, all sources of noise included."""
-        return float(self.value.std() / math.sqrt(len(self.value))) if len(self.value) > 1 else float(self.std_error.mean())
+        return (
+            float(self.value.std() / math.sqrt(len(self.value)))
+            if len(self.value) > 1
+            else float(self.std_error.mean())
+        )
 
 
 def bits_per_dim(
@@ -72,11 +76,18 @@ def bits_per_dim(
         raise ValueError(f"k must be at least 1, got {k}")
     q = _levels(x, levels, data_range).double()
     low, width = data_range[0], (data_range[1] - data_range[0]) / levels
-    streams = [spawn(g, 2) for g in spawn(generator, len(q))]  # of each image: for its dequantisation, and for its probes
-    u = torch.stack([torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device) for g, _ in streams])
+    streams = [
+        spawn(g, 2) for g in spawn(generator, len(q))
+    ]  # of each image: for its dequantisation, and for its probes
+    u = torch.stack(
+        [
+            torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device)
+            for g, _ in streams
+        ]
+    )
     probing = [one for _, g in streams for one in spawn(g, k)]
     if settings.get("end") is None:
-        settings["end"] = end_of_levels(prior, width)
+        settings["end"] = levels_end(prior, width)
     x_u = (low + width * (q[:, None] + u.to(q.device))).flatten(0, 1)
     ll = log_likelihood(prior, x_u.to(prior.dtype), generator=probing, **settings)
     value, error = ll.value.reshape(-1, k), ll.std_error.reshape(-1, k)
@@ -89,21 +100,32 @@ def bits_per_dim(
             )
         # the mean over the k samples errs towards the looser bound, each sample's own, a noisy weight, towards a bound that is too good
         nats = value.logsumexp(1) - math.log(k) - error.square().mean(1) / 2
-        scatter = (value.softmax(1) - 1 / k).square().sum(1) * k / max(1, k - 1)  # of a mean of densities, relative to it
+        scatter = (
+            (value.softmax(1) - 1 / k).square().sum(1) * k / max(1, k - 1)
+        )  # of a mean of densities, relative to it
         variance = scatter if k > 1 else error[:, 0].square()
     else:
         nats = value.mean(1)
         variance = error.square().sum(1) / k**2 if k == 1 else value.var(1) / k
     unit = q[0].numel() * math.log(2)
     bits, error = -nats / unit - math.log2(width), variance.sqrt() / unit
-    return BitsPerDim(bits, error, k * ll.nfe, k * ll.products, ll.seconds, 0.0 if settings["end"] == "data" else float(ll.s[0]))
+    return BitsPerDim(
+        bits,
+        error,
+        k * ll.nfe,
+        k * ll.vjps,
+        ll.seconds,
+        0.0 if settings["end"] == "data" else float(ll.s[0]),
+    )
 
 
 def _levels(x: Tensor, levels: int, data_range: tuple[float, float]) -> Tensor:
     """The grey level of each pixel, 0 .. levels - 1."""
     low, high = data_range
     if not low < high or levels < 2:
-        raise ValueError(f"bits per dimension need a data range low < high and at least 2 levels, got {data_range} and {levels}")
+        raise ValueError(
+            f"bits per dimension need a data range low < high and at least 2 levels, got {data_range} and {levels}"
+        )
     if x.is_floating_point():
         if not bool(torch.isfinite(x).all()):
             raise ValueError("x holds NaN or infinite values")
@@ -112,7 +134,9 @@ def _levels(x: Tensor, levels: int, data_range: tuple[float, float]) -> Tensor:
         if bool((q < 0).any() or (q >= levels).any()):
             raise ValueError(f"x has values outside of the data range {data_range}")
         if bool(((scaled - q).abs() > 0.05).any()):
-            raise ValueError(f"x is not on the grid of {levels} levels in {data_range}; round the images to 8 bits, or use log_likelihood")
+            raise ValueError(
+                f"x is not on the grid of {levels} levels in {data_range}; round the images to 8 bits, or use log_likelihood"
+            )
     else:
         q = x.long()
         if bool((q < 0).any() or (q >= levels).any()):
