@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, decode, moved_to
-from problems.linalg.solve import Generators
 from problems.noise import CorrelatedNoise, GaussianNoise, Noise, known_noises
 from problems.operators.base import LinearOperator, Operator, known_operators
+from problems.random_numbers import Generators
 
 __all__ = ["InverseProblem", "problem_from"]
 

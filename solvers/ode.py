@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from problems.linalg.broadcast import expand_like
+
 __all__ = ["dopri5"]
 
 # fmt: off
@@ -47,7 +49,7 @@ def dopri5(
     h = torch.full_like(w, 0.02 * span)
 
     def wide(value: Tensor) -> Tensor:
-        return value.to(z.dtype).reshape(-1, *[1] * (z.ndim - 1))
+        return expand_like(value.to(z.dtype), z)
 
     k_first = f(w, z)
     for _ in range(max_steps):

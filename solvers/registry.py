@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from solvers.guidance import Guidance
 from solvers.posterior import Guided, Posterior, PosteriorSampler
@@ -140,8 +141,7 @@ class Effort:
 
     def scaled_steps(self, solver: str) -> int:
         """Of a named solver, rounded up. ValueError for an unknown name."""
-        if solver not in SOLVERS:
-            raise ValueError(f"unknown solver {solver!r}; known: {', '.join(SOLVERS)}")
+        check_choice("solver", solver, SOLVERS)
         return math.ceil(self.steps * SOLVERS[solver].steps)
 
 
@@ -157,14 +157,13 @@ def make_solver(
     name: str, steps: int | None = None, sampler: str | None = None
 ) -> PosteriorSampler:
     """The solver of that name, with its own defaults where nothing is said."""
-    if name not in SOLVERS:
-        raise ValueError(f"unknown solver {name!r}; known: {', '.join(SOLVERS)}")
+    check_choice("solver", name, SOLVERS)
     entry = SOLVERS[name]
     if sampler is not None and entry.sampler is None:
         raise ValueError(f"{name} has a loop of its own and takes no sampler")
     chosen = sampler or entry.sampler
-    if chosen is not None and chosen not in SAMPLERS:
-        raise ValueError(f"unknown sampler {chosen!r}; known: {', '.join(SAMPLERS)}")
+    if chosen is not None:
+        check_choice("sampler", chosen, SAMPLERS)
     return entry.build(entry.steps if steps is None else steps, chosen)
 
 

@@ -1,22 +1,14 @@
 """Batched linear algebra that knows operators only as functions."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = [
-    "SolveWarning",
-    "bcast",
-    "complex_dtype",
-    "conjugate_gradients",
-    "dot",
-    "randn_like",
-    "transposes",
-]
+from problems.linalg.broadcast import expand_like
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
+__all__ = ["SolveWarning", "complex_dtype", "conjugate_gradients", "dot", "transposes"]
 
 
 class SolveWarning(RuntimeWarning):
@@ -28,26 +20,9 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1)
 
 
-def bcast(value: Tensor | float, x: Tensor) -> Tensor | float:
-    """A number, or one per sample (B,), shaped to multiply x (B, ...)."""
-    if isinstance(value, Tensor) and value.ndim:
-        return value.reshape(-1, *[1] * (x.ndim - 1))
-    return value
-
-
 def complex_dtype(x: Tensor) -> torch.dtype:
     """The complex numbers of the precision of x, single at least."""
     return torch.complex128 if x.dtype == torch.float64 else torch.complex64
-
-
-def randn_like(x: Tensor, generator: Generators = None) -> Tensor:
-    """Standard normal numbers of the shape of x (B, ...); from a sequence of B generators each sample has its own stream."""
-    if isinstance(generator, Sequence):
-        if len(generator) != len(x):
-            raise ValueError(f"{len(generator)} generators for {len(x)} samples")
-        return torch.stack([randn_like(row, one) for row, one in zip(x, generator, strict=True)])
-    device = generator.device if generator is not None else x.device
-    return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
 
 
 def transposes(
@@ -107,11 +82,11 @@ def conjugate_gradients(
         step = torch.where(
             active, rho / torch.where(active, curvature, 1), 0
         )  # no 0/0, whose gradient where() would let through
-        x = x + bcast(step, b) * p
-        r = r - bcast(step, b) * q
+        x = x + expand_like(step, b) * p
+        r = r - expand_like(step, b) * q
         z = precondition(r)
         new = dot(r, z)
-        p = z + bcast(torch.where(active, new / torch.where(active, rho, 1), 0), b) * p
+        p = z + expand_like(torch.where(active, new / torch.where(active, rho, 1), 0), b) * p
         rho = torch.where(active, new, rho)
         active = active & (dot(r, r) > target)
     if warn and active.any():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast
+from problems.linalg.broadcast import expand_like
 
 __all__ = ["SVD", "dense_svd", "identity", "separable_svd"]
 
@@ -52,8 +52,8 @@ class SVD:
         complete: bool,
     ) -> Tensor:
         w = Qt(v)
-        inside = Q(w / (bcast(c0, w) + bcast(c1, w) * self.s**2))
-        return inside if complete else inside + (v - Q(w)) / bcast(c0, v)
+        inside = Q(w / (expand_like(c0, w) + expand_like(c1, w) * self.s**2))
+        return inside if complete else inside + (v - Q(w)) / expand_like(c0, v)
 
     def pinv(self, y: Tensor, rtol: float | None = None) -> Tensor:
         """A^+ y, singular values below rtol times the largest counted as zero."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, concrete
-from problems.linalg.solve import Generators, randn_like
+from problems.random_numbers import Generators
 
-__all__ = ["Noise", "check_positive", "known_noises", "rand_like"]
+__all__ = ["Noise", "check_positive", "known_noises"]
 
 
 class Noise(Described, ABC):
@@ -48,12 +48,6 @@ class Noise(Described, ABC):
 def known_noises() -> list[type[Noise]]:
     """Every concrete kind of noise."""
     return concrete(Noise)  # type: ignore[type-abstract]
-
-
-def rand_like(x: Tensor, generator: Generators = None) -> Tensor:
-    """Uniform numbers in (0, 1): the normal distribution function of ``randn_like``, so that generators are used alike everywhere."""
-    tiny = torch.finfo(x.dtype).eps
-    return torch.special.ndtr(randn_like(x, generator)).clamp(tiny, 1 - tiny)
 
 
 def check_positive(value: float, name: str) -> None:

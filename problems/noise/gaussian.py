@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import Generators, randn_like
 from problems.noise.base import Noise
 from problems.operators.base import LinearOperator
+from problems.random_numbers import Generators, randn_like
 
 __all__ = ["CorrelatedNoise", "GaussianNoise"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from problems.linalg.solve import Generators
-from problems.noise.base import Noise, check_positive, rand_like
+from problems.noise.base import Noise, check_positive
+from problems.random_numbers import Generators, rand_like
 
 __all__ = ["LaplaceNoise"]
 

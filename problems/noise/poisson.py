@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import Generators, randn_like
 from problems.noise.base import Noise, check_positive
+from problems.random_numbers import Generators, randn_like
 
 __all__ = ["PoissonGaussianNoise", "PoissonNoise"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import Generators, randn_like
-from problems.noise.base import Noise, rand_like
+from problems.noise.base import Noise
+from problems.random_numbers import Generators, rand_like, randn_like
 
 __all__ = ["SaltAndPepperNoise"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import Generators
-from problems.noise.base import Noise, check_positive, rand_like
+from problems.noise.base import Noise, check_positive
+from problems.random_numbers import Generators, rand_like
 
 __all__ = ["UniformNoise"]
 

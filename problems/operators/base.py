@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, concrete, moved_to
-from problems.linalg.solve import Generators, bcast, conjugate_gradients, randn_like
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import conjugate_gradients
 from problems.linalg.svd import SVD, dense_svd, identity
+from problems.random_numbers import Generators, randn_like
 
 __all__ = [
     "LinearOperator",
@@ -147,7 +149,7 @@ class Operator(Described, ABC):
             return y
         x = self.vjp(y.new_zeros(len(y), *self.input_shape(tuple(y.shape[1:]))), y)
         x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
-        return x / x.abs().flatten(1).amax(1).clamp_min(1).reshape(-1, *[1] * (x.ndim - 1))
+        return x / expand_like(x.abs().flatten(1).amax(1).clamp_min(1), x)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -299,14 +301,16 @@ class LinearOperator(Operator):
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         if self.tight_constant is not None:
-            return v / (bcast(c0, v) + bcast(c1, v) * self.tight_constant)
+            return v / (expand_like(c0, v) + expand_like(c1, v) * self.tight_constant)
         if "svd" in self.capabilities:
             return self.svd(shape, v).solve(v, c0, c1)
         return self._iterate(v, c0, c1, shape)
 
     def _iterate(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         return conjugate_gradients(
-            lambda u: bcast(c0, u) * u + bcast(c1, u) * self._apply(self._adjoint(u, shape)),
+            lambda u: (
+                expand_like(c0, u) * u + expand_like(c1, u) * self._apply(self._adjoint(u, shape))
+            ),
             v,
             precondition=lambda r: self._precondition(r, c0, c1),
         )
@@ -320,9 +324,11 @@ class LinearOperator(Operator):
         if self._tall(_shape(z)):
             shape = _shape(z)
             return conjugate_gradients(
-                lambda u: bcast(c0, u) * u + bcast(c1, u) * self._gram(u, shape), z
+                lambda u: expand_like(c0, u) * u + expand_like(c1, u) * self._gram(u, shape), z
             )
-        return (z - bcast(c1, z) * self.adjoint(self.solve(self.apply(z), c0, c1))) / bcast(c0, z)
+        return (
+            z - expand_like(c1, z) * self.adjoint(self.solve(self.apply(z), c0, c1))
+        ) / expand_like(c0, z)
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
         """A^T A x."""
@@ -346,10 +352,10 @@ class LinearOperator(Operator):
         """
         residual = y - self.apply(z)
         if self._tall(_shape(z)):
-            return z + bcast(prior_variance, z) * self.solve_primal(
+            return z + expand_like(prior_variance, z) * self.solve_primal(
                 self.adjoint(residual), noise_variance, prior_variance
             )
-        return z + bcast(prior_variance, z) * self.adjoint(
+        return z + expand_like(prior_variance, z) * self.adjoint(
             self.solve(residual, noise_variance, prior_variance)
         )
 
@@ -385,4 +391,4 @@ class LinearOperator(Operator):
 
 
 def _root(variance: Tensor | float, x: Tensor) -> Tensor | float:
-    return bcast(variance**0.5, x)
+    return expand_like(variance**0.5, x)

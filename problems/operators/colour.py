@@ -11,7 +11,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast
+from problems.checks import check_choice
+from problems.linalg.broadcast import expand_like
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
 __all__ = ["Grayscale", "Demosaicing"]
@@ -84,10 +85,7 @@ class Demosaicing(LinearOperator):
     pattern: Pattern = "RGGB"
 
     def __post_init__(self) -> None:
-        if self.pattern not in get_args(Pattern):
-            raise ValueError(
-                f"unknown Bayer pattern {self.pattern!r}; known: {', '.join(get_args(Pattern))}"
-            )
+        check_choice("Bayer pattern", self.pattern, Pattern)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -130,7 +128,7 @@ class Demosaicing(LinearOperator):
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
         self.output_shape(tuple(z.shape[1:]))
-        variance = bcast(prior_variance, z)
+        variance = expand_like(prior_variance, z)
         return z + self._mask(z) * (
-            variance / (bcast(noise_variance, z) + variance) * (y - z)
+            variance / (expand_like(noise_variance, z) + variance) * (y - z)
         )  # each pixel's own colour

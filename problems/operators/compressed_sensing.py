@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from problems.linalg.transforms import dct2, hadamard2, idct2
 from problems.operators.base import LinearOperator, Operator, Shape
 
@@ -42,10 +43,7 @@ class CompressedSensing(LinearOperator):
             raise ValueError(
                 f"the fraction of coefficients must lie in (0, 1], got {self.fraction}"
             )
-        if self.transform not in get_args(Transform):
-            raise ValueError(
-                f"unknown transform {self.transform!r}; known: {', '.join(get_args(Transform))}"
-            )
+        check_choice("transform", self.transform, Transform)
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"shape must be (H, W) of the image, got {self.shape}")

@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from problems.linalg.solve import bcast, complex_dtype
+from problems.checks import check_choice
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD
 from problems.linalg.transforms import dct2, hartley2, idct2
 from problems.operators.base import LinearOperator, Shape, check_image
@@ -55,8 +57,7 @@ class Convolution(LinearOperator):
         """The kernel, (1, h, w), or (C, h, w): one for each channel."""
 
     def _check_boundary(self) -> None:
-        if self.boundary not in BOUNDARIES:
-            raise ValueError(f"unknown boundary {self.boundary!r}; known: {', '.join(BOUNDARIES)}")
+        check_choice("boundary", self.boundary, BOUNDARIES)
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
@@ -211,9 +212,9 @@ class Convolution(LinearOperator):
             z
         )  # three transforms in the place of six
         gain = (
-            bcast(prior_variance, z)
+            expand_like(prior_variance, z)
             * spectrum.conj()
-            / (bcast(noise_variance, z) + bcast(prior_variance, z) * power)
+            / (expand_like(noise_variance, z) + expand_like(prior_variance, z) * power)
         )
         return z + torch.fft.irfft2(gain * residual, s=(height, width))
 
@@ -221,7 +222,7 @@ class Convolution(LinearOperator):
         """The solve with a circular boundary."""
         power = self._power(r.shape[-2], r.shape[-1], r)
         return torch.fft.irfft2(
-            torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=r.shape[-2:]
+            torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power), s=r.shape[-2:]
         )
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
@@ -253,7 +254,7 @@ class Convolution(LinearOperator):
         height, width = r.shape[-2:]
         if self._even and self.boundary in ("reflect", "replicate"):
             power = self._power(2 * height, 2 * width, r)[..., :height, :width]
-            return idct2(dct2(r) / (bcast(c0, r) + bcast(c1, r) * power))
+            return idct2(dct2(r) / (expand_like(c0, r) + expand_like(c1, r) * power))
         kh, kw = self.taps.shape[-2:]
         size = self._grid(height + kh - 1, width + kw - 1)
         if size[0] < kh or size[1] < kw:

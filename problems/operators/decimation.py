@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast, complex_dtype
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD
 from problems.linalg.transforms import hartley2
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
@@ -131,7 +132,8 @@ class Decimation(LinearOperator):
             ("power", height, width), r, lambda: self._power(height, width, r)[0]
         )[..., : width // 2 + 1]
         return torch.fft.irfft2(
-            torch.fft.rfft2(r) / (bcast(c0, r) + bcast(c1, r) * power), s=(height, width)
+            torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power),
+            s=(height, width),
         )
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast
+from problems.linalg.broadcast import expand_like
 from problems.linalg.svd import SVD, identity
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
@@ -86,9 +86,9 @@ class Inpainting(LinearOperator):
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
         self.output_shape(tuple(z.shape[1:]))
-        prior_variance = bcast(prior_variance, z)
+        prior_variance = expand_like(prior_variance, z)
         return z + self._apply(
-            prior_variance / (bcast(noise_variance, z) + prior_variance) * (y - z)
+            prior_variance / (expand_like(noise_variance, z) + prior_variance) * (y - z)
         )
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from problems.linalg.svd import SVD, separable_svd
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
@@ -98,8 +99,7 @@ class SuperResolution(LinearOperator):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.factor) and self.factor > 1):
             raise ValueError(f"the factor must be above 1, got {self.factor}")
-        if self.filter not in FILTERS:
-            raise ValueError(f"unknown filter {self.filter!r}; known: {', '.join(FILTERS)}")
+        check_choice("filter", self.filter, FILTERS)
         object.__setattr__(self, "factor", float(self.factor))
 
     @classmethod

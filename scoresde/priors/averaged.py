@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from scoresde.priors.base import Prior, Wrapper
 
 __all__ = ["GROUPS", "Group", "EquivariantPrior", "Transform"]
@@ -82,8 +83,8 @@ class EquivariantPrior(Wrapper):
         recompute: bool = False,
     ) -> None:
         super().__init__(prior)
-        if isinstance(group, str) and group not in GROUPS:
-            raise ValueError(f"unknown group {group!r}; known: {', '.join(GROUPS)}")
+        if isinstance(group, str):
+            check_choice("group", group, GROUPS)
         members = GROUPS[group].members if isinstance(group, str) else tuple(group)
         if not members:
             raise ValueError("a group needs at least one transformation")

@@ -14,14 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from problems.linalg.broadcast import expand_like
 from scoresde.sde import SDE
 
-__all__ = ["CountingPrior", "Prior", "Wrapper", "expand_like"]
-
-
-def expand_like(value: Tensor, x: Tensor) -> Tensor:
-    """() or (B,) -> shape that broadcasts against x (B, ...)."""
-    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim else value
+__all__ = ["CountingPrior", "Prior", "Wrapper"]
 
 
 class Prior(nn.Module, ABC):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoresde.priors.base import Prior, expand_like
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 
 __all__ = ["ScorePrior", "fourier_features"]
@@ -95,8 +96,9 @@ def fourier_features(u: Tensor, s: Tensor, exponents: Sequence[int]) -> Tensor:
     takes away what the noise has made meaningless.
     """
     omega = math.pi * 2.0 ** torch.tensor(list(exponents), dtype=u.dtype, device=u.device)
-    phase = u[:, None] * omega.reshape(-1, *[1] * (u.ndim - 1))
-    scale = expand_like(s, phase) * omega.reshape(-1, *[1] * (u.ndim - 1))
+    omega = expand_like(omega, u)
+    phase = u[:, None] * omega
+    scale = expand_like(s, phase) * omega
     return torch.cat(
         [(phase.sin() / scale).tanh().flatten(1, 2), (phase.cos() / scale).tanh().flatten(1, 2)],
         dim=1,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import expand_like
+from problems.linalg.broadcast import expand_like
 from scoresde.priors.score import ScorePrior
 
 __all__ = ["NoiseLevels", "denoising_score_matching"]

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import Prior, Wrapper, expand_like
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior, Wrapper
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.presets import Registered
 

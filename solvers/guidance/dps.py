@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import expand_like
+from problems.linalg.broadcast import expand_like
 from scoresde.sde import VPSDE
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import expand_like
+from problems.linalg.broadcast import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.presets import Preset

@@ -14,14 +14,15 @@ with the variance that the network has instead of a constant).
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from problems.linalg.solve import bcast, dot
-from scoresde.priors.base import expand_like
+from problems.checks import check_choice
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import dot
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.guidance.projected import projected_shift
@@ -53,10 +54,7 @@ class MMPS(Guidance):
         return "gaussian" if self.covariance == "full" else "heuristic"
 
     def __post_init__(self) -> None:
-        if self.covariance not in get_args(Covariance):
-            raise ValueError(
-                f"covariance must be one of {', '.join(get_args(Covariance))}, got {self.covariance!r}"
-            )
+        check_choice("covariance", self.covariance, Covariance)
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
 
@@ -112,12 +110,12 @@ class MMPS(Guidance):
             # q = (Sigma_y + A V A^T) p: anything below p^T Sigma_y p means that V is not positive along A^T p
             active = active & (curvature > 0.5 * dot(p, noise))
             step = torch.where(active, rho / curvature, torch.zeros_like(rho))
-            answer = answer + bcast(step, answer) * JtAtp
+            answer = answer + expand_like(step, answer) * JtAtp
             if i + 1 == self.iterations or not active.any():
                 break
-            r = r - bcast(step, r) * q
+            r = r - expand_like(step, r) * q
             new = dot(r, r)
-            p = r + bcast(torch.where(active, new / rho, torch.zeros_like(rho)), r) * p
+            p = r + expand_like(torch.where(active, new / rho, torch.zeros_like(rho)), r) * p
             rho = torch.where(active, new, rho)
             active = active & (rho > target)
             if not active.any():

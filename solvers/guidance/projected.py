@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import conjugate_gradients
-from scoresde.priors.base import expand_like
 from solvers.guidance.base import Products
 
 __all__ = ["projected_shift"]

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoresde.priors.base import CountingPrior, Prior, expand_like
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import CountingPrior, Prior
 from solvers.likelihood.exact import levels_for
 from solvers.likelihood.integrator import End
 from solvers.likelihood.nodes import NodeGrid, error_of_sum

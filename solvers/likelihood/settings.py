@@ -1,10 +1,11 @@
 """What the likelihoods ask of their arguments, and the defaults that depend on them."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.priors.score import ScorePrior
@@ -72,8 +73,7 @@ def default_batch(batch: int | None, x: Tensor) -> int:
 
 def check_grid(end: str, nodes: int) -> None:
     """ValueError for an unknown end, or fewer nodes than the error of the sum can be told from."""
-    if end not in get_args(End):
-        raise ValueError(f"unknown end {end!r}; known: {', '.join(get_args(End))}")
+    check_choice("end", end, End)
     if nodes < 8:
         raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
 
@@ -92,8 +92,7 @@ def check_settings(
     for name, value, known in (
         ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
     ):  # fmt: skip
-        if value not in get_args(known):
-            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(get_args(known))}")
+        check_choice(name, value, known)
     if probes < 1 or (chunk is not None and chunk < 1):
         raise ValueError(f"probes and chunk must be at least 1, got {probes} and {chunk}")
     if paired_every < 0 or 4 * paired_every > nodes:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast
+from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler
@@ -42,11 +42,8 @@ class DAPS(IndependentSampler):
     def __post_init__(self) -> None:
         if self.steps < 1 or self.ode < 1 or self.langevin < 1 or not 0 < self.tau < 2:
             raise ValueError(f"DAPS needs steps, ode, langevin >= 1 and tau in (0, 2), got {self}")
-        for name, kinds in (("r", ("sigma", "unit")), ("inner", ("langevin", "exact"))):
-            if getattr(self, name) not in kinds:
-                raise ValueError(
-                    f"unknown {name} {getattr(self, name)!r}; known: {', '.join(kinds)}"
-                )
+        check_choice("r", self.r, ("sigma", "unit"))
+        check_choice("inner", self.inner, ("langevin", "exact"))
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -116,7 +113,7 @@ class DAPS(IndependentSampler):
 
     def _langevin(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
         problem, y = run.problem, run.y
-        step = bcast(self.tau / (1 / r2 + self._curvature(run, x0_hat)), x0_hat)
+        step = expand_like(self.tau / (1 / r2 + self._curvature(run, x0_hat)), x0_hat)
         x0 = x0_hat
         for _ in range(self.langevin):
             score = problem.operator.mask_unobserved(
@@ -135,7 +132,7 @@ class DAPS(IndependentSampler):
         )
         v, size = run.randn_like(x0_hat), x0_hat.new_ones(len(x0_hat))
         for _ in range(8):
-            v = v / bcast(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
+            v = v / expand_like(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
             v = J.adjoint(J.apply(v) / variance)
             size = v.flatten(1).norm(dim=1)
         return size

@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems.linalg.solve import bcast, dot
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import dot
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
 from solvers.guidance.base import Products
@@ -96,25 +97,25 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
     ``iterations`` - 1. Eigenvalues that rounding, or a network that is not quite symmetric, made negative count as 0.
     """
     norm = dot(z, z).sqrt()
-    q, Q, alphas, betas = z / bcast(norm, z), [], [], []
+    q, Q, alphas, betas = z / expand_like(norm, z), [], [], []
     for k in range(iterations):
         Q.append(q)
         w = product(q)
         alphas.append(dot(w, q))
         for _ in range(2):  # twice is enough, in single precision too
             for one in Q:
-                w = w - bcast(dot(w, one), w) * one
+                w = w - expand_like(dot(w, one), w) * one
         beta = dot(w, w).sqrt()
         if k + 1 < iterations:
             betas.append(beta)
         # a space that is exhausted is extended by nothing
-        q = w / bcast(beta.clamp_min(torch.finfo(w.dtype).tiny), w)
+        q = w / expand_like(beta.clamp_min(torch.finfo(w.dtype).tiny), w)
     T = torch.diag_embed(torch.stack(alphas, -1))
     if betas:
         off = torch.diag_embed(torch.stack(betas, -1), offset=1)
         T = T + off + off.mT
     values, vectors = torch.linalg.eigh(T)
     weights = (vectors * values.clamp_min(0).sqrt()[:, None]) @ vectors[:, 0, :, None]
-    return bcast(norm, z) * torch.stack(
-        [bcast(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
+    return expand_like(norm, z) * torch.stack(
+        [expand_like(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
     ).sum(0)

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import NormalStream
@@ -53,8 +54,7 @@ class Sampler(ABC):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"a sampler needs at least one step, got {self.steps}")
-        if self.start not in get_args(Start):
-            raise ValueError(f"unknown start {self.start!r}; known: {', '.join(get_args(Start))}")
+        check_choice("start", self.start, Start)
 
     def sample(
         self,

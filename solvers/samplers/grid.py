@@ -5,11 +5,12 @@ A grid is chosen in the noise-to-signal ratio :math:`s = \sigma/\alpha`, so that
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 
@@ -35,10 +36,7 @@ class TimeGrid:
     s_min: float | None = None
 
     def __post_init__(self) -> None:
-        if self.spacing not in get_args(Spacing):
-            raise ValueError(
-                f"unknown spacing {self.spacing!r}; known: {', '.join(get_args(Spacing))}"
-            )
+        check_choice("spacing", self.spacing, Spacing)
         if not self.rho > 0:
             raise ValueError(f"rho must be positive, got {self.rho}")
         low, high = (

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Prior, expand_like
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
 from solvers.streams import NormalStream

@@ -15,11 +15,13 @@ favours large scores, in the stationary density :math:`p_s \|\nabla\log p_s\|^2`
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from scoresde.priors.base import Prior, expand_like
+from problems.checks import check_choice
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
@@ -45,10 +47,7 @@ class PredictorCorrector(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.predictor not in get_args(Predictor):
-            raise ValueError(
-                f"unknown predictor {self.predictor!r}; known: {', '.join(get_args(Predictor))}"
-            )
+        check_choice("predictor", self.predictor, Predictor)
         if self.corrections < 0 or not self.snr > 0:
             raise ValueError(
                 f"corrections must not be negative and snr positive, got {self.corrections} and {self.snr}"

@@ -8,14 +8,16 @@ there is signal, standing still where there is only noise. At t_min the denoiser
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 from torchdiffeq import odeint
 
-from scoresde.priors.base import Prior, expand_like
+from problems.checks import check_choice
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
 from solvers.ode import dopri5
 from solvers.samplers.base import Callback, Sampler
 from solvers.streams import NormalStream
@@ -44,10 +46,7 @@ class ProbabilityFlowODE(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in get_args(Method):
-            raise ValueError(
-                f"unknown method {self.method!r}; known: {', '.join(get_args(Method))}"
-            )
+        check_choice("method", self.method, Method)
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}")
 

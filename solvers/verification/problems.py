@@ -17,6 +17,7 @@ from problems import (
     SuperResolution,
     box_mask,
 )
+from problems.checks import check_choice
 from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
 from scoresde.priors.shared_mixture import SharedMixturePrior
 from scoresde.sde import EDMSDE
@@ -174,6 +175,5 @@ FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
 def exact_problem(name: str, seed: int) -> ExactProblem:
     """The problem of that name, its weights, operator and measurement drawn from the seed."""
     known = EXACT_PROBLEMS | FULL_PROBLEMS
-    if name not in known:
-        raise ValueError(f"unknown exact problem {name!r}; known: {', '.join(known)}")
+    check_choice("exact problem", name, known)
     return known[name][1](seed)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from problems import SolveWarning
-from problems.linalg.solve import bcast, conjugate_gradients, dot, randn_like, transposes
+from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import conjugate_gradients, dot, transposes
 from problems.linalg.transforms import dct2, hadamard2, hartley2, idct2
+from problems.random_numbers import randn_like
 from tests.problems.tools import randn, seeded
 
 EPS = torch.finfo(torch.float64).eps
@@ -133,8 +135,10 @@ class TestSmallThings:
         assert torch.allclose(
             dot(a, b), torch.stack([(a[i] * b[i]).sum() for i in range(2)]), rtol=0, atol=1e-14
         )
-        assert bcast(2.0, a) == 2.0 and bcast(torch.tensor(2.0), a).shape == ()  # type: ignore[union-attr]
-        assert torch.equal(bcast(torch.tensor([1.0, 3.0]), a) * a, torch.stack([a[0], 3 * a[1]]))
+        assert expand_like(2.0, a) == 2.0 and expand_like(torch.tensor(2.0), a).shape == ()  # type: ignore[union-attr]
+        assert torch.equal(
+            expand_like(torch.tensor([1.0, 3.0]), a) * a, torch.stack([a[0], 3 * a[1]])
+        )
 
     def test_transposes_differentiate_into_each_other(self) -> None:
         matrix = randn(4, 3)

@@ -72,6 +72,6 @@ def test_declarations_and_bad_input() -> None:
         == "heuristic"
     )
     with pytest.raises(
-        ValueError, match="covariance must be one of full, diagonal, isotropic, got 'round'"
+        ValueError, match="unknown covariance 'round'; known: full, diagonal, isotropic"
     ):
         MMPS(covariance="round")  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.integrate import quad
 from torch import Tensor, nn
 
+from problems.linalg.broadcast import expand_like
 from scoresde import (
     EDMSDE,
     SDE,
@@ -20,7 +21,6 @@ from scoresde import (
 )
 from scoresde.families import Diffusion, DiffusionConfig
 from scoresde.networks import UNet, UNetConfig
-from scoresde.priors.base import expand_like
 from solvers import GaussianReference, LowerBound, elbo, log_likelihood
 from tests.solvers.tools import F64, each_sde, seeded
 

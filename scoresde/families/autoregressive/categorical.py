@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from scoresde.families.random_numbers import uniform
+from problems.random_numbers import uniform
 
 __all__ = ["categorical"]
 

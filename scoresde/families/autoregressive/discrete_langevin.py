@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.linalg.broadcast import expand_like
+from problems.random_numbers import uniform
 from scoresde.families.autoregressive.categorical import categorical
 from scoresde.families.autoregressive.interface import PixelModel
 from scoresde.families.autoregressive.logistic import to_levels
-from scoresde.families.random_numbers import uniform
 
 __all__ = ["langevin_draws"]
 
@@ -61,7 +62,7 @@ def langevin_draws(
         ratio = new_value - value + _log_q(back, old_place) - _log_q(forth, place)
         probability = ratio.clamp_max(0).exp().nan_to_num(0.0)
         yes = uniform((len(x),), generator, probability) < probability
-        mask = yes.reshape(-1, *[1] * (x.ndim - 1))
+        mask = expand_like(yes, x)
         x, gradient = torch.where(mask, proposal, x), torch.where(mask, new_gradient, gradient)
         value = torch.where(yes, new_value, value)
         if k < steps:

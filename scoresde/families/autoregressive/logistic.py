@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scoresde.families.random_numbers import uniform
+from problems.random_numbers import uniform
 
 __all__ = [
     "BIN",

@@ -31,6 +31,7 @@ from problems import (
     Quantisation,
 )
 from problems.noise import Noise
+from problems.random_numbers import normal, uniform
 from scoresde.families.autoregressive.conditional_smc import particle_draws
 from scoresde.families.autoregressive.discrete_langevin import langevin_draws
 from scoresde.families.autoregressive.interface import PixelModel
@@ -40,7 +41,6 @@ from scoresde.families.autoregressive.potentials import (
     Pointwise,
     Potential,
 )
-from scoresde.families.random_numbers import normal, uniform
 from solvers.posterior.records import Draws, Request
 from solvers.posterior.smc.base import ess_fraction
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from problems.checks import check_choice
 from scoresde.families.autoregressive.model import Autoregressive, AutoregressiveConfig
 from scoresde.families.base import GenerativeModel
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
@@ -81,8 +82,7 @@ FAMILIES: dict[str, Family] = {
 
 def build(name: str, shape: Shape, seed: int = 0) -> GenerativeModel:
     """A family's model of pictures of a shape; the seed decides its random weights."""
-    if name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+    check_choice("family", name, FAMILIES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return FAMILIES[name].build(shape)

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from problems.random_numbers import normal
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb
 from scoresde.families.flow.couplings import Coupling, SplineCoupling, Split
 from scoresde.families.flow.layers import ActNorm, Bijection, Logit, Mixing, Squeeze
 from scoresde.families.latent.posterior import latent_posterior
-from scoresde.families.random_numbers import normal
 from solvers.posterior.records import Draws, Request
 
 __all__ = ["Flow", "FlowConfig"]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
+from problems.random_numbers import normal
 from scoresde.families.base import DensityKind, GenerativeModel
 from scoresde.families.gan.losses import Game, discriminator_game, generator_game, gradient_penalty
 from scoresde.families.gan.networks import (
@@ -20,7 +21,6 @@ from scoresde.families.gan.networks import (
     frozen,
 )
 from scoresde.families.latent.posterior import latent_posterior
-from scoresde.families.random_numbers import normal
 from scoresde.training.steps import ema_update
 from solvers.posterior.records import Draws, Request
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scoresde.families.random_numbers import normal, uniform
+from problems.random_numbers import normal, uniform
 
 __all__ = ["HMC", "LogDensity"]
 

@@ -23,8 +23,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from problems.random_numbers import normal
 from scoresde.families.latent.hmc import HMC, LogDensity
-from scoresde.families.random_numbers import normal
 
 __all__ = ["Likelihood", "latent_posterior"]
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from problems.random_numbers import normal
 from scoresde.families.autoregressive.logistic import (
     discretised_logistic_mixture_log_prob,
     sample_discretised_logistic_mixture,
 )
-from scoresde.families.random_numbers import normal
 
 __all__ = ["GaussianLikelihood", "LogisticLikelihood", "PixelLikelihood"]
 

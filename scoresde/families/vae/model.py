@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from problems.random_numbers import normal
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb
-from scoresde.families.random_numbers import normal
 from scoresde.families.vae.likelihood import GaussianLikelihood, LogisticLikelihood, PixelLikelihood
 from scoresde.families.vae.networks import ConvDecoder, ConvEncoder
 from scoresde.families.vae.posterior import restore

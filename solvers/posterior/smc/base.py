@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.priors.base import Prior, expand_like
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
 from solvers.jacobian import Linearisation, value_and_products
 from solvers.posterior.base import PosteriorSampler
 from solvers.posterior.records import Draws, Progress, Request
