@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
