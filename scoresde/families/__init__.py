@@ -6,10 +6,11 @@ from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.store import load_model, save_model
-from scoresde.families.training import FitConfig, fit
+from scoresde.families.training import train_model
 from scoresde.families.vae.model import VAE, VAEConfig
+from scoresde.training.config import LoopConfig
 
 __all__ = [
-    "GAN", "VAE", "Autoregressive", "AutoregressiveConfig", "DensityKind", "Diffusion", "DiffusionConfig", "FitConfig", "Flow",
-    "FlowConfig", "GANConfig", "GenerativeModel", "LogProb", "VAEConfig", "fit", "load_model", "save_model",
+    "GAN", "VAE", "Autoregressive", "AutoregressiveConfig", "DensityKind", "Diffusion", "DiffusionConfig", "Flow",
+    "FlowConfig", "GANConfig", "GenerativeModel", "LogProb", "LoopConfig", "VAEConfig", "load_model", "save_model", "train_model",
 ]  # fmt: skip

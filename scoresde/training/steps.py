@@ -1,7 +1,8 @@
-"""What every training loop shares: the random numbers of a step, its learning rate, averages, optimizer states as tensors.
+"""Parts of a training step: random numbers, learning rate, averages, optimizer states as tensors.
 
-Everything random in step k is drawn from a generator seeded by (seed, k, rank). A run that was interrupted therefore goes on
-as if it had not been, and nothing but tensors and the step number has to be stored.
+Everything random in step k is drawn from a generator seeded by (seed, k, rank). An interrupted run
+therefore continues as if it had not been interrupted, and only tensors and the step number are
+stored.
 """
 
 import hashlib
@@ -16,75 +17,131 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "Schedule", "TrainingError", "ema_update", "interrupt_between_steps", "learning_rate", "optimizer_tensors", "part",
-    "restore_optimizer", "step_generator",
-]  # fmt: skip
+    "Schedule",
+    "TrainingError",
+    "ema_update",
+    "interrupt_between_steps",
+    "learning_rate",
+    "optimizer_tensors",
+    "part",
+    "restore_optimizer",
+    "step_generator",
+]
 
 
 class Schedule(Protocol):
-    """What a learning rate asks of a configuration."""
+    """The settings that the learning rate depends on."""
 
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        ...
 
     @property
-    def warmup(self) -> int: ...
+    def warmup(self) -> int:
+        """Steps of linear warm-up."""
+        ...
 
     @property
-    def learning_rate(self) -> float: ...
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+        ...
 
 
 class TrainingError(RuntimeError):
-    """The run cannot go on; the message says at which step and why."""
+    """The run cannot continue; the message names the step and the reason."""
 
 
 def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """The randomness of one step of one process."""
+    """Create the generator of one step of one process.
+
+    Args:
+        seed: Seed of the run.
+        step: Number of the step.
+        rank: Number of the process.
+
+    Returns:
+        A CPU generator, the same for the same arguments.
+    """
     digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def learning_rate(config: Schedule, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Compute the learning rate: linear warm-up, then a cosine to zero.
+
+    Args:
+        config: Peak, warm-up and length of the run.
+        step: Number of the step, from 0.
+
+    Returns:
+        The learning rate of this step.
+    """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """For ``torch.optim.swa_utils.AveragedModel``: an exponential average with a short memory at first."""
+    """Create the update of an exponential average for `torch.optim.swa_utils.AveragedModel`.
+
+    The memory is short at first: the decay of update k is at most (1 + k) / (10 + k).
+
+    Args:
+        decay: Decay in the long run, in [0, 1).
+
+    Returns:
+        A function of the averages, the new values and the number of updates so far.
+    """
 
     def update(average: list[Tensor], value: list[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(average, value, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(average, value, weight)
 
     return update
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, without it."""
+    """Select the tensors under a prefix.
+
+    Args:
+        tensors: Tensors by name.
+        prefix: Start of the wanted names.
+
+    Returns:
+        The selected tensors, by their names without the prefix.
+    """
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """Moments and counts of every parameter, by name."""
+    """Collect moments and step counts of every parameter.
+
+    Args:
+        optimizer: Optimizer whose state is wanted.
+        prefix: Start of the names.
+
+    Returns:
+        The state as tensors by name.
+    """
     states = optimizer.state_dict()["state"].items()
     return {f"{prefix}{index}.{k}": v for index, state in states for k, v in state.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """What :func:`optimizer_tensors` gave, without its prefix."""
+    """Load what :func:`optimizer_tensors` gave.
+
+    Args:
+        optimizer: Optimizer of the same parameters.
+        tensors: The state by name, without the prefix.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-    for (
-        parameter,
-        moments,
-    ) in (
-        optimizer.state.items()
-    ):  # the fused AdamW walks through memory: moments must lie there as parameters do
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    # the fused AdamW walks through memory: moments need the memory layout of their parameters
+    for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
             if value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter).copy_(value)
@@ -92,11 +149,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 @contextmanager
 def interrupt_between_steps() -> Iterator[list[int]]:
-    """Ctrl-C fills the list instead of breaking off whatever is going on, so that a step is done as a whole or not at all."""
+    """Defer SIGINT to step boundaries, so that a step is done as a whole or not at all.
+
+    Only the main thread may handle signals; in other threads the list stays empty.
+
+    Yields:
+        A list that receives the number of each signal.
+    """
     received: list[int] = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread may handle signals, and only it gets them
+    if threading.current_thread() is not threading.main_thread():
         yield received
         return
     previous = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))

@@ -13,9 +13,10 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.store import load_model, model_from, save_model
-from scoresde.families.training import FitConfig, fit
+from scoresde.families.training import train_model
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.training import TrainingError
+from scoresde.training.config import LoopConfig
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -36,18 +37,18 @@ def build(kind: str) -> GenerativeModel:
     return Flow(FlowConfig(shape=(2,), levels=0, steps=4, hidden=16))
 
 
-SETTINGS = FitConfig(steps=12, batch=32, learning_rate=2e-3, warmup=2)
+SETTINGS = LoopConfig(steps=12, batch=32, learning_rate=2e-3, warmup=2)
 
 
 @pytest.mark.parametrize("kind", ["VAE", "Flow", "GAN"])
 def test_interrupted_and_resumed_is_the_same_to_the_bit(kind: str, tmp_path: Path) -> None:
-    whole = fit(build(kind), data(), tmp_path / "whole", SETTINGS)
-    fit(build(kind), data(), tmp_path / "parts", SETTINGS, stop_after=5)
+    whole = train_model(build(kind), data(), tmp_path / "whole", SETTINGS)
+    train_model(build(kind), data(), tmp_path / "parts", SETTINGS, stop_after=5)
     torch.manual_seed(77)  # nothing may come from the global generator
     model = build(kind)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
-    parts = fit(model, data(), tmp_path / "parts", SETTINGS, resume=True)
+    parts = train_model(model, data(), tmp_path / "parts", SETTINGS, resume=True)
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     for name in ("state", "model"):
@@ -63,11 +64,11 @@ def test_it_learns(tmp_path: Path) -> None:
     x = data().samples
     model = build("Flow")
     before = float(model.log_prob(x).value.detach().mean())
-    trained = fit(
+    trained = train_model(
         model,
         data(),
         tmp_path,
-        FitConfig(steps=300, batch=128, learning_rate=5e-3, warmup=10, ema=0.98),
+        LoopConfig(steps=300, batch=128, learning_rate=5e-3, warmup=10, ema=0.98),
     )
     C = torch.cov(x.T)
     best = -0.5 * float(torch.logdet(2 * torch.pi * torch.e * C))
@@ -87,7 +88,7 @@ class TestWhatGoesWrong:
         with pytest.raises(
             TrainingError, match="the loss of the model is nan at step 3: lower the learning rate"
         ):
-            fit(
+            train_model(
                 Breaks(VAEConfig(shape=(2,), latent=2, widths=(8,), likelihood="gaussian")),
                 data(),
                 tmp_path,
@@ -96,15 +97,15 @@ class TestWhatGoesWrong:
 
     def test_folders_and_settings(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing to resume"):
-            fit(build("VAE"), data(), tmp_path / "new", SETTINGS, resume=True)
-        fit(build("VAE"), data(), tmp_path / "run", SETTINGS, stop_after=1)
+            train_model(build("VAE"), data(), tmp_path / "new", SETTINGS, resume=True)
+        train_model(build("VAE"), data(), tmp_path / "run", SETTINGS, stop_after=1)
         with pytest.raises(InputError, match=r"exists; resume it or choose another folder"):
-            fit(build("VAE"), data(), tmp_path / "run", SETTINGS)
+            train_model(build("VAE"), data(), tmp_path / "run", SETTINGS)
         with pytest.raises(InputError, match="made with other settings"):
-            fit(build("VAE"), data(), tmp_path / "run", FitConfig(steps=13, batch=32), resume=True)
+            train_model(build("VAE"), data(), tmp_path / "run", LoopConfig(steps=13, batch=32), resume=True)
         for bad in ({"steps": 0}, {"learning_rate": 0.0}, {"ema": 1.0}, {"precision": "fp8"}):
             with pytest.raises(ValueError, match=r"must be|at least"):
-                FitConfig(**bad)
+                LoopConfig(**bad)
         with pytest.raises(ValueError, match="finite samples"):
             TensorData(torch.full((3, 2), torch.nan))
 

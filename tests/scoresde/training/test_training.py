@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-import scoresde.training.loop
+import scoresde.training.prior
 from scoresde import EDMSDE, InputError, ScorePrior, load_prior
 from scoresde.data.datasets import ImageFolder
 from scoresde.files import read_tensors
@@ -285,7 +285,7 @@ class TestFailure:
             calls += 1
             return loss
 
-        monkeypatch.setattr(scoresde.training.loop, "denoising_score_matching", spoiled)
+        monkeypatch.setattr(scoresde.training.prior, "denoising_score_matching", spoiled)
 
     def test_the_step_is_named(
         self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -436,7 +436,7 @@ class TestCompiled:
         torch._dynamo.reset()
         counters.clear()
         config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
-        start = scoresde.training.loop._build(config).network.state_dict()
+        start = scoresde.training.build_prior(config).network.state_dict()
         plain, compiled = (
             train(
                 data, tmp_path / name, config, cpu=True, compiled=name == "compiled"
