@@ -1,16 +1,87 @@
-"""Score-based priors: how they are defined, trained, stored and measured."""
+"""Score-based priors: how they are defined, trained, stored and measured.
 
-from scoresde.errors import InputError
-from scoresde.priors.averaged import EquivariantPrior
-from scoresde.priors.base import CountingPrior, Prior
-from scoresde.priors.checkpoint import load_prior, save_prior
-from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
-from scoresde.priors.score import ScorePrior
-from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, FlowMatchingSDE, SubVPSDE, sde_from
+Names are imported when they are first used, so that `import scoresde` and the help of the command
+line take no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoresde.errors import InputError
+    from scoresde.priors.averaged import EquivariantPrior
+    from scoresde.priors.base import CountingPrior, Prior, Wrapper
+    from scoresde.priors.checkpoint import load_prior, save_prior
+    from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
+    from scoresde.priors.score import ScorePrior
+    from scoresde.priors.shared_mixture import SharedMixturePrior
+    from scoresde.priors.tiled import TiledPrior
+    from scoresde.sde import (
+        EDMSDE,
+        SDE,
+        VESDE,
+        VPSDE,
+        CosineVPSDE,
+        FlowMatchingSDE,
+        SubVPSDE,
+        sde_from,
+    )
 
 __all__ = [
-    "CosineVPSDE", "CountingPrior", "EDMSDE", "FlowMatchingSDE", "GaussianMixturePrior", "GaussianPrior", "EquivariantPrior", "InputError", "Prior",
-    "SDE", "ScorePrior", "SubVPSDE", "VESDE", "VPSDE", "load_prior", "save_prior", "sde_from",
-]  # fmt: skip
+    "EDMSDE",
+    "SDE",
+    "VESDE",
+    "VPSDE",
+    "CosineVPSDE",
+    "CountingPrior",
+    "EquivariantPrior",
+    "FlowMatchingSDE",
+    "GaussianMixturePrior",
+    "GaussianPrior",
+    "InputError",
+    "Prior",
+    "ScorePrior",
+    "SharedMixturePrior",
+    "SubVPSDE",
+    "TiledPrior",
+    "Wrapper",
+    "load_prior",
+    "save_prior",
+    "sde_from",
+]
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "scoresde.errors": ("InputError",),
+    "scoresde.priors.averaged": ("EquivariantPrior",),
+    "scoresde.priors.base": ("CountingPrior", "Prior", "Wrapper"),
+    "scoresde.priors.checkpoint": ("load_prior", "save_prior"),
+    "scoresde.priors.mixture": ("GaussianMixturePrior", "GaussianPrior"),
+    "scoresde.priors.score": ("ScorePrior",),
+    "scoresde.priors.shared_mixture": ("SharedMixturePrior",),
+    "scoresde.priors.tiled": ("TiledPrior",),
+    "scoresde.sde": (
+        "EDMSDE",
+        "SDE",
+        "VESDE",
+        "VPSDE",
+        "CosineVPSDE",
+        "FlowMatchingSDE",
+        "SubVPSDE",
+        "sde_from",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,5 @@
-"""``python -m scoresde``."""
+"""`python -m scoresde`."""
 
-from scoresde.cli import main
+from scoresde.cli.main import main
 
 main()

@@ -1,95 +1,175 @@
-"""Options that several commands share, each with its name and its help: types for typer, whose defaults stand with the commands."""
+"""Options that several commands share: types for Typer. Their defaults are in the dataclasses."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "Average", "Boundary", "Box", "Device", "Disk", "Effort", "Filter", "Gaussian", "Json", "Kernel", "Mask", "Motion", "Photons",
-    "Precision", "Prior", "Problem", "Random", "Sampler", "Samples", "Scale", "Seed", "Settings", "Sigma", "Solver", "Steps", "Tile",
-]  # fmt: skip
+from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
-# how a picture is damaged: the fields of damage.ProblemOptions
-Problem = Annotated[str, typer.Option(help="A name from `scoresde list`, or a problem.json.")]
-Mask = Annotated[
-    Path | None,
-    typer.Option(
-        help="inpaint: a picture of the same size, white where pixels are missing; mri: white where k-space is measured."
-    ),
-]
-Box = Annotated[
-    str | None, typer.Option(help="inpaint: TOP,LEFT,HEIGHT,WIDTH of a missing rectangle.")
-]
-Random = Annotated[
-    float | None, typer.Option(help="inpaint: this fraction of the pixels is missing.")
-]
-Kernel = Annotated[
-    Path | None,
-    typer.Option(help="deblur, super-resolve: the kernel, a picture or a .npy, .npz or .mat file."),
-]
-Gaussian = Annotated[
-    float | None, typer.Option(help="deblur: standard deviation of a Gaussian kernel, in pixels.")
-]
-Motion = Annotated[
-    str | None, typer.Option(help="deblur: LENGTH,ANGLE of a straight stroke, pixels and degrees.")
-]
-Disk = Annotated[
-    float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")
-]
-Boundary = Annotated[str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")]
-Scale = Annotated[float, typer.Option(help="super-resolve: the factor.")]
-Filter = Annotated[str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")]
-Photons = Annotated[
-    float | None, typer.Option(help="Photons of a white pixel: adds counting noise to --sigma.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="NAME=VALUE, a setting that `scoresde list` shows with the problem; repeat it.",
-    ),
-]
+__all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
 
-# how it is restored: the fields of restore.RestoreOptions
-Sigma = Annotated[
-    float | None,
-    typer.Option(
-        help="Noise in the measurement, a standard deviation on [-1, 1]. [0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
-    ),
-]
-Solver = Annotated[str, typer.Option(help="A name from `scoresde list`.")]
-Sampler = Annotated[
-    str | None, typer.Option(help="A sampler from `scoresde list`, for the solvers that take one.")
-]
-Steps = Annotated[
-    int | None, typer.Option(help="Steps of the solver; each has its own default.", min=1)
-]
-Samples = Annotated[int | None, typer.Option(help="Posterior draws. [8, or as --effort says]")]
-Effort = Annotated[
-    str,
-    typer.Option(
-        help="quick (half the steps, 4 draws), normal (8 draws), thorough (twice the steps, 16 draws); --steps, --samples overrule."
-    ),
-]
 Prior = Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")]
 Average = Annotated[
     str | None,
     typer.Option(
-        help="Average the network over turns, turns-flips or shifts (by a pixel, around the edges), if these leave pictures as likely "
-        "as they are: a better denoiser and likelihood, at 4, 8 or 4 times the cost."
+        help="Average the network over turns, turns-flips or shifts (by one pixel, wrapped). "
+        "Use it if the transformed pictures are as likely as the originals: a better denoiser and "
+        "likelihood at 4, 8 or 4 times the cost."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="auto, bf16 or fp32 inside the network.")]
-Tile = Annotated[
-    int,
-    typer.Option(
-        help="Largest side, in pixels, that the network sees at once; lower it to save memory.",
-        min=64,
-    ),
-]
-
-# what every command has
+Precision = Annotated[str, typer.Option(help="Precision inside the network: auto, bf16 or fp32.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the solver. [the solver's own]", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
+
+PROBLEM: dict[str, Any] = {
+    "problem": Annotated[str, typer.Option(help="A name from `scoresde list`, or a problem.json.")],
+    "mask": Annotated[
+        Path | None,
+        typer.Option(
+            help="inpaint: picture of the same size, white where pixels are missing. "
+            "mri: white where k-space is measured."
+        ),
+    ],
+    "box": Annotated[
+        str | None, typer.Option(help="inpaint: missing rectangle, TOP,LEFT,HEIGHT,WIDTH.")
+    ],
+    "random": Annotated[
+        float | None, typer.Option(help="inpaint: fraction of the pixels that is missing.")
+    ],
+    "kernel": Annotated[
+        Path | None,
+        typer.Option(
+            help="deblur, super-resolve: blur kernel, a picture or a .npy, .npz or .mat file."
+        ),
+    ],
+    "gaussian": Annotated[
+        float | None, typer.Option(help="deblur: standard deviation of a Gaussian, in pixels.")
+    ],
+    "motion": Annotated[
+        str | None,
+        typer.Option(help="deblur: motion, LENGTH,ANGLE in pixels and degrees."),
+    ],
+    "disk": Annotated[
+        float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")
+    ],
+    "boundary": Annotated[
+        str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")
+    ],
+    "scale": Annotated[float, typer.Option(help="super-resolve: factor.")],
+    "filter": Annotated[
+        str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")
+    ],
+    "photons": Annotated[
+        float | None,
+        typer.Option(help="Photons of a white pixel; adds Poisson noise to --sigma."),
+    ],
+    "set": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE, a setting that `scoresde list` shows with the problem. Repeatable.",
+        ),
+    ],
+}
+"""The fields of :class:`ProblemOptions` as options."""
+
+RESTORE: dict[str, Any] = {
+    "sigma": Annotated[
+        float | None,
+        typer.Option(
+            help="Noise in the measurement, a standard deviation on [-1, 1]. "
+            "[0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
+        ),
+    ],
+    "solver": Annotated[str, typer.Option(help="A solver from `scoresde list`.")],
+    "sampler": Annotated[
+        str | None,
+        typer.Option(help="A sampler from `scoresde list`, for solvers that take one."),
+    ],
+    "steps": Steps,
+    "samples": Annotated[
+        int | None, typer.Option(help="Number of posterior draws. [8, or as --effort says]")
+    ],
+    "effort": Annotated[
+        str,
+        typer.Option(
+            help="quick (half the steps, 4 draws), normal (8 draws) or thorough (twice the steps, "
+            "16 draws). --steps and --samples take precedence."
+        ),
+    ],
+    "prior": Prior,
+    "average": Average,
+    "seed": Seed,
+    "device": Device,
+    "precision": Precision,
+    "tile": Annotated[
+        int,
+        typer.Option(
+            help="Largest side, in pixels, that the network is given at once; lower it to save "
+            "memory.",
+            min=64,
+        ),
+    ],
+}
+"""The fields of :class:`RestoreOptions` as options, and the effort that decides two of them."""
+
+_DEFAULTS: dict[str, Any] = {"effort": "normal", "samples": None, "set": None}
+
+
+def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
+    """Keyword parameters with the defaults of a dataclass."""
+    known = {field.name: field.default for field in fields(cls)}
+    found = []
+    for name, annotation in options.items():
+        default = _DEFAULTS.get(name, known.get(name))
+        if name == "problem":
+            default = inspect.Parameter.empty
+        kind = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+    return found
+
+
+def restoration(function: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: give a command the options of a problem and of its restoration.
+
+    Args:
+        function: A command whose keyword parameters `problem_options` and `restore_options` receive
+            a :class:`ProblemOptions` and a :class:`RestoreOptions`.
+
+    Returns:
+        The command, with one option for each field in the place of these two parameters.
+    """
+
+    def command(**values: Any) -> None:
+        from scoresde.pipelines.plan import budget
+
+        problem = {name: values.pop(name) for name in PROBLEM}
+        problem["set"] = tuple(problem["set"] or ())
+        restore = {name: values.pop(name) for name in RESTORE}
+        restore["steps"], restore["samples"] = budget(
+            restore.pop("effort"), restore["solver"], restore["steps"], restore["samples"]
+        )
+        function(
+            problem_options=ProblemOptions(**problem),
+            restore_options=RestoreOptions(**restore),
+            **values,
+        )
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.name == "problem_options":
+            parameters += _parameters(PROBLEM, ProblemOptions)
+        elif parameter.name == "restore_options":
+            parameters += _parameters(RESTORE, RestoreOptions)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    return command

@@ -1,4 +1,4 @@
-"""``scoresde calibrate``: from a folder of photographs to a calibration of the intervals of one procedure."""
+"""From a folder of photographs to a calibration of the intervals of one protocol."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde.data.datasets import list_images
-from scoresde.data.images import read_image
+from scoresde.data.images import centre_crop
 from scoresde.errors import InputError
 from scoresde.evaluation.conformal import (
     FLOOR,
@@ -24,26 +24,25 @@ from scoresde.evaluation.conformal import (
     spread,
 )
 from scoresde.files import check_writable
-from scoresde.pipelines.named_problems import ImageContext, ProblemOptions, build_operator
+from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.restore import (
-    Measurement,
-    RestoreOptions,
-    check_options,
-    choose_device,
-    choose_noise,
-    draw,
-    make_measurement,
-    open_prior,
-)
+from scoresde.pipelines.plan import Measurement, check_options, draw, make_plan
+from scoresde.pipelines.protocol import protocol
+from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
 
-__all__ = ["CalibrateOptions", "PictureScores", "calibrate", "centre_crop", "score_picture"]
+__all__ = ["CalibrateOptions", "PictureScores", "calibrate", "score_picture"]
 
 
 @dataclass(frozen=True)
 class CalibrateOptions:
-    """count pictures of the folder, drawn at random, their centre crops of crop x crop pixels, and the levels to calibrate."""
+    """What a calibration is made of.
+
+    Args:
+        count: Pictures, drawn at random from the folder.
+        crop: Side of their centre crops, in pixels.
+        levels: Nominal coverages to calibrate.
+    """
 
     count: int = 50
     crop: int = 96
@@ -52,8 +51,14 @@ class CalibrateOptions:
 
 @dataclass(frozen=True)
 class PictureScores:
-    """What one restored picture adds: its scores (m,), ascending; coverage and mean width of the raw Gaussian interval at each level; the
-    mean of s = sqrt(std^2 + floor^2), by which calibrated widths are 2 q s. On [-1, 1]."""
+    """What one restored picture adds to a calibration, on [-1, 1].
+
+    Args:
+        scores: Conformal scores of its pixels (m,), ascending.
+        raw_coverage: Coverage of the raw Gaussian interval at each level.
+        raw_width: Mean width of that interval at each level.
+        spread: Mean of s = sqrt(std^2 + floor^2); a calibrated interval is 2 q s wide.
+    """
 
     scores: Tensor
     raw_coverage: tuple[float, ...]
@@ -62,13 +67,30 @@ class PictureScores:
 
 
 def score_picture(
-    measurement: Measurement, truth: Tensor, prior: Prior, options: RestoreOptions, levels: Sequence[float],
+    measurement: Measurement,
+    truth: Tensor,
+    prior: Prior,
+    options: RestoreOptions,
+    levels: Sequence[float],
     progress: Callable[[float], None] | None = None,
-) -> PictureScores:  # fmt: skip
-    """Restore and compare with the truth (1, C, H, W)."""
+) -> PictureScores:
+    """Restore a measurement and compare its intervals with the truth.
+
+    Args:
+        measurement: What is restored.
+        truth: The picture behind it (1, C, H, W) on [-1, 1].
+        prior: Prior of pictures.
+        options: Solver, draws and seed.
+        levels: Nominal coverages.
+        progress: Called with the finished fraction of the work.
+
+    Returns:
+        The scores of the picture.
+    """
     posterior = draw(prior, measurement, options, progress)
+    generator = torch.Generator().manual_seed(options.seed)
     return PictureScores(
-        pixel_scores(posterior, truth, FLOOR, torch.Generator().manual_seed(options.seed))[0],
+        pixel_scores(posterior, truth, FLOOR, generator)[0],
         tuple(coverage(posterior, truth, level).item() for level in levels),
         tuple(mean_width(posterior, level).item() for level in levels),
         spread(posterior, FLOOR).mean().item(),
@@ -77,53 +99,64 @@ def score_picture(
 
 def calibrate(
     folder: Path,
-    damage: ProblemOptions,
+    problem: ProblemOptions,
     options: RestoreOptions,
     how: CalibrateOptions,
     out: Path,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure and restore each picture as ``restore --simulate`` does, write the calibration to ``out``, return the report.
+    """Measure and restore each picture as `restore --simulate` does, and write the calibration.
 
-    Picture i has the seed ``options.seed + i``. The report has for each level the mean coverage before (raw Gaussian intervals) and after
-    (leave-one-out: each picture by the scale of all others), and mean widths on [-1, 1].
+    Picture i has the seed `options.seed + i`.
+
+    Args:
+        folder: Photographs like those to be restored.
+        problem: How they are measured.
+        options: How they are restored.
+        how: Pictures, crops and levels.
+        out: File to write.
+        progress: Called with the finished fraction of the work.
+
+    Returns:
+        The report. For each level it has the mean coverage before (raw Gaussian intervals) and
+        after (each picture by the scale of all others), and mean widths on [-1, 1].
+
+    Raises:
+        InputError: If an option cannot be used or there are too few pictures.
     """
     pictures = _crops(folder, how, options.seed)
-    _check(damage, options, how, len(pictures))
+    _check(problem, options, how, len(pictures))
     check_writable(out.parent)
-    prior = open_prior(
-        options.prior,
-        choose_device(options.device),
-        options.precision,
-        options.average,
-        recompute=True,
-    )
+    device = choose_device(options.device)
+    prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
     judged: list[PictureScores] = []
     made_for: dict[str, Any] = {}
     for i, (path, picture) in enumerate(pictures.items()):
-        seeded = replace(options, seed=options.seed + i)
-        generator = torch.Generator().manual_seed(seeded.seed)
-        base, _ = build_operator(damage, ImageContext(path, how.crop, how.crop, True, generator))
-        noise = choose_noise(damage, options.sigma, base, True)
-        made_for = made_for or options.procedure(damage, noise)
-        measurement = make_measurement(base, noise, picture, True, prior, options.prior, generator)
+        own = replace(options, seed=options.seed + i)
+        size = (how.crop, how.crop)
+        plan = make_plan(problem, own, image=path, size=size, simulate=True, seed=own.seed)
+        made_for = made_for or protocol(problem, plan.noise, options)
+        measured = plan.measure(picture, prior, options.prior)
 
         def report(fraction: float, i: int = i) -> None:
             if progress:
                 progress((i + fraction) / len(pictures))
 
-        judged.append(score_picture(measurement, picture, prior, seeded, how.levels, report))
+        judged.append(score_picture(measured, picture, prior, own, how.levels, report))
     table = ScoreTable(tuple(one.scores for one in judged))
     calibration = Calibration.fit(table, (how.crop, how.crop), how.levels, FLOOR, made_for)
     calibration.save(out)
     levels = [
         {
-            "level": level, "scale": calibration.scale(level), "coverage_before": fmean(one.raw_coverage[j] for one in judged),
-            "coverage_after": table.held_out(level), "mean_width_before": fmean(one.raw_width[j] for one in judged),
+            "level": level,
+            "scale": calibration.scale(level),
+            "coverage_before": fmean(one.raw_coverage[j] for one in judged),
+            "coverage_after": table.held_out(level),
+            "mean_width_before": fmean(one.raw_width[j] for one in judged),
             "mean_width_after": 2 * calibration.scale(level) * fmean(one.spread for one in judged),
         }
         for j, level in enumerate(how.levels)
-    ]  # fmt: skip
+    ]
     return {
         "file": str(out),
         **made_for,
@@ -136,7 +169,7 @@ def calibrate(
 
 
 def _check(
-    damage: ProblemOptions, options: RestoreOptions, how: CalibrateOptions, pictures: int
+    problem: ProblemOptions, options: RestoreOptions, how: CalibrateOptions, pictures: int
 ) -> None:
     """What can be known to fail before an hour of restoring."""
     check_options(options)
@@ -146,36 +179,23 @@ def _check(
         )
     if len(set(how.levels)) != len(how.levels):
         raise InputError("give each --level once")
-    if damage.problem == "inpaint" and damage.mask is damage.box is damage.random is None:
+    if problem.problem == "inpaint" and problem.mask is problem.box is problem.random is None:
         raise InputError(
-            "calibrating inpaint needs --mask FILE of the size of the crop, --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION"
+            "calibrating inpaint needs --mask FILE of the size of the crop, "
+            "--box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION"
         )
     with as_input_error():
         needed, level = max((pictures_needed(level), level) for level in how.levels)
     if pictures < needed:
         raise InputError(
-            f"--level {level:g} needs at least {needed} pictures, there are {pictures}; give more pictures, a larger --count or a lower --level"
+            f"--level {level:g} needs at least {needed} pictures, there are {pictures}; "
+            "give more pictures, a larger --count or a lower --level"
         )
 
 
 def _crops(folder: Path, how: CalibrateOptions, seed: int) -> dict[Path, Tensor]:
     """Centre crops (1, C, crop, crop), in the order of the names."""
     paths = list_images(folder)
-    chosen = (
-        torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: how.count]
-        .sort()
-        .values
-    )
-    return {paths[i]: centre_crop(paths[i], how.crop) for i in chosen.tolist()}
-
-
-def centre_crop(path: Path, side: int) -> Tensor:
-    """The middle of a picture, (1, C, side, side) in [-1, 1]; InputError if it is smaller."""
-    picture = read_image(path)
-    height, width = picture.shape[1:]
-    if min(height, width) < side:
-        raise InputError(
-            f"{path} is {width}x{height}, smaller than the crop {side}; use a smaller --crop or leave it out"
-        )
-    top, left = (height - side) // 2, (width - side) // 2
-    return picture[None, :, top : top + side, left : left + side].contiguous()
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+    chosen = order[: how.count].sort().values.tolist()
+    return {paths[i]: centre_crop(paths[i], how.crop) for i in chosen}

@@ -1,4 +1,7 @@
-"""Five families of generative models on the same data at the same cost: tables, the trilemma, grids of draws, a sheet of restorations."""
+"""Five families of generative models on the same data at the same cost.
+
+Makes tables, the plot of the trilemma, grids of draws and a sheet of restorations.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from scoresde.data.datasets import read_arrays
 from scoresde.data.images import from_bytes, to_bytes
 from scoresde.errors import InputError
@@ -46,10 +50,22 @@ _FEATURES: dict[str, Callable[[], Features]] = {
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """dataset: a .npz file with ``train_images`` and ``test_images``, (N, H, W) or (N, H, W, C), uint8.
+    """What is compared, on what data, at what cost.
 
-    minutes: of training of each family; None takes the weights that come with the package. work: where training and judging keep what they
-    have. features: digits, pixels or inception; None is digits for grey pictures of 28x28, else inception.
+    Args:
+        dataset: A .npz file with `train_images` and `test_images`, (N, H, W) or (N, H, W, C).
+        out: Folder for the tables and the pictures.
+        work: Folder that keeps trained models and scores.
+        families: Names of the families.
+        minutes: Minutes of training of each family; None for the weights that come with the
+            package.
+        features: "digits", "pixels" or "inception"; None for digits on grey pictures of 28x28, else
+            inception.
+        device: Device of torch.
+        judging: How many draws, densities and restorations are measured.
+
+    Raises:
+        ValueError: If a family or the features are unknown, or the time is not positive.
     """
 
     dataset: Path
@@ -62,20 +78,36 @@ class CompareOptions:
     judging: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.families if name not in FAMILIES]:
-            raise ValueError(f"unknown family {unknown[0]!r}; known: {', '.join(FAMILIES)}")
+        for name in self.families:
+            check_choice("family", name, FAMILIES)
         if not self.families:
             raise ValueError(f"a comparison needs a family; known: {', '.join(FAMILIES)}")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"a budget must be more than 0 minutes, got {self.minutes}")
-        if self.features is not None and self.features not in _FEATURES:
-            raise ValueError(f"unknown features {self.features!r}; known: {', '.join(_FEATURES)}")
+        if self.features is not None:
+            check_choice("features", self.features, _FEATURES)
 
 
 def compare(
     options: CompareOptions, say: Callable[[str], None] | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """Train or load the families, judge them, and write comparison.{json,md}, trilemma.png, draws.png and restoration.png into ``out``."""
+    """Train or load the families, evaluate them, and write the comparison.
+
+    Writes comparison.json, comparison.md, trilemma.png, draws.png and restoration.png into
+    `options.out`.
+
+    Args:
+        options: What is compared.
+        say: Called with a line for each piece of work.
+        progress: Show a progress bar while training.
+
+    Returns:
+        The report, as in comparison.json.
+
+    Raises:
+        InputError: If the data or the weights do not fit.
+        TrainingError: If a training fails.
+    """
     say, out = say or (lambda _: None), check_writable(options.out)
     reference = read_reference(options)
     models = {
@@ -104,7 +136,17 @@ def compare(
 
 
 def read_reference(options: CompareOptions) -> RealData:
-    """The data, on [-1, 1], and what distances on it are measured in."""
+    """Read the data and choose the features.
+
+    Args:
+        options: What is compared.
+
+    Returns:
+        Images on [-1, 1] and the features that distances are measured in.
+
+    Raises:
+        InputError: If there are too few images, or those to train and test on differ in shape.
+    """
 
     def pictures(key: str) -> Tensor:
         return from_bytes(torch.from_numpy(read_arrays(options.dataset, key)).permute(0, 3, 1, 2))
@@ -112,12 +154,14 @@ def read_reference(options: CompareOptions) -> RealData:
     train, test = pictures("train_images"), pictures("test_images")
     if train.shape[1:] != test.shape[1:]:
         raise InputError(
-            f"pictures to train on are {tuple(train.shape[1:])}, to test on {tuple(test.shape[1:])}; they must be of one shape"
+            f"pictures to train on are {tuple(train.shape[1:])}, to test on "
+            f"{tuple(test.shape[1:])}; they must be of one shape"
         )
     needed = max(options.judging.samples, options.judging.likelihoods + options.judging.pictures)
     if min(len(train) - options.judging.samples, len(test)) < needed:
         raise InputError(
-            f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} has {len(train)} and {len(test)}"
+            f"{needed} pictures of each kind are needed beyond those compared; {options.dataset} "
+            f"has {len(train)} and {len(test)}"
         )
     digits = tuple(train.shape[1:]) == (1, 28, 28) and options.features in (None, "digits")
     name = options.features or ("digits" if digits else "inception")
@@ -134,22 +178,38 @@ def _model(
     if options.minutes is not None:
         say(f"training {FAMILIES[name].title} for {options.minutes:g} minutes")
         return train_family(
-            name, options.dataset, "train_images", options.work / name, options.minutes, seed=options.judging.seed, device=options.device,
+            name,
+            options.dataset,
+            "train_images",
+            options.work / name,
+            options.minutes,
+            seed=options.judging.seed,
+            device=options.device,
             progress=progress,
-        )  # fmt: skip
+        )
     if name not in embedded_families():
         raise InputError(
             f"no weights of {name} come with the package; give a --budget, in minutes, to train it"
         )
     model = load_family(name, options.device)
     if tuple(model.shape) != tuple(reference.train.shape[1:]):
-        raise InputError(f"the weights that come with the package are for pictures {tuple(model.shape)}, these are "
-                         f"{tuple(reference.train.shape[1:])}; give a --budget, in minutes, to train others")  # fmt: skip
+        raise InputError(
+            f"the weights that come with the package are for pictures {tuple(model.shape)}, these "
+            f"are {tuple(reference.train.shape[1:])}; give a --budget, in minutes, to train others"
+        )
     return model
 
 
 def other_data(reference: RealData, config: JudgeConfig) -> Judged:
-    """What a perfect model would score: as many training pictures in the place of draws, the others in that of the training set."""
+    """Score training pictures in the place of draws: what a perfect model would score.
+
+    Args:
+        reference: The data.
+        config: How many draws are compared.
+
+    Returns:
+        The scores. The other training pictures take the place of the training set.
+    """
     draws, rest = reference.train[: config.samples], reference.train[config.samples :]
     scores = {
         "quality": judge_draws(
@@ -174,45 +234,58 @@ def _report(
 def write_markdown(
     judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData, path: Path
 ) -> None:
-    whole = [one for one in judged if "restoration" in one.scores]
-    config = options.judging
-    text = f"""# Five families of generative models on {options.dataset.stem}
+    """Write the tables as Markdown.
 
-Made by `scoresde compare --dataset {options.dataset.name}`. FID, KID, precision, recall, density and coverage in {reference.features.name};
-{config.samples} draws of each model against {len(reference.test)} test pictures (the neighbourhoods against as many as there are draws).
-"Other data" are training pictures in the place of draws: what a perfect model would score.
+    Args:
+        judged: Scores of every entrant.
+        data: Scores of real data.
+        options: What is compared.
+        reference: The data.
+        path: File to write.
+    """
+    whole = [one for one in judged if "restoration" in one.scores]
+    name, config = options.dataset, options.judging
+    text = f"""# Five families of generative models on {name.stem}
+
+Made by `scoresde compare --dataset {name.name}`. FID, KID, precision, recall, density and coverage
+in {reference.features.name}; {config.samples} draws of each model against
+{len(reference.test)} test pictures (the neighbourhoods against as many as there are draws). "Other data" are training pictures
+in the place of draws: what a perfect model would score.
 
 ![quality and coverage against speed](trilemma.png)
 
 ## Draws
 
 {quality_table(judged, data)}
-copies: share of draws closer to a training picture than all but 1 % of the test pictures are; 1 % is what new data has.
-Speed is that of the machine where this was made, by processor time of one thread where it has no GPU.
+copies: share of draws closer to a training picture than all but 1 % of the test pictures are; 1 %
+is what new data has. Speed is that of the machine where this was made, by processor time of one thread
+where it has no GPU.
 
 ![draws of every family](draws.png)
 
 ## Density
 
 {density_table(whole, published=reference.digits)}
-Of the first {config.likelihoods} test pictures, one dequantisation each for the continuous models; standard errors are those over
-the pictures. "exact" of the diffusion model is that of the probability-flow ODE at the smallest noise of its training, with a stochastic
-trace; its ELBO is that of the reverse SDE, whose law is another unless the score is perfect.
+Of the first {config.likelihoods} test pictures, one dequantisation each for the continuous models;
+standard errors are those over the pictures. "exact" of the diffusion model is that of the
+probability-flow ODE at the smallest noise of its training, with a stochastic trace; its ELBO is
+that of the reverse SDE, whose distribution is another unless the score is perfect.
 
 ## Restoration
 
 {restoration_table(whole)}
-truth in range: share of the pixels whose truth lies within the range of the draws, of those where truth and draws are not all
-one grey level (equal values ranked at random); the number in brackets is what draws of the right posterior have.
-misfit: |y - A x|² over its expectation at the truth.
+truth in range: share of the pixels whose truth lies within the range of the draws, of those where
+truth and draws are not all one grey level (equal values ranked at random); the number in brackets
+is what draws of the right posterior have. misfit: |y - A x|² over its expectation at the truth.
 
 ![the same measurements restored by every family](restoration.png)
 
 ## Training
 
 {training_table(whole)}
-The same data and the same time for each of the five; processor time is that of one thread where there is one.
-Memory: of the tensors alive at the peak of a step or of its checkpoint; scratch of kernels not counted.
+The same data and the same time for each of the five; processor time is that of one thread where
+there is one. Memory: of the tensors alive at the peak of a step or of its checkpoint; scratch of
+kernels not counted.
 """
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
@@ -220,6 +293,15 @@ Memory: of the tensors alive at the peak of a step or of its checkpoint; scratch
 def draw_pictures(
     judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData, out: Path
 ) -> None:
+    """Draw draws.png, trilemma.png and restoration.png.
+
+    Args:
+        judged: Scores and pictures of every entrant.
+        data: Pictures of real data.
+        options: What is compared.
+        reference: The data.
+        out: Folder to write into.
+    """
     families = [one for one in judged if one.name in FAMILIES]
     draws_sheet(
         [(one.title, one.pictures["draws"]) for one in (*families, data)], out / "draws.png"

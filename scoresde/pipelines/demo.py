@@ -1,14 +1,10 @@
-"""``make demo``: three photographs, three kinds of damage, one prior.
+"""Three photographs, three measurements, one prior: what `make demo` shows."""
 
-python -m scoresde.pipelines.demo --out out/demo
-"""
-
-import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import skimage.data
 import torch
 from torch import Tensor
 
@@ -22,24 +18,22 @@ from problems import (
     box_mask,
 )
 from scoresde.data.figures import sheet
+from scoresde.data.images import from_bytes
 from scoresde.files import check_writable, write_json
-from scoresde.pipelines.restore import (
-    RestoreOptions,
-    choose_device,
-    open_prior,
-    panels,
-    restore_tensor,
-    scores,
-)
+from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.plan import restore_tensor
+from scoresde.pipelines.restore import panels, scores
+from scoresde.pipelines.settings import RestoreOptions
 
-__all__ = ["SCENES", "demo"]
+__all__ = ["SCENES", "demo", "photograph"]
 
 SIGMA = 0.05
 SIDE = 160
 
 Scene = tuple[str, str, LinearOperator, tuple[int, int]]
 
-# picture of scikit-image (public domain or CC0), damage, operator, top left corner of the crop
+_HOLE = Inpainting(box_mask(SIDE, SIDE, 96, 20, 40, 40))
+
 SCENES: list[Scene] = [
     (
         "astronaut",
@@ -50,59 +44,71 @@ SCENES: list[Scene] = [
     ("chelsea", "motion deblurring, 15 taps", MotionBlur(15, 30.0), (60, 130)),
     ("coffee", "super-resolution ×4", SuperResolution(4), (60, 230)),
 ]
+"""Picture of scikit-image (public domain or CC0), title, operator, top left corner of the crop."""
 
 
 def photograph(name: str, corner: tuple[int, int]) -> Tensor:
-    """A crop of a picture that scikit-image ships, (1, 3, SIDE, SIDE) in [-1, 1]."""
-    picture = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1).float() / 127.5 - 1
+    """Crop a picture that scikit-image ships.
+
+    Args:
+        name: Name of a function of `skimage.data`.
+        corner: Top and left of the crop, in pixels.
+
+    Returns:
+        The crop (1, 3, SIDE, SIDE) on [-1, 1].
+    """
+    import skimage.data  # slow to import
+
+    picture = from_bytes(torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1))
     top, left = corner
     return picture[None, :, top : top + SIDE, left : left + SIDE].contiguous()
 
 
-def demo(out: Path, options: RestoreOptions) -> dict[str, Any]:
-    """Restore the three scenes, write ``sheet.png`` and ``report.json`` into ``out``, return the report."""
+def demo(
+    out: Path, options: RestoreOptions, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Restore the three scenes and write `sheet.png` and `report.json`.
+
+    Args:
+        out: Folder to write into, made if need be.
+        options: Prior, solver, draws and seed.
+        say: Called with a line for each picture.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: If the folder cannot be written or an option cannot be used.
+    """
     check_writable(out)
-    prior = open_prior(
-        options.prior,
-        choose_device(options.device),
-        options.precision,
-        options.average,
-        recompute=True,
-    )
+    device = choose_device(options.device)
+    prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
     rows, reports, start = [], [], time.perf_counter()
     for index, (name, title, operator, corner) in enumerate(SCENES):
         truth = photograph(name, corner)
         problem = InverseProblem(operator, GaussianNoise(SIGMA))
         y = problem.measure(truth, torch.Generator().manual_seed(options.seed + index))
         posterior = restore_tensor(prior, problem, y, options)
-        report: dict[str, Any] = {"picture": name, "problem": title} | scores(posterior, y, truth)
+        report: dict[str, Any] = {"picture": name, "problem": title}
+        report |= scores(posterior, y, truth)
         report |= {"nfe": posterior.nfe, "seconds": round(posterior.seconds, 1)}
         rows.append(panels(posterior, y, truth, report))
         reports.append(report)
-        mean = report["mean"]
-        print(
-            f"{name:10s} {title:28s} posterior mean {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.3f}, {report['seconds']} s"
-        )
+        if say:
+            mean = report["mean"]
+            say(
+                f"{name:10s} {title:28s} posterior mean {mean['psnr']:.2f} dB, "
+                f"SSIM {mean['ssim']:.3f}, {report['seconds']} s"
+            )
     total = {
-        "sigma": SIGMA, "sigma_units": "standard deviation on [-1, 1]", "solver": options.solver, "samples": options.samples,
-        "seed": options.seed, "restoration_seconds": round(time.perf_counter() - start, 1), "scenes": reports,
-    }  # fmt: skip
+        "sigma": SIGMA,
+        "sigma_units": "standard deviation on [-1, 1]",
+        "solver": options.solver,
+        "samples": options.samples,
+        "seed": options.seed,
+        "restoration_seconds": round(time.perf_counter() - start, 1),
+        "scenes": reports,
+    }
     sheet(rows, out / "sheet.png")
     write_json(total, out / "report.json")
     return total
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--prior", default="natural")
-    parser.add_argument("--samples", type=int, default=8)
-    arguments = parser.parse_args()
-    total = demo(arguments.out, RestoreOptions(prior=arguments.prior, samples=arguments.samples))
-    print(
-        f"restored in {total['restoration_seconds']} s; see {arguments.out / 'sheet.png'} and {arguments.out / 'report.json'}"
-    )
-
-
-if __name__ == "__main__":
-    main()

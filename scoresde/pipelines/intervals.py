@@ -1,4 +1,4 @@
-"""The intervals of one restoration: which were asked for, what the report says of them, and their pictures."""
+"""Intervals of one restoration: their level, their entry in the report, their pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,23 +8,44 @@ from torch import Tensor
 
 from scoresde.data.figures import nice_top, write_map
 from scoresde.data.images import write_image
-from scoresde.evaluation.conformal import Calibration, check_level, coverage, interval, mean_width
+from scoresde.evaluation.conformal import (
+    Calibration,
+    check_level,
+    coverage,
+    interval,
+    mean_width,
+)
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.protocol import check_same
+from scoresde.pipelines.settings import IntervalOptions
 from solvers import Posterior
 
-__all__ = ["IntervalOptions", "Intervals"]
+__all__ = ["Intervals", "open_intervals"]
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """At one level; calibrated, or the raw Gaussian ones of the draws' standard deviation."""
+    """Intervals of one level.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+        calibration: Scales of the intervals; None for the raw Gaussian intervals of the standard
+            deviation of the draws.
+    """
 
     level: float
     calibration: Calibration | None
 
     def report(self, posterior: Posterior, truth: Tensor | None) -> dict[str, Any]:
-        """Level, mean width on [-1, 1], the share of pixels that hold the truth if it is known, and what vouches for the level."""
+        """Describe the intervals.
+
+        Args:
+            posterior: Draws (n, 1, C, H, W).
+            truth: The picture (1, C, H, W) on [-1, 1] if it is known.
+
+        Returns:
+            Level, mean width on [-1, 1], coverage if the truth is known, and the calibration.
+        """
         report: dict[str, Any] = {
             "level": self.level,
             "calibrated": self.calibration is not None,
@@ -33,23 +54,28 @@ class Intervals:
         if truth is not None:
             report["coverage"] = coverage(posterior, truth, self.level, self.calibration).item()
         if self.calibration is not None:
-            report |= {
-                "scale": self.calibration.scale(self.level),
-                "calibration_pictures": self.calibration.pictures,
-            }
+            report["scale"] = self.calibration.scale(self.level)
+            report["calibration_pictures"] = self.calibration.pictures
             report["map_white"] = nice_top(self._widths(posterior))
             size = tuple(posterior.draws.shape[-2:])
             if size != self.calibration.size:
-                made, here = (
-                    f"{height}x{width}" for height, width in (self.calibration.size, size)
-                )
+                made, here = (f"{h}x{w}" for h, w in (self.calibration.size, size))
                 report["warning"] = (
-                    f"calibrated for pictures of {made} pixels, this one has {here}: the level is promised only for the former"
+                    f"calibrated for pictures of {made} pixels, this one has {here}: the level is "
+                    "promised only for the former"
                 )
         return report
 
     def write(self, posterior: Posterior, out: Path) -> list[str]:
-        """lower.png, upper.png and interval.png, the map of the widths, if calibrated; their names."""
+        """Write lower.png, upper.png and interval.png, the map of the widths, if calibrated.
+
+        Args:
+            posterior: Draws (n, 1, C, H, W).
+            out: Folder to write into.
+
+        Returns:
+            The names of the files.
+        """
         if self.calibration is None:
             return []
         lower, upper = interval(posterior, self.level, self.calibration)
@@ -64,19 +90,24 @@ class Intervals:
         return (upper - lower)[0].mean(0)
 
 
-@dataclass(frozen=True)
-class IntervalOptions:
-    """level of the intervals. calibration: a file of ``scoresde calibrate``, None for raw Gaussian intervals."""
+def open_intervals(options: IntervalOptions, protocol: dict[str, Any]) -> Intervals:
+    """Read the calibration and check that it holds for this restoration.
 
-    level: float = 0.9
-    calibration: Path | None = None
+    Args:
+        options: Level, and the file of a calibration.
+        protocol: How the picture is measured and restored.
 
-    def open(self, procedure: dict[str, Any]) -> Intervals:
-        """InputError if the calibration was made for another procedure, or lacks the level."""
-        with as_input_error():
-            check_level(self.level)
-            calibration = None if self.calibration is None else Calibration.load(self.calibration)
-            if calibration is not None:
-                check_same(calibration.procedure, procedure)
-                calibration.scale(self.level)
-        return Intervals(self.level, calibration)
+    Returns:
+        The intervals.
+
+    Raises:
+        InputError: If the calibration was made for another protocol, or lacks the level.
+    """
+    with as_input_error():
+        check_level(options.level)
+        if options.calibration is None:
+            return Intervals(options.level, None)
+        calibration = Calibration.load(options.calibration)
+        check_same(calibration.procedure, protocol)
+        calibration.scale(options.level)
+    return Intervals(options.level, calibration)

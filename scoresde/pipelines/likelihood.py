@@ -1,4 +1,4 @@
-"""``scoresde likelihood``: from pictures or a data set to bits per dimension."""
+"""From pictures or a data set to bits per dimension."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,17 @@ __all__ = ["ImageSource", "score_images"]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Pictures, or the first ``count`` images of an array."""
+    """Pictures, or the first images of an array.
+
+    Args:
+        images: Files of pictures.
+        dataset: A .npy or .npz file of images; either this or `images`.
+        array: Name of the array in a .npz file that holds several.
+        count: Number of images, from the start of the data set.
+
+    Raises:
+        InputError: If neither or both of `images` and `dataset` are given.
+    """
 
     images: tuple[Path, ...] = ()
     dataset: Path | None = None
@@ -32,17 +42,27 @@ class ImageSource:
             raise InputError("give pictures or --dataset FILE, one of the two")
 
     def read(self, channels: int) -> tuple[list[str], Iterator[Tensor]]:
-        """Their names, and one after the other as uint8 (1, C, H, W)."""
+        """Read the images.
+
+        Args:
+            channels: Channels of the prior.
+
+        Returns:
+            Names, and the images one after the other, uint8 (1, C, H, W).
+
+        Raises:
+            InputError: If a file cannot be read or has other channels.
+        """
         if self.dataset is not None:
             array = read_arrays(self.dataset, self.array)[: self.count]
             if array.shape[-1] != channels:
                 raise InputError(
-                    f"the images of {self.dataset} have {array.shape[-1]} channels, the prior {channels}"
+                    f"the images of {self.dataset} have {array.shape[-1]} channels, the prior "
+                    f"{channels}"
                 )
             return [str(i) for i in range(len(array))], (_tensor(x) for x in array)
-        return [str(path) for path in self.images], (
-            _tensor(read_pixels(path, channels)) for path in self.images
-        )
+        names = [str(path) for path in self.images]
+        return names, (_tensor(read_pixels(path, channels)) for path in self.images)
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
@@ -51,46 +71,67 @@ def _tensor(pixels: np.ndarray) -> Tensor:
 
 
 def score_images(
-    prior: Prior, source: ImageSource, generator: torch.Generator, progress: Callable[[float], None] | None = None,
-    batch: int = 16, **settings: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """The report of the command. settings: of :func:`solvers.bits_per_dim`."""
+    prior: Prior,
+    source: ImageSource,
+    generator: torch.Generator,
+    progress: Callable[[float], None] | None = None,
+    batch: int = 16,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Compute bits per dimension of each image.
+
+    Args:
+        prior: Prior of images.
+        source: The images, all of one size.
+        generator: Source of the random numbers; an image has the same ones in any batch.
+        progress: Called with the finished fraction of the work.
+        batch: Images at a time.
+        **settings: Settings of :func:`solvers.bits_per_dim`.
+
+    Returns:
+        The report of the command.
+
+    Raises:
+        InputError: If an image cannot be read or has another size.
+        ValueError: If a setting is out of its range.
+    """
     names, pictures = source.read(prior.shape[0])
     values: list[float] = []
     errors: list[float] = []
-    seconds, nfe, products, end = 0.0, 0, 0, 0.0
+    seconds, nfe, vjps, end = 0.0, 0, 0, 0.0
     waiting: list[Tensor] = []
     streams, first = spawn(generator, len(names)), None
     for i, picture in enumerate(pictures):
         first = picture.shape if first is None else first
         if picture.shape != first:
             raise InputError(
-                f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare only at one size"
+                f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare "
+                "only at one size"
             )
         waiting.append(picture)
         if len(waiting) == batch or i + 1 == len(names):
             own = streams[i + 1 - len(waiting) : i + 1]
-            result = bits_per_dim(
-                prior,
-                torch.cat(waiting),
-                generator=own,
-                batch=max(1, batch // prior.cost),
-                **settings,
-            )
+            size = max(1, batch // prior.cost)
+            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=size, **settings)
             values += result.value.tolist()
             errors += result.std_error.tolist()
-            seconds, nfe, products, end = (
-                seconds + result.seconds,
-                result.nfe,
-                result.vjps,
-                result.end,
-            )
+            seconds += result.seconds
+            nfe, vjps, end = result.nfe, result.vjps, result.end
             waiting = []
             if progress:
                 progress((i + 1) / len(names))
     x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
-    whole = BitsPerDim(x, x_error, nfe, products, seconds, end)
+    whole = BitsPerDim(x, x_error, nfe, vjps, seconds, end)
     return {
-        "images": names, "bits_per_dim": values, "std_error": errors, "mean": whole.mean, "mean_std_error": whole.mean_std_error,
-        "dequantisation": "uniform", "density_at": end, "nfe": nfe, "products": products, "seconds": seconds, **settings,
-    }  # fmt: skip
+        "images": names,
+        "bits_per_dim": values,
+        "std_error": errors,
+        "mean": whole.mean,
+        "mean_std_error": whole.mean_std_error,
+        "dequantisation": "uniform",
+        "density_at": end,
+        "nfe": nfe,
+        "vjps": vjps,
+        "seconds": seconds,
+        **settings,
+    }

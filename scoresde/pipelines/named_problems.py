@@ -1,4 +1,4 @@
-"""The problems that ``scoresde restore`` knows by name, and how options make an operator of each."""
+"""The problems that `scoresde restore` knows by name, and how options make an operator of each."""
 
 import json
 from collections.abc import Callable
@@ -46,40 +46,28 @@ from problems import (
 )
 from scoresde.errors import InputError
 from scoresde.pipelines.parsing import as_input_error, numbers, settings
+from scoresde.pipelines.settings import ProblemOptions
 
 __all__ = [
     "PROBLEMS",
     "ImageContext",
     "ProblemEntry",
-    "ProblemOptions",
     "build_noise",
     "build_operator",
 ]
 
 
 @dataclass(frozen=True)
-class ProblemOptions:
-    """The options of ``scoresde restore`` that describe the damage. problem: a name from ``PROBLEMS``, or a .json file of
-    ``InverseProblem.describe``. set: NAME=VALUE of the problem's own settings. photons: of a white pixel, None for no counting noise."""
-
-    problem: str
-    mask: Path | None = None
-    box: str | None = None
-    random: float | None = None
-    kernel: Path | None = None
-    gaussian: float | None = None
-    motion: str | None = None
-    disk: float | None = None
-    boundary: str = "reflect"
-    scale: float = 4.0
-    filter: str = "bicubic"
-    photons: float | None = None
-    set: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ImageContext:
-    """The picture at hand: the truth when simulating, else the measurement. Its file, its size, and random numbers for masks."""
+    """The picture at hand: the truth when simulating, else the measurement.
+
+    Args:
+        image: Its file.
+        height: Its height in pixels.
+        width: Its width in pixels.
+        simulate: Whether it is the truth.
+        generator: Random numbers of masks, and then of the noise.
+    """
 
     image: Path
     height: int
@@ -89,6 +77,7 @@ class ImageContext:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.height, self.width
 
 
@@ -97,8 +86,14 @@ Build = Callable[[ProblemOptions, dict[str, Any], ImageContext], Operator]
 
 @dataclass(frozen=True)
 class ProblemEntry:
-    """A named problem: a line for ``scoresde list``, how to make the operator, its ``--set`` settings with their defaults, and which
-    of the other options it looks at."""
+    """A named problem.
+
+    Args:
+        summary: A line for `scoresde list`.
+        build: Makes the operator of the options, the settings and the picture.
+        settings: Names and defaults of its `--set` settings.
+        uses: Names of the other options that it uses.
+    """
 
     summary: str
     build: Build
@@ -109,30 +104,53 @@ class ProblemEntry:
 def build_operator(
     options: ProblemOptions, context: ImageContext
 ) -> tuple[Operator, dict[str, Any]]:
-    """(operator, what was asked for, in words)."""
+    """Build the operator of a named or described problem.
+
+    Args:
+        options: Which problem, and its options.
+        context: The picture at hand.
+
+    Returns:
+        The operator, and the problem in plain values.
+
+    Raises:
+        InputError: If the problem is unknown or an option cannot be used.
+    """
     with as_input_error():
         if options.problem.endswith(".json"):
             return _described(Path(options.problem)).operator, {"problem": options.problem}
         if options.problem not in PROBLEMS:
             raise InputError(
-                f"unknown problem {options.problem!r}; known: {', '.join(PROBLEMS)}, or a .json file that describes one"
+                f"unknown problem {options.problem!r}; known: {', '.join(PROBLEMS)}, or a .json "
+                "file that describes one"
             )
         entry = PROBLEMS[options.problem]
         chosen = settings(options.set, entry.settings, options.problem)
         operator = entry.build(options, chosen, context)
-    missing = (
-        {"missing": 1 - operator.mask.double().mean().item()}
-        if isinstance(operator, Inpainting)
-        else {}
-    )
-    return operator, {"problem": options.problem, **chosen, **missing}
+    description = {"problem": options.problem, **chosen}
+    if isinstance(operator, Inpainting):
+        description["missing"] = 1 - operator.mask.double().mean().item()
+    return operator, description
 
 
 def build_noise(options: ProblemOptions, sigma: float | None, default: float) -> Noise:
-    """sigma: what the user asked for, or None: then a description's own noise, or the default level."""
+    """Build the noise of a problem.
+
+    Args:
+        options: Which problem, and its photons.
+        sigma: Standard deviation on [-1, 1]; None for a description's own noise, or the default.
+        default: The default standard deviation.
+
+    Returns:
+        The noise.
+
+    Raises:
+        InputError: If sigma or the photons are not positive.
+    """
     if sigma is not None and not sigma > 0:
         raise InputError(
-            f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; for a clean picture use 0.01"
+            f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; "
+            "for a clean picture use 0.01"
         )
     with as_input_error():
         if options.photons is not None:
@@ -146,38 +164,48 @@ def _described(path: Path) -> InverseProblem:
     try:
         return problem_from(json.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"cannot read the problem {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the problem {path}: {reason}") from None
 
 
-def _one_of(options: ProblemOptions, names: tuple[str, ...], otherwise: str) -> str | None:
-    given = [name for name in names if getattr(options, name) is not None]
+Choices = dict[str, Callable[[Any, ImageContext], Operator]]
+
+
+def _build_given(
+    options: ProblemOptions, choices: Choices, context: ImageContext
+) -> Operator | None:
+    """The operator of the one option that is given; None if none is."""
+    given = [name for name in choices if getattr(options, name) is not None]
     if len(given) > 1:
         raise InputError(f"--{given[0]} and --{given[1]} exclude each other; give one")
-    if not given and otherwise:
-        raise InputError(otherwise)
-    return given[0] if given else None
+    if not given:
+        return None
+    return choices[given[0]](getattr(options, given[0]), context)
+
+
+def _box(text: str, context: ImageContext) -> Operator:
+    corners = numbers(text, int, "--box", "TOP,LEFT,HEIGHT,WIDTH")
+    return Inpainting(box_mask(*context.size, *corners))
+
+
+_MASKS: Choices = {
+    "mask": lambda path, context: Inpainting(read_mask(path, context.size)),
+    "box": _box,
+    "random": lambda fraction, context: Inpainting(
+        random_mask(*context.size, float(fraction), context.generator)
+    ),
+}
 
 
 def _inpaint(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
-    choice = _one_of(options, ("mask", "box", "random"), "")
-    if choice == "mask" and options.mask is not None:
-        return Inpainting(read_mask(options.mask, context.size))
-    if choice == "box":
-        return Inpainting(
-            box_mask(
-                *context.size, *numbers(options.box or "", int, "--box", "TOP,LEFT,HEIGHT,WIDTH")
-            )
-        )
-    if choice == "random":
-        return Inpainting(
-            random_mask(*context.size, float(options.random or 0.0), context.generator)
-        )
+    operator = _build_given(options, _MASKS, context)
+    if operator is not None:
+        return operator
     alpha = _read_transparency(context.image)
     if alpha is None:
         raise InputError(
-            "inpaint needs --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH or --random FRACTION"
+            "inpaint needs --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH or "
+            "--random FRACTION"
         )
     return Inpainting(alpha)
 
@@ -194,33 +222,39 @@ def _read_transparency(path: Path) -> Tensor | None:
 
 
 def _deblur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
-    names = ("kernel", "gaussian", "motion", "disk")
-    choice = _one_of(
-        options,
-        names,
-        "deblur needs --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE or --disk RADIUS",
-    )
     boundary: Any = options.boundary
-    if choice == "gaussian":
-        return GaussianBlur(options.gaussian or 0.0, boundary)
-    if choice == "disk":
-        return DiskBlur(options.disk or 0.0, boundary)
-    if choice == "motion":
-        length, angle = numbers(options.motion or "", float, "--motion", "LENGTH,ANGLE")
+
+    def motion(text: str, _: ImageContext) -> Operator:
+        length, angle = numbers(text, float, "--motion", "LENGTH,ANGLE")
         return MotionBlur(int(length), angle, boundary)
-    assert options.kernel is not None
-    return Blur(read_kernel(options.kernel), boundary)
+
+    operator = _build_given(
+        options,
+        {
+            "kernel": lambda path, _: Blur(read_kernel(path), boundary),
+            "gaussian": lambda std, _: GaussianBlur(std, boundary),
+            "motion": motion,
+            "disk": lambda radius, _: DiskBlur(radius, boundary),
+        },
+        context,
+    )
+    if operator is None:
+        raise InputError(
+            "deblur needs --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE or --disk RADIUS"
+        )
+    return operator
 
 
 def _super_resolve(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
+    boundary: Any = options.boundary
     if options.kernel is not None:
         if options.scale != int(options.scale):
             raise InputError(
                 f"with --kernel the --scale must be a whole number, got {options.scale:g}"
             )
-        return Decimation(read_kernel(options.kernel), int(options.scale), options.boundary)  # type: ignore[arg-type]
-    size = context.size if context.simulate else None
-    return SuperResolution(options.scale, options.filter, size)  # type: ignore[arg-type]
+        return Decimation(read_kernel(options.kernel), int(options.scale), boundary)
+    name: Any = options.filter
+    return SuperResolution(options.scale, name, context.size if context.simulate else None)
 
 
 def _colourise(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
@@ -230,7 +264,7 @@ def _colourise(options: ProblemOptions, chosen: dict[str, Any], context: ImageCo
     return Grayscale(weights[chosen["weights"]])
 
 
-def _sized(chosen: dict[str, Any], context: ImageContext) -> tuple[int, int]:
+def _size(chosen: dict[str, Any], context: ImageContext) -> tuple[int, int]:
     """Of the picture behind a measurement that does not show it."""
     if context.simulate:
         return context.size
@@ -241,9 +275,8 @@ def _sized(chosen: dict[str, Any], context: ImageContext) -> tuple[int, int]:
 
 
 def _sense(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
-    return CompressedSensing(
-        chosen["fraction"], _sized(chosen, context), chosen["transform"], chosen["seed"]
-    )
+    size = _size(chosen, context)
+    return CompressedSensing(chosen["fraction"], size, chosen["transform"], chosen["seed"])
 
 
 def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
@@ -253,13 +286,12 @@ def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext)
         mask = cartesian_mask(
             *context.size, chosen["acceleration"], chosen["centre"], context.generator
         )
-    return MRI(
-        mask, birdcage_maps(chosen["coils"], *context.size) if chosen["coils"] != 1 else None
-    )
+    coils = chosen["coils"]
+    return MRI(mask, birdcage_maps(coils, *context.size) if coils != 1 else None)
 
 
 def _tomography(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
-    return Tomography(angles_between(chosen["angles"]), _sized(chosen, context))
+    return Tomography(angles_between(chosen["angles"]), _size(chosen, context))
 
 
 def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
@@ -271,35 +303,69 @@ _BLURS = ("kernel", "gaussian", "motion", "disk", "boundary")
 PROBLEMS: dict[str, ProblemEntry] = {
     "denoise": ProblemEntry("noise alone", lambda *_: Denoising()),
     "inpaint": ProblemEntry(
-        "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, --random FRACTION, or transparency", _inpaint,
+        "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, "
+        "--random FRACTION, or transparency",
+        _inpaint,
         uses=("mask", "box", "random"),
     ),
-    "deblur": ProblemEntry("known blur: --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE, --disk RADIUS", _deblur, uses=_BLURS),
+    "deblur": ProblemEntry(
+        "known blur: --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE, --disk RADIUS",
+        _deblur,
+        uses=_BLURS,
+    ),
     "super-resolve": ProblemEntry(
-        "a small picture: --scale FACTOR, --filter bicubic|bilinear|lanczos3|average or --kernel FILE", _super_resolve,
+        "a small picture: --scale FACTOR, --filter bicubic|bilinear|lanczos3|average or "
+        "--kernel FILE",
+        _super_resolve,
         uses=("scale", "filter", "kernel", "boundary"),
     ),
     "colourise": ProblemEntry("a grey picture of a colour scene", _colourise, {"weights": "mean"}),
     "demosaic": ProblemEntry(
-        "the raw mosaic of a camera, one colour a pixel", lambda o, s, f: Demosaicing(s["pattern"]), {"pattern": "RGGB"}
+        "the raw mosaic of a camera, one colour per pixel",
+        lambda options, chosen, context: Demosaicing(chosen["pattern"]),
+        {"pattern": "RGGB"},
     ),
     "compressed-sensing": ProblemEntry(
-        "a few coefficients of a transform: random, dct or hadamard", _sense,
+        "a few coefficients of a transform: random, dct or hadamard",
+        _sense,
         {"fraction": 0.25, "transform": "random", "seed": 0, "size": ""},
     ),
     "mri": ProblemEntry(
-        "undersampled k-space, columns at random or --mask FILE (white is measured)", _mri,
-        {"acceleration": 4.0, "centre": 0.08, "coils": 1}, ("mask",),
+        "undersampled k-space, random columns or --mask FILE (white is measured)",
+        _mri,
+        {"acceleration": 4.0, "centre": 0.08, "coils": 1},
+        ("mask",),
     ),
-    "tomography": ProblemEntry("line integrals from angles over 180 degrees (CT)", _tomography, {"angles": 60, "size": ""}),
+    "tomography": ProblemEntry(
+        "line integrals from angles over 180 degrees (CT)", _tomography, {"angles": 60, "size": ""}
+    ),
     "phase-retrieval": ProblemEntry(
         "magnitudes of the Fourier transform",
-        lambda o, s, f: PhaseRetrieval(s["oversampling"], shape=f.size if f.simulate else None), {"oversampling": 2.0},
+        lambda options, chosen, context: PhaseRetrieval(
+            chosen["oversampling"], shape=context.size if context.simulate else None
+        ),
+        {"oversampling": 2.0},
     ),
-    "hdr": ProblemEntry("a picture exposed too long, its lights clipped", lambda o, s, f: Clipping(s["gain"]), {"gain": 2.0}),
+    "hdr": ProblemEntry(
+        "an overexposed picture with clipped highlights",
+        lambda options, chosen, context: Clipping(chosen["gain"]),
+        {"gain": 2.0},
+    ),
     "jpeg": ProblemEntry(
-        "the artefacts of JPEG", lambda o, s, f: JPEG(s["quality"], s["subsampling"]), {"quality": 10, "subsampling": True}
+        "the artefacts of JPEG",
+        lambda options, chosen, context: JPEG(chosen["quality"], chosen["subsampling"]),
+        {"quality": 10, "subsampling": True},
     ),
-    "quantise": ProblemEntry("few grey levels", lambda o, s, f: Quantisation(s["levels"]), {"levels": 8}),
-    "gamma-blur": ProblemEntry("blur of light, seen through a gamma curve: as deblur", _gamma_blur, {"gamma": 2.2}, _BLURS),
-}  # fmt: skip
+    "quantise": ProblemEntry(
+        "few grey levels",
+        lambda options, chosen, context: Quantisation(chosen["levels"]),
+        {"levels": 8},
+    ),
+    "gamma-blur": ProblemEntry(
+        "blur of linear light, then a gamma curve; options as deblur",
+        _gamma_blur,
+        {"gamma": 2.2},
+        _BLURS,
+    ),
+}
+"""The named problems."""

@@ -1,4 +1,4 @@
-"""What a user says on the command line, read into values."""
+"""Parsing of option values."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,14 @@ __all__ = ["as_input_error", "numbers", "settings"]
 
 @contextmanager
 def as_input_error() -> Iterator[None]:
-    """A ValueError of the library, raised while a user's options are turned into objects, is the user's to mend."""
+    """Re-raise a ValueError of the library as an InputError, where a user's options caused it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If the block raises a ValueError.
+    """
     try:
         yield
     except InputError:
@@ -21,19 +28,53 @@ def as_input_error() -> Iterator[None]:
 
 
 def numbers(text: str, kind: type, option: str, form: str | None = None) -> tuple[Any, ...]:
-    """Numbers separated by commas; as many as ``form``, say "LENGTH,ANGLE", has parts, if it is given."""
+    """Parse numbers separated by commas.
+
+    Args:
+        text: What the user wrote.
+        kind: int or float.
+        option: Name of the option, for the error.
+        form: Names of the numbers, such as "LENGTH,ANGLE"; None for any number of them.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        InputError: If the text has another form.
+
+    Example:
+        >>> numbers("5,30", float, "--motion", "LENGTH,ANGLE")
+        (5.0, 30.0)
+    """
     try:
         values = tuple(kind(part) for part in text.split(","))
     except ValueError:
         values = ()
     if not values or (form is not None and len(values) != len(form.split(","))):
-        what = form or f"{ {int: 'whole numbers', float: 'numbers'}[kind] } separated by commas"
+        names = {int: "whole numbers", float: "numbers"}
+        what = form or f"{names[kind]} separated by commas"
         raise InputError(f"{option} takes {what}, got {text!r}")
     return values
 
 
 def settings(given: Iterable[str], defaults: dict[str, Any], owner: str) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs over the defaults, each value read as what its default is."""
+    """Parse "NAME=VALUE" pairs over the defaults.
+
+    Args:
+        given: The pairs.
+        defaults: Known names and their values; each value is read as the type of its default.
+        owner: Name of the problem that the settings belong to, for the error.
+
+    Returns:
+        The defaults with the given values in their place.
+
+    Raises:
+        InputError: If a name is unknown or a value cannot be read.
+
+    Example:
+        >>> settings(["quality=30"], {"quality": 10, "subsampling": True}, "jpeg")
+        {'quality': 30, 'subsampling': True}
+    """
     values = dict(defaults)
     for pair in given:
         name, equals, text = pair.partition("=")
@@ -54,6 +95,5 @@ def _read(text: str, kind: type, name: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise InputError(
-            f"--set {name} takes {'a whole number' if kind is int else 'a number'}, got {text!r}"
-        ) from None
+        what = "a whole number" if kind is int else "a number"
+        raise InputError(f"--set {name} takes {what}, got {text!r}") from None

@@ -1,4 +1,4 @@
-"""The command line: what it writes, and the one clear line with status 2 that bad input ends in."""
+"""The command line: the files it writes, and one clear line with status 2 for bad input."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from tests.commands import run
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained prior: enough to go through every path."""
+    """A small untrained prior that goes through every code path."""
     torch.manual_seed(0)
     network = UNet(UNetConfig(widths=(8, 16), blocks=1, attention=(1,), embedding=16))
     nn.init.normal_(network.head.weight, std=0.05)
@@ -117,7 +117,7 @@ def restore_by_mmps(
 def test_every_problem_is_simulated_and_repeated(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path, mode: str, problem: str
 ) -> None:
-    """The measurement and the description that a run writes give, put in again, the same draws."""
+    """The measurement and description of a run, given as input, repeat its draws."""
     image, first, again = (
         picture(tmp_path / "photo.png", mode),
         tmp_path / "first",
@@ -194,9 +194,25 @@ def test_every_solver_restores_a_real_measurement(
 ) -> None:
     small = picture(tmp_path / "small.png")
     code, out, err = run(
-        capsys, "restore", small, "--problem", "super-resolve", "--scale", 2, "--solver", solver, "--steps", 3, "--samples", 2,
-        "--prior", prior, "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
+        capsys,
+        "restore",
+        small,
+        "--problem",
+        "super-resolve",
+        "--scale",
+        2,
+        "--solver",
+        solver,
+        "--steps",
+        3,
+        "--samples",
+        2,
+        "--prior",
+        prior,
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
     assert code == 0, err
     report = json.loads(out)
     assert report["size"] == [44, 66] and report["sigma"] == 0.02 and "mean" not in report
@@ -205,7 +221,7 @@ def test_every_solver_restores_a_real_measurement(
 def test_effort_decides_what_is_not_said(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
-    """Half of DDRM's 20 steps and 4 draws; what is said stands."""
+    """An effort of one half: half of DDRM's 20 steps and 4 draws; explicit settings are kept."""
     image = picture(tmp_path / "photo.png")
     for said, expected in (((), (10, 4)), (("--samples", 2), (10, 2)), (("--steps", 3), (3, 4))):
         command = (
@@ -324,7 +340,7 @@ def test_a_large_picture_goes_through_tiles(
 
 
 def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
-    """Name -> (arguments, what the line must say)."""
+    """Name -> (arguments, text that the error line must contain)."""
     good = picture(tmp_path / "photo.png")
     picture(tmp_path / "other.png", "L", (10, 10))
     Image.fromarray(np.full((22, 33), 255, np.uint8)).save(tmp_path / "white.png")
@@ -545,7 +561,7 @@ def test_train_then_restore(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 
 
 def test_the_installed_command_lists_what_there_is() -> None:
-    """In a process of its own, as a user starts it."""
+    """Run in a process of its own, as a user starts it."""
     done = subprocess.run(
         [sys.executable, "-m", "scoresde", "list", "--json"],
         capture_output=True,

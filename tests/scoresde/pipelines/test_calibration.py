@@ -1,4 +1,4 @@
-"""Calibrated intervals: the coverage they promise, that no narrower ones would do, and the two commands that make and use them."""
+"""Calibrated intervals: their coverage, that none could be narrower, and the two commands."""
 
 import json
 import math
@@ -26,18 +26,18 @@ from scoresde.evaluation.conformal import (
     spread,
 )
 from scoresde.networks import UNet, UNetConfig
-from scoresde.pipelines.named_problems import ProblemOptions
-from scoresde.pipelines.protocol import check_same
-from scoresde.pipelines.restore import RestoreOptions
+from scoresde.pipelines.protocol import check_same, protocol
+from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from solvers import Posterior
 from tests.commands import run
+from tests.conftest import seeded
 
 POPULATION = 600
 
 
 @dataclass(frozen=True)
 class Stated:
-    """A posterior that states its mean and standard deviation, (B, ...)."""
+    """A posterior with a given mean and standard deviation, (B, ...)."""
 
     mean: Tensor
     std: Tensor
@@ -45,8 +45,11 @@ class Stated:
 
 @pytest.fixture(scope="module")
 def overconfident() -> tuple[Stated, Tensor]:
-    """Exact posteriors of a correlated Gaussian prior seen at half of its entries, their standard deviations halved; the truths."""
-    g = torch.Generator().manual_seed(0)
+    """Posteriors of a Gaussian prior with standard deviations halved, and the truths.
+
+    The prior is correlated and half of its entries are measured.
+    """
+    g = seeded(0)
     places = torch.arange(64.0, dtype=torch.float64)
     prior = GaussianPrior(torch.zeros(1, 8, 8), 0.2 * (-(places[:, None] - places).abs() / 6).exp())
     problem = InverseProblem(Inpainting(torch.rand(8, 8, generator=g) < 0.5), GaussianNoise(0.1))
@@ -69,8 +72,12 @@ def table(overconfident: tuple[Stated, Tensor]) -> ScoreTable:
 def test_an_overconfident_posterior_is_repaired(
     overconfident: tuple[Stated, Tensor], table: ScoreTable, level: float
 ) -> None:
-    """Random splits make the pictures exactly exchangeable, so that the promise holds but for the Monte-Carlo error of the splits."""
-    n, g = 30, torch.Generator().manual_seed(1)
+    """Calibrated intervals hold the truth as often as they promise.
+
+    Random splits make the pictures exactly exchangeable, so only the Monte-Carlo error of the
+    splits remains.
+    """
+    n, g = 30, seeded(1)
     held = []
     for _ in range(300):
         order = torch.randperm(POPULATION, generator=g).tolist()
@@ -90,12 +97,12 @@ def test_the_scale_of_an_exact_posterior_halved_is_about_twice_the_gaussian_one(
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("sizes", [[50] * 40, [7, 50, 12] * 10], ids=["one size", "three sizes"])
 def test_the_scale_is_the_least_that_the_bound_allows(level: float, sizes: list[int]) -> None:
-    g = torch.Generator().manual_seed(2)
+    g = seeded(2)
     table = ScoreTable(tuple(torch.randn(m, generator=g).abs() for m in sizes))
     n, q = len(table), table.scale(level)
 
     def bound(q: float) -> float:
-        """Independent of the table's counting."""
+        """The coverage counted independently of the table."""
         return sum(float((x > q).double().mean()) for x in table.pictures) / (n + 1) + 1 / (n + 1)
 
     assert bound(q) <= 1 - level + 1e-12
@@ -105,11 +112,11 @@ def test_the_scale_is_the_least_that_the_bound_allows(level: float, sizes: list[
 
 
 def test_scales_grow_with_the_level_and_ties_are_kept() -> None:
-    g = torch.Generator().manual_seed(3)
+    g = seeded(3)
     table = ScoreTable(tuple((3 * torch.rand(30, generator=g)).round() for _ in range(99)))
     scales = [table.scale(level) for level in (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)]
     assert scales == sorted(scales) and set(scales) <= {0.0, 1.0, 2.0, 3.0}
-    assert scales[-1] == 3.0  # as many pictures as the level needs: nothing may lie outside
+    assert scales[-1] == 3.0  # exactly as many pictures as the level needs: no value may be outside
 
 
 def test_too_few_pictures_are_refused_with_the_number_needed() -> None:
@@ -117,9 +124,8 @@ def test_too_few_pictures_are_refused_with_the_number_needed() -> None:
     table = ScoreTable(tuple(torch.rand(5) for _ in range(8)))
     with pytest.raises(ValueError, match=r"0\.9 needs at least 9 pictures, there are 8"):
         table.scale(0.9)
-    assert (
-        ScoreTable((*table.pictures, torch.rand(5))).scale(0.9) > 0
-    )  # 10 (1 - 0.9) is 1, though not in floats
+    # 10 (1 - 0.9) is 1, but not in floating point
+    assert ScoreTable((*table.pictures, torch.rand(5))).scale(0.9) > 0
     assert table.held_out(0.9) is None and 0.5 < (table.held_out(0.5) or 0) < 0.8
     for wrong in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="must lie in"):
@@ -154,7 +160,7 @@ def test_intervals_scores_and_coverage_agree(
 
 
 def test_a_random_part_of_a_large_picture_stands_for_all_of_it() -> None:
-    g = torch.Generator().manual_seed(4)
+    g = seeded(4)
     posterior, truth = (
         Stated(torch.zeros(1, 3, 200, 200), torch.ones(1, 3, 200, 200)),
         torch.randn(1, 3, 200, 200, generator=g),
@@ -203,29 +209,33 @@ def test_a_calibration_is_saved_to_the_bit_and_broken_files_are_named(
 
 
 def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> None:
-    """Defaults spelt out are the same, files count by their bytes, irrelevant options not at all."""
+    """The fingerprint depends on what is computed, not on how it is written.
+
+    Explicit defaults change nothing, files count by their bytes, irrelevant options are left out.
+    """
     options, noise = RestoreOptions(), GaussianNoise(0.05)
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.ones((3, 3)))
     np.save(tmp_path / "c.npy", np.ones((3, 5)))
     kernels = [
-        options.procedure(ProblemOptions("deblur", kernel=tmp_path / f"{name}.npy"), noise)
+        protocol(ProblemOptions("deblur", kernel=tmp_path / f"{name}.npy"), noise, options)
         for name in "abc"
     ]
     check_same(kernels[0], kernels[1])
     with pytest.raises(InputError, match="kernel sha256:"):
         check_same(kernels[0], kernels[2])
-    made = options.procedure(ProblemOptions("denoise"), noise)
+    made = protocol(ProblemOptions("denoise"), noise, options)
     check_same(
         made,
-        replace(options, steps=20, sampler="ancestral", seed=5).procedure(
-            ProblemOptions("denoise", scale=2.0), noise
+        protocol(
+            ProblemOptions("denoise", scale=2.0),
+            noise,
+            replace(options, steps=20, sampler="ancestral", seed=5),
         ),
     )
     check_same(made, json.loads(json.dumps(made)))
-    check_same(
-        {name: value for name, value in made.items() if name != "average"}, made
-    )  # as it was before averages were
+    # as written before averages existed
+    check_same({name: value for name, value in made.items() if name != "average"}, made)
     for other, problem, level, message in [
         (options, "denoise", 0.1, r"sigma 0\.05, here 0\.1;"),
         (options, "colourise", 0.05, "problem denoise, here colourise; weights none, here mean"),
@@ -240,14 +250,14 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
         (replace(options, average="turns"), "denoise", 0.05, "average none, here turns"),
     ]:
         with pytest.raises(InputError, match=message):
-            check_same(made, other.procedure(ProblemOptions(problem), GaussianNoise(level)))
+            check_same(made, protocol(ProblemOptions(problem), GaussianNoise(level), other))
     with pytest.raises(
         InputError, match="noise GaussianNoise, here PoissonGaussianNoise; peak none, here 50"
     ):
         check_same(
             made,
-            options.procedure(
-                ProblemOptions("denoise", photons=50), PoissonGaussianNoise(50, 0.05)
+            protocol(
+                ProblemOptions("denoise", photons=50), PoissonGaussianNoise(50, 0.05), options
             ),
         )
 
@@ -264,7 +274,7 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three, one of them grey."""
+    """Three photographs, one of them grey."""
     folder = tmp_path_factory.mktemp("photographs")
     for name, size in (("astronaut", (90, 70)), ("coffee", (64, 64))):
         Image.fromarray(getattr(skimage.data, name)()).resize(size).save(folder / f"{name}.png")

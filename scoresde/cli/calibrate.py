@@ -1,0 +1,60 @@
+"""`scoresde calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scoresde.cli.app import app
+from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.options import Json, restoration
+from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+
+__all__ = ["calibrate"]
+
+
+@app.command()
+@restoration
+def calibrate(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of photographs like those to be restored.")
+    ],
+    *,
+    problem_options: ProblemOptions,
+    restore_options: RestoreOptions,
+    count: Annotated[
+        int,
+        typer.Option(help="Pictures, drawn at random from the folder; all if it has fewer.", min=1),
+    ] = 50,
+    crop: Annotated[int, typer.Option(help="Side of their centre crops, in pixels.", min=1)] = 96,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="Nominal coverage to calibrate. Repeatable. [0.5, 0.68, 0.9, 0.95]"),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="File to write, for `scoresde restore --calibration`.")
+    ] = Path("out/calibration.json"),
+    as_json: Json = False,
+) -> None:
+    """Measure the coverage of a restoration's intervals on your photographs, and correct it."""
+    from scoresde.pipelines.calibrate import CalibrateOptions
+    from scoresde.pipelines.calibrate import calibrate as run
+
+    how = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
+    with progress_bar("calibrating") as progress:
+        report = run(folder, problem_options, restore_options, how, out, progress)
+    if as_json:
+        print_json(report)
+        return
+    typer.echo("level   scale   coverage before  after   mean width before  after")
+    for row in report["levels"]:
+        after = row["coverage_after"]
+        shown = "      " if after is None else f"{after:6.1%}"
+        typer.echo(
+            f"{row['level']:5.3g}  {row['scale']:6.3f}  {row['coverage_before']:15.1%}  {shown}  "
+            f"{row['mean_width_before']:17.3f}  {row['mean_width_after']:5.3f}"
+        )
+    typer.echo(
+        f"from {report['pictures']} pictures of {crop}x{crop}; after: each picture by the scale of "
+        f"all others; wrote {out}"
+    )

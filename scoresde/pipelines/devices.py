@@ -1,0 +1,73 @@
+"""Devices, and priors on them."""
+
+import torch
+
+from scoresde.errors import InputError
+from scoresde.pipelines.parsing import as_input_error
+from scoresde.priors.averaged import EquivariantPrior
+from scoresde.priors.base import Prior
+from scoresde.priors.checkpoint import load_prior
+
+__all__ = ["choose_device", "open_prior"]
+
+
+def choose_device(name: str) -> torch.device:
+    """Choose a device and check that it works.
+
+    Args:
+        name: "auto" for the first GPU or else the CPU, or a device of torch.
+
+    Returns:
+        The device.
+
+    Raises:
+        InputError: If the device cannot be used.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used here: {reason}") from None
+    return device
+
+
+def open_prior(
+    name: str,
+    device: torch.device,
+    precision: str,
+    average: str | None = None,
+    *,
+    recompute: bool = False,
+) -> Prior:
+    """Load a prior onto a device.
+
+    Args:
+        name: An embedded prior, or the path of a .safetensors file.
+        device: Where its weights go.
+        precision: Precision inside the network: "bf16", "fp32", or "auto" for bfloat16 where the
+            processor has it.
+        average: Group over which the prior is averaged; None for no averaging.
+        recompute: Let the averaged prior recompute activations instead of keeping them, see
+            :class:`EquivariantPrior`.
+
+    Returns:
+        The prior, frozen.
+
+    Raises:
+        InputError: If the prior, the precision or the group is unknown.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise InputError(f"--precision must be auto, bf16 or fp32, got {precision!r}")
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
+    use_bf16 = precision == "bf16" or (precision == "auto" and fast)
+    prior = load_prior(name, device, torch.bfloat16 if use_bf16 else None)
+    if average is None:
+        return prior
+    with as_input_error():
+        return EquivariantPrior(prior, average, recompute=recompute)

@@ -1,0 +1,98 @@
+"""Settings of a restoration, as plain values. This module imports nothing that is slow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
+
+DEFAULT_SOLVER = "mmps"
+"""Name of the solver that `scoresde restore` uses."""
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """How a picture is measured: the options of `scoresde restore` that describe the problem.
+
+    Args:
+        problem: A name that `scoresde list` shows, or the path of a problem.json.
+        mask: Picture of the missing pixels (inpaint) or of the measured k-space (mri).
+        box: Missing rectangle, "TOP,LEFT,HEIGHT,WIDTH" in pixels.
+        random: Fraction of the pixels that is missing, in [0, 1].
+        kernel: File of a blur kernel.
+        gaussian: Standard deviation of a Gaussian blur, in pixels.
+        motion: Straight motion blur, "LENGTH,ANGLE" in pixels and degrees.
+        disk: Radius of an out-of-focus blur, in pixels.
+        boundary: Boundary condition of a blur.
+        scale: Factor of super-resolution.
+        filter: Filter of super-resolution.
+        photons: Photons of a white pixel; None for no counting noise.
+        set: Further settings of the problem, each "NAME=VALUE".
+
+    Example:
+        >>> ProblemOptions("deblur", gaussian=1.6).boundary
+        'reflect'
+    """
+
+    problem: str
+    mask: Path | None = None
+    box: str | None = None
+    random: float | None = None
+    kernel: Path | None = None
+    gaussian: float | None = None
+    motion: str | None = None
+    disk: float | None = None
+    boundary: str = "reflect"
+    scale: float = 4.0
+    filter: str = "bicubic"
+    photons: float | None = None
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How a measurement is restored.
+
+    Args:
+        sigma: Noise in the measurement, a standard deviation on [-1, 1]; None for 0.1 where the
+            operator rounds, else 0.05 when simulating and 0.02 otherwise.
+        solver: A name that `scoresde list` shows.
+        sampler: Name of the sampler, for solvers that take one; None for the solver's default.
+        steps: Steps of the solver; None for its default.
+        samples: Number of posterior draws.
+        seed: Seed of all random numbers.
+        prior: An embedded prior, or the path of a .safetensors file.
+        average: Group over which the network is averaged; None for no averaging.
+        device: "auto" for the first GPU or else the CPU, or a device of torch.
+        precision: "auto", "bf16" or "fp32" inside the network.
+        tile: Largest side, in pixels, that the network is given at once.
+
+    Example:
+        >>> RestoreOptions(samples=4).solver
+        'mmps'
+    """
+
+    sigma: float | None = None
+    solver: str = DEFAULT_SOLVER
+    sampler: str | None = None
+    steps: int | None = None
+    samples: int = 8
+    seed: int = 0
+    prior: str = "natural"
+    average: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int = 384
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """Which intervals a restoration reports.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+        calibration: File of `scoresde calibrate`; None for the raw Gaussian intervals of the
+            standard deviation of the draws.
+    """
+
+    level: float = 0.9
+    calibration: Path | None = None
