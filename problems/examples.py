@@ -1,4 +1,4 @@
-"""Examples of operators that are made of others, for the test sheet.
+"""Examples of composite operators for the test sheet.
 
 They need concrete operators, which the module of the composites cannot import.
 """
@@ -19,6 +19,14 @@ __all__: list[str] = []
 
 @examples_of(Composition)
 def compositions(shape: Shape) -> dict[str, Operator]:
+    """Build examples of linear compositions for the test sheet.
+
+    Args:
+        shape: Shape (C, H, W) of the images.
+
+    Returns:
+        Operators by name.
+    """
     grey = Grayscale((1 / shape[0],) * shape[0])
     mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))
     found: dict[str, Operator] = {"grey-inpaint": mask @ grey}
@@ -32,6 +40,14 @@ def compositions(shape: Shape) -> dict[str, Operator]:
 
 @examples_of(NonlinearComposition)
 def nonlinear_compositions(shape: Shape) -> dict[str, Operator]:
+    """Build examples of nonlinear compositions for the test sheet.
+
+    Args:
+        shape: Shape (C, H, W) of the images.
+
+    Returns:
+        Operators by name; {} if none fits.
+    """
     return (
         {"gamma-blur": Gamma(1 / 2.2) @ GaussianBlur(0.7, "reflect", 2.0) @ Gamma(2.2)}
         if min(shape[-2:]) >= 5
@@ -41,6 +57,14 @@ def nonlinear_compositions(shape: Shape) -> dict[str, Operator]:
 
 @examples_of(Stack)
 def stacks(shape: Shape) -> dict[str, Operator]:
+    """Build examples of linear stacks for the test sheet.
+
+    Args:
+        shape: Shape (C, H, W) of the images.
+
+    Returns:
+        Operators by name.
+    """
     mask = Inpainting(random_mask(shape[1], shape[2], 0.3, torch.Generator().manual_seed(8)))
     kernels = [Blur(example_kernel(1, n)) for n in (2, 3) if n <= shape[-1]]
     return {"stack": Stack((mask, *kernels), shape)}
@@ -48,4 +72,12 @@ def stacks(shape: Shape) -> dict[str, Operator]:
 
 @examples_of(NonlinearStack)
 def nonlinear_stacks(shape: Shape) -> dict[str, Operator]:
+    """Build examples of nonlinear stacks for the test sheet.
+
+    Args:
+        shape: Shape (C, H, W) of the images.
+
+    Returns:
+        Operators by name.
+    """
     return {"exposures": NonlinearStack((Clipping(4.0), Denoising()), shape)}

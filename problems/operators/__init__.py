@@ -1,1 +1,1 @@
-"""Operators: what a camera does to a scene, one file each."""
+"""Operators: the forward models of measurements, one file per kind."""

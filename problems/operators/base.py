@@ -1,16 +1,21 @@
-r"""What a measurement can be asked.
+r"""Base classes of operators, and the methods that every operator has.
 
-Every operator answers ``apply`` (A x) and ``vjp`` (J^T v). A linear one also answers, by name of its capabilities,
+Every operator has ``apply``, which computes A x, and ``vjp``, which computes J^T v. A linear
+operator also has these methods, each listed by its name in ``capabilities``:
 
-- ``adjoint``: :math:`A^T y`;  ``pinv``: :math:`A^+ y`;  ``svd``: :math:`A = U\,\mathrm{diag}(s)\,V^T` as transforms;
-- ``solve``: :math:`(c_0 I + c_1 A A^T)^{-1} v`, and ``solve_primal`` with :math:`A^T A`, which is Woodbury's identity
+- ``adjoint``: :math:`A^T y`.
+- ``pinv``: :math:`A^+ y`.
+- ``svd``: :math:`A = U\,\mathrm{diag}(s)\,V^T`, with U and V as transforms.
+- ``solve``: :math:`(c_0 I + c_1 A A^T)^{-1} v`.
+- ``solve_primal``: the same with :math:`A^T A`, by Woodbury's identity
 
-.. math:: (c_0 I + c_1 A^T A)^{-1} z = \bigl(z - c_1 A^T (c_0 I + c_1 A A^T)^{-1} A z\bigr)/c_0 ;
+.. math:: (c_0 I + c_1 A^T A)^{-1} z = \bigl(z - c_1 A^T (c_0 I + c_1 A A^T)^{-1} A z\bigr)/c_0 .
 
-- ``prox``: the posterior mean of x under a prior :math:`N(z, \rho^2 I)`;  ``prox_sample``: a draw of that posterior.
+- ``prox``: the posterior mean of x under a prior :math:`N(z, \rho^2 I)`.
+- ``prox_sample``: a draw from that posterior.
 
-A new operator writes ``_apply``, ``_adjoint``, two shapes and ``examples``; the rest follows, by its ``_svd`` if it has one and by
-conjugate gradients if not.
+A new operator defines ``_apply``, ``_adjoint``, two shapes and ``examples``. The rest follows: from
+its ``_svd`` if it has one, and otherwise by conjugate gradients.
 """
 
 from __future__ import annotations
@@ -43,8 +48,8 @@ __all__ = [
 Shape = tuple[int, ...]
 T = TypeVar("T")
 
-_DENSE = 1 << 12  # columns of a matrix that may be decomposed outright
-_CACHED = 16
+_DENSE = 1 << 12  # largest number of columns for a dense SVD
+_CACHED = 16  # constants that an operator keeps
 
 
 _DERIVED: dict[str, Callable[..., Any]] = {}
@@ -52,9 +57,16 @@ _EXAMPLES: dict[type, Callable[[Shape], dict[str, Any]]] = {}
 
 
 def derives(name: Literal["linearise", "compose"]) -> Callable[[T], T]:
-    """Decorator: this makes the operators that :meth:`Operator.linearise` or ``outer @ inner`` return.
+    """Register the class or function that :meth:`Operator.linearise` or ``outer @ inner`` calls.
 
-    They are operators themselves, so that their modules import this one, which cannot import them.
+    Both return operators, so their modules import this one, and this one cannot import them.
+
+    Args:
+        name: "linearise": the decorated object maps (operator, x) to the Jacobian at x. "compose":
+            it maps (outer, inner) to their composition.
+
+    Returns:
+        Decorator that registers its argument and returns it unchanged.
     """
 
     def register(make: T) -> T:
@@ -65,7 +77,15 @@ def derives(name: Literal["linearise", "compose"]) -> Callable[[T], T]:
 
 
 def examples_of(cls: type[Operator]) -> Callable[[T], T]:
-    """Decorator: this function of a shape (C, H, W) gives the :meth:`Operator.examples` of ``cls``."""
+    """Register a function that builds the :meth:`Operator.examples` of a class.
+
+    Args:
+        cls: Class of operators that the examples belong to.
+
+    Returns:
+        Decorator for a function that maps a shape (C, H, W) to operators by name. It returns the
+        function unchanged.
+    """
 
     def register(make: T) -> T:
         _EXAMPLES[cls] = cast(Callable[[Shape], dict[str, Any]], make)
@@ -75,14 +95,33 @@ def examples_of(cls: type[Operator]) -> Callable[[T], T]:
 
 
 class MissingCapability(ValueError, AttributeError):
-    """An operator was asked for what it cannot do. (An AttributeError too, so that ``hasattr`` answers.)"""
+    """Error for a method that an operator does not have.
+
+    It is also an AttributeError, so that ``hasattr`` returns False for such a method.
+    """
 
 
 class Operator(Described, ABC):
-    """A map from batches x (B, *shape) to batches y (B, ...), real tensors. A frozen dataclass: nothing about it ever changes.
+    """Map from batches x (B, *shape) to batches y (B, ...) of real floating-point tensors.
 
-    It computes in the precision and on the device of what it is given. Shapes are checked here, by ``output_shape`` and ``input_shape``,
-    before the methods with an underscore run.
+    An operator is a frozen dataclass and never changes. It computes with the dtype and on the
+    device of its input. The public methods check shapes with ``output_shape`` and ``input_shape``,
+    then call the methods with a leading underscore.
+
+    Attributes:
+        kind: Key of the class name in ``describe()``, "operator".
+        base_capabilities: Names of the methods that every instance of the class has.
+
+    Example:
+        >>> import torch
+        >>> from problems import Clipping
+        >>> operator = Clipping(1.0)
+        >>> operator.apply(torch.tensor([[-2.0, 0.5, 3.0]]))
+        tensor([[-1.0000,  0.5000,  1.0000]])
+        >>> sorted(operator.capabilities)
+        ['apply', 'vjp']
+        >>> hasattr(operator, "adjoint")
+        False
     """
 
     kind = "operator"
@@ -90,44 +129,95 @@ class Operator(Described, ABC):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it can do, by name."""
+        """Names of the methods and properties that this operator has."""
         return self.base_capabilities
 
     @property
     def quantises(self) -> bool:
-        """Whether ``apply`` rounds to a grid. Its ``vjp`` is then that of the chain without the rounding, and the error of the rounding is
-        the noise of y: a file measured like this carries no other, and the problem's noise says how large that error is taken to be."""
+        """True if ``apply`` rounds to a grid.
+
+        ``vjp`` is then the derivative of the operator without its rounding. The rounding error
+        counts as the noise of y: a file that was measured like this has no other noise, and the
+        noise of the problem states how large that error is assumed to be.
+        """
         return False
 
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:
-        """Shape of A x for x of this shape, both without batch; ValueError if x cannot have it."""
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (C, H, W) for images.
+
+        Returns:
+            Shape of y without its batch, for example (C, h, w) or (m,).
+
+        Raises:
+            ValueError: If x cannot have this shape.
+        """
 
     @abstractmethod
     def input_shape(self, shape: Shape) -> Shape:
-        """Shape of x for a measurement of this shape, both without batch; ValueError if y cannot have it."""
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, for example (C, h, w) or (m,).
+
+        Returns:
+            Shape of x without its batch, (C, H, W) for images.
+
+        Raises:
+            ValueError: If y cannot have this shape.
+        """
 
     @abstractmethod
     def _apply(self, x: Tensor) -> Tensor: ...
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
-        """Typical instances for images of this shape (C, H, W), by name; {} if none fits. The tests hold each of them to every identity.
+        """Build typical instances of the class; the tests check every identity on each of them.
 
-        A class writes its own, or :func:`examples_of` does, where examples need operators of other modules.
+        A class overrides this method. Where the examples need operators of other modules,
+        :func:`examples_of` registers a function instead.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
         """
         return _EXAMPLES[cls](shape) if cls in _EXAMPLES else {}
 
     def apply(self, x: Tensor) -> Tensor:
-        """A x for x (B, *shape)."""
+        """Compute the measurement A x.
+
+        Args:
+            x: Batch (B, *shape), floating-point.
+
+        Returns:
+            Measurement y, shape (B, ...), without noise.
+
+        Raises:
+            ValueError: If x is not a real floating-point batch or has the wrong shape.
+        """
         self.output_shape(_shape(x))
         return self._apply(x)
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """J^T v, J the Jacobian of ``apply`` at x (B, *shape), v of the shape of the measurement."""
-        outer = torch.is_grad_enabled() and (
-            x.requires_grad or v.requires_grad
-        )  # keep the graph only for a caller who needs it
+        """Compute J^T v, where J is the Jacobian of ``apply`` at x.
+
+        Args:
+            x: Points at which the Jacobian is taken, shape (B, *shape).
+            v: Vectors in the shape of the measurement, (B, ...).
+
+        Returns:
+            Products, shape (B, *shape).
+
+        Raises:
+            ValueError: If x has the wrong shape or dtype.
+        """
+        # The graph is kept only if the caller can need it.
+        outer = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad)
         with torch.inference_mode(False), torch.enable_grad():
             x, v = (t.clone() if t.is_inference() else t for t in (x, v))
             u = x if outer and x.requires_grad else x.detach().requires_grad_()
@@ -136,15 +226,37 @@ class Operator(Described, ABC):
             )[0]
 
     def linearise(self, x: Tensor) -> LinearOperator:
-        """The Jacobian at x (B, *shape), as an operator on batches of B."""
+        """Return the Jacobian at x as a linear operator.
+
+        Args:
+            x: Points, shape (B, *shape).
+
+        Returns:
+            Linear operator for batches of this B only.
+        """
         return _DERIVED["linearise"](self, x)
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
-        """y with the entries zeroed that A can never reach (the holes of a mask), which carry no noise either."""
+        """Set the entries of y to zero that A never reaches, such as the holes of a mask.
+
+        Args:
+            y: Measurement (B, ...).
+
+        Returns:
+            Tensor in the shape of y. These entries carry no noise either.
+        """
         return y
 
     def preview(self, y: Tensor) -> Tensor:
-        """y as a picture (B, 1 or 3, h, w) on [-1, 1], for people to look at."""
+        """Turn a measurement into a picture to look at.
+
+        Args:
+            y: Measurement (B, ...).
+
+        Returns:
+            Picture (B, 1 or 3, h, w) on [-1, 1]: y itself if it has 1 or 3 channels, otherwise the
+            ``vjp`` of y at x = 0, averaged to one channel if need be and scaled down to [-1, 1].
+        """
         if y.ndim == 4 and y.shape[1] in (1, 3):
             return y
         x = self.vjp(y.new_zeros(len(y), *self.input_shape(tuple(y.shape[1:]))), y)
@@ -154,18 +266,28 @@ class Operator(Described, ABC):
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Self:
-        """A copy whose tensors live there. ``apply`` goes where x is anyway; this spares it the transfer."""
+        """Copy the operator to another device or dtype.
+
+        ``apply`` works on the device of x in any case. The copy saves the transfer of the settings.
+
+        Args:
+            device: Device of the tensors of the copy; None to keep theirs.
+            dtype: Dtype of the floating-point tensors of the copy; None to keep theirs.
+
+        Returns:
+            Operator of the same class and settings.
+        """
         return moved_to(self, device, dtype)
 
     def __matmul__(self, inner: Operator) -> Operator:
-        """self after inner."""
+        """Return the operator x -> self(inner(x))."""
         return _DERIVED["compose"](self, inner)
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def _constant(self, key: object, like: Tensor, make: Callable[[], T]) -> T:
-        """What make() gives for the precision and device of ``like``, kept for the next call."""
+        """Return make() for the dtype and device of ``like``, cached for the next call."""
         cache = self.__dict__.setdefault("_cache", {})
         full = (key, like.dtype, like.device)
         if full not in cache:
@@ -182,7 +304,7 @@ class Operator(Described, ABC):
             if any(name in op.capabilities for op in other.examples((3, 8, 8)).values())
         ]
         return MissingCapability(
-            f"{type(self).__name__} has no {name}; operators that have: {', '.join(able)}"
+            f"{type(self).__name__} has no {name}; operators that have it: {', '.join(able)}"
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -196,17 +318,26 @@ def _shape(x: Tensor) -> Shape:
         advice = (
             "give a complex image as two channels, real and imaginary part"
             if x.is_complex()
-            else "convert it, say by .float()"
+            else "convert it, for example with .float()"
         )
         raise ValueError(f"operators work on real floating-point tensors, got {x.dtype}; {advice}")
     if x.ndim < 2:
         raise ValueError(
-            f"a batch (B, ...) is needed, got a tensor of shape {tuple(x.shape)}; add an axis by x[None]"
+            f"a batch (B, ...) is needed, got a tensor of shape {tuple(x.shape)}; "
+            "add a batch axis with x[None]"
         )
     return tuple(x.shape[1:])
 
 
 def check_image(shape: Shape) -> None:
+    """Check that a shape is that of an image.
+
+    Args:
+        shape: Shape without its batch.
+
+    Raises:
+        ValueError: If the shape does not have three axes (C, H, W).
+    """
     if len(shape) != 3:
         raise ValueError(
             f"an image (C, H, W) is needed, got shape {tuple(shape)} without its batch"
@@ -214,12 +345,31 @@ def check_image(shape: Shape) -> None:
 
 
 def known_operators() -> list[type[Operator]]:
-    """Every concrete class of operators that is known, the user's own too."""
+    """List every concrete public class of operators, including classes that users define.
+
+    Returns:
+        Classes in the order of their definition.
+    """
     return concrete(Operator)  # type: ignore[type-abstract]
 
 
 class LinearOperator(Operator):
-    """A linear map A on batches (B, ...)."""
+    """Linear map A from batches x (B, *shape) to batches y (B, ...).
+
+    Variances and the factors c0, c1 are numbers, or tensors (B,) with one value per sample.
+
+    Example:
+        >>> import torch
+        >>> from problems import Inpainting
+        >>> operator = Inpainting(torch.tensor([[1.0, 0.0]]))
+        >>> y = operator.apply(torch.tensor([[[[2.0, 5.0]]]]))
+        >>> y
+        tensor([[[[2., 0.]]]])
+        >>> operator.prox(torch.zeros(1, 1, 1, 2), y, noise_variance=1.0, prior_variance=1.0)
+        tensor([[[[1., 0.]]]])
+        >>> "svd" in operator.capabilities
+        True
+    """
 
     base_capabilities: ClassVar[frozenset[str]] = Operator.base_capabilities | {
         "linear",
@@ -231,12 +381,16 @@ class LinearOperator(Operator):
         "prox_sample",
     }
     structure: ClassVar[frozenset[str]] = frozenset()
-    """Of {"svd", "closed_form"}, what the structure gives: a decomposition by fast transforms; a solve without iterations."""
+    """Subset of {"svd", "closed_form"} that the structure of A gives.
+
+    "svd" is a decomposition by fast transforms, "closed_form" a solve without iterations.
+    """
     tight_constant: float | None = None
     """c if A A^T = c I, else None."""
 
     @property
     def capabilities(self) -> frozenset[str]:
+        """Names of the methods and properties that this operator has."""
         return self.base_capabilities | self.structure
 
     @abstractmethod
@@ -244,7 +398,7 @@ class LinearOperator(Operator):
         """A^T y, of shape (B, *shape)."""
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        """The decomposition for x of this shape, in the precision and on the device of ``like``."""
+        """Return the SVD for x of this shape, with the dtype and device of ``like``."""
         if self.tight_constant is None:
             raise NotImplementedError
         scale, output = self.tight_constant**0.5, self.output_shape(shape)
@@ -259,17 +413,56 @@ class LinearOperator(Operator):
         )
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y for y (B, ...), in the shape that ``input_shape`` gives."""
+        """Compute A^T y.
+
+        Args:
+            y: Measurement (B, ...).
+
+        Returns:
+            Tensor (B, *shape), with the shape that ``input_shape`` gives.
+
+        Raises:
+            ValueError: If y is not a real floating-point batch or has the wrong shape.
+        """
         return self._adjoint(y, self.input_shape(_shape(y)))
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Compute A^T v, which is J^T v at every x.
+
+        Args:
+            x: Not used, because the Jacobian of a linear operator is constant.
+            v: Vectors in the shape of the measurement, (B, ...).
+
+        Returns:
+            Products, shape (B, *shape).
+        """
         return self.adjoint(v)
 
     def linearise(self, x: Tensor) -> LinearOperator:
+        """Return this operator, which is its own Jacobian.
+
+        Args:
+            x: Not used, because the Jacobian of a linear operator is constant.
+
+        Returns:
+            This operator.
+        """
         return self
 
     def svd(self, shape: Shape, like: Tensor | None = None) -> SVD:
-        """A = U diag(s) V^T for x of this shape. Where the structure gives no fast one, a dense one for small x."""
+        """Return A = U diag(s) V^T for x of one shape.
+
+        Args:
+            shape: Shape of x without its batch.
+            like: Tensor whose dtype and device the SVD has; None for float64 on the CPU.
+
+        Returns:
+            Decomposition by fast transforms where the structure of A gives one, otherwise a dense
+            one. It is cached.
+
+        Raises:
+            MissingCapability: If the structure gives no SVD and x has more than 4096 entries.
+        """
         like = torch.empty(0, dtype=torch.float64) if like is None else like
         shape = tuple(shape)
         output = self.output_shape(shape)
@@ -277,16 +470,27 @@ class LinearOperator(Operator):
             return self._constant(("svd", shape), like, lambda: self._svd(shape, like))
         if torch.Size(shape).numel() > _DENSE:
             raise MissingCapability(
-                f"{self._lacks('svd')}; a dense one is made for at most {_DENSE} pixels, not for {shape}"
+                f"{self._lacks('svd')}; a dense SVD is computed for at most {_DENSE} pixels, "
+                f"not for x of shape {shape}"
             )
         return self._constant(
             ("svd", shape), like, lambda: dense_svd(self.dense(shape).to(like), shape, output)
         )
 
     def pinv(self, y: Tensor, rtol: float | None = None) -> Tensor:
-        """A^+ y: of all x with the least |y - A x| the one of least norm. rtol: singular values below this share of the largest are zero.
+        """Compute A^+ y: among all x with the least |y - A x|, the one with the least norm.
 
-        Without an SVD by conjugate gradients on the normal equations, which take rtol as the residual to reach.
+        Without an SVD, conjugate gradients solve the normal equations. They warn with
+        ``SolveWarning`` if the residual stays large.
+
+        Args:
+            y: Measurement (B, ...).
+            rtol: With an SVD: singular values below rtol times the largest count as zero; None for
+                their number times the machine epsilon. Without one: relative residual at which the
+                conjugate gradients stop; None for 1e-12 in float64 and 1e-6 otherwise.
+
+        Returns:
+            Tensor (B, *shape).
         """
         shape = self.input_shape(_shape(y))
         if "svd" in self.capabilities:
@@ -296,7 +500,19 @@ class LinearOperator(Operator):
         )
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """(c0 I + c1 A A^T)^{-1} v. c0 > 0, c1 >= 0: numbers or one per sample (B,)."""
+        """Compute (c0 I + c1 A A^T)^{-1} v.
+
+        Args:
+            v: Right-hand side in the shape of the measurement, (B, ...).
+            c0: Factor of the identity, above 0; a number or shape (B,).
+            c1: Factor of A A^T, at least 0; a number or shape (B,).
+
+        Returns:
+            Solution in the shape of v.
+
+        Raises:
+            ValueError: If v is not a real floating-point batch or has the wrong shape.
+        """
         return self._solve(v, c0, c1, self.input_shape(_shape(v)))
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
@@ -316,11 +532,23 @@ class LinearOperator(Operator):
         )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """Something near to (c0 I + c1 A A^T)^{-1} r that is cheap, symmetric and positive definite."""
+        """Approximate (c0 I + c1 A A^T)^{-1} r by a cheap symmetric positive definite map."""
         return r
 
     def solve_primal(self, z: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """(c0 I + c1 A^T A)^{-1} z."""
+        """Compute (c0 I + c1 A^T A)^{-1} z.
+
+        Args:
+            z: Right-hand side in the shape of x, (B, *shape).
+            c0: Factor of the identity, above 0; a number or shape (B,).
+            c1: Factor of A^T A, at least 0; a number or shape (B,).
+
+        Returns:
+            Solution in the shape of z.
+
+        Raises:
+            ValueError: If z is not a real floating-point batch or has the wrong shape.
+        """
         if self._tall(_shape(z)):
             shape = _shape(z)
             return conjugate_gradients(
@@ -335,7 +563,11 @@ class LinearOperator(Operator):
         return self._adjoint(self._apply(x), shape)
 
     def _tall(self, shape: Shape) -> bool:
-        """Whether an iterative solve is cheaper for x, of this shape, than for y: y is larger, and nothing preconditions."""
+        """Return True if an iterative solve is cheaper for x of this shape than for y.
+
+        That is the case if y is larger than x and the operator has neither a closed form nor a
+        preconditioner.
+        """
         larger = torch.Size(self.output_shape(shape)).numel() > torch.Size(shape).numel()
         return (
             larger
@@ -346,9 +578,18 @@ class LinearOperator(Operator):
     def prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
-        """argmin_x |y - A x|^2 / (2 noise_variance) + |x - z|^2 / (2 prior_variance).
+        """Compute the posterior mean of x under the prior N(z, prior_variance I).
 
-        Also the posterior mean of x under the prior N(z, prior_variance I).
+        It is argmin_x |y - A x|^2 / (2 noise_variance) + |x - z|^2 / (2 prior_variance).
+
+        Args:
+            z: Prior mean, shape (B, *shape).
+            y: Measurement (B, ...).
+            noise_variance: Variance of the Gaussian noise of y; a number or shape (B,).
+            prior_variance: Variance of the prior; a number or shape (B,).
+
+        Returns:
+            Posterior mean, shape (B, *shape).
         """
         residual = y - self.apply(z)
         if self._tall(_shape(z)):
@@ -367,17 +608,39 @@ class LinearOperator(Operator):
         prior_variance: Tensor | float,
         generator: Generators = None,
     ) -> Tensor:
-        """A draw from the posterior of x under the prior N(z, prior_variance I) and y = A x + noise.
+        """Draw x from its posterior under the prior N(z, prior_variance I) and Gaussian noise.
 
-        Perturb and solve: the prox of z and y with their own noise added once more has exactly this law (Papandreou and Yuille 2010).
-        generator: one, or one per sample, so that a draw does not depend on its batch.
+        Perturb and solve: noise with the variance of each is added to z and to y, and the prox of
+        the two sums has exactly this law (Papandreou and Yuille 2010).
+
+        Args:
+            z: Prior mean, shape (B, *shape).
+            y: Measurement (B, ...), y = A x + noise.
+            noise_variance: Variance of the noise; a number or shape (B,).
+            prior_variance: Variance of the prior; a number or shape (B,).
+            generator: One generator, or a sequence of B, so that a draw does not depend on its
+                batch; None for the global generator of torch.
+
+        Returns:
+            One exact draw for each sample, shape (B, *shape).
         """
         z = z + _root(prior_variance, z) * randn_like(z, generator)
         y = y + _root(noise_variance, y) * randn_like(y, generator)
         return self.prox(z, y, noise_variance, prior_variance)
 
     def dense(self, shape: Shape, dtype: torch.dtype = torch.float64) -> Tensor:
-        """The matrix of A for x of this shape, (m, D). For tests and exact posteriors of small problems."""
+        """Compute the matrix of A, for tests and for exact posteriors of small problems.
+
+        Args:
+            shape: Shape of x without its batch, with D entries in all.
+            dtype: Dtype of the matrix.
+
+        Returns:
+            Matrix (m, D).
+
+        Raises:
+            ValueError: If D is above 16384.
+        """
         size = int(torch.Size(shape).numel())
         if size > 1 << 14:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""Kernels: the user's own, a Gaussian, a stroke of motion, a disk out of focus. What is done with them stands in ``convolution.py``."""
+"""Blurs: with a given kernel, Gaussian, linear motion, and out of focus.
+
+This module builds the kernels. The convolution itself is in ``convolution.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,31 @@ __all__ = ["Blur", "DiskBlur", "GaussianBlur", "MotionBlur"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Blur(Convolution):
-    """Convolution with the user's kernel, (h, w), or (C, h, w) with one for each channel, used as it is (make it sum to 1 to keep the
-    brightness). For several blurred copies of one picture, ``Stack`` several of these."""
+    """Convolution with a given kernel.
+
+    For several blurred copies of one picture, ``stack`` several of these.
+
+    Args:
+        kernel: Shape (h, w), or (C, h, w) with one kernel per channel. It is used as it is: make it
+            sum to 1 to keep the brightness.
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
+            "valid", y is smaller than x.
+
+    Raises:
+        ValueError: If the kernel has the wrong shape, is complex, not finite or all zero, or the
+            boundary is unknown.
+
+    Example:
+        >>> import torch
+        >>> from problems import Blur
+        >>> x = torch.zeros(1, 1, 5, 5)
+        >>> x[..., 2, 2] = 1
+        >>> y = Blur(torch.ones(3, 3) / 9).apply(x)
+        >>> torch.allclose(y[0, 0, 1:4, 1:4], torch.full((3, 3), 1 / 9))
+        True
+        >>> Blur(torch.ones(3, 3) / 9, "valid").output_shape((1, 5, 5))
+        (1, 3, 3)
+    """
 
     kernel: Tensor
     boundary: Boundary = "circular"
@@ -41,10 +67,19 @@ class Blur(Convolution):
 
     @property
     def taps(self) -> Tensor:
+        """Kernel with a channel axis, shape (1, h, w) or (C, h, w)."""
         return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         sizes = [(h, w) for h, w in ((3, 5), (4, 2), (3, 1)) if fits(shape, h, w)]
         found: dict[str, Operator] = {
             f"blur-{h}x{w}-{b}": cls(example_kernel(h, w), b) for h, w in sizes for b in BOUNDARIES
@@ -59,16 +94,40 @@ class Blur(Convolution):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GaussianBlur(Convolution):
-    """Gaussian kernel of the given standard deviation in pixels, cut at ``truncate`` deviations.
+    """Convolution with a Gaussian kernel.
 
-    It is separable, so that for every boundary two small decompositions, one an axis, give its SVD.
+    The kernel is separable. For every boundary two small decompositions, one per axis, give the
+    SVD. The solve uses them for images of up to 1024 pixels a side, and conjugate gradients for
+    larger ones unless the boundary is "circular", which is solved by FFT.
+
+    Args:
+        std: Standard deviation of the kernel in pixels, above 0.
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
+            "valid", y is smaller than x.
+        truncate: Radius at which the kernel is cut, in standard deviations, above 0; rounded up to
+            whole pixels.
+
+    Raises:
+        ValueError: If std or truncate is not positive and finite, or the boundary is unknown.
+
+    Example:
+        >>> import torch
+        >>> from problems import GaussianBlur
+        >>> operator = GaussianBlur(1.0, "reflect")
+        >>> operator.kernel.shape
+        torch.Size([9, 9])
+        >>> x = torch.full((1, 3, 16, 16), 0.5)
+        >>> torch.allclose(operator.apply(x), x)
+        True
+        >>> "closed_form" in operator.capabilities
+        True
     """
 
     std: float
     boundary: Boundary = "circular"
     truncate: float = 4.0
 
-    _LARGEST = 1024  # side of an image whose axes are still decomposed
+    _LARGEST = 1024  # longest side in pixels for which the axes are decomposed
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.std) and self.std > 0):
@@ -79,6 +138,14 @@ class GaussianBlur(Convolution):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         return (
             {f"gaussian-{b}": cls(0.7, b, truncate=2.0) for b in BOUNDARIES}
             if fits(shape, 5, 5)
@@ -87,20 +154,22 @@ class GaussianBlur(Convolution):
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """Capabilities from the structure: "svd" and "closed_form" for every boundary."""
         return CLOSED_FORM
 
     @cached_property
     def kernel(self) -> Tensor:
-        """(h, w), sum 1."""
+        """Kernel of shape (h, w), float64, with sum 1."""
         size = 2 * math.ceil(self.truncate * self.std) + 1
         return get_gaussian_kernel2d((size, size), (self.std, self.std), dtype=torch.float64)[0]
 
     @property
     def taps(self) -> Tensor:
+        """Kernel with a channel axis, shape (1, h, w)."""
         return self.kernel[None]
 
     def _axis(self, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Thin SVD of the matrix that blurs one axis of x."""
+        """Return the thin SVD (U, s, V^T) of the matrix that blurs one axis of x."""
 
         def make() -> tuple[Tensor, Tensor, Tensor]:
             line = self.kernel.sum(0)
@@ -129,7 +198,27 @@ class GaussianBlur(Convolution):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MotionBlur(Convolution):
-    """A straight stroke of ``length`` pixels (odd, at least 3) at ``angle`` degrees, anticlockwise from the horizontal."""
+    """Convolution with a straight line: the blur of linear motion.
+
+    Args:
+        length: Length of the line in pixels, odd and at least 3; also the side of the kernel.
+        angle: Direction of the line in degrees, anticlockwise from the horizontal.
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
+            "valid", y is smaller than x.
+
+    Raises:
+        ValueError: If the length is even or below 3, the angle is not finite, or the boundary is
+            unknown.
+
+    Example:
+        >>> import torch
+        >>> from problems import MotionBlur
+        >>> kernel = MotionBlur(5).kernel
+        >>> torch.allclose(kernel[2], torch.full((5,), 0.2, dtype=torch.float64))
+        True
+        >>> torch.allclose(MotionBlur(5, angle=90).kernel, kernel.T)
+        True
+    """
 
     length: int
     angle: float = 0.0
@@ -147,11 +236,19 @@ class MotionBlur(Convolution):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         return {f"motion-{b}": cls(5, 30.0, b) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
 
     @cached_property
     def kernel(self) -> Tensor:
-        """(h, w), sum 1."""
+        """Kernel of shape (length, length), float64, with sum 1."""
         angle, direction = (
             torch.tensor([float(self.angle)], dtype=torch.float64),
             torch.zeros(1, dtype=torch.float64),
@@ -161,12 +258,32 @@ class MotionBlur(Convolution):
 
     @property
     def taps(self) -> Tensor:
+        """Kernel with a channel axis, shape (1, h, w)."""
         return self.kernel[None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DiskBlur(Convolution):
-    """A lens out of focus: a disk of ``radius`` pixels, each tap the share of its pixel that lies inside."""
+    """Convolution with a disk: the blur of a lens out of focus.
+
+    Each tap is the share of its pixel that lies inside the disk, counted on 33 x 33 points.
+
+    Args:
+        radius: Radius of the disk in pixels, above 0.
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
+            "valid", y is smaller than x.
+
+    Raises:
+        ValueError: If the radius is not positive and finite, or the boundary is unknown.
+
+    Example:
+        >>> from problems import DiskBlur
+        >>> kernel = DiskBlur(2.0).kernel
+        >>> kernel.shape
+        torch.Size([5, 5])
+        >>> round(float(kernel.sum()), 6)
+        1.0
+    """
 
     radius: float
     boundary: Boundary = "circular"
@@ -178,11 +295,19 @@ class DiskBlur(Convolution):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         return {f"disk-{b}": cls(1.7, b) for b in BOUNDARIES} if fits(shape, 5, 5) else {}
 
     @cached_property
     def kernel(self) -> Tensor:
-        """(h, w), sum 1."""
+        """Kernel of shape (h, w), float64, with sum 1."""
         half, fine = math.ceil(self.radius - 0.5), 33
         place = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
         inside = (place[:, None] ** 2 + place**2 <= self.radius**2).double()
@@ -191,4 +316,5 @@ class DiskBlur(Convolution):
 
     @property
     def taps(self) -> Tensor:
+        """Kernel with a channel axis, shape (1, h, w)."""
         return self.kernel[None]

@@ -1,4 +1,4 @@
-r"""One number for the colours of a pixel: the grey view of a colour scene, and the mosaic of a camera's sensor.
+"""One number per pixel of a colour scene: the grey view, and the mosaic of a camera sensor.
 
 Both have :math:`A A^T = c I`, so that every solve is a division.
 """
@@ -22,7 +22,23 @@ _FAST = frozenset({"svd", "closed_form"})
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grayscale(LinearOperator):
-    """y = sum_c weights[c] x_c, one channel: the mean of three colours unless given other weights; (.299, .587, .114) is Rec. 601 luma."""
+    """Weighted sum of the channels, y = sum_c weights[c] x_c, with one channel.
+
+    Args:
+        weights: One weight per channel of x; the default is the mean of three colours, and (0.299,
+            0.587, 0.114) is Rec. 601 luma.
+
+    Raises:
+        ValueError: If there are no weights, or they are not finite or all zero.
+
+    Example:
+        >>> import torch
+        >>> from problems import Grayscale
+        >>> Grayscale().output_shape((3, 8, 8))
+        (1, 8, 8)
+        >>> Grayscale((0.25, 0.5, 0.25)).apply(torch.tensor([[[[4.0]], [[0.0]], [[8.0]]]]))
+        tensor([[[[3.]]]])
+    """
 
     structure: ClassVar[frozenset[str]] = _FAST
 
@@ -38,6 +54,14 @@ class Grayscale(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name.
+        """
         return {
             "colourise": cls((0.299, 0.587, 0.114))
             if shape[0] == 3
@@ -46,9 +70,21 @@ class Grayscale(LinearOperator):
 
     @property
     def tight_constant(self) -> float:  # type: ignore[override]
+        """The c of A A^T = c I: the sum of the squared weights."""
         return sum(w * w for w in self.weights)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (C, H, W).
+
+        Returns:
+            Shape of y without its batch, (1, H, W).
+
+        Raises:
+            ValueError: If x is not an image or the number of channels is not that of the weights.
+        """
         check_image(shape)
         if shape[0] != len(self.weights):
             raise ValueError(
@@ -57,6 +93,17 @@ class Grayscale(LinearOperator):
         return (1, *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (1, H, W).
+
+        Returns:
+            Shape of x without its batch, (C, H, W).
+
+        Raises:
+            ValueError: If y does not have one channel.
+        """
         check_image(shape)
         if shape[0] != 1:
             raise ValueError(f"a grey measurement has one channel, got {shape[0]}")
@@ -77,7 +124,26 @@ Pattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Demosaicing(LinearOperator):
-    """One colour a pixel, by the Bayer pattern, read along rows from the top left: x has 3 channels, y one."""
+    """One colour per pixel, by the Bayer pattern of a camera sensor.
+
+    x has 3 channels, y one.
+
+    Args:
+        pattern: Colours of the repeated 2 x 2 tile along rows from the top left: "RGGB", "BGGR",
+            "GRBG" or "GBRG".
+
+    Raises:
+        ValueError: If the pattern is unknown.
+
+    Example:
+        >>> from problems import Demosaicing
+        >>> operator = Demosaicing("RGGB")
+        >>> operator.output_shape((3, 8, 8))
+        (1, 8, 8)
+        >>> operator.mask(2, 2)[0]
+        tensor([[ True, False],
+                [False, False]])
+    """
 
     structure: ClassVar[frozenset[str]] = _FAST
     tight_constant: ClassVar[float] = 1.0  # type: ignore[misc]
@@ -89,9 +155,28 @@ class Demosaicing(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         return {f"demosaic-{p}": cls(p) for p in get_args(Pattern)} if shape[0] == 3 else {}
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (3, H, W).
+
+        Returns:
+            Shape of y without its batch, (1, H, W).
+
+        Raises:
+            ValueError: If x is not an image with 3 channels.
+        """
         check_image(shape)
         if shape[0] != 3:
             raise ValueError(
@@ -100,13 +185,32 @@ class Demosaicing(LinearOperator):
         return (1, *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (1, H, W).
+
+        Returns:
+            Shape of x without its batch, (3, H, W).
+
+        Raises:
+            ValueError: If y does not have one channel.
+        """
         check_image(shape)
         if shape[0] != 1:
             raise ValueError(f"a mosaic has one channel, got {shape[0]}")
         return (3, *shape[1:])
 
     def mask(self, height: int, width: int) -> Tensor:
-        """(3, height, width), True where a colour is seen."""
+        """Return the mask of the observed colours.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            Boolean mask (3, height, width), True where a colour is observed.
+        """
         tile = torch.tensor(["RGB".index(c) for c in self.pattern]).reshape(2, 2)
         colour = tile.repeat(-(-height // 2), -(-width // 2))[:height, :width]
         return torch.stack([colour == c for c in range(3)])
@@ -117,9 +221,8 @@ class Demosaicing(LinearOperator):
 
     def _apply(self, x: Tensor) -> Tensor:
         (r, g, b), (red, green, blue) = x.split(1, dim=1), self._mask(x)
-        return torch.addcmul(
-            torch.addcmul(r * red, g, green), b, blue
-        )  # quicker than a sum over the channels
+        # This is faster than a sum over the channels.
+        return torch.addcmul(torch.addcmul(r * red, g, green), b, blue)
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._mask(y)
@@ -127,8 +230,23 @@ class Demosaicing(LinearOperator):
     def prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
+        """Compute the posterior mean of x under the prior N(z, prior_variance I), pixel by pixel.
+
+        Args:
+            z: Prior mean, shape (B, 3, H, W).
+            y: Mosaic (B, 1, H, W).
+            noise_variance: Variance of the Gaussian noise of y; a number or shape (B,).
+            prior_variance: Variance of the prior; a number or shape (B,).
+
+        Returns:
+            Posterior mean, shape (B, 3, H, W).
+
+        Raises:
+            ValueError: If z does not have 3 channels.
+        """
         self.output_shape(tuple(z.shape[1:]))
         variance = expand_like(prior_variance, z)
+        # Only the observed colour of each pixel moves.
         return z + self._mask(z) * (
             variance / (expand_like(noise_variance, z) + variance) * (y - z)
-        )  # each pixel's own colour
+        )

@@ -1,6 +1,7 @@
-r"""Compressed sensing, :math:`y = S\,\Phi x`: a few coefficients of an orthonormal transform, kept at random places.
+r"""Compressed sensing, :math:`y = S\,\Phi x`: a random subset of orthonormal coefficients.
 
-The rows are orthonormal, :math:`A A^T = I`, and no matrix is ever stored.
+:math:`\Phi` is an orthonormal transform, S keeps a few of its coefficients at random places. The
+rows are orthonormal, :math:`A A^T = I`, and no matrix is ever stored.
 """
 
 from __future__ import annotations
@@ -23,11 +24,33 @@ Transform = Literal["hadamard", "dct", "random"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompressedSensing(LinearOperator):
-    """y (B, C, m): round(fraction H W) coefficients of each channel, the first (the mean, for "hadamard" and "dct") always among them.
+    """Random coefficients of an orthonormal transform of each channel, y (B, C, m).
 
-    transform: "hadamard" (a single-pixel camera; H W must be a power of two), "dct", or "random": signs flipped at random, then a DCT,
-    which mixes every pixel into every coefficient as a random matrix would (Do, Gan, Nguyen and Tran 2012). shape: (H, W) of x. seed: of
-    the places and the signs.
+    m = round(fraction H W), at least 1. The first coefficient, which is the mean for "hadamard" and
+    "dct" up to its scale, is always among them.
+
+    Args:
+        fraction: Share of the coefficients that are kept, in (0, 1].
+        shape: Size (H, W) of x in pixels.
+        transform: "hadamard": the patterns of a single-pixel camera, H W must be a power of two.
+            "dct": discrete cosine transform. "random": signs flipped at random, then a DCT, which
+            mixes every pixel into every coefficient as a random matrix would (Do, Gan, Nguyen and
+            Tran 2012).
+        seed: Seed of the places and of the signs.
+
+    Raises:
+        ValueError: If the fraction is outside (0, 1], the transform unknown, the shape not (H, W),
+            or H W is not a power of two for "hadamard".
+
+    Example:
+        >>> import torch
+        >>> from problems import CompressedSensing
+        >>> operator = CompressedSensing(0.25, (8, 8))
+        >>> y = operator.apply(torch.ones(2, 3, 8, 8))
+        >>> y.shape
+        torch.Size([2, 3, 16])
+        >>> torch.allclose(operator.apply(operator.adjoint(y)), y, atol=1e-5)
+        True
     """
 
     structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
@@ -50,12 +73,21 @@ class CompressedSensing(LinearOperator):
         n = math.prod(shape)
         if self.transform == "hadamard" and n & (n - 1):
             raise ValueError(
-                f"a Hadamard transform needs a power of two, got {shape[0]}x{shape[1]} = {n} pixels; use 'dct' or 'random'"
+                "a Hadamard transform needs a power of two, "
+                f"got {shape[0]}x{shape[1]} = {n} pixels; use 'dct' or 'random'"
             )
         object.__setattr__(self, "shape", shape)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name.
+        """
         size = (shape[1], shape[2])
         kinds: tuple[Transform, ...] = (
             ("dct", "random") if math.prod(size) & (math.prod(size) - 1) else get_args(Transform)
@@ -64,11 +96,11 @@ class CompressedSensing(LinearOperator):
 
     @property
     def count(self) -> int:
-        """m."""
+        """Number m of coefficients per channel."""
         return max(1, round(self.fraction * math.prod(self.shape)))
 
     def _places(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices of the coefficients that are kept, (m,), and the signs of the pixels, (H, W)."""
+        """Return the indices (m,) of the kept coefficients and the signs (H, W) of the pixels."""
 
         def make() -> tuple[Tensor, Tensor]:
             generator = torch.Generator().manual_seed(self.seed)
@@ -82,13 +114,36 @@ class CompressedSensing(LinearOperator):
         return self._constant("places", like, make)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (C, H, W).
+
+        Returns:
+            Shape of y without its batch, (C, m).
+
+        Raises:
+            ValueError: If x is not an image of the size of this operator.
+        """
         if tuple(shape[-2:]) != self.shape or len(shape) != 3:
             raise ValueError(
-                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}"
+                "this operator is made for images (C, H, W) with (H, W) = "
+                f"{self.shape}, got {tuple(shape)}"
             )
         return (shape[0], self.count)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (C, m).
+
+        Returns:
+            Shape of x without its batch, (C, H, W).
+
+        Raises:
+            ValueError: If y does not have m coefficients per channel.
+        """
         if len(shape) != 2 or shape[1] != self.count:
             raise ValueError(f"a measurement has shape (C, {self.count}), got {tuple(shape)}")
         return (shape[0], *self.shape)

@@ -1,11 +1,16 @@
-r"""Convolution with a kernel, :math:`y = k * x`, for five ways to treat the border.
+r"""Convolution with a kernel, :math:`y = k * x`, with five ways to treat the border.
 
-The image is padded by the rule of the boundary, convolved circularly by FFT, and cropped: one path for every boundary and any
-kernel size. The adjoint is the transpose of each of the three steps. "circular" and a symmetric world apart, real photographs
-know what lies beyond the frame: "valid" keeps just the pixels whose whole neighbourhood is in x, so x is larger than y.
+The image is padded by the rule of the boundary, convolved circularly by FFT, and cropped. This one
+path serves every boundary and kernel size. The adjoint is the transpose of each of the three steps.
 
-A circular convolution is its polar decomposition: with the transfer function :math:`\hat k = |\hat k| e^{i\varphi}` and the Hartley
-transform H, :math:`A = (Q H)\,\mathrm{diag}|\hat k|\,H`, Q the all-pass filter :math:`e^{i\varphi}`: that is its real SVD.
+Every boundary but "valid" makes an assumption about the pixels outside the frame. A real photograph
+does not satisfy it: its border pixels depend on what really lies beyond the frame. "valid" keeps
+only the pixels whose whole neighbourhood is in x, so that x is larger than y.
+
+The SVD of a circular convolution is its polar decomposition. With the transfer function
+:math:`\hat k = |\hat k| e^{i\varphi}` and the Hartley transform H,
+:math:`A = (Q H)\,\mathrm{diag}|\hat k|\,H`, where Q is the all-pass filter :math:`e^{i\varphi}`.
+All three factors are real.
 """
 
 from __future__ import annotations
@@ -43,10 +48,15 @@ CLOSED_FORM = frozenset({"svd", "closed_form"})
 
 
 class Convolution(LinearOperator):
-    """y[i] = sum_j k[j] x[i + c - j], c the middle of the kernel: a true convolution, per channel.
+    """Base class of convolutions, y[i] = sum_j k[j] x[i + c - j] with c the middle of the kernel.
 
-    boundary: what x is taken to be outside the frame. The solve is exact by FFT for "circular", otherwise by conjugate gradients unless
-    the kernel is separable.
+    It is a true convolution (the kernel is mirrored), applied to each channel. The solve is exact
+    by FFT for the boundary "circular". For the others it takes conjugate gradients, unless the
+    kernel is separable.
+
+    Attributes:
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
+            "valid", y is smaller than x.
     """
 
     boundary: Boundary
@@ -54,18 +64,22 @@ class Convolution(LinearOperator):
     @property
     @abstractmethod
     def taps(self) -> Tensor:
-        """The kernel, (1, h, w), or (C, h, w): one for each channel."""
+        """Kernel with a channel axis: (1, h, w), or (C, h, w) with one kernel per channel."""
 
     def _check_boundary(self) -> None:
         check_choice("boundary", self.boundary, BOUNDARIES)
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """Capabilities from the structure: "svd" and "closed_form" for "circular", else none."""
         return CLOSED_FORM if self.boundary == "circular" else frozenset()
 
     @cached_property
     def _margin(self) -> tuple[int, int, int, int]:
-        """Rows and columns of x that the kernel reaches beyond each pixel of y: left, right, top, bottom."""
+        """Reach of the kernel around each pixel of y: (left, right, top, bottom).
+
+        In columns and rows of x.
+        """
         height, width = self.taps.shape[-2:]
         return (
             width - 1 - (width - 1) // 2,
@@ -78,19 +92,46 @@ class Convolution(LinearOperator):
         (kh, kw), (height, width) = self.taps.shape[-2:], shape[-2:]
         if kh > height or kw > width:
             raise ValueError(
-                f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} with boundary {self.boundary!r}"
+                f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} "
+                f"with boundary {self.boundary!r}"
             )
         if len(self.taps) not in (1, shape[0]):
             raise ValueError(
-                f"there are {len(self.taps)} kernels for {shape[0]} channels; give one, or one for each channel"
+                f"there are {len(self.taps)} kernels for {shape[0]} channels; "
+                "give one kernel, or one per channel"
             )
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (C, H, W).
+
+        Returns:
+            Shape of y without its batch, (C, H, W), or (C, H - h + 1, W - w + 1) for "valid".
+
+        Raises:
+            ValueError: If x is not an image, is smaller than the kernel, or has another number of
+                channels than the kernels.
+        """
         check_image(shape)
         self._check(shape)
         return self._resize(shape, -1)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (C, H, W), or (C, H - h + 1, W - w + 1) for
+                "valid".
+
+        Returns:
+            Shape of x without its batch, (C, H, W).
+
+        Raises:
+            ValueError: If y is not an image, or x would be smaller than the kernel or have another
+                number of channels than the kernels.
+        """
         check_image(shape)
         shape = self._resize(shape, 1)
         self._check(shape)
@@ -106,7 +147,10 @@ class Convolution(LinearOperator):
         )
 
     def _spectrum(self, height: int, width: int, like: Tensor) -> Tensor:
-        """Transfer function of the circular convolution on a (height, width) grid, its centre at the kernel's middle."""
+        """Return the transfer function of the circular convolution on a (height, width) grid.
+
+        The middle of the kernel is at the origin. The frequencies are those of ``rfft2``.
+        """
 
         def make() -> Tensor:
             kh, kw = self.taps.shape[-2:]
@@ -121,13 +165,16 @@ class Convolution(LinearOperator):
         return self._constant(("spectrum", height, width), like, make)
 
     def _filter(self, x: Tensor, height: int, width: int, transpose: bool) -> Tensor:
-        """Circular convolution of x, filled up with zeros to (height, width)."""
+        """Convolve x circularly, after filling it up with zeros to (height, width)."""
         spectrum = self._spectrum(height, width, x)
         X = torch.fft.rfft2(x, s=(height, width))
         return torch.fft.irfft2(X * (spectrum.conj() if transpose else spectrum), s=(height, width))
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
-        """A size that is quick to transform; what is appended stays out of the part that is kept."""
+        """Return a size at least as large that is fast to transform.
+
+        The appended entries stay out of the part that is kept.
+        """
         return next_fast_len(height, True), next_fast_len(width, True)
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -153,7 +200,7 @@ class Convolution(LinearOperator):
                 (z.narrow(axis, 0, before), z.narrow(axis, before + size, after)),
             )
             for end, index in zip(ends, (source[:before], source[before + size :]), strict=True):
-                if len(index):  # each padded entry is added to the one that it was copied from
+                if len(index):  # each padded entry is added to the entry it was copied from
                     z = z.index_add(axis, index, end)
         return z
 
@@ -180,9 +227,8 @@ class Convolution(LinearOperator):
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
         spectrum = self._spectrum(height, width, precise)
         size = spectrum.abs()
-        size = torch.where(
-            size > 1e-14 * size.max(), size, torch.zeros_like(size)
-        )  # below lies rounding, of no certain phase
+        # Smaller values are rounding errors, whose phase is arbitrary.
+        size = torch.where(size > 1e-14 * size.max(), size, torch.zeros_like(size))
         phase = torch.where(size > 0, spectrum / torch.where(size > 0, size, 1), 1)
         phase = phase.to(complex_dtype(like))
         mirrored = size.flip(-2).roll(1, -2)[..., 1 : (width + 1) // 2].flip(-1)  # |k(-f)| = |k(f)|
@@ -192,9 +238,14 @@ class Convolution(LinearOperator):
             return torch.fft.irfft2(torch.fft.rfft2(x) * p, s=(height, width))
 
         return SVD(
-            s, hartley2, hartley2, lambda w: allpass(hartley2(w), phase), lambda y: hartley2(allpass(y, phase.conj())),
-            complete_v=True, complete_u=True,
-        )  # fmt: skip
+            s,
+            hartley2,
+            hartley2,
+            lambda w: allpass(hartley2(w), phase),
+            lambda y: hartley2(allpass(y, phase.conj())),
+            complete_v=True,
+            complete_u=True,
+        )
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         if self.boundary == "circular":
@@ -204,13 +255,23 @@ class Convolution(LinearOperator):
     def prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
+        """Compute the posterior mean of x under the prior N(z, prior_variance I).
+
+        Args:
+            z: Prior mean, shape (B, C, H, W).
+            y: Measurement (B, C, h, w).
+            noise_variance: Variance of the Gaussian noise of y; a number or shape (B,).
+            prior_variance: Variance of the prior; a number or shape (B,).
+
+        Returns:
+            Posterior mean, shape (B, C, H, W).
+        """
         if self.boundary != "circular":
             return super().prox(z, y, noise_variance, prior_variance)
         height, width = self.input_shape(tuple(y.shape[1:]))[-2:]
         spectrum, power = self._spectrum(height, width, z), self._power(height, width, z)
-        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(
-            z
-        )  # three transforms in the place of six
+        # Staying in the frequency domain takes three transforms instead of six.
+        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(z)
         gain = (
             expand_like(prior_variance, z)
             * spectrum.conj()
@@ -219,7 +280,7 @@ class Convolution(LinearOperator):
         return z + torch.fft.irfft2(gain * residual, s=(height, width))
 
     def _inverse_filter(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """The solve with a circular boundary."""
+        """Compute the solve with a circular boundary."""
         power = self._power(r.shape[-2], r.shape[-1], r)
         return torch.fft.irfft2(
             torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power), s=r.shape[-2:]
@@ -233,7 +294,7 @@ class Convolution(LinearOperator):
         )
 
     def _power(self, height: int, width: int, like: Tensor) -> Tensor:
-        """|transfer function|^2, as ``rfft2`` orders it."""
+        """Return |transfer function|^2 at the frequencies of ``rfft2``."""
         return self._constant(
             ("power", height, width),
             like,
@@ -242,15 +303,19 @@ class Convolution(LinearOperator):
 
     @cached_property
     def _even(self) -> bool:
-        """Whether each kernel is its own mirror image along both axes."""
+        """True if each kernel equals its mirror image along both axes."""
         return all(
             torch.allclose(self.taps, self.taps.flip(axis), rtol=1e-6, atol=1e-12)
             for axis in (-2, -1)
         )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """The solve with another boundary, exact away from the border: mirrored, which the cosine transform makes diagonal, for an even
-        kernel on a continued image; else zero outside, as if more were known there."""
+        """Compute the solve with another boundary, which is exact away from the border.
+
+        For an even kernel on a reflected or replicated image that boundary is the mirrored one,
+        which the cosine transform diagonalises. Otherwise it is zero outside, as if y were known on
+        a larger frame.
+        """
         height, width = r.shape[-2:]
         if self._even and self.boundary in ("reflect", "replicate"):
             power = self._power(2 * height, 2 * width, r)[..., :height, :width]
@@ -266,7 +331,18 @@ class Convolution(LinearOperator):
 def extended(
     size: int, before: int, after: int, boundary: Boundary, device: torch.device | None = None
 ) -> Tensor:
-    """For each place of an axis padded by the boundary's rule, the index that it is copied from."""
+    """Compute the source index of each entry of a padded axis.
+
+    Args:
+        size: Length of the axis before padding.
+        before: Number of entries that are added in front.
+        after: Number of entries that are added at the end.
+        boundary: Rule of the padding: "replicate", "reflect" or "circular".
+        device: Device of the result; None for the default.
+
+    Returns:
+        Indices on [0, size), shape (before + size + after,), int64.
+    """
     index = torch.arange(-before, size + after, device=device)
     if boundary == "replicate":
         return index.clamp(0, size - 1)
@@ -276,9 +352,21 @@ def extended(
 
 
 def clean_kernel(kernel: Tensor) -> Tensor:
+    """Check and copy a kernel.
+
+    Args:
+        kernel: Kernel (h, w) or (C, h, w).
+
+    Returns:
+        Detached copy; integer kernels become float64.
+
+    Raises:
+        ValueError: If the kernel has the wrong shape, is complex, not finite or all zero.
+    """
     if kernel.ndim not in (2, 3) or not kernel.numel():
         raise ValueError(
-            f"a kernel must have shape (h, w), or (C, h, w) with one for each channel, got {tuple(kernel.shape)}"
+            "a kernel must have shape (h, w), or (C, h, w) with one kernel per channel, "
+            f"got {tuple(kernel.shape)}"
         )
     if kernel.is_complex() or not torch.isfinite(kernel).all() or not kernel.abs().sum() > 0:
         raise ValueError("a kernel must be real, finite and not all zero")
@@ -287,7 +375,16 @@ def clean_kernel(kernel: Tensor) -> Tensor:
 
 
 def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:
-    """For examples: asymmetric, of both signs, with no value that stands out."""
+    """Build a kernel for examples: asymmetric, with both signs, and no dominant value.
+
+    Args:
+        height: Height h of the kernel in pixels.
+        width: Width w of the kernel in pixels.
+        channels: Number C of kernels.
+
+    Returns:
+        Kernel (h, w), or (C, h, w) for more than one channel, float64. The same for the same size.
+    """
     generator = torch.Generator().manual_seed(height * 10 + width)
     kernel = (
         torch.randn(channels, height, width, generator=generator, dtype=torch.float64)
@@ -297,4 +394,14 @@ def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:
 
 
 def fits(shape: Shape, height: int, width: int) -> bool:
+    """Return True if a kernel fits in an image.
+
+    Args:
+        shape: Shape of the image, (C, H, W).
+        height: Height of the kernel in pixels.
+        width: Width of the kernel in pixels.
+
+    Returns:
+        True if neither side of the kernel is longer than that of the image.
+    """
     return height <= shape[-2] and width <= shape[-1]

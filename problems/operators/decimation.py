@@ -1,8 +1,10 @@
-r"""Down-sampling with a filter of the user's own: convolve, keep every k-th pixel.
+r"""Down-sampling with a given filter: convolve, then keep every k-th pixel.
 
-With a circular boundary, keeping every k-th pixel folds the k x k aliases of each frequency onto one, so that :math:`A A^T` is a
-circular convolution again, of transfer function :math:`s^2 = \frac{1}{k^2}\sum_{\text{aliases}} |\hat h|^2` (Zhang, Van Gool and
-Timofte 2020, eq. 14): the coarse Hartley transform is U, and V that of the same decimation with the kernel :math:`\hat h / s`.
+With a circular boundary, keeping every k-th pixel folds the k x k aliases of each frequency onto
+one. :math:`A A^T` is therefore a circular convolution too, with the transfer function
+:math:`s^2 = \frac{1}{k^2}\sum_{\text{aliases}} |\hat h|^2` (Zhang, Van Gool and Timofte 2020,
+eq. 14). In the SVD, U is the coarse Hartley transform, and V is that of the same decimation with
+the kernel :math:`\hat h / s`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,30 @@ __all__ = ["Decimation"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decimation(LinearOperator):
-    """y = (kernel * x)[::factor, ::factor], factor a whole number >= 2 that divides both sides of x. kernel, boundary: as for ``Blur``."""
+    """Convolution followed by sampling, y = (kernel * x)[::factor, ::factor].
+
+    Args:
+        kernel: Shape (h, w), or (C, h, w) with one kernel per channel, used as it is, as in
+            ``Blur``.
+        factor: Whole number of at least 2 that divides both sides of x.
+        boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero". The
+            solve is exact for "circular", and takes preconditioned conjugate gradients for the
+            others.
+
+    Raises:
+        ValueError: If the kernel is not valid, the factor is not a whole number of at least 2, or
+            the boundary is unknown or "valid".
+
+    Example:
+        >>> import torch
+        >>> from problems import Decimation
+        >>> operator = Decimation(torch.ones(3, 3) / 9, factor=2)
+        >>> y = operator.apply(torch.ones(1, 3, 8, 8))
+        >>> y.shape
+        torch.Size([1, 3, 4, 4])
+        >>> torch.allclose(y, torch.ones(1, 3, 4, 4))
+        True
+    """
 
     kernel: Tensor
     factor: int
@@ -35,17 +60,27 @@ class Decimation(LinearOperator):
     def __post_init__(self) -> None:
         if not float(self.factor).is_integer() or self.factor < 2:
             raise ValueError(
-                f"the factor must be a whole number of at least 2, got {self.factor}; SuperResolution takes fractions"
+                f"the factor must be a whole number of at least 2, got {self.factor}; "
+                "SuperResolution takes fractions"
             )
         if self.boundary == "valid" or self.boundary not in BOUNDARIES:
             raise ValueError(
-                f"unknown boundary {self.boundary!r} of a decimation; known: {', '.join(BOUNDARIES[:-1])}"
+                f"unknown boundary {self.boundary!r} of a decimation; "
+                f"known: {', '.join(BOUNDARIES[:-1])}"
             )
         object.__setattr__(self, "kernel", clean_kernel(self.kernel))
         object.__setattr__(self, "factor", int(self.factor))
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name; {} if none fits.
+        """
         factors = [
             k for k in (2, 4) if shape[-2] % k == 0 and shape[-1] % k == 0 and min(shape[-2:]) >= 3
         ]
@@ -57,6 +92,7 @@ class Decimation(LinearOperator):
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """Capabilities from the structure: "svd" and "closed_form" for "circular", else none."""
         return self._blur.structure
 
     @cached_property
@@ -64,16 +100,40 @@ class Decimation(LinearOperator):
         return Blur(self.kernel, self.boundary)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, (C, H, W).
+
+        Returns:
+            Shape of y without its batch, (C, H / factor, W / factor).
+
+        Raises:
+            ValueError: If x is not an image, the factor does not divide both sides, or the kernel
+                does not fit.
+        """
         check_image(shape)
         height, width = shape[-2:]
         if height % self.factor or width % self.factor:
             raise ValueError(
-                f"the factor {self.factor} does not divide an image of {width}x{height}; crop it first"
+                f"the factor {self.factor} does not divide an image of {width}x{height}; "
+                "crop it first"
             )
         self._blur.output_shape(shape)
         return (*shape[:-2], height // self.factor, width // self.factor)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (C, h, w).
+
+        Returns:
+            Shape of x without its batch, (C, h factor, w factor).
+
+        Raises:
+            ValueError: If y is not an image or the kernel does not fit in x.
+        """
         check_image(shape)
         return self._blur.input_shape(
             (*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor)
@@ -86,7 +146,7 @@ class Decimation(LinearOperator):
         return self._blur._adjoint(self._spread(y), shape)
 
     def _spread(self, y: Tensor) -> Tensor:
-        """Zeros between the pixels."""
+        """Insert zeros between the pixels."""
         k = self.factor
         return (
             torch.nn.functional.pad(y[..., :, None, :, None], (0, k - 1, 0, 0, 0, k - 1))
@@ -95,7 +155,11 @@ class Decimation(LinearOperator):
         )
 
     def _power(self, height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """s^2 on the coarse (height, width) grid, (1 or C, height, width), and the transfer function of the blur over s on the fine one."""
+        """Return s^2 and the transfer function of the blur divided by s.
+
+        s^2 is on the coarse (height, width) grid, with shape (1 or C, height, width). The ratio is
+        on the fine grid.
+        """
         k = self.factor
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
         half = self._blur._spectrum(k * height, k * width, precise)
@@ -126,7 +190,7 @@ class Decimation(LinearOperator):
         )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """The solve as if the boundary were circular."""
+        """Compute the solve as if the boundary were circular."""
         height, width = r.shape[-2:]
         power = self._constant(
             ("power", height, width), r, lambda: self._power(height, width, r)[0]

@@ -1,4 +1,4 @@
-"""Missing pixels: A = diag(mask)."""
+"""Inpainting, A = diag(mask), and masks for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ __all__ = ["Inpainting", "binary", "box_mask", "random_mask"]
 
 
 def binary(mask: Tensor, what: str = "mask") -> Tensor:
-    """A copy as booleans; ValueError unless it holds zeros and ones only."""
+    """Copy a mask as booleans.
+
+    Args:
+        mask: Mask of any shape and dtype.
+        what: Name of the mask in the message.
+
+    Returns:
+        Mask of the same shape, bool.
+
+    Raises:
+        ValueError: If the mask holds anything but zeros and ones.
+    """
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(
             f"a {what} must be binary: 1 where a pixel is observed, 0 where it is missing"
@@ -26,9 +37,24 @@ def binary(mask: Tensor, what: str = "mask") -> Tensor:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inpainting(LinearOperator):
-    """y = mask * x. mask (H, W), (1, H, W) or (C, H, W): True or 1 where the pixel is observed.
+    """Inpainting, y = mask * x: pixels are missing.
 
     y has the shape of x, with zeros in the holes.
+
+    Args:
+        mask: Mask (H, W), (1, H, W) or (C, H, W), True or 1 where the pixel is observed.
+
+    Raises:
+        ValueError: If the mask is not binary, has another number of axes, or observes no pixel.
+
+    Example:
+        >>> import torch
+        >>> from problems import Inpainting, box_mask
+        >>> operator = Inpainting(box_mask(3, 3, top=1, left=1, box_height=1, box_width=1))
+        >>> operator.apply(torch.ones(1, 1, 3, 3))
+        tensor([[[[1., 1., 1.],
+                  [1., 0., 1.],
+                  [1., 1., 1.]]]])
     """
 
     structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
@@ -47,6 +73,14 @@ class Inpainting(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            One mask for all channels, and one for each channel, by name.
+        """
         per_channel = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.6
         per_channel.view(-1)[0] = True
         return {
@@ -55,10 +89,22 @@ class Inpainting(LinearOperator):
         }
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y, which is that of x.
+
+        Args:
+            shape: Shape (C, H, W) of x, without the batch.
+
+        Returns:
+            The same shape.
+
+        Raises:
+            ValueError: If the mask does not fit the shape.
+        """
         check_image(shape)
         if tuple(shape[-2:]) != tuple(self.mask.shape[-2:]):
             raise ValueError(
-                f"the mask is {tuple(self.mask.shape[-2:])} (height, width), the image is {tuple(shape[-2:])}"
+                f"the mask is {tuple(self.mask.shape[-2:])} (height, width), "
+                f"the image is {tuple(shape[-2:])}"
             )
         if self.mask.shape[0] not in (1, shape[-3]):
             raise ValueError(
@@ -67,11 +113,33 @@ class Inpainting(LinearOperator):
         return shape
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x, which is that of y.
+
+        Args:
+            shape: Shape (C, H, W) of y, without the batch.
+
+        Returns:
+            The same shape.
+
+        Raises:
+            ValueError: If the mask does not fit the shape.
+        """
         return self.output_shape(shape)
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
+        """Set the holes of a measurement to zero, even where they hold NaN.
+
+        Args:
+            y: Measurements (B, C, H, W).
+
+        Returns:
+            Measurements (B, C, H, W) with zeros in the holes.
+
+        Raises:
+            ValueError: If the mask does not fit the shape.
+        """
         self.output_shape(tuple(y.shape[1:]))
-        return torch.where(self.mask.to(y.device), y, 0)  # not a product: NaN in a hole is nothing
+        return torch.where(self.mask.to(y.device), y, 0)  # a product would keep NaN in a hole
 
     def _apply(self, x: Tensor) -> Tensor:
         return x * self._constant("mask", x, lambda: self.mask.to(x))
@@ -85,6 +153,20 @@ class Inpainting(LinearOperator):
     def prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
+        """Compute the posterior mean of x under the prior N(z, prior_variance I), pixel by pixel.
+
+        Args:
+            z: Prior means (B, C, H, W).
+            y: Measurements (B, C, H, W).
+            noise_variance: Variance of the noise: a number or one per sample (B,).
+            prior_variance: Variance of the prior: a number or one per sample (B,).
+
+        Returns:
+            Posterior means (B, C, H, W).
+
+        Raises:
+            ValueError: If the mask does not fit the shape.
+        """
         self.output_shape(tuple(z.shape[1:]))
         prior_variance = expand_like(prior_variance, z)
         return z + self._apply(
@@ -106,7 +188,29 @@ class Inpainting(LinearOperator):
 def box_mask(
     height: int, width: int, top: int, left: int, box_height: int, box_width: int
 ) -> Tensor:
-    """(H, W) mask with a rectangular hole."""
+    """Make a mask with a rectangular hole.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        top: First row of the hole.
+        left: First column of the hole.
+        box_height: Height of the hole in pixels.
+        box_width: Width of the hole in pixels.
+
+    Returns:
+        Mask (H, W), bool, True where observed.
+
+    Raises:
+        ValueError: If the hole is empty or not inside the image.
+
+    Example:
+        >>> from problems import box_mask
+        >>> box_mask(3, 4, top=0, left=1, box_height=2, box_width=2).int()
+        tensor([[1, 0, 0, 1],
+                [1, 0, 0, 1],
+                [1, 1, 1, 1]], dtype=torch.int32)
+    """
     if (
         box_height < 1
         or box_width < 1
@@ -116,7 +220,8 @@ def box_mask(
         or left + box_width > width
     ):
         raise ValueError(
-            f"the box of {box_width}x{box_height} at row {top}, column {left} does not lie inside the image of {width}x{height}"
+            f"the box of {box_width}x{box_height} at row {top}, "
+            f"column {left} does not lie inside the image of {width}x{height}"
         )
     mask = torch.ones(height, width, dtype=torch.bool)
     mask[top : top + box_height, left : left + box_width] = False
@@ -126,7 +231,26 @@ def box_mask(
 def random_mask(
     height: int, width: int, missing: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """(H, W) mask in which exactly round(missing * H * W) pixels, drawn at random, are holes."""
+    """Make a mask with holes at random pixels.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        missing: Fraction of missing pixels in [0, 1); exactly round(missing * H * W) are holes.
+        generator: Source of the positions, on the CPU; None for the global one.
+
+    Returns:
+        Mask (H, W), bool, True where observed.
+
+    Raises:
+        ValueError: If the fraction is not in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> from problems import random_mask
+        >>> int(random_mask(8, 8, 0.25, torch.Generator().manual_seed(0)).sum())
+        48
+    """
     if not 0 <= missing < 1:
         raise ValueError(f"the missing fraction must lie in [0, 1), got {missing}")
     order = torch.randperm(height * width, generator=generator)

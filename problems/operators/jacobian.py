@@ -1,4 +1,4 @@
-"""The Jacobian of a nonlinear operator, as a linear one."""
+"""The Jacobian of a nonlinear operator, as a linear operator."""
 
 from __future__ import annotations
 
@@ -16,20 +16,50 @@ __all__ = ["Jacobian"]
 @derives("linearise")
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobian(LinearOperator):
-    """v -> J v at the points x (B, *shape) of an operator: what it does to small changes. For batches of that B only."""
+    """Linear operator v -> J v, where J is the Jacobian of an operator at given points.
+
+    It accepts batches of the same B as x only, because each sample has its own Jacobian.
+
+    Args:
+        operator: Operator whose derivative is taken.
+        x: Points at which it is taken, shape (B, *shape).
+    """
 
     operator: Operator
     x: Tensor
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, the shape of a point.
+
+        Returns:
+            Shape of y without its batch, that of the operator's measurement.
+
+        Raises:
+            ValueError: If the operator does not accept the shape.
+        """
         return self.operator.output_shape(shape)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the points.
+
+        Args:
+            shape: Shape of y without its batch, not used.
+
+        Returns:
+            Shape of x without its batch, the shape of a point.
+        """
         return tuple(self.x.shape[1:])
 
     @cached_property
     def _graph(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x, y = A(x), a zero w in the place of a product's vector, and J^T w: kept so that every product costs one pass backwards."""
+        """Return x, y = A(x), a zero w in the shape of y, and J^T w.
+
+        The graph is kept, so that a product with J^T costs one backward pass. w stands for the
+        vector of the product.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             u = self.x.detach().clone().requires_grad_()
             y = self.operator.apply(u)
@@ -42,6 +72,7 @@ class Jacobian(LinearOperator):
             )
 
     def _product(self, output: Tensor, argument: Tensor, v: Tensor) -> Tensor:
+        """Compute the vector-Jacobian product of output with respect to argument."""
         outer = torch.is_grad_enabled() and v.requires_grad
         with torch.inference_mode(False), torch.enable_grad():
             v = v.clone() if v.is_inference() else v
@@ -54,6 +85,9 @@ class Jacobian(LinearOperator):
         return self._product(value, u, y)
 
     def _apply(self, v: Tensor) -> Tensor:
-        """The transpose of w -> J^T w, which is linear in w: two passes backwards make one forwards."""
+        """Compute J v as the transpose of w -> J^T w.
+
+        That map is linear in w, so that two backward passes make one forward-mode product.
+        """
         *_, w, pulled = self._graph
         return self._product(pulled, w, v)

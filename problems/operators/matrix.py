@@ -1,4 +1,4 @@
-"""An explicit matrix."""
+"""An explicit matrix as an operator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,26 @@ __all__ = ["LinearMatrix"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearMatrix(LinearOperator):
-    """y = A vec(x) for a matrix (m, D). x has shape (B, *shape) with D entries, flat (B, D) if nothing is said; y is (B, m)."""
+    """Linear operator y = A vec(x) from an explicit matrix.
+
+    Args:
+        matrix: Real matrix A of shape (m, D); it is copied.
+        shape: Shape of x without its batch, with D entries in all; None for the flat shape (D,).
+
+    Raises:
+        ValueError: If the matrix does not have two axes, is empty, complex or not finite, or the
+            shape does not have D entries.
+
+    Example:
+        >>> import torch
+        >>> from problems import LinearMatrix
+        >>> operator = LinearMatrix(torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
+        >>> y = operator.apply(torch.tensor([[1.0, 2.0, 3.0]]))
+        >>> y
+        tensor([[1., 4.]])
+        >>> torch.allclose(operator.pinv(y), torch.tensor([[1.0, 2.0, 0.0]]))
+        True
+    """
 
     structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
 
@@ -40,6 +59,14 @@ class LinearMatrix(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build typical instances for the test sheet.
+
+        Args:
+            shape: Shape (C, H, W) of the images.
+
+        Returns:
+            Operators by name.
+        """
         size = torch.Size(shape).numel()
         generator = torch.Generator().manual_seed(4)
         return {
@@ -50,14 +77,37 @@ class LinearMatrix(LinearOperator):
         }
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, the shape of this operator.
+
+        Returns:
+            Shape of y without its batch, (m,).
+
+        Raises:
+            ValueError: If the shape is not that of this operator.
+        """
         if tuple(shape) != self.shape:
-            raise ValueError(f"the matrix is for x of shape {self.shape}, got {tuple(shape)}")
+            raise ValueError(f"the matrix is made for x of shape {self.shape}, got {tuple(shape)}")
         return (self.matrix.shape[0],)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (m,).
+
+        Returns:
+            Shape of x without its batch, the shape of this operator.
+
+        Raises:
+            ValueError: If y does not have m entries.
+        """
         if tuple(shape) != (self.matrix.shape[0],):
             raise ValueError(
-                f"the matrix measures {self.matrix.shape[0]} numbers, got a measurement of shape {tuple(shape)}"
+                f"the matrix measures {self.matrix.shape[0]} numbers, "
+                f"got a measurement of shape {tuple(shape)}"
             )
         assert self.shape is not None
         return self.shape

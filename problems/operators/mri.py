@@ -1,8 +1,11 @@
-r"""Magnetic resonance imaging: :math:`y_c = M F (S_c x)`, the masked Fourier transform of the image seen through each coil's sensitivity.
+r"""Magnetic resonance imaging: :math:`y_c = M F (S_c x)` for each coil c.
 
-F is unitary and centred: the zero frequency stands in the middle of mask and k-space, as in the fastMRI data. With one coil the SVD is
-known: for complex images V = F^*, s = M; a real image has :math:`A^T A = H\,\mathrm{diag}\tfrac12(M_k + M_{-k})\,H`, H the Hartley
-transform, because each of its frequencies stands at k and at -k.
+It is the masked Fourier transform of the image seen through each coil's sensitivity.
+
+F is unitary and centred: the zero frequency is in the middle of mask and k-space, as in the fastMRI
+data. With one coil the SVD is known. For complex images V = F^*, s = M. A real image has
+:math:`A^T A = H\,\mathrm{diag}\tfrac12(M_k + M_{-k})\,H`, with H the Hartley transform, because
+each of its frequencies occurs at k and at -k.
 """
 
 from __future__ import annotations
@@ -40,10 +43,30 @@ def _hartley(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MRI(LinearOperator):
-    """mask (H, W): True or 1 where k-space is sampled. sensitivities: (coils, H, W) complex, or none for one ideal coil.
+    """Masked Fourier transform of an image, seen through the sensitivities of one or more coils.
 
-    complex_image False: each channel of x is a real image. True: the channels of x come in pairs, real and imaginary part. y is
-    (B, 2 coils images, H, W), the parts innermost, with zeros where nothing was sampled.
+    y has shape (B, 2 coils images, H, W), real and imaginary parts innermost, with zeros where
+    nothing was sampled.
+
+    Args:
+        mask: Mask (H, W), True or 1 where k-space is sampled; the zero frequency is in the middle.
+        sensitivities: Sensitivities (coils, H, W), complex; None for one ideal coil.
+        complex_image: If True the channels of x come in pairs, real and imaginary part; if False
+            each channel of x is a real image.
+
+    Raises:
+        ValueError: If the mask is not binary, not (H, W) or empty, or the sensitivities are not
+            complex, finite and of fitting shape.
+
+    Example:
+        >>> import torch
+        >>> from problems import MRI, cartesian_mask
+        >>> mask = cartesian_mask(32, 32, 4.0, generator=torch.Generator().manual_seed(0))
+        >>> operator = MRI(mask)
+        >>> operator.apply(torch.ones(1, 1, 32, 32)).shape
+        torch.Size([1, 2, 32, 32])
+        >>> "svd" in operator.capabilities
+        True
     """
 
     mask: Tensor
@@ -54,7 +77,8 @@ class MRI(LinearOperator):
         mask = binary(self.mask)
         if mask.ndim != 2 or not mask.any():
             raise ValueError(
-                f"a k-space mask must have shape (H, W) and sample something, got {tuple(mask.shape)}"
+                "a k-space mask must have shape (H, W) and sample something, "
+                f"got {tuple(mask.shape)}"
             )
         object.__setattr__(self, "mask", mask)
         if self.sensitivities is not None:
@@ -66,13 +90,22 @@ class MRI(LinearOperator):
                 or not torch.isfinite(torch.view_as_real(maps)).all()
             ):
                 raise ValueError(
-                    f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, {mask.shape[1]}), "
+                    f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, "
+                    f"{mask.shape[1]}), "
                     f"got {maps.dtype} {tuple(maps.shape)}"
                 )
             object.__setattr__(self, "sensitivities", maps)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Masks of columns and points, one or three coils, by name; complex images if C is even.
+        """
         height, width = shape[-2:]
         mask = cartesian_mask(height, width, 2.0, generator=torch.Generator().manual_seed(5))
         points = torch.rand(height, width, generator=torch.Generator().manual_seed(6)) < 0.5
@@ -92,41 +125,79 @@ class MRI(LinearOperator):
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """Structure {"svd", "closed_form"} with one ideal coil, else none."""
         return frozenset({"svd", "closed_form"}) if self.sensitivities is None else frozenset()
 
     @property
     def coils(self) -> int:
+        """Number of coils."""
         return 1 if self.sensitivities is None else len(self.sensitivities)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y.
+
+        Args:
+            shape: Shape (C, H, W) of x, without the batch.
+
+        Returns:
+            Shape (2 coils images, H, W).
+
+        Raises:
+            ValueError: If the image has not the size of the mask, or is complex with an odd
+                number of channels.
+        """
         self._check(shape)
         if self.complex_image and shape[0] % 2:
             raise ValueError(
-                f"a complex image has two channels, real and imaginary part; got {shape[0]} channels"
+                "a complex image has two channels, real and imaginary part; "
+                f"got {shape[0]} channels"
             )
         return (shape[0] * self.coils * (1 if self.complex_image else 2), *shape[1:])
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x.
+
+        Args:
+            shape: Shape (2 coils images, H, W) of y, without the batch.
+
+        Returns:
+            Shape (C, H, W).
+
+        Raises:
+            ValueError: If y has not the size of the mask, or its channels do not fit the coils.
+        """
         self._check(shape)
         if shape[0] % (2 * self.coils):
             raise ValueError(
-                f"k-space of {self.coils} coils has a multiple of {2 * self.coils} channels (real, imaginary), got {shape[0]}"
+                f"k-space of {self.coils} coils has a multiple of {2 * self.coils} channels "
+                f"(real, imaginary), got {shape[0]}"
             )
         return (shape[0] // self.coils // (1 if self.complex_image else 2), *shape[1:])
 
     def _check(self, shape: Shape) -> None:
         if len(shape) != 3 or tuple(shape[1:]) != tuple(self.mask.shape):
             raise ValueError(
-                f"the k-space mask is {tuple(self.mask.shape)} (height, width), the image is {tuple(shape)}"
+                f"the k-space mask is {tuple(self.mask.shape)} (height, width), "
+                f"the image is {tuple(shape)}"
             )
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
+        """Set the entries of k-space that are not sampled to zero, even where they hold NaN.
+
+        Args:
+            y: Measurements (B, 2 coils images, H, W).
+
+        Returns:
+            Measurements of the same shape.
+        """
         return torch.where(self.mask.to(y.device), y, 0)
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """What the image is multiplied with before the plain Fourier transform, (coils or 1, H, W), and k-space after it, (H, W).
+        """Compute the factors of the image, (coils or 1, H, W), and of k-space, (H, W).
 
-        Shifting both sides by half their length is a factor on the other side of the transform, 1 and -1 by turns where sides are even.
+        They multiply the image before a plain Fourier transform, and k-space after it. A shift by
+        half the length on one side of the transform is a phase factor on the other; it alternates
+        between 1 and -1 where the length is even.
         """
 
         def make() -> tuple[Tensor, Tensor]:
@@ -174,26 +245,35 @@ class MRI(LinearOperator):
                 return rearrange(_parts(z), "b i p h w -> b (i p) h w")
 
             return SVD(
-                self.mask.to(like).expand(output), lambda w: split(_inverse(_join(w))), lambda x: split(_fourier(_join(x))), identity,
-                identity, complete_v=True, complete_u=True,
-            )  # fmt: skip
+                self.mask.to(like).expand(output),
+                V=lambda w: split(_inverse(_join(w))),
+                Vt=lambda x: split(_fourier(_join(x))),
+                U=identity,
+                Ut=identity,
+                complete_v=True,
+                complete_u=True,
+            )
         mask = ifftshift(self.mask.double(), dim=_AXES)
         mirrored = mask.flip(_AXES).roll((1, 1), _AXES)
         s = fftshift(((mask + mirrored) / 2).sqrt(), dim=_AXES).to(like)
         inverse = torch.where(s > 0, 1 / s, 0)
         return SVD(
-            s.expand(shape), _hartley, _hartley, lambda w: self._apply(_hartley(w * inverse)),
-            lambda y: _hartley(self._adjoint(y, shape)) * inverse, complete_v=True,
-        )  # fmt: skip
+            s.expand(shape),
+            V=_hartley,
+            Vt=_hartley,
+            U=lambda w: self._apply(_hartley(w * inverse)),
+            Ut=lambda y: _hartley(self._adjoint(y, shape)) * inverse,
+            complete_v=True,
+        )
 
 
 def _join(x: Tensor, axis: int = 1) -> Tensor:
-    """Channels (real, imaginary, real, ...) as complex numbers."""
+    """Combine channels (real, imaginary, real, ...) into complex numbers."""
     return torch.complex(*x.unflatten(axis, (-1, 2)).unbind(axis + 1))
 
 
 def _parts(z: Tensor) -> Tensor:
-    """Complex numbers as an axis of two before the last two."""
+    """Split complex numbers into an axis of two before the last two."""
     return torch.stack([z.real, z.imag], -3)
 
 
@@ -204,10 +284,25 @@ def cartesian_mask(
     centre: float = 0.08,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """(H, W) mask of whole columns: all within the middle share ``centre``, others at random, 1 / acceleration of them in all."""
+    """Make a k-space mask of whole columns: all in the middle, and others at random.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        acceleration: Ratio of all columns to sampled ones, at least 1.
+        centre: Fraction of the columns, in the middle, that is always sampled; at least one column.
+        generator: Source of the positions, on the CPU; None for the global one.
+
+    Returns:
+        Mask (H, W), bool, True where sampled.
+
+    Raises:
+        ValueError: If the acceleration is below 1 or the centre not in [0, 1].
+    """
     if not acceleration >= 1 or not 0 <= centre <= 1:
         raise ValueError(
-            f"the acceleration must be at least 1 and the centre in [0, 1], got {acceleration} and {centre}"
+            "the acceleration must be at least 1 and the centre in [0, 1], "
+            f"got {acceleration} and {centre}"
         )
     low = max(1, round(centre * width))
     start = width // 2 - low // 2
@@ -220,7 +315,19 @@ def cartesian_mask(
 
 
 def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
-    """(coils, H, W) complex128 sensitivities of coils around the image, each stronger near itself; their squares sum to 1 everywhere."""
+    """Make sensitivities of coils around the image, each stronger near the coil.
+
+    Args:
+        coils: Number of coils, at least 1.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+
+    Returns:
+        Sensitivities (coils, H, W), complex128; their squared magnitudes sum to 1 at every pixel.
+
+    Raises:
+        ValueError: If there is no coil.
+    """
     if coils < 1:
         raise ValueError(f"the number of coils must be at least 1, got {coils}")
     row = (torch.arange(height, dtype=torch.float64) + 0.5) / height * 2 - 1

@@ -1,4 +1,7 @@
-r"""Phase retrieval, :math:`y = |F P x|`: the magnitudes of the Fourier transform of a picture with a dark margin (coherent diffraction)."""
+"""Phase retrieval, :math:`y = |F P x|`, as in coherent diffraction.
+
+The measurement is the magnitude of the Fourier transform of an image with a dark margin.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,27 @@ __all__ = ["PhaseRetrieval"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PhaseRetrieval(Operator):
-    """y (B, C, H', W'), H' = ceil(oversampling H): |F| of the light (x + 1) / 2 amid zeros, F unitary. squared: intensities |F|^2.
+    """Magnitudes of the unitary Fourier transform of the light (x + 1) / 2, padded with zeros.
 
-    x is known from y up to a shift and a turn by 180 degrees of its support (Hayes 1982), if oversampling is 2 or more. shape: (H, W) of
-    x where rounding leaves it open.
+    y has shape (B, C, H', W') with H' = ceil(oversampling H). If the oversampling is 2 or more, y
+    determines x up to a shift of its support and a rotation of it by 180 degrees (Hayes 1982).
+
+    Args:
+        oversampling: Ratio of the sides of y to those of x, at least 1.
+        squared: Measure intensities, the squares of the magnitudes.
+        shape: Size (H, W) of x; None for the size of y divided by the oversampling, rounded down.
+
+    Raises:
+        ValueError: If the oversampling is below 1 or not finite.
+
+    Example:
+        >>> import torch
+        >>> from problems import PhaseRetrieval
+        >>> operator = PhaseRetrieval(oversampling=2.0)
+        >>> operator.apply(torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 1, 16, 16])
+        >>> "linear" in operator.capabilities
+        False
     """
 
     oversampling: float = 2.0
@@ -32,6 +52,14 @@ class PhaseRetrieval(Operator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Magnitudes and intensities, by name.
+        """
         return {
             "phase": cls(2.0),
             "phase-squared": cls(1.5, squared=True, shape=(shape[1], shape[2])),
@@ -41,26 +69,57 @@ class PhaseRetrieval(Operator):
         return math.ceil(pixels * self.oversampling - 1e-9)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y.
+
+        Args:
+            shape: Shape (C, H, W) of x, without the batch.
+
+        Returns:
+            Shape (C, H', W').
+
+        Raises:
+            ValueError: If the image has another size than ``shape``.
+        """
         check_image(shape)
         if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
             raise ValueError(
-                f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}"
+                f"this operator is made for images of {tuple(self.shape)} (height, width), "
+                f"got {tuple(shape[-2:])}"
             )
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x.
+
+        Args:
+            shape: Shape (C, H', W') of y, without the batch.
+
+        Returns:
+            Shape (C, H, W).
+
+        Raises:
+            ValueError: If no image of the expected size gives this shape.
+        """
         check_image(shape)
         height, width = self.shape or tuple(
             math.floor(n / self.oversampling + 1e-9) for n in shape[-2:]
         )
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
             raise ValueError(
-                f"an image of {(height, width)} does not give {tuple(shape[-2:])} magnitudes at an oversampling of {self.oversampling:g}"
+                f"an image of {(height, width)} does not give {tuple(shape[-2:])} magnitudes at "
+                f"an oversampling of {self.oversampling:g}"
             )
         return (*shape[:-2], height, width)
 
     def preview(self, y: Tensor) -> Tensor:
-        """The logarithm, the zero frequency in the middle."""
+        """Show the logarithm of the magnitudes with the zero frequency in the middle.
+
+        Args:
+            y: Measurements (B, C, H', W').
+
+        Returns:
+            Pictures (B, C, H', W') on [-1, 1].
+        """
         y = torch.fft.fftshift(y.clamp_min(0), dim=(-2, -1)).add(1e-3).log()
         low, high = (
             end(y.flatten(1), dim=1)[:, None, None, None] for end in (torch.amin, torch.amax)

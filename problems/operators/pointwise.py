@@ -1,4 +1,4 @@
-"""Nonlinearities that act on each number alone: a sensor that saturates, a display's gamma, a coarse converter."""
+"""Pointwise nonlinearities: a saturating sensor, a display's gamma, a coarse converter."""
 
 from __future__ import annotations
 
@@ -13,21 +13,62 @@ __all__ = ["Clipping", "Gamma", "Quantisation", "straight_through"]
 
 
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
-    """value, a rounding of x, with the gradient of x: that of a step is zero and says nothing (Bengio et al. 2013)."""
+    """Give a rounded value the gradient of the value before rounding.
+
+    The true gradient of a step is zero and carries no information (Bengio et al. 2013).
+
+    Args:
+        value: Rounded value.
+        x: Value before rounding, of the same shape.
+
+    Returns:
+        Tensor equal to ``value`` up to rounding errors, with the gradient of ``x``.
+    """
     return x + (value - x).detach()
 
 
 class _Pointwise(Operator):
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y, which is that of x.
+
+        Args:
+            shape: Shape of x, without the batch.
+
+        Returns:
+            The same shape.
+        """
         return shape
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x, which is that of y.
+
+        Args:
+            shape: Shape of y, without the batch.
+
+        Returns:
+            The same shape.
+        """
         return shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clipping(_Pointwise):
-    """y = min(max(gain x, low), high): a photograph exposed ``gain`` times too long (HDR reconstruction undoes it)."""
+    """Clipping, y = min(max(gain x, low), high): overexposure, which HDR reconstruction undoes.
+
+    Args:
+        gain: Factor of the exposure, finite and not 0.
+        low: Lowest value of y.
+        high: Highest value of y.
+
+    Raises:
+        ValueError: If the gain is 0 or not finite, or ``low < high`` does not hold.
+
+    Example:
+        >>> import torch
+        >>> from problems import Clipping
+        >>> Clipping(gain=2.0).apply(torch.tensor([[-0.2, 0.3, 0.9]]))
+        tensor([[-0.4000,  0.6000,  1.0000]])
+    """
 
     gain: float = 2.0
     low: float = -1.0
@@ -36,11 +77,20 @@ class Clipping(_Pointwise):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.gain) and self.gain != 0 and self.low < self.high):
             raise ValueError(
-                f"clipping needs a finite gain and low < high, got {self.gain}, {self.low} and {self.high}"
+                f"clipping needs a finite gain and low < high, got {self.gain}, "
+                f"{self.low} and {self.high}"
             )
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Clipping with its defaults, by name.
+        """
         return {"clip": cls()}
 
     def _apply(self, x: Tensor) -> Tensor:
@@ -49,14 +99,27 @@ class Clipping(_Pointwise):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Gamma(_Pointwise):
-    """y = 2 ((x + 1) / 2)^exponent - 1: 2.2 turns a picture into light, 1 / 2.2 turns light into a picture.
+    """Gamma curve, y = 2 ((x + 1) / 2)^exponent - 1.
 
-    Values below -1 count as -1. A blur of light is ``Gamma(1 / 2.2) @ blur @ Gamma(2.2)``.
+    Values below -1 count as -1. To blur in linear light, use
+    ``Gamma(1 / 2.2) @ blur @ Gamma(2.2)``.
+
+    Args:
+        exponent: Exponent > 0; 2.2 turns a picture into light, 1 / 2.2 turns light into a picture.
+
+    Raises:
+        ValueError: If the exponent is not positive and finite.
+
+    Example:
+        >>> import torch
+        >>> from problems import Gamma
+        >>> Gamma(2.0).apply(torch.tensor([[-1.0, 0.0, 1.0]]))
+        tensor([[-1.0000, -0.5000,  1.0000]])
     """
 
     exponent: float
 
-    _DARKEST = 1e-4  # where the slope of a root is no longer usable
+    _DARKEST = 1e-4  # of light; below it the slope of a root is too steep to use
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.exponent) and self.exponent > 0):
@@ -64,6 +127,14 @@ class Gamma(_Pointwise):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Exponents 2.2 and 1 / 2.2, by name.
+        """
         return {"gamma-2.2": cls(2.2), "gamma-1/2.2": cls(1 / 2.2)}
 
     def _apply(self, x: Tensor) -> Tensor:
@@ -72,7 +143,22 @@ class Gamma(_Pointwise):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Quantisation(_Pointwise):
-    """y = x rounded to the nearest of ``levels`` evenly spaced values on [-1, 1]. Its vjp is that of the clipping alone."""
+    """Rounding to the nearest of evenly spaced values on [-1, 1].
+
+    Its ``vjp`` is that of clipping to [-1, 1], without the rounding.
+
+    Args:
+        levels: Number of values, a whole number of at least 2.
+
+    Raises:
+        ValueError: If the number of levels is not whole or below 2.
+
+    Example:
+        >>> import torch
+        >>> from problems import Quantisation
+        >>> Quantisation(levels=3).apply(torch.tensor([[-0.75, 0.25, 0.625]]))
+        tensor([[-1.,  0.,  1.]])
+    """
 
     levels: int = 8
 
@@ -85,10 +171,19 @@ class Quantisation(_Pointwise):
 
     @property
     def quantises(self) -> bool:
+        """Whether ``apply`` rounds to a grid: True."""
         return True
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Quantisation with its defaults, by name.
+        """
         return {"quantise": cls()}
 
     def _apply(self, x: Tensor) -> Tensor:

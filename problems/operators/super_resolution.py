@@ -1,8 +1,9 @@
 r"""Down-sampling with an antialiasing filter, :math:`y = R_h\, x\, R_w^T`.
 
-Each axis is a small dense matrix R whose rows hold the filter, stretched by the factor so that it also removes what the coarse
-grid cannot carry; rows sum to one and the border is mirrored (the definition of MATLAB's imresize). A acts on the two axes
-separately, so two small decompositions are its SVD.
+Each axis has a small dense matrix R whose rows hold the filter, stretched by the factor so that it
+also removes frequencies above the limit of the coarse grid. Rows sum to one and the border is
+mirrored (the definition of MATLAB's imresize). A acts on the two axes separately, so its SVD
+follows from two small decompositions.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _lanczos(u: Tensor) -> Tensor:
     return torch.where(u.abs() < 3, torch.sinc(u) * torch.sinc(u / 3), torch.zeros_like(u))
 
 
-# the filter and how far it reaches, in pixels of the coarse grid
+# The filter and its radius, in pixels of the coarse grid
 _KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "bicubic": (_cubic, 2),
     "bilinear": (_triangle, 1),
@@ -56,11 +57,20 @@ def _box_overlap(left: Tensor, right: Tensor, pixel: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def resize_matrix(size: int, out: int, kind: Filter, factor: float) -> Tensor:
-    """(out, size) float64 matrix that down-samples one axis by ``factor`` >= 1."""
+    """Build the matrix that down-samples one axis.
+
+    Args:
+        size: Number of pixels before.
+        out: Number of pixels after.
+        kind: Antialiasing filter, one of ``FILTERS``.
+        factor: Ratio of the pixel spacings, at least 1.
+
+    Returns:
+        Matrix (out, size), float64, whose rows sum to 1. It is cached: do not change it in place.
+    """
     rows = torch.arange(out, dtype=torch.float64)
-    if (
-        kind == "average"
-    ):  # the mean of the interval [i f, (i+1) f), pixels counted by their overlap
+    if kind == "average":
+        # the mean over the interval [i f, (i+1) f), pixels weighted by their overlap with it
         pixel = torch.arange(size, dtype=torch.float64)
         weights = _box_overlap((rows * factor)[:, None], ((rows + 1) * factor)[:, None], pixel)
         return weights / weights.sum(1, keepdim=True)
@@ -84,10 +94,28 @@ def _axis(size: int, out: int, kind: Filter, factor: float) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SuperResolution(LinearOperator):
-    """y = x down-sampled by ``factor`` (any number > 1), antialiased by one of ``FILTERS``; "bicubic" is MATLAB's ``imresize``.
+    """Antialiased down-sampling of x by a factor, to be undone by super-resolution.
 
-    y has ceil(H / factor) rows. The way back is ambiguous where factor does not divide H: ``shape`` (H, W) fixes the size of x, otherwise
-    it is taken to be floor(rows * factor). For a filter of your own see ``Decimation``.
+    y has ceil(H / factor) rows. Where the factor does not divide H, several sizes of x give the
+    same size of y. For a custom filter see ``Decimation``.
+
+    Args:
+        factor: Any number > 1.
+        filter: Antialiasing filter, one of ``FILTERS``; "bicubic" is MATLAB's ``imresize``.
+        shape: Size (H, W) of x; None for floor(rows * factor), and likewise for columns.
+
+    Raises:
+        ValueError: If the factor is not above 1 and finite, or the filter is unknown.
+
+    Example:
+        >>> import torch
+        >>> from problems import SuperResolution
+        >>> operator = SuperResolution(2, "average")
+        >>> y = operator.apply(torch.arange(4.0).reshape(1, 1, 2, 2))
+        >>> y
+        tensor([[[[1.5000]]]])
+        >>> operator.input_shape((1, 16, 16))
+        (1, 32, 32)
     """
 
     structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
@@ -104,6 +132,14 @@ class SuperResolution(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            All filters with three factors, and a bicubic one with factor 4, by name.
+        """
         size = (shape[1], shape[2])
         found: dict[str, Operator] = {
             f"{f}-x{k}": cls(k, f, size) for f in FILTERS for k in (2, 3, 2.5)
@@ -114,7 +150,7 @@ class SuperResolution(LinearOperator):
         return max(1, math.ceil(pixels / self.factor - 1e-9))
 
     def _constants(self, size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """The matrix of one axis and its thin SVD."""
+        """Compute the matrix of one axis and its thin SVD."""
         arguments = (size, self._size(size), self.filter, self.factor)
         return self._constant(
             size,
@@ -125,19 +161,43 @@ class SuperResolution(LinearOperator):
         )
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y.
+
+        Args:
+            shape: Shape (C, H, W) of x, without the batch.
+
+        Returns:
+            Shape (C, ceil(H / factor), ceil(W / factor)).
+
+        Raises:
+            ValueError: If the image has another size than ``shape``.
+        """
         check_image(shape)
         if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
             raise ValueError(
-                f"this operator is made for images of {tuple(self.shape)} (height, width), got {tuple(shape[-2:])}"
+                f"this operator is made for images of {tuple(self.shape)} (height, width), "
+                f"got {tuple(shape[-2:])}"
             )
         return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x.
+
+        Args:
+            shape: Shape (C, h, w) of y, without the batch.
+
+        Returns:
+            Shape (C, H, W).
+
+        Raises:
+            ValueError: If no image of the expected size shrinks to this shape.
+        """
         check_image(shape)
         height, width = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[-2:])
         if (self._size(height), self._size(width)) != tuple(shape[-2:]):
             raise ValueError(
-                f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a factor of {self.factor:g}"
+                f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a "
+                f"factor of {self.factor:g}"
             )
         return (*shape[:-2], height, width)
 

@@ -1,7 +1,8 @@
-r"""Computed tomography: the Radon transform, line integrals of the image along parallel beams.
+"""Computed tomography: the Radon transform, line integrals of the image along parallel beams.
 
-The definition is that of scikit-image's ``radon(circle=False)``: the image, zero outside, is turned about its middle by bilinear
-interpolation and summed along columns. The adjoint spreads every reading back with the same weights.
+The definition is that of scikit-image's ``radon(circle=False)``: the image, zero outside, is
+rotated about its centre by bilinear interpolation and summed along columns. The adjoint
+distributes every reading to the pixels with the same weights.
 """
 
 from __future__ import annotations
@@ -18,11 +19,23 @@ from problems.operators.base import LinearOperator, Operator, Shape
 
 __all__ = ["Tomography", "angles_between"]
 
-_SAMPLES = 1 << 21  # of the rotated images, held at once
+_SAMPLES = 1 << 21  # sampling points of the rotated images held at once
 
 
 def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple[float, ...]:
-    """``count`` angles in degrees, evenly spaced, ``stop`` excluded."""
+    """Divide a range of angles evenly, the last angle excluded.
+
+    Args:
+        count: Number of angles, at least 1.
+        start: First angle in degrees.
+        stop: End of the range in degrees, excluded.
+
+    Returns:
+        Angles in degrees.
+
+    Raises:
+        ValueError: If the number of angles is below 1.
+    """
     if count < 1:
         raise ValueError(f"the number of angles must be at least 1, got {count}")
     return tuple(start + (stop - start) * i / count for i in range(count))
@@ -30,10 +43,26 @@ def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tomography(LinearOperator):
-    """y (B, C, angles, detectors): integrals of x over lines at ``angles`` (degrees), one detector a pixel.
+    """Line integrals of x at several angles, with one detector per pixel width.
 
-    shape: (H, W) of x. spacing: the width of a pixel, in whose unit the integrals are lengths; None for 1 / max(H, W), which keeps y of
-    the order of x.
+    y has shape (B, C, angles, detectors).
+
+    Args:
+        angles: Angles of the beams in degrees.
+        shape: Size (H, W) of x.
+        spacing: Width of a pixel, in whose unit the integrals are lengths; None for 1 / max(H, W),
+            which keeps y of the order of x.
+
+    Raises:
+        ValueError: If there are no angles, an angle is not finite, the shape is not (H, W), or the
+            spacing is not positive.
+
+    Example:
+        >>> import torch
+        >>> from problems import Tomography, angles_between
+        >>> operator = Tomography(angles_between(30), (32, 32))
+        >>> operator.apply(torch.zeros(1, 1, 32, 32)).shape
+        torch.Size([1, 1, 30, 46])
     """
 
     angles: tuple[float, ...]
@@ -53,11 +82,19 @@ class Tomography(LinearOperator):
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
+        """Build example operators.
+
+        Args:
+            shape: Shape (C, H, W) of an image.
+
+        Returns:
+            Six unevenly spaced angles, by name.
+        """
         return {"tomography": cls((0.0, 31.0, 45.0, 90.0, 117.0, 170.0), (shape[1], shape[2]))}
 
     @property
     def detectors(self) -> int:
-        """Enough for the diagonal."""
+        """Number of detectors, enough for the diagonal of the image."""
         return max(n + math.ceil(math.sqrt(2) * max(self.shape) - n) for n in self.shape)
 
     @property
@@ -65,26 +102,61 @@ class Tomography(LinearOperator):
         return self.spacing if self.spacing is not None else 1 / max(self.shape)
 
     def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of y.
+
+        Args:
+            shape: Shape (C, H, W) of x, without the batch.
+
+        Returns:
+            Shape (C, angles, detectors).
+
+        Raises:
+            ValueError: If the image has another size than ``shape``.
+        """
         if len(shape) != 3 or tuple(shape[1:]) != self.shape:
             raise ValueError(
-                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, got {tuple(shape)}"
+                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, "
+                f"got {tuple(shape)}"
             )
         return (shape[0], len(self.angles), self.detectors)
 
     def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x.
+
+        Args:
+            shape: Shape (C, angles, detectors) of y, without the batch.
+
+        Returns:
+            Shape (C, H, W).
+
+        Raises:
+            ValueError: If y has another number of angles or detectors.
+        """
         if len(shape) != 3 or tuple(shape[1:]) != (len(self.angles), self.detectors):
             raise ValueError(
-                f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, detectors), got {tuple(shape)}"
+                f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, "
+                f"detectors), got {tuple(shape)}"
             )
         return (shape[0], *self.shape)
 
     def preview(self, y: Tensor) -> Tensor:
+        """Show the sinograms, each divided by its largest magnitude.
+
+        Args:
+            y: Measurements (B, C, angles, detectors).
+
+        Returns:
+            Pictures (B, C, angles, detectors) on [-1, 1].
+        """
         return (
             y / y.abs().flatten(1).amax(1).clamp_min(torch.finfo(y.dtype).tiny)[:, None, None, None]
         )
 
     def _grids(self, like: Tensor) -> list[Tensor]:
-        """Where the rays of some angles at a time pass, (1, angles' rays, places, 2), in the coordinates of ``grid_sample``."""
+        """Compute the sampling points of the rays, for a few angles at a time.
+
+        Each grid has shape (1, rays of these angles, points, 2), in coordinates of ``grid_sample``.
+        """
 
         def make() -> list[Tensor]:
             n, (height, width) = self.detectors, self.shape

@@ -1,4 +1,4 @@
-"""The other families of generative models, and the score prior beside them, on one interface."""
+"""VAE, GAN, flow, autoregressive model and diffusion model on one interface."""
 
 from scoresde.families.autoregressive.model import Autoregressive, AutoregressiveConfig
 from scoresde.families.base import DensityKind, GenerativeModel, LogProb
@@ -11,6 +11,21 @@ from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.training.config import LoopConfig
 
 __all__ = [
-    "GAN", "VAE", "Autoregressive", "AutoregressiveConfig", "DensityKind", "Diffusion", "DiffusionConfig", "Flow",
-    "FlowConfig", "GANConfig", "GenerativeModel", "LogProb", "LoopConfig", "VAEConfig", "load_model", "save_model", "train_model",
-]  # fmt: skip
+    "GAN",
+    "VAE",
+    "Autoregressive",
+    "AutoregressiveConfig",
+    "DensityKind",
+    "Diffusion",
+    "DiffusionConfig",
+    "Flow",
+    "FlowConfig",
+    "GANConfig",
+    "GenerativeModel",
+    "LogProb",
+    "LoopConfig",
+    "VAEConfig",
+    "load_model",
+    "save_model",
+    "train_model",
+]

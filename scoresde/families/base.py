@@ -1,4 +1,8 @@
-"""What every family of generative models answers: a density, draws, a loss to learn by, and the posterior of a measurement."""
+"""The interface of all families of generative models.
+
+Each family offers a density (or a bound, or none), draws, a training loss, and draws of the
+posterior of a measurement.
+"""
 
 import time
 from abc import ABC, abstractmethod
@@ -20,9 +24,23 @@ DensityKind = Literal["exact", "bound", "implicit"]
 
 @dataclass(frozen=True)
 class LogProb:
-    """ln p(x), nats. kind: what the numbers are. discrete: of the 8-bit picture itself, else of x on [-1, 1].
+    """Log-probabilities of a batch of samples, in nats.
 
-    value: (B,). std_error: (B,), of what random numbers leave open, None where none were used.
+    Args:
+        value: ln p(x) or a bound on it, shape (B,).
+        kind: "exact", or the name of the lower bound: "ELBO" or "IWAE".
+        discrete: True for the probability of the 8-bit picture itself, False for the density of x
+            on [-1, 1].
+        std_error: Standard error due to the random numbers of the estimate, shape (B,); None if no
+            random numbers were used.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.families import Flow, FlowConfig
+        >>> model = Flow(FlowConfig(shape=(2,), levels=0, steps=1, hidden=8))
+        >>> found = model.log_prob(torch.zeros(3, 2))
+        >>> found.value.shape, found.kind, found.discrete, found.std_error
+        (torch.Size([3]), 'exact', False, None)
     """
 
     value: Tensor
@@ -32,10 +50,29 @@ class LogProb:
 
 
 class GenerativeModel(nn.Module, ABC):
-    """A family's model of samples of one shape, images on [-1, 1].
+    """Base class of generative models of samples of one shape; images are on [-1, 1].
 
-    density: "exact" (``log_prob`` is the density), "bound" (below it) or "implicit" (there is none to be had).
-    ``config`` is a frozen dataclass that builds the same network again: ``type(model)(model.config)``.
+    Attributes:
+        density: "exact" (``log_prob`` is the density), "bound" (``log_prob`` is a lower bound on
+            it) or "implicit" (there is no density to evaluate).
+        config: Frozen dataclass that builds the same network again: ``type(model)(model.config)``.
+        card: Model card: how the model was trained, as JSON values. It is stored with the weights.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde.families import VAE, GenerativeModel, VAEConfig
+        >>> config = VAEConfig(shape=(1, 4, 4), latent=2, widths=(4,))
+        >>> model: GenerativeModel = VAE(config).eval()
+        >>> x = model.sample(2, torch.Generator().manual_seed(0))
+        >>> model.loss(x).shape, model.log_prob(x).kind
+        (torch.Size([]), 'ELBO')
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> y = problem.measure(x, torch.Generator().manual_seed(1))
+        >>> generator = torch.Generator().manual_seed(2)
+        >>> posterior = model.restore(problem, y, n=3, steps=4, climb=2, generator=generator)
+        >>> posterior.draws.shape
+        torch.Size([3, 2, 1, 4, 4])
     """
 
     density: ClassVar[DensityKind]
@@ -48,40 +85,82 @@ class GenerativeModel(nn.Module, ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
+        """Shape of one sample, without the batch axis."""
 
     @property
     @abstractmethod
     def nfe_per_sample(self) -> int:
-        """Evaluations of the network for one sample."""
+        """Network evaluations per sample."""
 
     @abstractmethod
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A scalar to be minimised, for a batch x (B, *shape)."""
+        """Compute the training loss of a batch.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            generator: Source of the random numbers of the loss; None for torch's global one.
+
+        Returns:
+            The scalar to minimise.
+        """
 
     def players(self) -> dict[str, nn.Module]:
-        """The modules that learn in turn in every step, each by its own loss: one, but for a GAN."""
+        """List the modules that are trained in turn in every step, each by its own loss.
+
+        Returns:
+            Modules by name. Only a GAN has more than one.
+        """
         return {"model": self}
 
     def player_loss(
         self, player: str, x: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The scalar that this player minimises."""
+        """Compute the training loss of one player.
+
+        Args:
+            player: Name of the player, a key of :meth:`players`.
+            x: Samples, shape (B, *shape).
+            generator: Source of the random numbers of the loss; None for torch's global one.
+
+        Returns:
+            The scalar that this player minimises.
+        """
         return self.loss(x, generator)
 
     def after_step(self) -> None:
-        """Called once all players have moved."""
+        """Update the model after all players have taken their step; by default, do nothing."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws, (n, *shape)."""
+        """Draw samples.
+
+        Args:
+            n: Number of draws, at least 1.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+        """
 
     def log_prob(
         self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """ln p(x) of x (B, *shape), or a bound on it from k samples a point. ValueError where the family has none."""
+        """Compute ln p(x), or a lower bound on it.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            k: Samples or probes per point, for families whose result is an estimate.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Log-probabilities in nats, shape (B,), and their kind.
+
+        Raises:
+            ValueError: If the family has no density, or x is not a batch of this model's samples.
+        """
         raise ValueError(
-            f"{type(self).__name__} is an implicit model: it draws samples and has no density to evaluate"
+            f"{type(self).__name__} is an implicit model: it draws samples and has no density to "
+            "evaluate"
         )
 
     def restore(
@@ -94,9 +173,22 @@ class GenerativeModel(nn.Module, ABC):
         progress: Callable[[float], None] | None = None,
         **settings: Any,
     ) -> Posterior:
-        """n draws of p(x | y) for each measurement y (B, ...), by the family's own means; settings are those of these means.
+        """Draw from the posterior p(x | y) by the family's own method.
 
-        ValueError that names what is wrong with y, n or a setting.
+        Args:
+            problem: Operator and noise of the measurement.
+            y: Measurements, shape (B, ...).
+            n: Draws per measurement, at least 1.
+            generator: Source of the random numbers; None for torch's global one.
+            progress: Called with the finished fraction of the work, 0 to 1; None for no reports.
+            **settings: Settings of the family's method, such as ``steps``.
+
+        Returns:
+            The draws, shape (n, B, *shape), with their cost and the diagnostics of the method.
+
+        Raises:
+            ValueError: If y has the wrong shape or entries that are not finite, or n or a setting
+                is invalid.
         """
         start = time.perf_counter()
         if n < 1:
@@ -104,7 +196,8 @@ class GenerativeModel(nn.Module, ABC):
         expected = tuple(problem.operator.output_shape(self.shape))
         if tuple(y.shape[1:]) != expected:
             raise ValueError(
-                f"a sample {tuple(self.shape)} measures as {expected}, got measurements of shape {tuple(y.shape[1:])}"
+                f"a sample of shape {tuple(self.shape)} measures as {expected}, "
+                f"got measurements of shape {tuple(y.shape[1:])}"
             )
         y = problem.operator.mask_unobserved(y).to(next(self.parameters()))
         if not bool(torch.isfinite(y).all()):
@@ -118,31 +211,56 @@ class GenerativeModel(nn.Module, ABC):
 
     @abstractmethod
     def _restore(self, request: Request, **settings: Any) -> Draws:
-        """y: checked, of the precision and on the device of the model, holes zeroed."""
+        """Draw the posterior of a checked request.
+
+        ``request.y`` has the precision and the device of the model, and zeros where nothing is
+        observed.
+        """
 
     @property
     def continuous(self) -> bool:
-        """Whether it learns a density on [-1, 1], for which grey levels are to be dequantised: (k + u)/128 - 1. Else k/127.5 - 1."""
+        """True if the model learns a density on [-1, 1], False if it learns the grey levels.
+
+        The grey levels k of the training data are dequantised in the first case, to (k + u)/128 - 1
+        with u uniform on [0, 1]. Otherwise they become k/127.5 - 1.
+        """
         return False
 
     def as_pictures(self, x: Tensor) -> Tensor:
-        """What 8 bits show of samples x: the grey level k of each entry, as k/127.5 - 1."""
+        """Round samples to the values that 8 bits can show.
+
+        Args:
+            x: Samples on [-1, 1], of any shape.
+
+        Returns:
+            The grey level k of each entry, as k/127.5 - 1, shape of x.
+        """
         level = ((x + 1) * 128).floor() if self.continuous else ((x + 1) * 127.5).round()
         return level.clamp(0, 255) / 127.5 - 1
 
     @property
     def device(self) -> torch.device:
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def parameter_count(self) -> int:
+        """Number of entries of all parameters."""
         return sum(p.numel() for p in self.parameters())
 
     def check(self, x: Tensor) -> None:
-        """ValueError if x is not a batch of this model's samples."""
+        """Check that x is a batch of finite samples of this model's shape.
+
+        Args:
+            x: Samples, shape (B, *shape).
+
+        Raises:
+            ValueError: If the shape is another one, or an entry is NaN or infinite.
+        """
         if tuple(x.shape[1:]) != tuple(self.shape):
             raise ValueError(
-                f"{type(self).__name__} is a model of samples {tuple(self.shape)}, got a batch of shape {tuple(x.shape)}"
+                f"{type(self).__name__} is a model of samples {tuple(self.shape)}, "
+                f"got a batch of shape {tuple(x.shape)}"
             )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("the samples have NaN or infinite entries")

@@ -1,4 +1,8 @@
-"""A score prior on the interface of the other families: density by the probability-flow ODE, draws by any sampler, restoration by MMPS."""
+"""A score prior on the interface of the other families.
+
+The density comes from the probability-flow ODE, draws from any sampler, and restoration from a
+posterior sampler, MMPS by default.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,9 +22,17 @@ __all__ = ["Diffusion", "DiffusionConfig"]
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """sampler, steps: for ``sample``, a name of ``solvers.SAMPLERS``; on its own grid, or from the highest noise to the lowest by this
-    ``schedule`` of a ``TimeGrid``. solver: for ``restore``, a name of ``solvers.SOLVERS``. nodes: of the
-    likelihood's grid. noise: levels that ``loss`` draws."""
+    """Settings of a :class:`Diffusion` model; none of them changes the network.
+
+    Args:
+        sampler: Sampler of ``sample``, a name in ``solvers.SAMPLERS``.
+        steps: Number of steps of the sampler.
+        schedule: Spacing of a :class:`solvers.TimeGrid` from the highest noise to the lowest; None
+            for the sampler's default grid.
+        solver: Posterior sampler of ``restore``, a name in ``solvers.SOLVERS``.
+        nodes: Number of nodes of the likelihood's grid of noise levels.
+        noise: Distribution of the noise levels in ``loss``.
+    """
 
     sampler: str = "dpm-solver"
     steps: int = 20
@@ -31,30 +43,61 @@ class DiffusionConfig:
 
 
 class Diffusion(GenerativeModel):
-    """A :class:`ScorePrior`, which is stored and loaded as one."""
+    """A :class:`ScorePrior` as a generative model; it is stored and loaded as the prior.
+
+    Args:
+        prior: Score prior. Its card becomes the card of this model.
+        config: Sampler, solver and grids; None for the defaults.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import EDMSDE, ScorePrior
+        >>> from scoresde.families import Diffusion, DiffusionConfig
+        >>> from scoresde.networks import UNet, UNetConfig
+        >>> network = UNet(UNetConfig(channels=1, widths=(8,), blocks=1, attention=(), embedding=8))
+        >>> model = Diffusion(ScorePrior(network, EDMSDE(), (1, 4, 4)), DiffusionConfig(steps=3))
+        >>> model.sample(2, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 4, 4])
+        >>> model.nfe_per_sample
+        3
+    """
 
     density: ClassVar[DensityKind] = "exact"
 
     def __init__(self, prior: ScorePrior, config: DiffusionConfig | None = None) -> None:
         super().__init__()
-        self.prior, self.config, self.card = prior, config or DiffusionConfig(), prior.card
+        self.prior = prior
+        self.config = config or DiffusionConfig()
+        self.card = prior.card
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch axis."""
         return self.prior.shape
 
     @property
     def continuous(self) -> bool:
+        """True: the model learns a density on [-1, 1]."""
         return True
 
     @property
     def nfe_per_sample(self) -> int:
-        """CountingPrior, on one sample."""
+        """Network evaluations per sample, counted while one sample is drawn."""
         counted = CountingPrior(self.prior)
         self._sample(counted, 1, torch.Generator().manual_seed(0))
         return counted.nfe
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Compute the loss of denoising score matching.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            generator: Source of the noise levels and the noise, on the CPU; None for a new one
+                whose seed comes from torch's global generator.
+
+        Returns:
+            Mean of the weighted squared error over the batch, a scalar.
+        """
         generator = generator or torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         noise = torch.randn(x.shape, generator=generator).to(x)
         return denoising_score_matching(
@@ -63,6 +106,15 @@ class Diffusion(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw samples by the sampler of the configuration.
+
+        Args:
+            n: Number of draws, at least 1.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+        """
         return self._sample(self.prior, n, generator)
 
     def _sample(
@@ -76,8 +128,21 @@ class Diffusion(GenerativeModel):
     def log_prob(
         self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """The density at the smallest noise; the trace of the flow by k structured probes at every node (a power of 2), or without
-        chance where k is no less than the entries of a sample."""
+        """Compute the density at the smallest noise level by the probability-flow ODE.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            k: Number of structured probes for the trace of the Jacobian at every node, a power of
+                2. If k is at least the number of entries of a sample, the trace is exact and uses
+                no random numbers.
+            generator: Source of the probes; None for torch's global one.
+
+        Returns:
+            Log-densities in nats, shape (B,), with their standard errors.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples, or k is not allowed.
+        """
         self.check(x)
         trace: dict[str, Any] = (
             {"probes": k, "divergence": "hutchinson"}
@@ -92,13 +157,25 @@ class Diffusion(GenerativeModel):
     def elbo(
         self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """The variational lower bound on ln p(x) between the same noise levels; draws: repetitions, which are averaged."""
+        """Compute the variational lower bound on ln p(x) between the same noise levels.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            draws: Repetitions, which are averaged.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            The bound in nats, shape (B,), with its standard errors.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples, or draws < 1.
+        """
         self.check(x)
         found = elbo(self.prior, x, nodes=self.config.nodes, draws=draws, generator=generator)
         return LogProb(found.value, "ELBO", std_error=found.std_error)
 
     def _restore(self, request: Request, **settings: Any) -> Draws:
-        """By the named solver of the configuration."""
+        """Draw by the posterior sampler that the configuration names."""
         solver = make_solver(self.config.solver, **settings)
         found = solver.sample(
             self.prior,

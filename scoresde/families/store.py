@@ -1,4 +1,7 @@
-"""Models of all families as single safetensors files: tensors, and a JSON header that says how to build the network around them."""
+"""Models of all families as single safetensors files.
+
+A file holds the tensors, and a JSON header from which the network around them is built.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
@@ -27,11 +30,27 @@ MODELS: dict[str, tuple[Callable[[Any], GenerativeModel], type]] = {
     "GAN": (GAN, GANConfig),
     "Autoregressive": (Autoregressive, AutoregressiveConfig),
 }
-"""Name of a class -> the class and its configuration."""
+"""Class and configuration class, by the name of the class."""
 
 
 def model_from(kind: str, settings: dict[str, Any]) -> GenerativeModel:
-    """The model of that class and those settings, with random weights."""
+    """Build a model with random weights from its class name and settings.
+
+    Args:
+        kind: Name of the class, a key of ``MODELS``.
+        settings: Fields of its configuration, as JSON values.
+
+    Returns:
+        The model, initialised at random.
+
+    Raises:
+        InputError: If the kind is unknown.
+        ValueError: If the configuration does not have one of the settings, or a value is invalid.
+
+    Example:
+        >>> model_from("Flow", {"shape": [2], "levels": 0, "steps": 1, "hidden": 8}).config.shape
+        (2,)
+    """
     if kind not in MODELS:
         raise InputError(f"unknown kind of model {kind!r}; known: {', '.join(MODELS)}")
     model, config = MODELS[kind]
@@ -39,7 +58,7 @@ def model_from(kind: str, settings: dict[str, Any]) -> GenerativeModel:
 
 
 def _config(kind: type, settings: dict[str, Any]) -> Any:
-    """A dataclass from JSON: lists were tuples."""
+    """Build a configuration from JSON, in which tuples are lists."""
 
     def tuples(value: Any) -> Any:
         return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
@@ -52,9 +71,27 @@ def _config(kind: type, settings: dict[str, Any]) -> Any:
 
 
 def save_model(model: GenerativeModel, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model and its card as one file; dtype stores the weights in another precision (torch.float16 halves the file).
+    """Write a model and its card to one file.
 
-    :class:`Diffusion` is written as the prior that it wraps, which ``load_prior`` reads as well.
+    A :class:`Diffusion` model is written as the prior that it wraps; ``load_prior`` reads this file
+    too.
+
+    Args:
+        model: Model of any family.
+        path: File to write. It is replaced only once the new one is complete.
+        dtype: Precision of the stored weights; None for that of the model. torch.float16 halves the
+            file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from scoresde.families import Flow, FlowConfig, load_model, save_model
+        >>> model = Flow(FlowConfig(shape=(2,), levels=0, steps=1, hidden=8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, Path(folder) / "flow.safetensors")
+        ...     loaded = load_model(Path(folder) / "flow.safetensors")
+        >>> loaded.config == model.config
+        True
     """
     if isinstance(model, Diffusion):
         model.prior.card = model.card
@@ -75,13 +112,37 @@ def save_model(model: GenerativeModel, path: str | Path, dtype: torch.dtype | No
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
-    """A model that :func:`save_model` wrote, or a score prior by the path of its file: frozen, in evaluation mode, float32."""
+    """Read a model that :func:`save_model` wrote, or a score prior.
+
+    Args:
+        path: File of a model, or of a score prior, which becomes a :class:`Diffusion` model.
+        device: Device of the model.
+
+    Returns:
+        The model in evaluation mode and float32; its parameters do not require gradients.
+
+    Raises:
+        InputError: If the file cannot be read, has another format, or does not describe a model.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from pathlib import Path
+        >>> from scoresde.families import GAN, GANConfig, load_model, save_model
+        >>> model = GAN(GANConfig(shape=(2,), latent=2, widths=(8,)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, Path(folder) / "gan.safetensors")
+        ...     loaded = load_model(Path(folder) / "gan.safetensors")
+        >>> draws = [one.sample(3, torch.Generator().manual_seed(0)) for one in (model, loaded)]
+        >>> torch.equal(*draws)
+        True
+    """
     tensors, header = read_tensors(path)
     if header.get("format") == PRIOR_FORMAT:
         return Diffusion(load_prior(path, device)).eval()
     if header.get("format") != _FORMAT:
         raise InputError(
-            f"{path} is not a baseline that this version reads (format {header.get('format')!r}, needs {_FORMAT!r})"
+            f"{path} is not a model file that this version reads "
+            f"(format {header.get('format')!r}, needs {_FORMAT!r})"
         )
     try:
         model = model_from(header["kind"], header["config"])

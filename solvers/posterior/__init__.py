@@ -1,4 +1,4 @@
-"""Posterior samplers: from a prior and a measurement to draws."""
+"""Posterior samplers: draws from p(x | y), given a prior and a measurement."""
 
 from solvers.posterior.base import IndependentSampler, Posterior, PosteriorSampler
 from solvers.posterior.daps import DAPS
@@ -17,8 +17,23 @@ from solvers.posterior.split_gibbs import SplitGibbs
 from solvers.presets import discover
 
 __all__ = [
-    "DAPS", "DDNM", "DDRM", "DiffPIR", "Guided", "IndependentSampler", "MCGDiff", "ParticleSampler", "Posterior", "PosteriorSampler",
-    "PredictedTwistSMC", "REDDiff", "RePaint", "SITCOM", "SecondOrderAncestral", "SplitGibbs", "TDS",
-]  # fmt: skip
+    "DAPS",
+    "DDNM",
+    "DDRM",
+    "DiffPIR",
+    "Guided",
+    "IndependentSampler",
+    "MCGDiff",
+    "ParticleSampler",
+    "Posterior",
+    "PosteriorSampler",
+    "PredictedTwistSMC",
+    "REDDiff",
+    "RePaint",
+    "SITCOM",
+    "SecondOrderAncestral",
+    "SplitGibbs",
+    "TDS",
+]
 
-discover(__name__, __path__)  # a class in a new file of this folder is known without a line here
+discover(__name__, __path__)  # registers the classes of new files in this folder, too

@@ -1,4 +1,4 @@
-"""What every posterior sampler shares: one call, one kind of answer."""
+"""Base classes of posterior samplers, with their common call and result."""
 
 import time
 from abc import ABC, abstractmethod
@@ -20,7 +20,26 @@ __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 
 @dataclass(frozen=True)
 class Posterior:
-    """Draws of p(x | y). draws: (n, B, ...). nfe, vjps: network evaluations and vector-Jacobian products per draw. seconds: wall time."""
+    """Draws of p(x | y), with their statistics and cost.
+
+    Args:
+        draws: n draws for each of the B measurements, shape (n, B, ...).
+        nfe: Network evaluations per draw.
+        vjps: Vector-Jacobian products with the network per draw.
+        seconds: Wall time of the call.
+        diagnostics: Findings of the solver by name, a list with one entry for each measurement.
+            Empty for most solvers.
+
+    Example:
+        >>> import torch
+        >>> draws = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+        >>> posterior = Posterior(draws, nfe=20, vjps=0, seconds=0.1)
+        >>> posterior.mean.tolist(), posterior.std.tolist()
+        ([[2.0]], [[1.0]])
+        >>> lower, upper = posterior.interval(0.5)
+        >>> lower.tolist(), upper.tolist()
+        ([[1.5]], [[2.5]])
+    """
 
     draws: Tensor
     nfe: int
@@ -30,33 +49,61 @@ class Posterior:
 
     @property
     def mean(self) -> Tensor:
-        """The estimate of least squared error, (B, ...)."""
+        """Mean of the draws, the estimate of least squared error, shape (B, ...)."""
         return self.draws.mean(0)
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of each entry over the draws, (B, ...); NaN for a single draw, which says nothing about it."""
+        """Standard deviation of each entry over the draws, shape (B, ...); NaN for one draw."""
         if len(self.draws) == 1:
             return torch.full_like(self.draws[0], torch.nan)
         return self.draws.std(0)
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Central interval of each entry from the quantiles of the draws: (lower, upper), each (B, ...)."""
+        """Compute the central interval of each entry from quantiles of the draws.
+
+        Args:
+            level: Nominal coverage of the interval, in (0, 1).
+
+        Returns:
+            Lower and upper ends, each of shape (B, ...).
+
+        Raises:
+            ValueError: If the level is not in (0, 1).
+        """
         if not 0 < level < 1:
             raise ValueError(f"the level of an interval must lie in (0, 1), got {level}")
         ends = torch.tensor(
             [(1 - level) / 2, (1 + level) / 2], dtype=self.draws.dtype, device=self.draws.device
         )
         flat = self.draws.flatten(1)
-        pieces = [
-            torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)
-        ]  # quantile limits its input's size
+        # in pieces, because torch.quantile limits the size of its input
+        pieces = [torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)]
         lower, upper = torch.cat(pieces, dim=1).reshape(2, *self.draws.shape[1:])
         return lower, upper
 
 
 class PosteriorSampler(Registered, ABC):
-    """(prior, problem, y) -> draws of p(x | y). ``exactness`` and ``requires`` say what it promises and what it needs."""
+    """Base of the solvers that draw from p(x | y), given a prior, a problem and y.
+
+    Attributes:
+        exactness: The law of the draws in the limit, see ``solvers.capabilities.Exactness``.
+        requires: Names of the capabilities that a problem must have.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import DDRM
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> solver = DDRM(steps=5)
+        >>> isinstance(solver, PosteriorSampler), solver.exactness
+        (True, 'heuristic')
+        >>> posterior = solver.sample(prior, problem, torch.ones(2, 1, 2, 2), n=3)
+        >>> posterior.draws.shape
+        torch.Size([3, 2, 1, 2, 2])
+    """
 
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
@@ -72,10 +119,25 @@ class PosteriorSampler(Registered, ABC):
         batch: int | None = None,
         progress: Progress | None = None,
     ) -> Posterior:
-        """n draws for each of the B measurements y (B, ...).
+        """Draw from the posterior of each measurement.
 
-        batch: how many draws, or particles, to run through the network at once (all by default); it bounds memory. Draws of an
-        :class:`IndependentSampler` do not depend on it, and those of a ``ParticleSampler`` by rounding only.
+        Args:
+            prior: Prior of x.
+            problem: Operator and noise that made y.
+            y: Measurements, shape (B, ...); converted to the prior's device and dtype.
+            n: Number of draws for each measurement, at least 1.
+            generator: Source of random numbers; None for torch's global one.
+            batch: Number of draws, or particles, in the network at once, which bounds memory;
+                None for all. Draws of an :class:`IndependentSampler` do not depend on it, and
+                draws of a ``ParticleSampler`` depend on it by rounding only.
+            progress: Called with the finished fraction of the work, 0 to 1; None for no reports.
+
+        Returns:
+            The draws, shape (n, B, ...), and what they cost.
+
+        Raises:
+            ValueError: If the problem lacks a capability that the solver requires or has no
+                noise, if n or batch is below 1, or if y has NaN or infinite entries.
         """
         self._check(problem, y, n, batch)
         start = time.perf_counter()
@@ -100,10 +162,10 @@ class PosteriorSampler(Registered, ABC):
 
     @abstractmethod
     def _sample(self, prior: Prior, request: Request) -> Draws:
-        """The draws; ``vjps`` counts batches through this prior, whatever its cost."""
+        """Make the draws; ``vjps`` counts each product with this prior once, whatever its cost."""
 
     def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
-        """ValueError that names what is wrong with the arguments of ``sample``."""
+        """Raise a ValueError that names the first bad argument of ``sample``."""
         check_capabilities(self, problem)
         if n < 1 or (batch is not None and batch < 1):
             raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
@@ -112,7 +174,11 @@ class PosteriorSampler(Registered, ABC):
 
 
 class IndependentSampler(PosteriorSampler):
-    """Draws that know nothing of one another: each has a random stream of its own, derived from ``generator``, whatever its batch."""
+    """Base of the solvers whose draws are independent of each other.
+
+    Each draw has a separate random stream derived from the generator, so it is the same in every
+    batch and for every number of draws.
+    """
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = CountingPrior(prior)
@@ -144,4 +210,4 @@ class IndependentSampler(PosteriorSampler):
 
     @abstractmethod
     def _draw(self, run: Run) -> tuple[Tensor, int]:
-        """One draw for each row of y, row i from generators[i]; and the number of vector-Jacobian products."""
+        """Make one draw for each row of y, row i from generators[i], and count the VJPs."""

@@ -1,10 +1,12 @@
 r"""Decoupled annealing posterior sampling (Zhang et al. 2024).
 
-At each noise level s: a short probability-flow ODE from :math:`x_t` to :math:`\hat x_0`; a draw from
-:math:`q(x_0) \propto N(x_0; \hat x_0, r^2 I)\,p(y|x_0)`; fresh noise of the next level. Levels are decoupled: no path leads through them.
+Each noise level s has three parts: a short probability-flow ODE from :math:`x_t` to
+:math:`\hat x_0`; a draw from :math:`q(x_0) \propto N(x_0; \hat x_0, r^2 I)\,p(y|x_0)`; fresh noise
+of the next level. The levels are decoupled: there is no continuous path through them.
 
-Right only if :math:`p(x_0|x_t) = N(\hat x_0, r^2 I)`. With :math:`r = s` ("sigma", the published choice) the variance of unseen directions
-is doubled at every level; :math:`r^2 = s^2/(1 + s^2)` ("unit") is what a white prior of variance 1 has.
+The draws are exact only if :math:`p(x_0|x_t) = N(\hat x_0, r^2 I)`. With :math:`r = s` ("sigma",
+the published choice) the variance of unobserved directions is doubled at every level;
+:math:`r^2 = s^2/(1 + s^2)` ("unit") is the value for a white prior of variance 1.
 """
 
 from dataclasses import dataclass, field
@@ -27,8 +29,37 @@ __all__ = ["DAPS"]
 
 @dataclass(frozen=True)
 class DAPS(IndependentSampler):
-    """steps: levels. ode: Euler steps of each. r: see above. inner: "langevin" (``langevin`` steps of size ``tau`` over the curvature) or
-    "exact" (by ``prox``, for linear Gaussian measurements). The likelihood has the noise of the problem. NFE = steps * ode."""
+    """Decoupled annealing posterior sampling, for differentiable measurements.
+
+    The likelihood uses the noise of the problem. The cost is steps * ode network evaluations.
+
+    Args:
+        steps: Number of noise levels.
+        ode: Network evaluations of the probability-flow ODE at each level, one more than its Euler
+            steps.
+        r: Standard deviation of x_0 given x_t: "sigma" for s, "unit" for s / sqrt(1 + s^2).
+        inner: Method for the draw of x_0 given y: "langevin" for Langevin steps, "exact" for the
+            exact draw by ``prox``, which needs a linear measurement with Gaussian noise.
+        langevin: Langevin steps at each level.
+        tau: Size of the Langevin steps in units of the inverse curvature, in (0, 2).
+        grid: Noise levels.
+
+    Raises:
+        ValueError: If steps, ode or langevin is below 1, tau is not in (0, 2), or r or inner is
+            unknown.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> solver = DAPS(steps=5, ode=2, r="unit", inner="exact")
+        >>> g = torch.Generator().manual_seed(0)
+        >>> posterior = solver.sample(prior, problem, torch.ones(1, 1, 2, 2), n=4, generator=g)
+        >>> posterior.draws.shape, posterior.nfe
+        (torch.Size([4, 1, 1, 2, 2]), 10)
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
 
@@ -48,9 +79,15 @@ class DAPS(IndependentSampler):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "daps": Preset(
-                "decoupled annealing: a short ODE, Langevin steps on the data, fresh noise; any differentiable measurement",
+                "decoupled annealing with Langevin steps; for any differentiable measurement; "
+                "2 evaluations per step",
                 lambda steps: cls(steps=steps, ode=2, langevin=20, tau=0.1, grid=RESTORATION_GRID),
                 steps=20,
             ),
@@ -58,6 +95,11 @@ class DAPS(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {
             "daps": cls(steps=50, langevin=50),
             "daps-exact": cls(steps=100, inner="exact", r="unit"),
@@ -65,6 +107,7 @@ class DAPS(IndependentSampler):
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
+        """Capabilities that a problem must have, which depend on ``inner``."""
         return (
             frozenset({"linear", "solve", "gaussian_noise"})
             if self.inner == "exact"
@@ -91,7 +134,10 @@ class DAPS(IndependentSampler):
         return x0, 0
 
     def _ode(self, prior: Prior, u: Tensor, s: float, s_min: float) -> Tensor:
-        """Euler steps of du/ds = (u - D)/s from s to s_min, evenly spaced in s^{1/7}; the last returns the denoised image."""
+        """Solve du/ds = (u - D)/s from s to s_min by Euler steps evenly spaced in s^{1/7}.
+
+        The last evaluation is not a step: its denoised image is the result.
+        """
         sde, D = prior.sde, u
         ends = torch.tensor([s, min(s, s_min)], dtype=torch.float64) ** (1 / 7)
         levels = (
@@ -125,7 +171,10 @@ class DAPS(IndependentSampler):
         return x0
 
     def _curvature(self, run: Run, x0_hat: Tensor) -> Tensor:
-        """|J^T Sigma_y^{-1} J| of each sample, by a few power iterations, Sigma_y by its row sums."""
+        """Estimate the norm |J^T Sigma_y^{-1} J| of each sample by power iterations.
+
+        Sigma_y is replaced by its row sums.
+        """
         problem = run.problem
         J, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
         variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(

@@ -1,4 +1,4 @@
-"""What posterior samplers are asked, what a batch of independent draws works with, and what all answer."""
+"""Records that posterior samplers exchange, and small helpers that they share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,21 +12,54 @@ from problems import InverseProblem
 from scoresde.priors.base import Prior
 from solvers.streams import NormalStream
 
-__all__ = ["Draws", "Progress", "Request", "Run", "ancestral_mean", "silent"]
+__all__ = [
+    "RANK_RTOL",
+    "WHITENING_RTOL",
+    "Draws",
+    "Progress",
+    "Request",
+    "Run",
+    "ancestral_mean",
+    "silent",
+]
+
+RANK_RTOL = 1e-6
+"""Relative cut-off of singular values in solvers that divide by them.
+
+Directions whose singular value is at most this fraction of the largest count as unobserved. Solvers
+that divide y by the singular values also run in float32, where smaller ones are rounding errors.
+"""
+
+WHITENING_RTOL = 1e-8
+"""Relative cut-off of singular values when a measurement is whitened.
+
+It is lower than ``RANK_RTOL`` because whitening multiplies by the singular values, in float64, and
+never divides by them.
+"""
 
 Progress = Callable[[float], None]
-"""Called with the finished fraction of the work, 0 to 1."""
+"""Callback that receives the finished fraction of the work, 0 to 1."""
 
 
 def silent(fraction: float) -> None:
-    """Report progress to nobody."""
+    """Ignore a progress report.
+
+    Args:
+        fraction: Finished fraction of the work, 0 to 1.
+    """
 
 
 @dataclass(frozen=True)
 class Request:
-    """n draws of p(x | y) for each of the B measurements y (B, ...), zero where nothing is observed.
+    """A request for n draws of p(x | y) for each of B measurements.
 
-    batch: how many draws, or particles, to run through the network at once; None for all.
+    Args:
+        problem: Operator and noise that made y.
+        y: Measurements, shape (B, ...), zero where nothing is observed.
+        n: Number of draws for each measurement.
+        generator: Source of random numbers; None for torch's global one.
+        batch: Number of draws, or particles, in the network at once; None for all.
+        progress: Called with the finished fraction of the work, 0 to 1.
     """
 
     problem: InverseProblem
@@ -39,7 +72,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Draws:
-    """x: (n, B, ...). nfe, vjps: network evaluations and vector-Jacobian products per draw."""
+    """The answer to a :class:`Request`.
+
+    Args:
+        x: n draws for each of the B measurements, shape (n, B, ...).
+        nfe: Network evaluations per draw.
+        vjps: Vector-Jacobian products per draw.
+        diagnostics: Findings of the solver by name, a list with one entry for each measurement.
+    """
 
     x: Tensor
     nfe: int
@@ -49,7 +89,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class Run:
-    """A batch of independent draws: a measurement and a random stream for each. y: (B, ...); generators: B of them."""
+    """A batch of B independent draws, each with its measurement and its random stream.
+
+    Args:
+        prior: Prior of x; it counts its evaluations.
+        problem: Operator and noise that made y.
+        y: One measurement for each draw, shape (B, ...).
+        generators: B generators, one for each draw.
+        progress: Called with the finished fraction of this batch, 0 to 1.
+    """
 
     prior: Prior
     problem: InverseProblem
@@ -59,24 +107,47 @@ class Run:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Of the draws, (B, *shape)."""
+        """Shape of the draws, (B, ...)."""
         return (len(self.y), *self.problem.input_shape(self.y))
 
     @cached_property
     def noise(self) -> NormalStream:
-        """The streams of the draws."""
+        """Random streams of the draws, one for each."""
         return NormalStream(self.generators)
 
     def randn(self) -> Tensor:
-        """Standard normal numbers of the shape of the draws."""
+        """Draw standard normal numbers of the shape of the draws.
+
+        Returns:
+            Random numbers of the prior's dtype, shape (B, ...).
+        """
         return self.noise(self.shape, self.prior.dtype, self.prior.device)
 
     def randn_like(self, x: Tensor) -> Tensor:
-        """Standard normal numbers of the shape of x (B, ...)."""
+        """Draw standard normal numbers of the shape of a tensor.
+
+        Args:
+            x: Tensor whose shape, dtype and device are used, shape (B, ...).
+
+        Returns:
+            Random numbers, shape (B, ...).
+        """
         return self.noise(tuple(x.shape), x.dtype, x.device)
 
 
 def ancestral_mean(D: Tensor, u: Tensor, s: float, s_next: float) -> Tensor:
-    """Mean of u at the noise s_next given u at the noise s and x_0 = D; the variance is s_next^2 (1 - s_next^2 / s^2)."""
+    """Compute the mean of an ancestral step, u at noise s_next given u at noise s and x_0 = D.
+
+    The variance of the step is s_next^2 (1 - s_next^2 / s^2).
+
+    Args:
+        D: Denoised image, shape (B, ...).
+        u: Noisy image x_t / alpha_t at noise s, shape (B, ...).
+        s: Noise-to-signal ratio before the step.
+        s_next: Noise-to-signal ratio after the step, below s.
+
+    Returns:
+        Mean of u at noise s_next, shape (B, ...).
+    """
     q = (s_next / s) ** 2
     return (1 - q) * D + q * u

@@ -1,11 +1,14 @@
-r"""RED-diff (Mardani et al. 2024): one image by optimisation, the denoiser as its regulariser.
+r"""RED-diff (Mardani et al. 2024): one image by optimisation, with the denoiser as regulariser.
 
-The posterior is approximated by :math:`N(\mu, 0)`; stochastic gradients of the variational bound, t from noise to data,
+The posterior is approximated by :math:`N(\mu, 0)`. Adam follows stochastic gradients of the
+variational bound, with t going from noise to data,
 
-.. math:: \nabla_\mu \tfrac1{2\sigma_y^2}\|y - A\mu\|^2 + \lambda \tfrac{\sigma_t}{\alpha_t} \bigl(\hat\varepsilon(x_t) - \varepsilon\bigr),
-          \qquad x_t = \alpha_t\mu + \sigma_t\varepsilon,
+.. math:: \nabla_\mu \tfrac1{2\sigma_y^2}\|y - A\mu\|^2
+          + \lambda \tfrac{\sigma_t}{\alpha_t} \bigl(\hat\varepsilon(x_t) - \varepsilon\bigr),
+          \qquad x_t = \alpha_t\mu + \sigma_t\varepsilon .
 
-drive Adam. A point estimate: its "draws" differ by the noise of the optimisation alone and say nothing about uncertainty.
+The result is a point estimate: its "draws" differ only by the noise of the optimisation and carry
+no information about uncertainty.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +28,31 @@ __all__ = ["REDDiff"]
 
 @dataclass(frozen=True)
 class REDDiff(IndependentSampler):
-    """learning_rate: of Adam. lam: weight of the prior against the data term, both in units of the noise's precision. NFE = steps."""
+    """RED-diff, a point estimate for any differentiable measurement.
+
+    The cost is one network evaluation per step.
+
+    Args:
+        steps: Number of steps of Adam.
+        learning_rate: Step size of Adam.
+        lam: Weight of the prior against the data term, both in units of the noise's precision.
+        grid: Noise levels, one for each step.
+
+    Raises:
+        ValueError: If steps is below 1, learning_rate is not positive, or lam is negative.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> y = torch.ones(1, 1, 2, 2)
+        >>> posterior = REDDiff(steps=20).sample(prior, problem, y, n=2, generator=g)
+        >>> posterior.draws.shape, posterior.nfe
+        (torch.Size([2, 1, 1, 2, 2]), 20)
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
@@ -43,9 +70,15 @@ class REDDiff(IndependentSampler):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "red-diff": Preset(
-                "one image by optimisation; a point estimate, its draws say nothing about uncertainty",
+                "one image by optimisation, without uncertainty; any differentiable measurement; "
+                "1 evaluation per step",
                 lambda steps: cls(steps=steps),
                 steps=60,
             ),
@@ -53,6 +86,11 @@ class REDDiff(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"red-diff": cls()}
 
     @torch.no_grad()

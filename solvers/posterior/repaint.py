@@ -1,8 +1,11 @@
-r"""RePaint (Lugmayr et al. 2022): inpainting by pasting.
+r"""RePaint (Lugmayr et al. 2022): inpainting by pasting the observed pixels.
 
-Each step towards less noise is ancestral in the holes, and what is seen is y at the new noise level. The step is made ``resample`` times,
-with a step back between, so that the holes can settle with their surroundings. y brings noise :math:`\sigma_y` of its own: it is pasted
-with :math:`\sqrt{s^2 - \sigma_y^2}` more, and as it is once s is below. Not exact: the holes learn of y through the pasted pixels only.
+Each step towards less noise is ancestral in the holes; the observed pixels are replaced by y at the
+new noise level. The step is repeated ``resample`` times, with a step back to more noise in between,
+so that the holes become consistent with their surroundings. y already has noise :math:`\sigma_y`,
+so it is pasted with additional noise of standard deviation :math:`\sqrt{s^2 - \sigma_y^2}`, and
+unchanged once s is below :math:`\sigma_y`. The draws are not exact: y influences the holes only
+through the pasted pixels.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +25,31 @@ __all__ = ["RePaint"]
 
 @dataclass(frozen=True)
 class RePaint(IndependentSampler):
-    """resample: times that each step is made, 10 in the paper. NFE = steps * resample."""
+    """RePaint, for inpainting.
+
+    The cost is steps * resample network evaluations.
+
+    Args:
+        steps: Number of noise levels.
+        resample: Number of times that each step is made, 10 in the paper.
+        grid: Noise levels.
+
+    Raises:
+        ValueError: If steps or resample is below 1.
+
+    Example:
+        >>> import torch
+        >>> from problems import GaussianNoise, Inpainting, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> mask = torch.tensor([[True, False], [True, True]])
+        >>> problem = InverseProblem(Inpainting(mask), GaussianNoise(0.5))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> y = torch.ones(1, 1, 2, 2)
+        >>> posterior = RePaint(steps=5, resample=2).sample(prior, problem, y, n=4, generator=g)
+        >>> posterior.draws.shape, posterior.nfe
+        (torch.Size([4, 1, 1, 2, 2]), 10)
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"mask", "gaussian_noise"})
@@ -39,9 +66,15 @@ class RePaint(IndependentSampler):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "repaint": Preset(
-                "inpainting alone: the seen pixels pasted at each level, each step made 4 times",
+                "inpainting only, pastes the observed pixels at each noise level; "
+                "4 evaluations per step",
                 lambda steps: cls(steps=steps, resample=4, grid=RESTORATION_GRID),
                 steps=15,
             ),
@@ -49,6 +82,11 @@ class RePaint(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"repaint": cls()}
 
     @torch.no_grad()

@@ -1,19 +1,25 @@
-r"""Second-order ancestral sampling given a measurement: the reverse kernel with its covariance, at the size of images.
+r"""Second-order ancestral sampling: the conditional reverse kernel with its covariance, for images.
 
-In :math:`u = x_0 + s n` let :math:`D = E[x_0|u]` and :math:`V = s^2 J = \mathrm{Cov}[x_0|u]`, J = dD/du (Tweedie, to second order). With
-:math:`x_0|u` taken as :math:`N(D, V)` a step from s to :math:`s' = \sqrt\rho s` given :math:`y = A x_0 + n` is a draw of :math:`x_0`
-given u and y, and of u' between it and u:
+In :math:`u = x_0 + s n` let :math:`D = E[x_0|u]` and :math:`V = s^2 J = \mathrm{Cov}[x_0|u]`,
+:math:`J = dD/du` (Tweedie, to second order). Approximate :math:`x_0|u` by :math:`N(D, V)`. A step
+from s to :math:`s' = \sqrt\rho s` given :math:`y = A x_0 + n` then consists of a draw of
+:math:`x_0` given u and y, and a draw of u' between that and u:
 
-.. math:: \tilde x_0 = D + V^{1/2} z,\qquad \hat x_0 = \tilde x_0 + V A^T (\Sigma_y + A V A^T)^{-1}(y - A\tilde x_0 - n'),\qquad
+.. math:: \tilde x_0 = D + V^{1/2} z,\qquad
+          \hat x_0 = \tilde x_0 + V A^T (\Sigma_y + A V A^T)^{-1}(y - A\tilde x_0 - n'),\qquad
           u' = (1 - \rho)\hat x_0 + \rho u + s\sqrt{\rho(1 - \rho)}\, e,
 
-with :math:`n' \sim N(0, \Sigma_y)` and z, e white: Matheron's rule, a prior draw and a correction by its own misfit. For a Gaussian prior
-every step is exact, however long, where the ancestral sampler of a guided prior forgets the covariance :math:`(1 - \rho)^2 V` of a step
-and needs many short ones. :math:`V^{1/2} z = s J^{1/2} z` comes from a few steps of Lanczos's method (Chow and Saad 2014), the correction
-from conjugate gradients as in :class:`MMPS`; each iteration is one vector-Jacobian product. (The reverse kernel's covariance: Bao et al.
-2022; Ou et al. 2024.) For priors of several modes it errs as far as :math:`p(x_0|u)` is not a Gaussian: :class:`PredictedTwistSMC` weighs.
+with :math:`n' \sim N(0, \Sigma_y)` and z, e white. This is Matheron's rule: a prior draw, corrected
+by its misfit to y. For a Gaussian prior every step is exact, however long. The ancestral sampler of
+a guided prior omits the covariance :math:`(1 - \rho)^2 V` of a step and needs many short steps.
+:math:`V^{1/2} z = s J^{1/2} z` comes from a few steps of Lanczos's method (Chow and Saad 2014), the
+correction from conjugate gradients as in :class:`MMPS`; each iteration costs one vector-Jacobian
+product. The covariance of the reverse kernel is from Bao et al. 2022 and Ou et al. 2024. For priors
+with several modes the error is that of a Gaussian :math:`p(x_0|u)`; :class:`PredictedTwistSMC`
+corrects it by weights.
 
-A learned J is neither quite symmetric nor quite a covariance: more iterations of either method then make the draws worse, not better.
+A learned J is not exactly symmetric and not exactly a covariance. More iterations of either method
+then make the draws worse, not better.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +44,34 @@ __all__ = ["SecondOrderAncestral", "square_root_product"]
 
 @dataclass(frozen=True)
 class SecondOrderAncestral(IndependentSampler):
-    """steps: NFE. lanczos: products for the square root, at each step; correction: conjugate gradients, at most so many products more."""
+    """Ancestral sampling with the covariance of each step, given a measurement.
+
+    A step costs one network evaluation, ``lanczos`` vector-Jacobian products, and at most
+    ``correction.iterations`` more.
+
+    Args:
+        steps: Number of steps, which is the number of network evaluations.
+        lanczos: Vector-Jacobian products for the square root of J, at each step.
+        correction: Conjugate gradients that condition each step on y.
+        grid: Noise levels.
+
+    Raises:
+        ValueError: If steps or lanczos is below 1.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> y = torch.ones(1, 1, 2, 2)
+        >>> posterior = SecondOrderAncestral(5).sample(prior, problem, y, n=200, generator=g)
+        >>> posterior.draws.shape, posterior.nfe
+        (torch.Size([200, 1, 1, 2, 2]), 5)
+        >>> round(float(posterior.mean.mean()), 1)  # the exact posterior mean is 0.8
+        0.8
+    """
 
     exactness: ClassVar[Exactness] = "gaussian"
     requires: ClassVar[frozenset[str]] = MMPS.requires
@@ -56,9 +89,15 @@ class SecondOrderAncestral(IndependentSampler):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "second-order": Preset(
-                "ancestral steps with the covariance of each, drawn given y; spreads as wide as it should in few steps",
+                "ancestral steps with full covariance, accurate spread in few steps; "
+                "1 evaluation and at most 6 VJPs per step",
                 lambda steps: cls(steps, grid=RESTORATION_GRID),
                 steps=20,
             ),
@@ -66,6 +105,11 @@ class SecondOrderAncestral(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"second-order": cls(40, lanczos=4, correction=MMPS(iterations=4))}
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
@@ -76,7 +120,11 @@ class SecondOrderAncestral(IndependentSampler):
         u, count = levels[0] * run.randn(), 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
-            at = Linearisation(lambda u, t=t: prior.denoise(sde.alpha(t) * u, t), u)  # type: ignore[misc]
+
+            def denoise(u: Tensor, t: Tensor = t) -> Tensor:
+                return prior.denoise(sde.alpha(t) * u, t)
+
+            at = Linearisation(denoise, u)
             with torch.no_grad():
                 x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
                 misfit = y - problem.noise.sample(problem.operator.apply(x0), run.generators)
@@ -91,10 +139,27 @@ class SecondOrderAncestral(IndependentSampler):
 
 
 def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor:
-    r"""J^(1/2) z, (B, ...), for a symmetric J >= 0 given by its products, each sample by itself: Lanczos's method.
+    r"""Compute J^(1/2) z for a symmetric J >= 0, given by its products, with Lanczos's method.
 
-    With the orthonormal basis Q of the Krylov space of (J, z) and T = Q^T J Q it is |z| Q T^(1/2) e_1, exact for polynomials of degree
-    ``iterations`` - 1. Eigenvalues that rounding, or a network that is not quite symmetric, made negative count as 0.
+    With the orthonormal basis Q of the Krylov space of (J, z) and T = Q^T J Q the result is |z| Q
+    T^(1/2) e_1. It is exact if the square root is a polynomial of degree ``iterations`` - 1 on the
+    spectrum of J. Eigenvalues of T that are negative, from rounding or from the slight asymmetry of
+    a network's Jacobian, count as 0.
+
+    Args:
+        product: Function v -> J v on tensors of shape (B, ...), each sample by itself.
+        z: Vectors to multiply, shape (B, ...).
+        iterations: Number of products, at least 1.
+
+    Returns:
+        J^(1/2) z, shape (B, ...).
+
+    Example:
+        >>> import torch
+        >>> eigenvalues = torch.tensor([1.0, 4.0, 9.0])
+        >>> root = square_root_product(lambda v: eigenvalues * v, torch.ones(1, 3), iterations=3)
+        >>> [[round(x, 3) for x in row] for row in root.tolist()]
+        [[1.0, 2.0, 3.0]]
     """
     norm = dot(z, z).sqrt()
     q, Q, alphas, betas = z / expand_like(norm, z), [], [], []
@@ -102,13 +167,13 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
         Q.append(q)
         w = product(q)
         alphas.append(dot(w, q))
-        for _ in range(2):  # twice is enough, in single precision too
+        for _ in range(2):  # two passes of Gram-Schmidt are enough, in single precision too
             for one in Q:
                 w = w - expand_like(dot(w, one), w) * one
         beta = dot(w, w).sqrt()
         if k + 1 < iterations:
             betas.append(beta)
-        # a space that is exhausted is extended by nothing
+        # once the Krylov space is exhausted, w is 0 and so is the next basis vector
         q = w / expand_like(beta.clamp_min(torch.finfo(w.dtype).tiny), w)
     T = torch.diag_embed(torch.stack(alphas, -1))
     if betas:

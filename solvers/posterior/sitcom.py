@@ -1,13 +1,15 @@
-r"""SITCOM, step-wise triple-consistent sampling (Alkhouri et al. 2025): at each noise level the network's input is moved until its denoised
-image agrees with the measurement.
+r"""SITCOM, step-wise triple-consistent sampling (Alkhouri et al. 2025).
 
-With :math:`x_t` at unit variance, K steps of Adam from :math:`v = x_t` on
+At each noise level the network's input is optimised until its denoised image agrees with the
+measurement. With :math:`x_t` scaled to unit variance, K steps of Adam from :math:`v = x_t` on
 
 .. math:: \|y - A\,D(v)\|^2 + \lambda\,\|v - x_t\|^2
 
-make :math:`\hat x_0 = D(v)`, which agrees with y, lies on the network's range, and is near the denoised :math:`x_t`; fresh noise of the
-next level follows. The steps stop where the residual is no larger than the noise explains. No posterior is behind it: the
-whole noise is fresh at every level while D(v) carries over, a recursion that has not the posterior's variance, seen or unseen.
+give :math:`\hat x_0 = D(v)`, which agrees with y, lies in the range of the network, and is close to
+the denoised :math:`x_t`. Then the fresh noise of the next level is added. The optimisation stops
+once the residual is no larger than the noise explains. The method has no posterior as its target:
+all noise is fresh at every level while D(v) carries over, a recursion that does not reproduce the
+posterior variance in observed or unobserved directions.
 """
 
 from dataclasses import dataclass, field
@@ -28,8 +30,36 @@ __all__ = ["SITCOM"]
 
 @dataclass(frozen=True)
 class SITCOM(IndependentSampler):
-    """steps: noise levels. inner: steps of Adam at each, at most. learning_rate: of Adam. lam: pull towards x_t. patience: the residual's
-    norm, in multiples of the noise's, at which a level is done. NFE = steps (inner + 1) at most, with inner products to a level."""
+    """SITCOM, optimisation of the network's input at each noise level.
+
+    The cost is at most steps * (inner + 1) network evaluations and steps * inner vector-Jacobian
+    products.
+
+    Args:
+        steps: Number of noise levels.
+        inner: Largest number of steps of Adam at each level.
+        learning_rate: Step size of Adam.
+        lam: Weight of the squared distance to x_t.
+        patience: Norm of the residual at which a level is finished, in multiples of the expected
+            norm of the noise.
+        grid: Noise levels.
+
+    Raises:
+        ValueError: If steps or inner is below 1, learning_rate is not positive, or lam or patience
+            is negative.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> y = torch.ones(1, 1, 2, 2)
+        >>> posterior = SITCOM(steps=5, inner=3).sample(prior, problem, y, n=4, generator=g)
+        >>> posterior.draws.shape, posterior.nfe <= 5 * 4
+        (torch.Size([4, 1, 1, 2, 2]), True)
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp", "gaussian_noise"})
@@ -49,14 +79,21 @@ class SITCOM(IndependentSampler):
             or not (self.lam >= 0 and self.patience >= 0)
         ):
             raise ValueError(
-                f"SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, got {self}"
+                "SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, "
+                f"got {self}"
             )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "sitcom": Preset(
-                "at each level the network's input is moved until its output agrees with y; no posterior behind it",
+                "optimises the network input until its output fits y, without a posterior; "
+                "at most 5 evaluations and 4 VJPs per step",
                 lambda steps: cls(steps=steps, inner=4, learning_rate=0.03, grid=RESTORATION_GRID),
                 steps=20,
             ),
@@ -64,6 +101,11 @@ class SITCOM(IndependentSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"sitcom": cls()}
 
     @torch.no_grad()
@@ -85,7 +127,7 @@ class SITCOM(IndependentSampler):
     def _consistent(
         self, run: Run, x_t: Tensor, s: float, t: Tensor, explained: Tensor
     ) -> tuple[Tensor, int]:
-        """D(v) after the steps of Adam, and their products."""
+        """Return D(v) after the steps of Adam, and the number of VJPs."""
         prior, problem, y = run.prior, run.problem, run.y
         scale = prior.sde.alpha(t) * (1 + s**2) ** 0.5
 
@@ -103,5 +145,5 @@ class SITCOM(IndependentSampler):
             v.grad = 2 * (self.lam * (v - x_t) - at.vjp(problem.operator.vjp(at.value, residual)))
             done = v[~open_]
             adam.step()
-            v[~open_] = done  # Adam's momentum would carry them on
+            v[~open_] = done  # Adam's momentum would move finished samples further
         return prior.denoise(scale * v, t), self.inner

@@ -1,14 +1,16 @@
-r"""Posterior draws of an autoregressive image under any differentiable measurement, by Langevin steps from level to level.
+r"""Posterior draws of an autoregressive image under any differentiable measurement.
 
-The state stays on the grey levels, where the model is exact. With :math:`U(x) = \ln p(x) + \ln p(y \mid x)`, whose formula has a gradient
-between the levels too, all entries move at once (discrete MALA, Zhang, Liu and Liu 2022),
+The draws come from Langevin steps from level to level. The state stays on the grey levels, where
+the model is exact. The formula of :math:`U(x) = \ln p(x) + \ln p(y \mid x)` also has a gradient
+between the levels. With it, all entries move at once (discrete MALA, Zhang, Liu and Liu 2022),
 
 .. math:: q(x' \mid x) = \prod_i q_i(x'_i),\quad
-          q_i = \mathrm{softmax}_v\Bigl(\tfrac12\, \partial_i U(x)\,(v - x_i) - \tfrac{(v - x_i)^2}{2\alpha}\Bigr) ,
+          q_i = \mathrm{softmax}_v\Bigl(\tfrac12\, \partial_i U(x)\,(v - x_i)
+          - \tfrac{(v - x_i)^2}{2\alpha}\Bigr) ,
 
-and Metropolis' test makes the posterior the stationary law, whatever the gradient was worth. Each draw is the end of a chain of its own,
-after a warm-up that brings the acceptance of each chain to 0.57 by its alpha. Exact in the limit of long chains; modes far apart mix
-slowly.
+and the Metropolis test makes the posterior the stationary distribution, even if the gradient is
+inaccurate. Each draw is the end of a separate chain. A warm-up adapts the alpha of each chain until
+its acceptance is 0.57. The draws are exact in the limit of long chains; modes far apart mix slowly.
 """
 
 import math
@@ -40,14 +42,32 @@ def langevin_draws(
     steps: int,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The end of one chain for each start (N, C, H, W) and measurement (N, ...), after ``steps`` of warm-up and as many more."""
+    """Draw the end of one chain for each start and measurement.
+
+    Args:
+        model: Autoregressive model of images.
+        problem: Problem with a differentiable likelihood.
+        y: Measurements, shape (N, ...).
+        start: Starts of the chains on [-1, 1], rounded to the nearest levels, shape (N, C, H, W).
+        generator: Source of the random numbers; None for torch's global one.
+        steps: Steps of the warm-up, and again after it.
+        progress: Called with the finished fraction of the work, 0 to 1; None for no reports.
+
+    Returns:
+        Draws, shape (N, C, H, W), and diagnostics: mean and smallest acceptance of the chains, mean
+        step size, mean log-posterior up to a constant, and network evaluations per draw ("nfe").
+
+    Raises:
+        ValueError: If the likelihood is zero or undefined at a start.
+    """
     levels = model.config.levels
     grid = torch.linspace(-1, 1, levels, dtype=torch.float64, device=start.device)
     x = to_levels(start, levels)
     value, gradient = _target(model, problem, y, x)
     if not bool(torch.isfinite(value).all()):
         raise ValueError(
-            "the likelihood of the measurement is zero or undefined at the start; give the problem a noise level above 0"
+            "the likelihood of the measurement is zero or undefined at the start; "
+            "give the problem a noise level above 0"
         )
     log_alpha = torch.full_like(value, 2 * math.log(max(2 / (levels - 1), 0.1)))
     accepted = torch.zeros_like(value)
@@ -86,7 +106,7 @@ def langevin_draws(
 def _target(
     model: PixelModel, problem: InverseProblem, y: Tensor, x: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """U (N,) in float64 and its gradient, float64, shape of x."""
+    """Compute U (N,) and its gradient, shape of x, both float64."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         value = model.entry_log_prob(x).double().flatten(1).sum(1) + problem.log_likelihood(
@@ -96,11 +116,12 @@ def _target(
 
 
 def _kernel(grid: Tensor, x: Tensor, gradient: Tensor, alpha: Tensor) -> Tensor:
-    """ln q of every level for every entry, (*shape of x, levels)."""
+    """Compute ln q of every level for every entry, (*shape of x, levels)."""
     move = grid - x.double()[..., None]
     width = alpha.reshape(-1, *[1] * x.ndim)
     return torch.log_softmax(0.5 * gradient[..., None] * move - move.square() / (2 * width), -1)
 
 
 def _log_q(kernel: Tensor, place: Tensor) -> Tensor:
+    """Sum ln q of the chosen levels over the entries, (N,)."""
     return kernel.gather(-1, place[..., None])[..., 0].flatten(1).sum(1)

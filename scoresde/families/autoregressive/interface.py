@@ -1,4 +1,7 @@
-"""What the posterior samplers ask of an autoregressive model, so that the model can import them."""
+"""The part of an autoregressive model that its posterior samplers need.
+
+It is a separate module so that the model can import the samplers.
+"""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,31 +18,77 @@ Mixture = tuple[Tensor, Tensor, Tensor]
 
 
 class _Config(Protocol):
+    """The part of a configuration that is needed here."""
+
     @property
-    def levels(self) -> int: ...
+    def levels(self) -> int:
+        """Number of grey levels."""
 
 
 class PixelModel(Protocol):
     """p(x) as a product over the entries of an image in raster order, or of a vector."""
 
     @property
-    def network(self) -> nn.Module: ...
+    def network(self) -> nn.Module:
+        """The causal network."""
 
     @property
-    def config(self) -> _Config: ...
+    def config(self) -> _Config:
+        """Configuration with the number of grey levels."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch axis."""
 
     @property
-    def is_image(self) -> bool: ...
+    def is_image(self) -> bool:
+        """True for images, False for vectors."""
 
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the parameters of the network.
 
-    def split(self, outputs: Tensor, x: Tensor) -> Mixture: ...
+        Returns:
+            Iterator over the parameters.
+        """
 
-    def entry_log_prob(self, x: Tensor) -> Tensor: ...
+    def split(self, outputs: Tensor, x: Tensor) -> Mixture:
+        """Convert outputs of the network to mixtures.
 
-    def log_prob(self, x: Tensor) -> LogProb: ...
+        Args:
+            outputs: Outputs of the network, shape (..., outputs).
+            x: Channels of the pixels, shape (..., C).
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor: ...
+        Returns:
+            Mixtures of the channels, each tensor (..., C, components).
+        """
+
+    def entry_log_prob(self, x: Tensor) -> Tensor:
+        """Compute ln p(x_i | x_<i) of every entry.
+
+        Args:
+            x: Samples, shape (B, *shape).
+
+        Returns:
+            Log-probabilities in nats, shape of x.
+        """
+
+    def log_prob(self, x: Tensor) -> LogProb:
+        """Compute ln p(x).
+
+        Args:
+            x: Samples, shape (B, *shape).
+
+        Returns:
+            Log-probabilities in nats, shape (B,).
+        """
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw samples.
+
+        Args:
+            n: Number of draws.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+        """

@@ -1,4 +1,7 @@
-"""A causal network on vectors: output d sees the entries before d and no other (MADE, Germain et al. 2015)."""
+"""A causal network on vectors (MADE, Germain et al. 2015).
+
+Output d depends only on the entries before d.
+"""
 
 import itertools
 
@@ -10,7 +13,10 @@ __all__ = ["MADE"]
 
 
 class _Masked(nn.Linear):
-    """Weights from a unit of degree a to one of degree b are there where a <= b; degree: how many entries the unit sees, or may see."""
+    """Linear layer with a weight between units of degrees a and b only if a <= b.
+
+    The degree of a unit is the number of entries that it depends on, or may depend on.
+    """
 
     mask: Tensor
 
@@ -25,7 +31,13 @@ class _Masked(nn.Linear):
 
 
 class MADE(nn.Module):
-    """x (B, D) -> (B, D, outputs). widths: hidden units of each layer; their degrees go round 0, ..., D-1."""
+    """Masked perceptron from x (B, D) to (B, D, outputs).
+
+    Args:
+        size: Number D of entries.
+        outputs: Numbers that the network returns for each entry.
+        widths: Units of each hidden layer. Their degrees cycle through 0, ..., D-1.
+    """
 
     def __init__(self, size: int, outputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -35,6 +47,14 @@ class MADE(nn.Module):
         self.head = _Masked(degrees[-1], torch.arange(size).repeat_interleave(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs of every entry.
+
+        Args:
+            x: Vectors, shape (B, D).
+
+        Returns:
+            Outputs, shape (B, D, outputs).
+        """
         for layer in self.layers:
             x = F.silu(layer(x))
         return self.head(x).reshape(-1, self.size, self.outputs)

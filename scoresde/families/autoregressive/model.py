@@ -1,8 +1,13 @@
-r"""Autoregressive models: :math:`p(x) = \prod_i p(x_i \mid x_{<i})`, exact, each factor a mixture of logistics.
+r"""Autoregressive models: :math:`p(x) = \prod_i p(x_i \mid x_{<i})`.
 
-Images: a gated PixelCNN and discretised logistics over the grey levels, in raster order, channels of a pixel last. As in PixelCNN++
-(Salimans et al. 2017) the means of a channel move linearly with the channels before it; unlike there each channel has mixture weights of
-its own, so that every factor is a mixture that can be tabulated. Vectors: MADE and logistics on the line.
+The density is exact, and each factor is a mixture of logistics.
+
+Images: a gated PixelCNN and discretised logistics over the grey levels, in raster order, channels
+of a pixel last. As in PixelCNN++ (Salimans et al. 2017) the means of a channel depend linearly on
+the channels before it. Unlike there, each channel has separate mixture weights, so that every
+factor is a mixture that can be tabulated.
+
+Vectors: MADE and logistics on the real line.
 """
 
 import math
@@ -34,9 +39,19 @@ __all__ = ["Autoregressive", "AutoregressiveConfig", "Mixture"]
 class AutoregressiveConfig:
     """Size of an :class:`Autoregressive` model.
 
-    shape: of a sample, an image (C, H, W) or a vector (D,). widths: of an image, channels of each resolution, finest first, each half the
-    one before; of a vector, hidden units of each layer. blocks: gated layers per resolution and direction. components: of a mixture.
-    levels: grey levels of an image, evenly spaced on [-1, 1]. min_log_scale: of a logistic. (blocks and levels mean nothing to a vector.)
+    Args:
+        shape: Shape of a sample: an image (C, H, W) or a vector (D,).
+        widths: Of an image, channels of each resolution, finest first; each resolution is half the
+            one before. Of a vector, units of each hidden layer.
+        blocks: Gated layers per resolution, before the coarser level and again after it; unused for
+            vectors.
+        components: Components of a mixture.
+        levels: Grey levels of an image, evenly spaced on [-1, 1]; unused for vectors.
+        min_log_scale: Lower bound on the natural logarithm of the scale of a logistic.
+
+    Raises:
+        ValueError: If a size is not positive, there are fewer than 2 levels, or min_log_scale is
+            not finite.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +66,8 @@ class AutoregressiveConfig:
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.shape) not in (1, 3):
             raise ValueError(
-                f"an autoregressive model is of vectors (D,) or images (C, H, W), not of samples of shape {self.shape}"
+                "an autoregressive model needs vectors (D,) or images (C, H, W), "
+                f"not samples of shape {self.shape}"
             )
         if not self.widths or min(*self.shape, *self.widths, self.blocks, self.components) < 1:
             raise ValueError(f"all sizes of an autoregressive model must be positive, got {self}")
@@ -62,6 +78,29 @@ class AutoregressiveConfig:
 
 
 class Autoregressive(GenerativeModel):
+    """Autoregressive model of images (PixelCNN) or vectors (MADE).
+
+    Args:
+        config: Size.
+
+    Attributes:
+        network: The causal network.
+        channels: Channels of an image; 1 for vectors.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.families import Autoregressive, AutoregressiveConfig
+        >>> config = AutoregressiveConfig((1, 2, 2), widths=(4,), blocks=1, components=2, levels=4)
+        >>> model = Autoregressive(config)
+        >>> x = model.sample(3, torch.Generator().manual_seed(0))
+        >>> x.shape, model.log_prob(x).discrete
+        (torch.Size([3, 1, 2, 2]), True)
+        >>> pixel = torch.linspace(-1, 1, 4)
+        >>> pictures = torch.cartesian_prod(pixel, pixel, pixel, pixel).reshape(-1, 1, 2, 2)
+        >>> round(float(model.log_prob(pictures).value.detach().exp().sum()), 4)
+        1.0
+    """
+
     density: ClassVar[DensityKind] = "exact"
     config: AutoregressiveConfig
 
@@ -78,7 +117,7 @@ class Autoregressive(GenerativeModel):
             )
         else:
             self.network = MADE(config.shape[0], outputs, config.widths)
-        with torch.no_grad():  # components side by side on [-1, 1] at first
+        with torch.no_grad():  # the means of the components start evenly spaced on [-1, 1]
             bias = self.network.head.bias.view(-1, outputs)[:, : 3 * K * self.channels].unflatten(
                 1, (self.channels, 3, K)
             )
@@ -87,21 +126,34 @@ class Autoregressive(GenerativeModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch axis."""
         return self.config.shape
 
     @property
     def is_image(self) -> bool:
+        """True for images, False for vectors."""
         return len(self.config.shape) == 3
 
     @property
     def nfe_per_sample(self) -> int:
-        """Steps one after another, one for each pixel or entry of a vector; with a cache those of an image cost one evaluation of all."""
+        """Sequential steps per sample: one for each pixel, or for each entry of a vector.
+
+        With a cache, all steps of an image together cost one evaluation of the network.
+        """
         return self.shape[1] * self.shape[2] if self.is_image else self.shape[0]
 
     def split(self, outputs: Tensor, x: Tensor) -> Mixture:
-        """The mixtures (..., C, components) that the network's outputs (..., outputs) are for a pixel with channels x (..., C).
+        """Convert outputs of the network to the mixtures of a pixel's channels.
 
-        Channel c sees only the channels before it, so x need hold no others yet.
+        The mixture of channel c depends only on the channels before it; the other entries of x may
+        be undefined.
+
+        Args:
+            outputs: Outputs of the network, shape (..., outputs).
+            x: Channels of the pixels, shape (..., C).
+
+        Returns:
+            Logits, means and log-scales, each (..., C, components).
         """
         K, C = self.config.components, self.channels
         logits, means, log_scales = outputs[..., : 3 * K * C].unflatten(-1, (C, 3, K)).unbind(-2)
@@ -116,7 +168,14 @@ class Autoregressive(GenerativeModel):
         return logits, means, log_scales.clamp_min(self.config.min_log_scale)
 
     def mixture(self, x: Tensor) -> Mixture:
-        """p(x_i | x_<i) of every entry of x (B, *shape), each (B, *shape, components)."""
+        """Compute p(x_i | x_<i) of every entry.
+
+        Args:
+            x: Samples, shape (B, *shape).
+
+        Returns:
+            Logits, means and log-scales, each (B, *shape, components).
+        """
         outputs = self.network(x)
         if not self.is_image:
             logits, means, log_scales = self.split(outputs, x[..., None])
@@ -125,7 +184,16 @@ class Autoregressive(GenerativeModel):
         return logits, means, log_scales
 
     def entry_log_prob(self, x: Tensor) -> Tensor:
-        """ln p(x_i | x_<i) of every entry, shape of x; images are rounded to the nearest levels first. Gradients pass the rounding."""
+        """Compute ln p(x_i | x_<i) of every entry.
+
+        Gradients pass through the rounding of images unchanged.
+
+        Args:
+            x: Samples, shape (B, *shape). Images are rounded to the nearest levels.
+
+        Returns:
+            Log-probabilities in nats, shape of x.
+        """
         if not self.is_image:
             return logistic_mixture_log_prob(x, *self.mixture(x))
         x = x + (to_levels(x, self.config.levels) - x).detach()
@@ -134,19 +202,54 @@ class Autoregressive(GenerativeModel):
     def log_prob(
         self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """Exact: of the levels of an image (discrete), of the density of a vector. k and generator are not used."""
+        """Compute ln p(x) exactly.
+
+        Args:
+            x: Samples, shape (B, *shape). Images are rounded to the nearest levels.
+            k: Not used.
+            generator: Not used.
+
+        Returns:
+            Log-probabilities of the levels of images, or log-densities of vectors, in nats, shape
+            (B,), float64.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples.
+        """
         self.check(x)
         value = self.entry_log_prob(x.to(next(self.parameters()))).double().flatten(1).sum(1)
         return LogProb(value, "exact", discrete=self.is_image)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """-ln p(x) per entry, nats, mean over the batch."""
+        """Compute -ln p(x) per entry, in nats.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            generator: Not used.
+
+        Returns:
+            The mean over the batch, a scalar.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples.
+        """
         self.check(x)
         return -self.entry_log_prob(x).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Entry by entry, each from its mixture; images with cached features."""
+        """Draw samples entry by entry, images with cached features.
+
+        Args:
+            n: Number of draws, at least 1.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+
+        Raises:
+            ValueError: If n < 1.
+        """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         like = next(self.parameters())
@@ -171,8 +274,9 @@ class Autoregressive(GenerativeModel):
         return raster.x
 
     def _restore(self, request: Request, **settings: Any) -> Draws:
-        """Exact, or exact in a limit, by what the problem allows: see :mod:`scoresde.families.autoregressive.posterior`.
+        """Draw exactly, or exactly in a limit, depending on the problem.
 
-        settings: of ``RestoreSettings``.
+        See :mod:`scoresde.families.autoregressive.posterior`. The settings are those of
+        ``RestoreSettings``.
         """
         return restore(self, request, RestoreSettings(**settings))

@@ -1,12 +1,17 @@
-r"""A causal network on images: entry (i, j) of the output sees pixels before (i, j) in raster order, and no other.
+"""A causal network on images.
 
-Gated PixelCNN (van den Oord et al. 2016) with the shifted convolutions and the resolutions of PixelCNN++ (Salimans et al. 2017). Two
-stacks of features run through all layers: v (i, j) of the rows above i, to the left and to the right; h (i, j) of v and of row i left of
-j. Since v sees a whole cone above the pixel there is no blind spot in it. Half resolution keeps the order: at (I, J) it holds what (2I,
-2J) may see, which all of the four pixels (2I..2I+1, 2J..2J+1) may see too.
+Entry (i, j) of the output depends only on the pixels before (i, j) in raster order.
 
-Each layer also runs in pieces, ``row`` (v of one row) and ``pixel`` (h of one pixel), for draws pixel by pixel. What it must remember for
-the next piece it keeps in a :class:`Cache`, so that every feature is computed once (Ramachandran et al. 2017).
+It is a gated PixelCNN (van den Oord et al. 2016) with the shifted convolutions and the resolutions
+of PixelCNN++ (Salimans et al. 2017). Two stacks of features run through all layers. v at (i, j)
+depends on the rows above i, to the left and to the right. h at (i, j) depends on v and on row i
+left of j. v depends on a whole cone above the pixel, so there is no blind spot in it. Half
+resolution keeps the order: at (I, J) it holds features that pixel (2I, 2J) may depend on. All of
+the four pixels (2I..2I+1, 2J..2J+1) may depend on them too.
+
+For draws pixel by pixel, each layer also runs in pieces: ``row`` (v of one row) and ``pixel`` (h of
+one pixel). A :class:`Cache` keeps what the next pieces need, so that every feature is computed once
+(Ramachandran et al. 2017).
 """
 
 import torch
@@ -17,12 +22,23 @@ __all__ = ["Cache", "PixelCNN"]
 
 
 class Cache:
-    """Tensors (B, ...) by module and name. Batch rows may be chosen anew, as resampling does."""
+    """Tensors (B, ...) by module and name, whose batch rows can be reselected for resampling."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str], Tensor] = {}
 
     def get(self, module: nn.Module, name: str, otherwise: Tensor | None = None) -> Tensor:
+        """Look up a tensor.
+
+        Args:
+            module: Module that stored it.
+            name: Name under which it was stored.
+            otherwise: Tensor whose shape gives the zeros to return if nothing is stored; None if
+                something must be stored.
+
+        Returns:
+            The stored tensor, or zeros.
+        """
         kept = self._kept.get((id(module), name))
         if kept is None:
             assert otherwise is not None
@@ -30,22 +46,41 @@ class Cache:
         return kept
 
     def put(self, module: nn.Module, name: str, value: Tensor) -> None:
+        """Store a tensor.
+
+        Args:
+            module: Module that stores it.
+            name: Name under which it is stored.
+            value: The tensor, shape (B, ...).
+        """
         self._kept[id(module), name] = value
 
     def forget(self, module: nn.Module, name: str) -> None:
+        """Remove a tensor, if it is stored.
+
+        Args:
+            module: Module that stored it.
+            name: Name under which it was stored.
+        """
         self._kept.pop((id(module), name), None)
 
     def select(self, index: Tensor) -> None:
+        """Replace batch row k of every tensor by row index[k].
+
+        Args:
+            index: Indices of rows, shape (B,), int64.
+        """
         self._kept = {key: value[index] for key, value in self._kept.items()}
 
 
 def _gate(x: Tensor) -> Tensor:
+    """Compute tanh of the first half of the channels times sigmoid of the second half."""
     a, b = x.chunk(2, dim=1)
     return torch.tanh(a) * torch.sigmoid(b)
 
 
 def _pair(conv: nn.Conv2d, left: Tensor, here: Tensor) -> Tensor:
-    """A (1, 2) convolution at one place: left, here (B, c) -> (B, c')."""
+    """Apply a (1, 2) convolution at one place: left, here (B, c) -> (B, c')."""
     weight = conv.weight[:, :, 0]
     return F.linear(
         torch.cat([left, here], 1), torch.cat([weight[..., 0], weight[..., 1]], 1), conv.bias
@@ -53,7 +88,14 @@ def _pair(conv: nn.Conv2d, left: Tensor, here: Tensor) -> Tensor:
 
 
 class Gated(nn.Module):
-    """v <- v + gate(conv(v)), rows i-1 and i; h <- h + W gate(conv(h) + W' v), columns j-1 and j. All features of c channels."""
+    """Gated layer of both stacks, all features with c channels.
+
+    v <- v + gate(conv(v)), over rows i-1 and i; h <- h + W gate(conv(h) + W' v), over columns j-1
+    and j.
+
+    Args:
+        c: Channels of v and of h.
+    """
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -63,11 +105,28 @@ class Gated(nn.Module):
         self.out = nn.Conv2d(c, c, 1)
 
     def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features of whole images.
+
+        Args:
+            v: Vertical stack, shape (B, c, H, W).
+            h: Horizontal stack, shape (B, c, H, W).
+
+        Returns:
+            The new v and h, same shapes.
+        """
         v = v + _gate(self.vertical(F.pad(v, (1, 1, 1, 0))))
         return v, h + self.out(_gate(self.horizontal(F.pad(h, (1, 0))) + self.across(v)))
 
     def row(self, cache: Cache, v: Tensor) -> Tensor:
-        """v (B, c, 1, W), the next row."""
+        """Compute v of the next row.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            v: Vertical stack of the row, shape (B, c, 1, W).
+
+        Returns:
+            The new v of the row, shape (B, c, 1, W).
+        """
         above = cache.get(self, "above", v)
         cache.put(self, "above", v)
         v = v + _gate(self.vertical(F.pad(torch.cat([above, v], 2), (1, 1))))
@@ -76,7 +135,16 @@ class Gated(nn.Module):
         return v
 
     def pixel(self, cache: Cache, j: int, h: Tensor) -> Tensor:
-        """h (B, c), the next pixel of that row."""
+        """Compute h of the next pixel of the row.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            j: Column of the pixel.
+            h: Horizontal stack at the pixel, shape (B, c).
+
+        Returns:
+            The new h at the pixel, shape (B, c).
+        """
         a = (
             _pair(self.horizontal, cache.get(self, "left", h), h)
             + cache.get(self, "across")[:, :, 0, j]
@@ -86,7 +154,12 @@ class Gated(nn.Module):
 
 
 class Resolution(nn.Module):
-    """Gated layers, a level of half the resolution between them, gated layers."""
+    """Gated layers, then a level of half the resolution, then gated layers.
+
+    Args:
+        widths: Channels of this resolution and of all coarser ones, finest first.
+        blocks: Gated layers before the coarser level, and again after it.
+    """
 
     def __init__(self, widths: tuple[int, ...], blocks: int) -> None:
         super().__init__()
@@ -102,6 +175,15 @@ class Resolution(nn.Module):
             self.after = nn.ModuleList(Gated(fine) for _ in range(blocks))
 
     def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features of whole images.
+
+        Args:
+            v: Vertical stack, shape (B, c, H, W).
+            h: Horizontal stack, shape (B, c, H, W).
+
+        Returns:
+            The new v and h, same shapes.
+        """
         for layer in self.before:
             v, h = layer(v, h)
         if not self.coarse:
@@ -114,6 +196,16 @@ class Resolution(nn.Module):
         return v, h
 
     def row(self, cache: Cache, i: int, v: Tensor) -> Tensor:
+        """Compute v of the next row.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            i: Number of the row at this resolution.
+            v: Vertical stack of the row, shape (B, c, 1, W).
+
+        Returns:
+            The new v of the row, shape (B, c, 1, W).
+        """
         for layer in self.before:
             v = layer.row(cache, v)  # type: ignore[operator]
         if not self.coarse:
@@ -136,6 +228,17 @@ class Resolution(nn.Module):
         return v
 
     def pixel(self, cache: Cache, i: int, j: int, h: Tensor) -> Tensor:
+        """Compute h of the next pixel of the row.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            i: Row of the pixel at this resolution.
+            j: Column of the pixel at this resolution.
+            h: Horizontal stack at the pixel, shape (B, c).
+
+        Returns:
+            The new h at the pixel, shape (B, c).
+        """
         for layer in self.before:
             h = layer.pixel(cache, j, h)  # type: ignore[operator]
         if not self.coarse:
@@ -158,7 +261,14 @@ class Resolution(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """x (B, C, H, W) -> (B, H, W, outputs), causal in the pixels. widths: channels of each resolution; blocks: gated layers on each way."""
+    """Network from x (B, C, H, W) to (B, H, W, outputs), causal in the pixels.
+
+    Args:
+        channels: Number C of channels of an image.
+        outputs: Numbers that the network returns for each pixel.
+        widths: Channels of the features at each resolution, finest first.
+        blocks: Gated layers per resolution, before the coarser level and again after it.
+    """
 
     def __init__(self, channels: int, outputs: int, widths: tuple[int, ...], blocks: int) -> None:
         super().__init__()
@@ -168,17 +278,41 @@ class PixelCNN(nn.Module):
         self.head = nn.Linear(widths[0], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the outputs of every pixel.
+
+        Args:
+            x: Images, shape (B, C, H, W).
+
+        Returns:
+            Outputs, shape (B, H, W, outputs).
+        """
         padded = self.pad(x)
         v = self.stem_v(padded[:, :, :-1, 1:])
         h = self.stem_h(padded[:, :, 2:, :-2])
         return self._outputs(self.body(v, h)[1].movedim(1, -1))
 
     def row(self, cache: Cache, padded: Tensor, i: int) -> None:
-        """Prepare row i. padded: what ``pad`` makes of an image whose first i rows are known."""
+        """Prepare row i: compute the vertical stack, which depends only on the rows above.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            padded: Result of :meth:`pad` for images whose first i rows are known.
+            i: Number of the row. Rows must come in order.
+        """
         self.body.row(cache, i, self.stem_v(padded[:, :, i : i + 2, 1:]))
 
     def pixel(self, cache: Cache, padded: Tensor, i: int, j: int) -> Tensor:
-        """The output at (i, j), (B, outputs), of an image known before it. Rows and pixels must come in their order."""
+        """Compute the output of one pixel of images known before it.
+
+        Args:
+            cache: Features of the rows and pixels before; it is updated.
+            padded: Result of :meth:`pad` for images known before the pixel.
+            i: Row of the pixel; ``row`` must have been called for it.
+            j: Column of the pixel. Pixels must come in order.
+
+        Returns:
+            Outputs, shape (B, outputs).
+        """
         seen = padded[:, :, i + 2, j : j + 2]
         return self._outputs(
             self.body.pixel(cache, i, j, _pair(self.stem_h, seen[..., 0], seen[..., 1]))
@@ -186,11 +320,20 @@ class PixelCNN(nn.Module):
 
     @staticmethod
     def pad(x: Tensor) -> Tensor:
-        """A channel of ones, which marks the border, and zeros: two rows above, two columns left, one right. (i, j) goes to (i+2, j+2)."""
+        """Append a channel of ones, which marks the border, and pad with zeros.
+
+        The padding is two rows above, two columns on the left and one on the right, so pixel (i, j)
+        moves to (i+2, j+2).
+
+        Args:
+            x: Images, shape (B, C, H, W).
+
+        Returns:
+            Padded images, shape (B, C + 1, H + 2, W + 3).
+        """
         return F.pad(torch.cat([x, torch.ones_like(x[:, :1])], 1), (2, 1, 2, 0))
 
     def _outputs(self, h: Tensor) -> Tensor:
-        with torch.autocast(
-            h.device.type, enabled=False
-        ):  # means in bfloat16 would be wrong by a grey level
+        # Means in bfloat16 would be wrong by a grey level.
+        with torch.autocast(h.device.type, enabled=False):
             return self.head(F.elu(h.to(self.head.weight.dtype)))

@@ -1,15 +1,20 @@
-"""Posterior draws of an autoregressive model: which method is right for which measurement.
+"""Posterior draws of an autoregressive model, by a method that suits the measurement.
 
-- Images, noise-free pixels that all come before the missing ones in raster order: ancestral sampling of the rest. Exact, independent draws.
-- Images, any noise and operator that act on each entry alone (noisy or scattered holes, denoising, clipping): particles in raster order,
-  then particle Gibbs (``conditional_smc``). Exact as particles or sweeps grow in number.
-- Images, linear measurements with Gaussian noise (blur, super-resolution, tomography) of at most 4096 numbers: the same, each particle
-  placing its pixels with an eye to what the rest would be if it were Gaussian (``potentials``). Exact as particles or sweeps grow.
-- Images, anything else with a likelihood (JPEG, phase retrieval, other noise): discrete Langevin with Metropolis' test
-  (``discrete_langevin``). Exact as chains grow in length.
-- Vectors, anything with a likelihood: importance resampling, then Metropolis steps. Exact as proposals or steps grow in number.
+- Images, noise-free pixels that all come before the missing ones in raster order: ancestral
+  sampling of the rest. Exact, independent draws.
+- Images, any noise and operator that act on each entry alone (noisy or scattered holes, denoising,
+  clipping): particles in raster order, then particle Gibbs (``conditional_smc``). Exact as the
+  number of particles or sweeps grows.
+- Images, linear measurements with Gaussian noise (blur, super-resolution, tomography) of at most
+  4096 numbers: the same, but each particle places its pixels under a Gaussian model of the
+  remaining ones (``potentials``). Exact as the number of particles or sweeps grows.
+- Images, anything else with a likelihood (JPEG, phase retrieval, other noise): discrete Langevin
+  with the Metropolis test (``discrete_langevin``). Exact as the length of the chains grows.
+- Vectors, anything with a likelihood: importance resampling, then Metropolis steps. Exact as the
+  number of proposals or steps grows.
 
-Draws of images lie on the grey levels. Noise-free measurements of entries mean the nearest level.
+Draws of images lie on the grey levels. A noise-free measurement of an entry is rounded to the
+nearest level.
 """
 
 import math
@@ -30,7 +35,6 @@ from problems import (
     LinearOperator,
     Quantisation,
 )
-from problems.noise import Noise
 from problems.random_numbers import normal, uniform
 from scoresde.families.autoregressive.conditional_smc import particle_draws
 from scoresde.families.autoregressive.discrete_langevin import langevin_draws
@@ -46,14 +50,23 @@ from solvers.posterior.smc.base import ess_fraction
 
 __all__ = ["RestoreSettings", "likelihood_table", "lookahead_factors", "restore"]
 
-_LOOKED_AHEAD = 4096  # numbers of a measurement for which a matrix of that size squared is at hand
-_REFERENCE = 256
+_LOOKED_AHEAD = 4096  # most numbers in a measurement: their covariance is stored as a dense matrix
+_REFERENCE = 256  # draws of the model that determine the Gaussian of the look-ahead
 
 
 @dataclass(frozen=True)
 class RestoreSettings:
-    """particles: of a draw's population. sweeps: of particle Gibbs after the first pass. steps: of Langevin's warm-up and again after it,
-    and of Metropolis for vectors. proposals: draws of the model among which a vector's posterior is resampled."""
+    """Settings of the posterior samplers.
+
+    Args:
+        particles: Particles in the population of each draw.
+        sweeps: Sweeps of particle Gibbs after the first pass.
+        steps: Steps of the warm-up of Langevin, and again after it; Metropolis steps for vectors.
+        proposals: Draws of the model from which a vector's posterior is resampled.
+
+    Raises:
+        ValueError: If a number is too small.
+    """
 
     particles: int = 16
     sweeps: int = 2
@@ -63,23 +76,38 @@ class RestoreSettings:
     def __post_init__(self) -> None:
         if min(self.particles, self.steps, self.proposals) < 1 or self.sweeps < 0:
             raise ValueError(
-                f"particles, steps and proposals must be at least 1 and sweeps at least 0, got {self}"
+                "particles, steps and proposals must be at least 1 and sweeps at least 0, "
+                f"got {self}"
             )
         if self.sweeps and self.particles < 2:
             raise ValueError(
-                "a sweep of particle Gibbs needs at least 2 particles: with one nothing ever moves"
+                "a sweep of particle Gibbs needs at least 2 particles: with one particle, "
+                "the draw never changes"
             )
 
 
 def restore(model: PixelModel, request: Request, settings: RestoreSettings) -> Draws:
-    """n draws for each measurement y (B, ...): (n, B, *shape). ``diagnostics["method"]`` names the method, "exact" says whether it is."""
-    problem, y, n, generator, progress = (
-        request.problem,
-        request.y,
-        request.n,
-        request.generator,
-        request.progress,
-    )
+    """Draw from p(x | y) for each measurement.
+
+    Args:
+        model: Autoregressive model of images or vectors.
+        request: Problem, measurements (B, ...), number n of draws per measurement, and random
+            numbers.
+        settings: Settings of the samplers.
+
+    Returns:
+        Draws, shape (n, B, *shape). ``diagnostics["method"]`` names the method, and
+        ``diagnostics["exact"]`` is True if its draws are exact.
+
+    Raises:
+        ValueError: If the measurement has probability zero under the model, or a likelihood that is
+            undefined.
+    """
+    problem = request.problem
+    y = request.y
+    n = request.n
+    generator = request.generator
+    progress = request.progress
     many = y.repeat(n, *[1] * (y.ndim - 1))
     vjps = 0
     if not model.is_image:
@@ -116,14 +144,24 @@ def restore(model: PixelModel, request: Request, settings: RestoreSettings) -> D
 def likelihood_table(
     problem: InverseProblem, y: Tensor, shape: tuple[int, ...], levels: int
 ) -> Tensor | None:
-    """ln p(y_i | x_i = v) for every entry and level, (B, C, H, W, levels), float64; None if it is not a matter of entries alone.
+    """Tabulate ln p(y_i | x_i = v) for every entry and level.
 
-    Without noise: 0 at the level whose value is nearest to y_i, -inf at the others.
+    Without noise it is 0 at the level whose value is nearest to y_i, and -inf at the others.
+
+    Args:
+        problem: Operator and noise of the measurement.
+        y: Measurements, shape (B, ...).
+        shape: Shape (C, H, W) of an image.
+        levels: Number of grey levels, evenly spaced on [-1, 1].
+
+    Returns:
+        The table, shape (B, C, H, W, levels), float64; None if the likelihood does not factorise
+        over the entries.
     """
     operator, noise = problem.operator, problem.noise
     if (
         not isinstance(operator, Denoising | Inpainting | Clipping | Gamma | Quantisation)
-        or type(noise).log_prob is not Noise.log_prob
+        or "joint_density" in noise.capabilities
     ):
         return None
     y = y.double()
@@ -146,7 +184,18 @@ def likelihood_table(
 def lookahead_factors(
     model: PixelModel, problem: InverseProblem, y: Tensor, generator: torch.Generator | None
 ) -> LookaheadFactors | None:
-    """Of a linear problem with Gaussian noise of one level, above 0, and few numbers; None of others. From 256 draws of the model."""
+    """Compute the factors of the Gaussian look-ahead, from 256 draws of the model.
+
+    Args:
+        model: Autoregressive model of images.
+        problem: Operator and noise of the measurement.
+        y: Measurements, shape (B, ...).
+        generator: Source of the draws; None for torch's global one.
+
+    Returns:
+        The factors; None unless the problem is linear, with Gaussian noise of one level above 0 and
+        at most 4096 numbers in a measurement.
+    """
     if (
         not {"linear", "gaussian_noise"} <= problem.capabilities
         or not problem.noise_variance > 0
@@ -167,7 +216,7 @@ def lookahead_factors(
 def _guess(
     model: PixelModel, problem: InverseProblem, y: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Where chains start: the pseudo-inverse, or a draw of the model."""
+    """Find the starts of the chains: the pseudo-inverse, or a draw of the model."""
     if isinstance(problem.operator, LinearOperator) and tuple(problem.input_shape(y)) == tuple(
         model.shape
     ):
@@ -185,8 +234,12 @@ def _resampled(
     settings: RestoreSettings,
     progress: Callable[[float], None] | None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Draws of the model, weighted by p(y | x) and resampled; then random-walk Metropolis steps, which part those that are copies (Gilks
-    and Berzuini 2001), of 2.38^2 / D times the weighted covariance. (n, B, D)."""
+    """Draw vectors (n, B, D) by importance resampling and Metropolis steps.
+
+    Draws of the model are weighted by p(y | x) and resampled. Then random-walk Metropolis steps
+    separate the copies (Gilks and Berzuini 2001); their covariance is the weighted covariance times
+    2.38^2 / D.
+    """
     kept, shares, (D,) = [], [], model.shape
     for b in range(len(y)):
         x = model.sample(settings.proposals, generator)
@@ -196,7 +249,8 @@ def _resampled(
         w = torch.softmax(log_w, 0)
         if not bool(torch.isfinite(w).all()):
             raise ValueError(
-                "the likelihood of the measurement is zero or undefined everywhere; give the problem a noise level above 0"
+                "the likelihood of the measurement is zero or undefined everywhere; "
+                "give the problem a noise level above 0"
             )
         shares.append(ess_fraction(log_w))
         off = x.double() - (w @ x.double())

@@ -11,11 +11,11 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.families.gan.model import GAN, GANConfig
-from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
+from scoresde.training.config import LoopConfig
 from scoresde.training.objective import NoiseLevels
 
 __all__ = ["FAMILIES", "Family"]
@@ -30,7 +30,7 @@ class Family:
 
     title: str
     build: Callable[[Shape], GenerativeModel]
-    fit: FitConfig
+    fit: LoopConfig
 
 
 def _vae(shape: Shape) -> GenerativeModel:
@@ -62,20 +62,20 @@ def _diffusion(shape: Shape) -> GenerativeModel:
 
 
 FAMILIES: dict[str, Family] = {
-    "vae": Family("VAE", _vae, FitConfig(batch=64, learning_rate=2e-3, precision="bf16")),
+    "vae": Family("VAE", _vae, LoopConfig(batch=64, learning_rate=2e-3, precision="bf16")),
     "gan": Family(
         "GAN",
         _gan,
-        FitConfig(
+        LoopConfig(
             batch=32, learning_rate=1e-3, betas=(0.0, 0.9), ema=0.0, clip=10.0, precision="bf16"
         ),
     ),
-    "flow": Family("flow", _flow, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")),
+    "flow": Family("flow", _flow, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")),
     "autoregressive": Family(
-        "autoregressive", _autoregressive, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")
+        "autoregressive", _autoregressive, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")
     ),
     "diffusion": Family(
-        "diffusion", _diffusion, FitConfig(batch=32, learning_rate=1e-3, precision="bf16")
+        "diffusion", _diffusion, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")
     ),
 }
 

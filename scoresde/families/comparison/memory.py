@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from scoresde.data.datasets import Dataset
 from scoresde.families.base import GenerativeModel
-from scoresde.families.training import FitConfig, fit
+from scoresde.families.training import train_model
+from scoresde.training.config import LoopConfig
 
 __all__ = ["peak_of_tensors", "training_memory"]
 
@@ -68,10 +69,10 @@ def peak_of_tensors() -> Iterator[_Peak]:
     found.bytes = living.peak
 
 
-def training_memory(model: GenerativeModel, data: Dataset, config: FitConfig) -> int:
+def training_memory(model: GenerativeModel, data: Dataset, config: LoopConfig) -> int:
     """Bytes that training holds at its peak: model, average, gradients, moments, what a step keeps for the way back, or its checkpoint."""
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fit has it
     own = sum(t.untyped_storage().nbytes() for t in model.state_dict().values())
     with tempfile.TemporaryDirectory() as folder, peak_of_tensors() as found:
-        fit(model, data, Path(folder), replace(config, steps=2, warmup=1))
+        train_model(model, data, Path(folder), replace(config, steps=2, warmup=1))
     return own + found.bytes

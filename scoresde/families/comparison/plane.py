@@ -11,11 +11,11 @@ from scoresde.families.comparison.families import Family
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.families.gan.model import GAN, GANConfig
-from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import Perceptron, PerceptronConfig
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
+from scoresde.training.config import LoopConfig
 from scoresde.training.objective import NoiseLevels
 
 __all__ = ["PLANE_FAMILIES", "evidence", "lattice"]
@@ -55,20 +55,20 @@ def _diffusion(shape: Shape) -> GenerativeModel:
 
 
 PLANE_FAMILIES: dict[str, Family] = {
-    "vae": Family("VAE", _vae, FitConfig(batch=256, learning_rate=4e-3, warmup=20, ema=0.99)),
+    "vae": Family("VAE", _vae, LoopConfig(batch=256, learning_rate=4e-3, warmup=20, ema=0.99)),
     "gan": Family(
         "GAN",
         _gan,
-        FitConfig(batch=256, learning_rate=2e-3, warmup=20, ema=0.0, betas=(0.0, 0.99), clip=10.0),
+        LoopConfig(batch=256, learning_rate=2e-3, warmup=20, ema=0.0, betas=(0.0, 0.99), clip=10.0),
     ),
-    "flow": Family("flow", _flow, FitConfig(batch=256, learning_rate=1e-2, warmup=20, ema=0.99)),
+    "flow": Family("flow", _flow, LoopConfig(batch=256, learning_rate=1e-2, warmup=20, ema=0.99)),
     "autoregressive": Family(
         "autoregressive",
         _autoregressive,
-        FitConfig(batch=256, learning_rate=5e-3, warmup=20, ema=0.99),
+        LoopConfig(batch=256, learning_rate=5e-3, warmup=20, ema=0.99),
     ),
     "diffusion": Family(
-        "diffusion", _diffusion, FitConfig(batch=512, learning_rate=4e-3, warmup=20, ema=0.99)
+        "diffusion", _diffusion, LoopConfig(batch=512, learning_rate=4e-3, warmup=20, ema=0.99)
     ),
 }
 """As ``FAMILIES``, for vectors of two entries of order one."""

@@ -13,8 +13,9 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.clock import clock_for
 from scoresde.families.comparison.families import FAMILIES, build
 from scoresde.families.store import load_model
-from scoresde.families.training import FitConfig, fit
+from scoresde.families.training import train_model
 from scoresde.files import write_json
+from scoresde.training.config import LoopConfig
 
 __all__ = ["steps_within", "train_family"]
 
@@ -23,7 +24,7 @@ def steps_within(
     seconds: float,
     model: GenerativeModel,
     data: Dataset,
-    config: FitConfig,
+    config: LoopConfig,
     folder: Path,
     trial: int = 12,
 ) -> int:
@@ -33,9 +34,9 @@ def steps_within(
     """
     clock = clock_for(model.device)
     warm, timed = replace(config, steps=2, warmup=1), replace(config, steps=trial, warmup=1)
-    fit(model, data, folder / "warm", warm)
+    train_model(model, data, folder / "warm", warm)
     start = clock()
-    fit(model, data, folder / "trial", timed)
+    train_model(model, data, folder / "trial", timed)
     return max(1, math.floor(seconds * trial / (clock() - start)))
 
 
@@ -76,5 +77,5 @@ def train_family(
     config = replace(config, steps=int(known["steps"]))
     finished, state = out / "model.safetensors", out / "state.safetensors"
     if not (finished.is_file() and load_model(finished).card.get("step") == config.steps):
-        fit(model, data, out, config, resume=state.is_file(), save_every=500, progress=progress)
+        train_model(model, data, out, config, resume=state.is_file(), save_every=500, progress=progress)
     return load_model(finished, device)

@@ -1,6 +1,7 @@
-r"""The invertible layers of a flow but for the couplings, on images (B, C, H, W); vectors are images of one pixel.
+r"""The invertible layers of a flow, apart from the couplings.
 
-Each has ``forward(x) -> (z, log_det)`` with :math:`\ln|\det \partial z/\partial x|` of shape (B,), and ``inverse(z) -> x``.
+They act on images (B, C, H, W); vectors are images of one pixel. Each layer has ``forward(x) -> (z,
+log_det)`` with :math:`\ln|\det \partial z/\partial x|` of shape (B,), and ``inverse(z) -> x``.
 """
 
 import math
@@ -14,19 +15,42 @@ __all__ = ["ActNorm", "Bijection", "Logit", "Mixing", "Squeeze"]
 
 
 class Bijection(nn.Module, ABC):
-    """x <-> z, both (B, C, H, W)."""
+    """Base class of invertible layers between x and z, both (B, C, H, W)."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z, and ln|det dz/dx| (B,)."""
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+
+        Returns:
+            z, shape (B, C, H, W), and ln|det dz/dx|, shape (B,).
+        """
 
     @abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
-        """x of z."""
+        """Compute x from z.
+
+        Args:
+            z: Features, shape (B, C, H, W).
+
+        Returns:
+            x, shape (B, C, H, W).
+        """
 
 
 class ActNorm(Bijection):
-    """z = (x - shift) / scale for each channel, set so that z has mean 0 and variance 1 over the first batch seen in training (Glow)."""
+    """z = (x - shift) / scale for each channel (Glow).
+
+    Shift and scale are set so that z has mean 0 and variance 1 over the first batch in training.
+
+    Args:
+        channels: Number C of channels.
+
+    Attributes:
+        initialised: True once shift and scale are set, a boolean scalar tensor.
+    """
 
     initialised: Tensor
 
@@ -38,24 +62,51 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
+        """Set shift and scale to the mean and the standard deviation of a batch.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+        """
         x = x.float()
         self.shift.copy_(x.mean((0, 2, 3))[:, None, None])
         self.log_scale.copy_(x.std((0, 2, 3), correction=0).clamp_min(1e-2).log()[:, None, None])
         self.initialised.fill_(True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+
+        Returns:
+            z, shape (B, C, H, W), and ln|det dz/dx|, shape (B,).
+        """
         z = (x - self.shift) * torch.exp(-self.log_scale)
         return z, (-self.log_scale.sum() * _pixels(x)).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
+        """Compute x from z.
+
+        Args:
+            z: Features, shape (B, C, H, W).
+
+        Returns:
+            x, shape (B, C, H, W).
+        """
         return z * torch.exp(self.log_scale) + self.shift
 
 
 class Mixing(Bijection):
     r"""The invertible 1x1 convolution of Glow: z = W x at each pixel, W = P L (U + diag(s)).
 
-    P is a fixed permutation, L and U are unit-lower and strictly upper triangular, so that :math:`\ln|\det W| = \sum \ln|s|`. Starts as a
-    random rotation.
+    P is a fixed permutation, L and U are unit-lower and strictly upper triangular, so that
+    :math:`\ln|\det W| = \sum \ln|s|`. W starts as a random rotation.
+
+    Args:
+        channels: Number C of channels.
+
+    Attributes:
+        fixed: The inverse of W in a copy whose parameters do not change; None otherwise.
     """
 
     P: Tensor
@@ -70,47 +121,89 @@ class Mixing(Bijection):
         self.register_buffer("sign", diagonal.sign())
         self.L, self.U = nn.Parameter(L.tril(-1)), nn.Parameter(U.triu(1))
         self.log_s = nn.Parameter(diagonal.abs().log())
-        self.fixed: Tensor | None = (
-            None  # the inverse matrix, in a copy whose parameters change no more
-        )
+        self.fixed: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """P's partners: L and U + diag(s)."""
+        """Compute the triangular factors of W = P L (U + diag(s)).
+
+        Returns:
+            L and U + diag(s), each (C, C).
+        """
         eye = torch.eye(len(self.log_s), dtype=self.L.dtype, device=self.L.device)
         return self.L.tril(-1) + eye, self.U.triu(1) + torch.diag(self.sign * self.log_s.exp())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # half precision would cost the density its digits
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+
+        Returns:
+            z, shape (B, C, H, W), and ln|det dz/dx|, shape (B,).
+        """
+        # In half precision z and the log-determinant would be inaccurate.
+        with torch.autocast(x.device.type, enabled=False):
             L, U = self.factors()
             return _mix(self.P @ L @ U, x), (self.log_s.sum() * _pixels(x)).expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
+        """Compute x from z.
+
+        Args:
+            z: Features, shape (B, C, H, W).
+
+        Returns:
+            x, shape (B, C, H, W).
+        """
         with torch.autocast(z.device.type, enabled=False):
             return _mix(self.inverse_matrix() if self.fixed is None else self.fixed, z)
 
     def inverse_matrix(self) -> Tensor:
+        """Compute the inverse of W.
+
+        Returns:
+            The inverse, shape (C, C).
+        """
         L, U = self.factors()
         inner = torch.linalg.solve_triangular(L, self.P.T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(U, inner, upper=True)
 
 
 class Squeeze(Bijection):
-    """2x2 pixels become channels: (B, C, H, W) -> (B, 4 C, H/2, W/2)."""
+    """Fold 2x2 pixels into channels: (B, C, H, W) -> (B, 4 C, H/2, W/2)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+
+        Returns:
+            z, shape (B, 4 C, H/2, W/2), and ln|det dz/dx| = 0, shape (B,).
+        """
         return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
+        """Compute x from z.
+
+        Args:
+            z: Features, shape (B, 4 C, H/2, W/2).
+
+        Returns:
+            x, shape (B, C, H, W).
+        """
         return F.pixel_shuffle(z, 2)
 
 
 class Logit(Bijection):
-    r"""[-1, 1] -> the line: :math:`z = \mathrm{logit}(u)`, :math:`u = \alpha + (1 - 2\alpha)(x + 1)/2` (Dinh et al. 2017).
+    r"""Map [-1, 1] to the real line (Dinh et al. 2017).
 
-    The flow then lives on :math:`|x| < 1/(1 - 2\alpha)`. Outside of that the density is 0: log_det is minus infinity there, and z without
-    meaning.
+    :math:`z = \mathrm{logit}(u)`, :math:`u = \alpha + (1 - 2\alpha)(x + 1)/2`. The flow then lives
+    on :math:`|x| < 1/(1 - 2\alpha)`. The density is 0 elsewhere: log_det is minus infinity there,
+    and z has no meaning.
+
+    Args:
+        alpha: Margin, in [0, 0.5).
     """
 
     def __init__(self, alpha: float) -> None:
@@ -118,6 +211,14 @@ class Logit(Bijection):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Features, shape (B, C, H, W).
+
+        Returns:
+            z, shape (B, C, H, W), and ln|det dz/dx|, shape (B,).
+        """
         u = self.alpha + (1 - 2 * self.alpha) * (x + 1) / 2
         inside = (u > 0) & (u < 1)
         u = torch.where(inside, u, 0.5)
@@ -128,6 +229,14 @@ class Logit(Bijection):
         return torch.logit(u), torch.where(inside.flatten(1).all(1), log_det, -math.inf)
 
     def inverse(self, z: Tensor) -> Tensor:
+        """Compute x from z.
+
+        Args:
+            z: Features, shape (B, C, H, W).
+
+        Returns:
+            x, shape (B, C, H, W).
+        """
         return 2 * (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha) - 1
 
 

@@ -1,10 +1,14 @@
-r"""Normalising flows: pictures are an invertible function of white noise, and the density follows by the change of variables.
+r"""Normalising flows: x is an invertible function of white noise.
 
-.. math:: \ln p(x) = \ln N(z; 0, I) + \ln\left|\det\frac{\partial z}{\partial x}\right|, \qquad z = f(x).
+The density follows by the change of variables,
 
-Glow (Kingma and Dhariwal 2018) in the multiscale frame of Real NVP (Dinh et al. 2017): at each level 2x2 pixels are folded into channels,
-steps of actnorm, 1x1 mixing and coupling follow (affine, or by the splines of Durkan et al. 2019), and half of the channels leave,
-standardised by what the other half predicts of them.
+.. math:: \ln p(x) = \ln N(z; 0, I) + \ln\left|\det\frac{\partial z}{\partial x}\right|,
+          \qquad z = f(x).
+
+This is Glow (Kingma and Dhariwal 2018) in the multiscale architecture of Real NVP (Dinh et al.
+2017). At each level, 2x2 pixels are folded into channels, and steps of actnorm, 1x1 mixing and
+coupling follow (affine, or by the splines of Durkan et al. 2019). Then half of the channels leave,
+standardised by the mean and scale that the other half predicts for them.
 """
 
 import copy
@@ -29,10 +33,19 @@ __all__ = ["Flow", "FlowConfig"]
 class FlowConfig:
     """Size of a :class:`Flow`.
 
-    shape: of a sample, (C, H, W), or (D,) for vectors. levels: squeezes, each halving the resolution (0 for vectors). steps: of flow at
-    each level. hidden: width of the networks in the couplings. coupling: "affine", log-scales within ``bound``, or "spline", of so many
-    ``bins``, much the stronger in few dimensions. alpha: margin of the logit that comes first and maps [-1, 1] to the line, 0 for none;
-    0.05 for images and 0 for vectors, which may leave [-1, 1], if nothing is said.
+    Args:
+        shape: Shape of a sample: an image (C, H, W) or a vector (D,).
+        levels: Squeezes, each of which halves the resolution; 0 for vectors.
+        steps: Steps of flow at each level.
+        hidden: Width of the networks in the couplings.
+        coupling: "affine" or "spline". Splines are much more expressive in few dimensions.
+        bound: Bound on the log-scales of affine couplings.
+        bins: Bins of the splines.
+        alpha: Margin of the logit that comes first and maps [-1, 1] to the real line; 0 for no
+            logit. None for 0.05 for images, and 0 for vectors, which may leave [-1, 1].
+
+    Raises:
+        ValueError: If a size is out of range or the levels do not fit the shape.
     """
 
     shape: tuple[int, ...] = (1, 28, 28)
@@ -49,14 +62,17 @@ class FlowConfig:
         alpha = self.alpha if self.alpha is not None else 0.05 * (len(self.shape) == 3)
         object.__setattr__(self, "alpha", alpha)
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
-            raise ValueError(f"a flow is of vectors (D,) or images (C, H, W), got {self.shape}")
+            raise ValueError(f"a flow models vectors (D,) or images (C, H, W), got {self.shape}")
         if len(self.shape) == 1 and (self.levels != 0 or self.shape[0] < 2):
-            raise ValueError(f"a flow of vectors has 2 entries or more and levels = 0, got {self}")
+            raise ValueError(
+                f"a flow of vectors needs at least 2 entries and levels = 0, got {self}"
+            )
         if len(self.shape) == 3 and (
             self.levels < 1 or any(side % 2**self.levels for side in self.shape[1:])
         ):
             raise ValueError(
-                f"{self.levels} levels halve the sides {self.shape[1:]} to fractions; sides must be multiples of 2^levels"
+                f"the sides {self.shape[1:]} must be multiples of 2^levels, with at least one "
+                f"level; got levels = {self.levels}"
             )
         if self.coupling not in ("affine", "spline"):
             raise ValueError(f"the coupling must be 'affine' or 'spline', got {self.coupling!r}")
@@ -67,12 +83,31 @@ class FlowConfig:
             or not 0 <= alpha < 0.5
         ):
             raise ValueError(
-                f"steps, hidden and bound must be positive, bins 2 or more and alpha in [0, 0.5), got {self}"
+                "steps, hidden and bound must be positive, bins 2 or more and alpha in [0, 0.5), "
+                f"got {self}"
             )
 
 
 class Flow(GenerativeModel):
-    """Real NVP / Glow. Its density on [-1, 1] is exact; dequantisation of grey levels is the caller's."""
+    """Real NVP / Glow.
+
+    Its density on [-1, 1] is exact; the caller must dequantise grey levels.
+
+    Args:
+        config: Size; None for the defaults.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.families import Flow, FlowConfig
+        >>> model = Flow(FlowConfig(shape=(2,), levels=0, steps=2, hidden=8))
+        >>> x = torch.tensor([[0.5, -0.3]])
+        >>> z, log_det = model(x)
+        >>> torch.allclose(model.inverse(z), x, atol=1e-5)
+        True
+        >>> density = model.log_prob(torch.zeros(1, 2)).value.detach()
+        >>> round(float(density), 3)  # that of N(0, I) before training
+        -1.838
+    """
 
     density: ClassVar[DensityKind] = "exact"
 
@@ -105,23 +140,34 @@ class Flow(GenerativeModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch axis."""
         return self.config.shape
 
     @property
     def continuous(self) -> bool:
+        """True: the model learns a density on [-1, 1]."""
         return True
 
     @property
     def nfe_per_sample(self) -> int:
+        """Network evaluations per sample: one."""
         return 1
 
     @property
     def dimension(self) -> int:
-        """Entries of x, and of z."""
+        """Number D of entries of x and of z."""
         return math.prod(self.shape)
 
     def forward(self, x: Tensor, initialise: bool = False) -> tuple[Tensor, Tensor]:
-        """x (B, *shape) -> z (B, D) and ln|det dz/dx| (B,). initialise: set the actnorms by this batch, if they have not been."""
+        """Compute z and the log-determinant of the Jacobian.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            initialise: Set the actnorms by this batch, if they have not been set.
+
+        Returns:
+            z, shape (B, D), and ln|det dz/dx|, shape (B,).
+        """
         x = x.reshape(-1, *self._image)
         total = x.new_zeros(len(x))
         if self.first is not None:
@@ -140,7 +186,14 @@ class Flow(GenerativeModel):
         return torch.cat([part.flatten(1) for part in (*parts, x)], 1), total
 
     def inverse(self, z: Tensor) -> Tensor:
-        """z (B, D) -> x (B, *shape)."""
+        """Compute x from z.
+
+        Args:
+            z: Latent vectors, shape (B, D).
+
+        Returns:
+            Samples, shape (B, *shape).
+        """
         pieces = z.split([math.prod(part) for part in self._parts], dim=1)
         parts = [piece.reshape(-1, *part) for piece, part in zip(pieces, self._parts, strict=True)]
         x = parts[-1]
@@ -154,7 +207,10 @@ class Flow(GenerativeModel):
         return x.reshape(-1, *self.shape)
 
     def _frozen(self) -> "Flow":
-        """A copy for many calls of ``inverse``: no gradients of parameters, matrices inverted once."""
+        """Copy the flow for many calls of ``inverse``.
+
+        The copy's parameters do not require gradients, and its mixing matrices are inverted once.
+        """
         flow = copy.deepcopy(self).eval().requires_grad_(False)
         for layer in flow.modules():
             if isinstance(layer, Mixing):
@@ -170,25 +226,61 @@ class Flow(GenerativeModel):
         return torch.where(torch.isneginf(log_det), -math.inf, value)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """-ln p(x) in nats per dimension. The first batch in training mode sets the actnorms."""
+        """Compute -ln p(x) in nats per dimension.
+
+        The first batch in training mode sets the actnorms.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            generator: Not used.
+
+        Returns:
+            The mean over the batch, a scalar.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples.
+        """
         self.check(x)
         return -self._log_density(x, initialise=self.training).mean().to(x.dtype) / self.dimension
 
     def log_prob(
         self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """Exact; k and generator do not matter. Differentiable in x."""
+        """Compute ln p(x) exactly; the result is differentiable in x.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            k: Not used.
+            generator: Not used.
+
+        Returns:
+            Log-densities in nats, shape (B,), float64.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples.
+        """
         self.check(x)
         return LogProb(self._log_density(x), "exact")
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw samples by inverting the flow at white noise.
+
+        Args:
+            n: Number of draws.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+        """
         return self.inverse(normal((n, self.dimension), generator, next(self.parameters())))
 
     def _restore(self, request: Request, **settings: Any) -> Draws:
-        """Hamiltonian Monte Carlo in z, where the posterior is N(z; 0, I) p(y | x(z)) exactly: asymptotically exact.
+        """Draw by Hamiltonian Monte Carlo in z.
 
-        settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
+        The posterior of z is exactly N(z; 0, I) p(y | x(z)). The draws are exact in the limit of
+        long chains. The settings are those of ``latent_posterior`` (steps, leapfrog, restarts,
+        climb, chains).
         """
         decode = self._frozen().inverse
         z, found = latent_posterior(

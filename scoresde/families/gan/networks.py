@@ -1,4 +1,7 @@
-"""The two players of a GAN, for images and for vectors: residual, without normalisation layers, as in R3GAN (Huang et al. 2024)."""
+"""The two players of a GAN, for images and for vectors.
+
+They are residual networks without normalisation layers, as in R3GAN (Huang et al. 2024).
+"""
 
 import copy
 import itertools
@@ -22,11 +25,13 @@ def _activate(x: Tensor) -> Tensor:
 
 
 def _prepare(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> nn.Module:
-    """He's initialisation for the leaky rectifier (He et al. 2015), biases zero: outputs keep the variance of inputs, times gain^2."""
+    """Initialise a layer for the leaky rectifier (He et al. 2015), with zero biases.
+
+    Outputs have the variance of the inputs, times gain^2.
+    """
     fan_in = module.weight[0].numel()
-    if isinstance(
-        module, nn.ConvTranspose2d
-    ):  # of stride 2 and kernel 2: every output sees one position of the input
+    # With stride 2 and kernel 2, every output of a transposed convolution sees one input position.
+    if isinstance(module, nn.ConvTranspose2d):
         fan_in = module.weight.shape[0]
     nn.init.normal_(module.weight, std=gain * math.sqrt(2 / (1 + 0.2**2) / fan_in))
     if module.bias is not None:
@@ -35,7 +40,11 @@ def _prepare(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1
 
 
 class _Block(nn.Module):
-    """x + conv(act(conv(act(x)))), the second convolution zero at first, so that depth costs no stability (Zhang et al. 2019)."""
+    """x + conv(act(conv(act(x)))).
+
+    The second convolution starts at zero, so that depth does not make training unstable (Zhang et
+    al. 2019).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,7 +56,18 @@ class _Block(nn.Module):
 
 
 class ImageGenerator(nn.Module):
-    """z (B, latent) -> x (B, C, H, W) on (-1, 1): a map of features at the coarsest level, refined and doubled level by level."""
+    """Generator of images on (-1, 1).
+
+    A linear map gives features at the coarsest level. They are refined and their resolution is
+    doubled from level to level.
+
+    Args:
+        shape: Shape (C, H, W) of an image.
+        latent: Number of entries of z.
+        patch: Side of the square of pixels folded into channels.
+        widths: Channels of each level, finest first.
+        blocks: Residual blocks per level.
+    """
 
     def __init__(
         self, shape: tuple[int, ...], latent: int, patch: int, widths: tuple[int, ...], blocks: int
@@ -65,13 +85,28 @@ class ImageGenerator(nn.Module):
         self.head = _prepare(nn.Conv2d(widths[0], shape[0] * patch**2, 3, padding=1), 0.5)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Generate images.
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Images, shape (B, C, H, W), on (-1, 1).
+        """
         h = self.layers(self.stem(z).reshape(-1, *self.coarse))
         x = F.pixel_shuffle(self.head(_activate(h)), self.patch)
         return torch.tanh(x[..., : self.size[0], : self.size[1]])
 
 
 class ImageDiscriminator(nn.Module):
-    """x (B, C, H, W) -> logits (B,)."""
+    """Discriminator of images.
+
+    Args:
+        shape: Shape (C, H, W) of an image.
+        patch: Side of the square of pixels folded into channels.
+        widths: Channels of each level, finest first.
+        blocks: Residual blocks per level.
+    """
 
     def __init__(
         self, shape: tuple[int, ...], patch: int, widths: tuple[int, ...], blocks: int
@@ -92,6 +127,14 @@ class ImageDiscriminator(nn.Module):
         self.head = _prepare(nn.Linear(features, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits of images.
+
+        Args:
+            x: Images, shape (B, C, H, W).
+
+        Returns:
+            Logits, shape (B,).
+        """
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         h = self.layers(F.pixel_unshuffle(x, self.patch))
@@ -106,29 +149,65 @@ def _mlp(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 class VectorGenerator(nn.Module):
-    """z (B, latent) -> x (B, D), unbounded."""
+    """Generator of vectors; its outputs are unbounded.
+
+    Args:
+        size: Number D of entries of a sample.
+        latent: Number of entries of z.
+        widths: Units of each hidden layer.
+    """
 
     def __init__(self, size: int, latent: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.layers = _mlp((latent, *widths, size))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Generate vectors.
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Samples, shape (B, D).
+        """
         return self.layers(z)
 
 
 class VectorDiscriminator(nn.Module):
-    """x (B, D) -> logits (B,)."""
+    """Discriminator of vectors.
+
+    Args:
+        size: Number D of entries of a sample.
+        widths: Units of each hidden layer.
+    """
 
     def __init__(self, size: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.layers = _mlp((size, *widths, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits of vectors.
+
+        Args:
+            x: Samples, shape (B, D).
+
+        Returns:
+            Logits, shape (B,).
+        """
         return self.layers(x).flatten()
 
 
 def frozen(module: nn.Module) -> nn.Module:
-    """A copy whose weights are buffers: part of the state, and nobody's to train."""
+    """Copy a module with its weights as buffers.
+
+    They are part of the copy's state, but no optimizer trains them.
+
+    Args:
+        module: Module to copy.
+
+    Returns:
+        The copy, which has no parameters.
+    """
     module = copy.deepcopy(module)
     for part in module.modules():
         for name, p in list(part.named_parameters(recurse=False)):

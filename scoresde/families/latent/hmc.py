@@ -1,8 +1,9 @@
 r"""Hamiltonian Monte Carlo for a batch of chains (Duane et al. 1987; Neal 2011).
 
 With momenta :math:`p \sim N(0, M)`, L leapfrog steps of size e carry (z, p) along the level sets of
-:math:`H = -\ln\pi(z) + p^T M^{-1} p/2`, and the end is accepted with probability :math:`\min(1, e^{H - H'})`: :math:`\pi` is left invariant
-whatever e, L and the diagonal M are. ``M`` is written as 1/scale^2, so that the algebra is that of M = I for z/scale.
+:math:`H = -\ln\pi(z) + p^T M^{-1} p/2`. The end is accepted with probability
+:math:`\min(1, e^{H - H'})`. This leaves :math:`\pi` invariant for any e, L and diagonal M. ``M`` is
+written as 1/scale^2, so that the algebra is that of M = I for z/scale.
 """
 
 import math
@@ -16,14 +17,42 @@ from problems.random_numbers import normal, uniform
 __all__ = ["HMC", "LogDensity"]
 
 LogDensity = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""z (M, B, D) -> ln pi(z) up to a constant (M, B), float64, and its gradient (M, B, D)."""
+"""Maps z (M, B, D) to ln pi(z) + constant, (M, B), float64, and to its gradient, (M, B, D)."""
 
 
 class HMC:
-    """M chains for each of B targets. step_size (B,) and scale (B, D) are a target's own and all its chains'.
+    """M Hamiltonian chains for each of B targets.
 
-    z: (M, B, D). wanted: acceptance that the step size is adapted to; the optimum is about 0.65 in many dimensions, somewhat higher is
-    safer in few. jitter: share of the step size that varies at random, against periodic orbits.
+    All chains of a target share its step size, shape (B,), and its scale, shape (B, D).
+
+    Args:
+        log_density: Log-density of the targets up to a constant, with its gradient.
+        z: Starts of the chains, shape (M, B, D).
+        generator: Source of the random numbers; None for torch's global one.
+        leapfrog: Leapfrog steps per transition.
+        wanted: Acceptance probability that the step size is adapted to. The optimum is about 0.65
+            in many dimensions; a somewhat higher value is safer in few.
+        jitter: Largest relative change of the step size, drawn at random in each transition to
+            avoid periodic orbits.
+
+    Attributes:
+        value: Log-density at the current states, shape (M, B), float64.
+        gradient: Gradient of the log-density at the current states, shape (M, B, D).
+        step_size: Step size of each target, shape (B,), float64.
+        scale: Scale of each entry of z, shape (B, D).
+
+    Example:
+        >>> import torch
+        >>> def standard_normal(z):
+        ...     return -z.double().square().sum(-1) / 2, -z
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> chains = HMC(standard_normal, torch.zeros(50, 1, 2), generator, leapfrog=4)
+        >>> for _ in range(50):
+        ...     acceptance = chains.step(adapt=True)
+        >>> chains.freeze()
+        >>> acceptance = chains.step(adapt=False)
+        >>> chains.z.shape, acceptance.shape, 0.5 < float(chains.z.std()) < 1.5
+        (torch.Size([50, 1, 2]), torch.Size([50, 1]), True)
     """
 
     def __init__(
@@ -35,33 +64,40 @@ class HMC:
         wanted: float = 0.8,
         jitter: float = 0.2,
     ) -> None:
-        self.log_density, self.generator, self.leapfrog, self.wanted, self.jitter = (
-            log_density,
-            generator,
-            leapfrog,
-            wanted,
-            jitter,
-        )
+        self.log_density = log_density
+        self.generator = generator
+        self.leapfrog = leapfrog
+        self.wanted = wanted
+        self.jitter = jitter
         self.z = z
         self.value, self.gradient = log_density(z)
         self.scale = torch.ones_like(z[0])
         self._restart(torch.full((z.shape[1],), 0.1, dtype=torch.float64, device=z.device))
 
     def _restart(self, step_size: Tensor) -> None:
-        """Dual averaging from here: its centre is ten times the step size, as it should be bold (Hoffman and Gelman 2014)."""
+        """Restart dual averaging.
+
+        It is centred at ten times the step size, which favours large steps (Hoffman and Gelman
+        2014).
+        """
         self.step_size = step_size
         self._centre = torch.log(10 * step_size)
         self._excess = torch.zeros_like(step_size)
         self._average = torch.log(step_size)
         self._count = 0
-        self._sum, self._square, self._seen = (
-            torch.zeros_like(self.scale),
-            torch.zeros_like(self.scale),
-            0,
-        )
+        self._sum = torch.zeros_like(self.scale)
+        self._square = torch.zeros_like(self.scale)
+        self._seen = 0
 
     def step(self, adapt: bool) -> Tensor:
-        """One transition of every chain; the acceptance probabilities (M, B). adapt: move the step size and take note of z."""
+        """Make one transition of every chain.
+
+        Args:
+            adapt: True during the warm-up: adapt the step size, and record z for ``adapt_masses``.
+
+        Returns:
+            Acceptance probabilities, shape (M, B), float64.
+        """
         e = self.step_size * (
             1 + self.jitter * (2 * uniform(self.step_size.shape, self.generator, self.z) - 1)
         )
@@ -97,7 +133,11 @@ class HMC:
         self._seen += len(self.z)
 
     def adapt_masses(self) -> None:
-        """The scale of each entry becomes its standard deviation over the transitions so far, drawn a little towards their average."""
+        """Set the scale of each entry to its standard deviation over the transitions so far.
+
+        The variances are shrunk a little towards their mean over the entries. Dual averaging then
+        restarts.
+        """
         if self._seen < 2:
             return
         mean = self._sum / self._seen
@@ -109,5 +149,5 @@ class HMC:
         self._restart(self._average.exp() * ratio / 3)
 
     def freeze(self) -> None:
-        """End of the warm-up: the step size becomes the average that dual averaging has arrived at."""
+        """End the warm-up: set the step size to the average found by dual averaging."""
         self.step_size = self._average.exp()

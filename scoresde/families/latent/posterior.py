@@ -1,19 +1,24 @@
 r"""Draws of the posterior of a latent variable, by Hamiltonian Monte Carlo.
 
-A generator :math:`x = g(z)`, :math:`z \sim N(0, I)`, makes of a measurement y the posterior
+For a generator :math:`x = g(z)`, :math:`z \sim N(0, I)`, a measurement y has the posterior
 
-.. math:: \ln p(z | y) = -|z|^2/2 + \ln p(y | g(z)) + \mathrm{const},
+.. math:: \ln p(z | y) = -|z|^2/2 + \ln p(y | g(z)) + \mathrm{const}.
 
-whose draws, pushed through g, are draws of p(x | y) (CSGM, Bora et al. 2017, of which the maximum is the point estimate). For a
-normalising flow this is the exact posterior; for a VAE or a GAN it is exact for the prior "pictures are g(z)".
+Its draws, mapped by g, are draws of p(x | y). (CSGM, Bora et al. 2017, takes its maximum as a point
+estimate.) For a normalising flow this is the exact posterior; for a VAE or a GAN it is exact under
+the prior "pictures are g(z)".
 
-1. Adam climbs from ``restarts`` prior draws; each chain starts at one of the summits, chosen by their densities.
-2. Warm-up: dual averaging (Hoffman and Gelman 2014, section 3.2) brings each measurement's step size to the acceptance wanted; halfway
-   through, the variances of the latent entries so far become the inverse masses and the step size starts anew.
-3. ``steps`` transitions with all of this fixed: a Markov chain whose stationary law is the posterior, by Metropolis' test.
+1. Adam maximises the density from ``restarts`` draws of the prior. Each chain starts at one of the
+   maxima, chosen in proportion to their densities.
+2. Warm-up: dual averaging (Hoffman and Gelman 2014, section 3.2) adapts the step size of each
+   measurement to the wanted acceptance. Halfway through, the variances of the latent entries so
+   far become the inverse masses, and the adaptation of the step size restarts.
+3. ``steps`` transitions with all of this fixed: a Markov chain whose stationary distribution is the
+   posterior, by the Metropolis test.
 
-The chains find the modes that the restarts found. Modes that none of them found are not represented, and those far apart not in the right
-proportions; ``rhat`` well above 1 tells so where chains disagree. All chains of a measurement share a step size: a draw depends on n.
+The chains find the modes that the restarts found. Modes that no restart found are missing, and
+modes far apart do not get the right proportions. ``rhat`` well above 1 shows that chains disagree.
+All chains of a measurement share a step size, so a draw depends on n.
 """
 
 import math
@@ -30,9 +35,18 @@ __all__ = ["Likelihood", "latent_posterior"]
 
 
 class Likelihood(Protocol):
-    """What is asked of a problem (an ``InverseProblem`` is one)."""
+    """The part of a problem that is needed here; an ``InverseProblem`` has it."""
 
-    def log_likelihood(self, y: Tensor, x: Tensor, /) -> Tensor: ...
+    def log_likelihood(self, y: Tensor, x: Tensor, /) -> Tensor:
+        """Compute ln p(y | x).
+
+        Args:
+            y: Measurements, shape (N, ...).
+            x: Samples, shape (N, ...).
+
+        Returns:
+            Log-likelihoods in nats, up to a constant, shape (N,).
+        """
 
 
 def latent_posterior(
@@ -50,16 +64,47 @@ def latent_posterior(
     chains: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """n draws of z for each measurement y (B, ...): (n, B, *latent_shape), and diagnostics.
+    """Draw latent vectors from the posterior of each measurement.
 
-    decode: z (N, *latent_shape) -> x (N, ...), differentiable. z has the precision and the device of y. steps: transitions of the warm-up,
-    and again after it. climb: steps of Adam. chains: for each measurement, n if not given; with fewer, draws are taken from the later
-    transitions at equal distances. diagnostics: acceptance, rhat, step_size and log_posterior (mean over the draws, up to a constant), one
-    number for each measurement; nfe, vjps: network evaluations and products per draw.
+    Args:
+        decode: Differentiable map from z (N, *latent_shape) to x (N, ...).
+        latent_shape: Shape of one z; its prior is N(0, I).
+        problem: Likelihood of the measurement.
+        y: Measurements, shape (B, ...). z gets its precision and device.
+        n: Draws per measurement, at least 1.
+        generator: Source of the random numbers; None for torch's global one.
+        steps: Transitions of the warm-up, and again after it.
+        leapfrog: Leapfrog steps per transition.
+        restarts: Starts of the search for modes, per measurement.
+        climb: Steps of Adam from each start.
+        chains: Chains per measurement; None for n. With fewer than n, draws are taken from the
+            later transitions of each chain at equal distances.
+        progress: Called with the finished fraction of the work, 0 to 1; None for no reports.
+
+    Returns:
+        Draws of z, shape (n, B, *latent_shape), and diagnostics. The diagnostics "acceptance",
+        "rhat", "step_size" and "log_posterior" (mean over the draws, up to a constant) are lists
+        with one number per measurement; "nfe" and "vjps" are network evaluations and
+        vector-Jacobian products per draw.
+
+    Raises:
+        ValueError: If a number is below 1, y is not finite, there are too few steps for n draws, or
+            the likelihood is zero or undefined at every start.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(1.0))
+        >>> z, diagnostics = latent_posterior(
+        ...     lambda z: z, (2,), problem, torch.full((1, 2), 2.0), 64,
+        ...     torch.Generator().manual_seed(0), steps=30, climb=30)
+        >>> z.shape, bool((z.mean(0) - 1).abs().max() < 0.3)  # the exact mean is y / 2 = 1
+        (torch.Size([64, 1, 2]), True)
     """
     if min(n, steps, leapfrog, restarts, climb) < 1 or (chains is not None and chains < 1):
         raise ValueError(
-            f"n, steps, leapfrog, restarts, climb and chains must be at least 1, got {n, steps, leapfrog, restarts, climb, chains}"
+            "n, steps, leapfrog, restarts, climb and chains must be at least 1, "
+            f"got {n, steps, leapfrog, restarts, climb, chains}"
         )
     if not bool(torch.isfinite(y).all()):
         raise ValueError("the measurement has NaN or infinite entries; mask them out")
@@ -67,13 +112,13 @@ def latent_posterior(
     each = -(-n // chains)
     if each > steps:
         raise ValueError(
-            f"{n} draws from {chains} chains need {each} transitions or more, got {steps} steps"
+            f"{n} draws from {chains} chains need {each} transitions or more, got steps = {steps}"
         )
     dim = torch.Size(latent_shape).numel()
     evaluations = 0
 
     def log_density(z: Tensor) -> tuple[Tensor, Tensor]:
-        """ln p(z | y) + const (M, B) in float64, and its gradient, for z (M, B, dim)."""
+        """Compute ln p(z | y) + const (M, B) in float64 and its gradient for z (M, B, dim)."""
         nonlocal evaluations
         evaluations += len(z)
         with torch.enable_grad():
@@ -95,7 +140,8 @@ def latent_posterior(
     value = log_density(z)[0]
     if not bool(torch.isfinite(value).any(0).all()):
         raise ValueError(
-            "the likelihood of the measurement is zero or undefined at every start; give the problem a noise level above 0"
+            "the likelihood of the measurement is zero or undefined at every start; "
+            "give the problem a noise level above 0"
         )
     weights = value.nan_to_num(-math.inf, neginf=-math.inf).softmax(0).T
     device = generator.device if generator is not None else y.device
@@ -136,7 +182,7 @@ def latent_posterior(
 def _climb(
     log_density: LogDensity, z: Tensor, steps: int, report: Callable[[float], None]
 ) -> Tensor:
-    """Adam on ln p(z | y), with a rate that falls from 0.1 to 0 along a cosine."""
+    """Maximise ln p(z | y) by Adam, with a rate that falls from 0.1 to 0 along a cosine."""
     z = z.clone()
     optimizer = torch.optim.Adam([z], lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -149,7 +195,10 @@ def _climb(
 
 
 def _rhat(z: Tensor) -> Tensor:
-    """Split R-hat (Gelman et al. 2013, section 11.4) of the worst entry: z (T, M, B, D) -> (B,). 1 for chains that agree."""
+    """Compute split R-hat (Gelman et al. 2013, section 11.4) of the worst entry.
+
+    z (T, M, B, D) gives (B,). It is 1 for chains that agree.
+    """
     half = len(z) // 2
     z = torch.cat([z[:half], z[-half:]], dim=1).double()
     within = z.var(0).mean(0)

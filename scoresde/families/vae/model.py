@@ -1,6 +1,7 @@
 r"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014).
 
-.. math:: \ln p(x) \ge E_{q(z|x)}[\ln p(x | z)] - \mathrm{KL}(q(z|x) \,\|\, N(0, I)), \qquad q(z|x) = N(m(x), \mathrm{diag}\,s(x)^2),
+.. math:: \ln p(x) \ge E_{q(z|x)}[\ln p(x | z)] - \mathrm{KL}(q(z|x) \,\|\, N(0, I)), \qquad
+          q(z|x) = N(m(x), \mathrm{diag}\,s(x)^2),
 
 with equality if q is the posterior of z. k draws at once give the tighter bound
 :math:`E \ln \tfrac1k \sum_i p(x, z_i)/q(z_i|x)` (IWAE, Burda et al. 2016).
@@ -31,10 +32,24 @@ _ELBO_DRAWS = 8
 class VAEConfig:
     """Size and objective of a :class:`VAE`.
 
-    shape: (C, H, W) or (D,). latent: entries of z. widths: channels of each level of resolution, finest first; for vectors the hidden
-    layers, none for affine maps. blocks: residual blocks per level. patch: side of the pixels folded into channels. likelihood: "logistic"
-    (of 256 grey levels, a mixture of ``components``) or "gaussian" (one standard deviation, learnt from ``std``). beta: weight of the KL in
-    the loss (Higgins et al. 2017). free_bits: KL of each latent entry, nats, below which the loss does not push (Kingma et al. 2016).
+    Args:
+        shape: Shape of a sample: an image (C, H, W) or a vector (D,).
+        latent: Number of entries of z.
+        widths: Of an image, channels of each level of resolution, finest first. Of a vector, units
+            of the hidden layers; none for affine maps.
+        blocks: Residual blocks per level.
+        patch: Side of the square of pixels folded into channels.
+        likelihood: "logistic" (of 256 grey levels, a mixture) or "gaussian" (one learnt standard
+            deviation).
+        components: Components of the logistic mixture.
+        std: Initial standard deviation of the Gaussian likelihood, on [-1, 1].
+        beta: Weight of the KL divergence in the loss (Higgins et al. 2017).
+        free_bits: KL divergence of each latent entry, in nats, below which the loss does not reduce
+            it (Kingma et al. 2016).
+
+    Raises:
+        ValueError: If a size is not positive, the widths do not fit the shape, or the likelihood is
+            unknown.
     """
 
     shape: tuple[int, ...] = (1, 28, 28)
@@ -52,7 +67,7 @@ class VAEConfig:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.shape) not in (1, 3):
-            raise ValueError(f"a VAE is of vectors (D,) or images (C, H, W), got {self.shape}")
+            raise ValueError(f"a VAE models vectors (D,) or images (C, H, W), got {self.shape}")
         if (
             min(self.latent, self.patch, self.components, *self.shape, *self.widths) < 1
             or self.blocks < 0
@@ -61,7 +76,8 @@ class VAEConfig:
         stride = self.patch * 2 ** (len(self.widths) - 1) if self.widths else 0
         if len(self.shape) == 3 and (not stride or any(side % stride for side in self.shape[1:])):
             raise ValueError(
-                f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with a level at least; widths {self.widths}"
+                f"the sides {self.shape[1:]} must be multiples of patch 2^(levels - 1), with at "
+                f"least one level; got patch {self.patch} and widths {self.widths}"
             )
         if self.likelihood not in ("logistic", "gaussian"):
             raise ValueError(
@@ -72,7 +88,23 @@ class VAEConfig:
 
 
 class VAE(GenerativeModel):
-    """Encoder, decoder, N(0, I) before z. With the logistic likelihood log-probabilities are of the grey levels themselves."""
+    """An encoder, a decoder, and the prior N(0, I) of z.
+
+    With the logistic likelihood, log-probabilities are those of the grey levels themselves.
+
+    Args:
+        config: Size and objective; None for the defaults.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.families import VAE, VAEConfig
+        >>> model = VAE(VAEConfig(shape=(1, 4, 4), latent=2, widths=(4,)))
+        >>> x = model.sample(3, torch.Generator().manual_seed(0))
+        >>> x.shape, model.encode(x)[0].shape
+        (torch.Size([3, 1, 4, 4]), torch.Size([3, 2]))
+        >>> model.log_prob(x).kind, model.log_prob(x, k=16).kind
+        ('ELBO', 'IWAE')
+    """
 
     density: ClassVar[DensityKind] = "bound"
 
@@ -100,24 +132,41 @@ class VAE(GenerativeModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch axis."""
         return self.config.shape
 
     @property
     def continuous(self) -> bool:
+        """True with the Gaussian likelihood: the model learns a density on [-1, 1]."""
         return self.config.likelihood == "gaussian"
 
     @property
     def nfe_per_sample(self) -> int:
+        """Network evaluations per sample: one."""
         return 1
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the standard deviation of q(z | x), each (B, latent)."""
+        """Compute the parameters of q(z | x).
+
+        Args:
+            x: Samples, shape (B, *shape).
+
+        Returns:
+            Mean and natural logarithm of the standard deviation, each (B, latent).
+        """
         out = self.encoder(x)
         mean, log_std = out.to(x.dtype).chunk(2, dim=1)
         return mean, log_std.clamp(-8, 4)
 
     def raw_outputs(self, z: Tensor) -> Tensor:
-        """What the decoder says of each entry, (B, *shape, outputs), in the precision of z."""
+        """Compute the parameters of p(x | z) for each entry of x.
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Outputs of the decoder, shape (B, *shape, outputs), in the precision of z.
+        """
         return (
             self.decoder(z)
             .to(z.dtype)
@@ -126,11 +175,31 @@ class VAE(GenerativeModel):
         )
 
     def decode(self, z: Tensor) -> Tensor:
-        """E[x | z], (B, *shape)."""
+        """Compute E[x | z].
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Means, shape (B, *shape).
+        """
         return self.likelihood.mean(self.raw_outputs(z))
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """-ELBO with beta and free bits (on the batch's mean of each latent entry's KL), in nats per dimension."""
+        """Compute the negative ELBO with beta and free bits, in nats per dimension.
+
+        Free bits apply to the mean over the batch of each latent entry's KL divergence.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            generator: Source of the draws of z; None for torch's global one.
+
+        Returns:
+            The scalar to minimise.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples.
+        """
         self.check(x)
         mean, log_std = self.encode(x)
         z = mean + log_std.exp() * normal(mean.shape, generator, mean)
@@ -142,10 +211,23 @@ class VAE(GenerativeModel):
     def log_prob(
         self, x: Tensor, *, k: int = 1, generator: torch.Generator | None = None
     ) -> LogProb:
-        """k = 1: the ELBO (beta = 1, no free bits) as the mean of 8 draws, with its exact KL; k > 1: the IWAE bound of k draws.
+        """Compute a lower bound on ln p(x).
 
-        The std_error of the latter is the delta method's, of the logarithm of a mean of k weights: it says nothing of a bound far below
-        ln p(x) because no weight found the posterior.
+        k = 1 gives the ELBO (beta = 1, no free bits) as the mean of 8 draws, with its exact KL
+        divergence. k > 1 gives the IWAE bound of k draws. Its standard error is that of the delta
+        method, for the logarithm of a mean of k weights. It does not show a bound far below ln p(x)
+        that arises because no draw of z was near the posterior.
+
+        Args:
+            x: Samples, shape (B, *shape).
+            k: Draws of z for each sample, at least 1.
+            generator: Source of the draws of z; None for torch's global one.
+
+        Returns:
+            The bound in nats, shape (B,), with its standard errors.
+
+        Raises:
+            ValueError: If x is not a batch of this model's samples, or k < 1.
         """
         self.check(x)
         if k < 1:
@@ -178,14 +260,25 @@ class VAE(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of p(x | z) p(z), the noise of the likelihood included; ``decode`` gives pictures without it."""
+        """Draw from p(x | z) p(z), the noise of the likelihood included.
+
+        ``decode`` gives pictures without this noise.
+
+        Args:
+            n: Number of draws.
+            generator: Source of the random numbers; None for torch's global one.
+
+        Returns:
+            Independent draws, shape (n, *shape).
+        """
         z = normal((n, self.config.latent), generator, next(self.parameters()))
         return self.likelihood.sample(self.raw_outputs(z), generator)
 
     def _restore(self, request: Request, **settings: Any) -> Draws:
-        """Hamiltonian Monte Carlo on p(z | y); see :mod:`scoresde.families.vae.posterior` for what becomes of the decoder's noise.
+        """Draw from p(z | y) by Hamiltonian Monte Carlo.
 
-        settings: of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
+        See :mod:`scoresde.families.vae.posterior` for the treatment of the decoder's noise. The
+        settings are those of ``latent_posterior`` (steps, leapfrog, restarts, climb, chains).
         """
         frozen = copy.deepcopy(self).eval().requires_grad_(False)
         x, found = restore(frozen, request, **settings)
@@ -193,5 +286,13 @@ class VAE(GenerativeModel):
 
 
 def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL(N(mean, std^2) || N(0, 1)) of each entry, nats."""
+    """Compute KL(N(mean, std^2) || N(0, 1)) of each entry.
+
+    Args:
+        mean: Means, of any shape.
+        log_std: Natural logarithms of the standard deviations, shape of mean.
+
+    Returns:
+        Divergences in nats, shape of mean.
+    """
     return (mean.square() + (2 * log_std).exp() - 1) / 2 - log_std

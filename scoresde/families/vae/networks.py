@@ -1,4 +1,4 @@
-"""Encoders and decoders of a VAE of images. No normalisation layers, as in the UNet."""
+"""Encoders and decoders of a VAE of images, without normalisation layers, as in the UNet."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ __all__ = ["ConvDecoder", "ConvEncoder"]
 
 
 class _Block(nn.Module):
-    """x + conv(silu(conv(silu(x)))), the last convolution zero at first."""
+    """x + conv(silu(conv(silu(x)))); the last convolution starts at zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -24,7 +24,18 @@ class _Block(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """x (B, C, H, W) -> (B, outputs): p x p pixels folded into channels, then levels of half the resolution each, then a linear map."""
+    """Convolutional encoder of images.
+
+    It folds p x p pixels into channels, halves the resolution from level to level, and ends with a
+    linear map.
+
+    Args:
+        shape: Shape (C, H, W) of an image.
+        widths: Channels of each level, finest first.
+        blocks: Residual blocks per level.
+        patch: Side p of the square of pixels folded into channels.
+        outputs: Numbers that the encoder returns for each image.
+    """
 
     def __init__(
         self,
@@ -55,11 +66,28 @@ class ConvEncoder(nn.Module):
         self.net = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Encode images.
+
+        Args:
+            x: Images, shape (B, C, H, W).
+
+        Returns:
+            Features, shape (B, outputs).
+        """
         return self.net(x)
 
 
 class ConvDecoder(nn.Module):
-    """z (B, latent) -> (B, outputs, H, W): the encoder's mirror image."""
+    """Convolutional decoder of images, the mirror image of :class:`ConvEncoder`.
+
+    Args:
+        outputs: Channels of the result.
+        size: Height and width of the result.
+        widths: Channels of each level, finest first.
+        blocks: Residual blocks per level.
+        patch: Side of the square of pixels folded into channels.
+        latent: Number of entries of z.
+    """
 
     def __init__(
         self,
@@ -91,4 +119,12 @@ class ConvDecoder(nn.Module):
         self.net = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Decode latent vectors.
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Parameters of each pixel, shape (B, outputs, H, W).
+        """
         return self.net(z)

@@ -1,15 +1,19 @@
 r"""The posterior of a measurement under a VAE.
 
-A picture is :math:`x = g(z) + s\,\epsilon` under the Gaussian likelihood. For a linear problem :math:`y = A x + \sigma_y n` both z and the
-decoder's noise can be had exactly: x is integrated out of the posterior of z,
+A picture is :math:`x = g(z) + s\,\epsilon` under the Gaussian likelihood. For a linear problem
+:math:`y = A x + \sigma_y n`, both z and the decoder's noise can be drawn exactly. x is integrated
+out of the posterior of z,
 
-.. math:: \ln p(z | y) = -\tfrac12 |z|^2 - \tfrac12 r^T (\sigma_y^2 I + s^2 A A^T)^{-1} r + \mathrm{const}, \qquad r = y - A g(z),
+.. math:: \ln p(z | y) = -\tfrac12 |z|^2 - \tfrac12 r^T (\sigma_y^2 I + s^2 A A^T)^{-1} r
+          + \mathrm{const}, \qquad r = y - A g(z),
 
-and drawn back from :math:`p(x | z, y)`, a Gaussian (``prox_sample``). These are draws of the model's own posterior.
+and then drawn from :math:`p(x | z, y)`, a Gaussian (``prox_sample``). These are draws of the
+model's own posterior.
 
-Elsewhere (another problem, or the logistic likelihood, whose noise is not Gaussian) the prior is taken to be "pictures are decoder means",
-as in CSGM (Bora et al. 2017): :math:`p(z | y) \propto p(z)\,p(y | g(z))`, and the draws are g(z). Noise is not added to them: it would not
-have been told of y, and would undo the agreement of A x with it.
+Otherwise (another problem, or the logistic likelihood, whose noise is not Gaussian) the prior is
+taken to be "pictures are decoder means", as in CSGM (Bora et al. 2017):
+:math:`p(z | y) \propto p(z)\,p(y | g(z))`, and the draws are g(z). No decoder noise is added to
+them. Such noise would be independent of y and would spoil the agreement of A x with y.
 """
 
 from dataclasses import dataclass
@@ -27,42 +31,76 @@ __all__ = ["restore"]
 
 
 class _Config(Protocol):
+    """The part of a configuration that is needed here."""
+
     @property
-    def latent(self) -> int: ...
+    def latent(self) -> int:
+        """Number of entries of z."""
 
 
 class LatentModel(Protocol):
-    """What is asked of a VAE: a decoder of latent vectors, and the likelihood about its pictures."""
+    """The part of a VAE that is needed here: the decoder of latent vectors and the likelihood."""
 
     @property
-    def likelihood(self) -> nn.Module: ...
+    def likelihood(self) -> nn.Module:
+        """Distribution of x given the decoder's output."""
 
     @property
-    def config(self) -> _Config: ...
+    def config(self) -> _Config:
+        """Configuration with the size of z."""
 
-    def decode(self, z: Tensor) -> Tensor: ...
+    def decode(self, z: Tensor) -> Tensor:
+        """Compute E[x | z].
+
+        Args:
+            z: Latent vectors, shape (B, latent).
+
+        Returns:
+            Means, shape (B, *shape).
+        """
 
 
 @dataclass(frozen=True)
 class _Marginal:
-    """p(y | z) with the decoder's noise, of this variance, integrated out. A problem's ``log_likelihood``, up to a constant."""
+    """p(y | z) with the decoder's noise, of the given variance, integrated out.
+
+    It has the ``log_likelihood`` of a problem, up to a constant.
+    """
 
     problem: InverseProblem
     variance: float
 
     def log_likelihood(self, y: Tensor, mean: Tensor) -> Tensor:
         r = self.problem.residual(y, mean)
-        with (
-            torch.no_grad()
-        ):  # the gradient of r^T S^-1 r / 2 is that of r times S^-1 r, whatever solves for it
+        # The gradient of r^T S^-1 r / 2 is that of r times v = S^-1 r, with v held constant, so the
+        # solver needs no gradient.
+        with torch.no_grad():
             v = self.problem.linear_operator.solve(r, self.problem.noise_variance, self.variance)
         product = (v * r).flatten(1).sum(1)
         return product.detach() / 2 - product
 
 
 def restore(model: LatentModel, request: Request, **settings: Any) -> tuple[Tensor, dict[str, Any]]:
-    """n draws of x for each measurement, (n, B, *shape), and the diagnostics of :func:`latent_posterior`. model: frozen."""
-    problem, y, n, generator = request.problem, request.y, request.n, request.generator
+    """Draw from p(x | y) for each measurement.
+
+    Args:
+        model: VAE whose parameters do not require gradients.
+        request: Problem, measurements (B, ...), number n of draws per measurement, and random
+            numbers.
+        **settings: Settings of :func:`latent_posterior`.
+
+    Returns:
+        Draws of x, shape (n, B, *shape), and the diagnostics of :func:`latent_posterior`.
+        "decoder_noise" among them is True if the decoder's noise was drawn too.
+
+    Raises:
+        ValueError: If the noise level is 0 where the decoder's noise is drawn, or a setting is
+            invalid.
+    """
+    problem = request.problem
+    y = request.y
+    n = request.n
+    generator = request.generator
     exact = (
         isinstance(model.likelihood, GaussianLikelihood)
         and {"linear", "gaussian_noise"} <= problem.capabilities
@@ -75,7 +113,8 @@ def restore(model: LatentModel, request: Request, **settings: Any) -> tuple[Tens
     target = _Marginal(problem, variance) if exact else problem
     if exact and problem.noise_variance == 0:
         raise ValueError(
-            "the posterior of a VAE needs a noise level above 0; use a small one for clean measurements"
+            "the posterior of a VAE needs a noise level above 0; use a small one for clean "
+            "measurements"
         )
     z, found = latent_posterior(
         model.decode,

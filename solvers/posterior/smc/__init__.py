@@ -1,1 +1,1 @@
-"""Sequential Monte Carlo: posterior samplers whose draws are a weighted population."""
+"""Sequential Monte Carlo: posterior samplers that weigh and resample a population of particles."""

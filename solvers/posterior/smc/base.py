@@ -1,4 +1,4 @@
-"""What sequential Monte Carlo methods ess: resampling, effective sizes, and the loop over measurements."""
+"""Shared parts of sequential Monte Carlo: resampling, effective sample sizes, the outer loop."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -25,11 +25,29 @@ __all__ = [
     "systematic",
 ]
 
-_PRODUCTS = 1 << 12  # at once
+_PRODUCTS = 1 << 12  # products with the Jacobian in one call
 
 
 def systematic(log_weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n indices, index i about n w_i times: one uniform number, n equidistant points of the distribution function (Kitagawa 1996)."""
+    """Draw n indices by systematic resampling (Kitagawa 1996).
+
+    One uniform number shifts n equidistant points of the distribution function. Index i is drawn
+    n w_i times, rounded up or down.
+
+    Args:
+        log_weights: Logarithms of the weights, which need not be normalised, shape (M,).
+        n: Number of indices.
+        generator: Source of the uniform number, on the CPU.
+
+    Returns:
+        Indices in ascending order, shape (n,), int64, on the device of the weights.
+
+    Example:
+        >>> import torch
+        >>> log_weights = torch.tensor([0.5, 0.0, 0.25, 0.25]).log()
+        >>> systematic(log_weights, 4, torch.Generator().manual_seed(0)).tolist()
+        [0, 0, 2, 3]
+    """
     w = torch.softmax(log_weights.double().cpu(), 0)
     points = (
         torch.arange(n, dtype=torch.float64)
@@ -39,14 +57,30 @@ def systematic(log_weights: Tensor, n: int, generator: torch.Generator) -> Tenso
 
 
 def ess_fraction(log_weights: Tensor) -> float:
-    """Effective sample size over the number of particles, (sum w)^2 / (M sum w^2), in (0, 1]."""
+    """Compute the effective sample size as a fraction of the number of particles.
+
+    Args:
+        log_weights: Logarithms of the weights, which need not be normalised, shape (M,).
+
+    Returns:
+        (sum w)^2 / (M sum w^2), in (0, 1].
+    """
     return float(1 / torch.softmax(log_weights, 0).square().sum() / len(log_weights))
 
 
 class Denoiser:
-    """D(u, s) = E[x_0 | x_0 + s n = u] of any prior, on flat float64 particles (N, D), with products of its Jacobian; it counts both.
+    """Denoiser D(u, s) = E[x_0 | x_0 + s n = u] of a prior, on flat particles, with a cost counter.
 
-    batch: particles in the network at once.
+    Particles have shape (N, D) and dtype float64. The prior computes in its own dtype.
+
+    Args:
+        prior: Prior of x_0.
+        shape: Shape of one sample, without batch.
+        batch: Largest number of particles in the network at once.
+
+    Attributes:
+        nfe: Evaluations so far, one for each particle.
+        vjps: Vector-Jacobian products so far, one for each particle and vector.
     """
 
     def __init__(self, prior: Prior, shape: tuple[int, ...], batch: int) -> None:
@@ -55,17 +89,37 @@ class Denoiser:
 
     @property
     def s_max(self) -> float:
-        """The largest noise that the prior knows."""
+        """Largest noise-to-signal ratio of the prior's SDE."""
         return float(
             self.prior.sde.noise_to_signal(torch.tensor(self.prior.sde.t_max, dtype=torch.float64))
         )
 
     def __call__(self, u: Tensor, s: float) -> Tensor:
+        """Denoise particles.
+
+        Args:
+            u: Particles at noise s, shape (N, D).
+            s: Noise level, a standard deviation.
+
+        Returns:
+            Denoised particles, shape (N, D), float64.
+        """
         with torch.no_grad():
             return torch.cat([self._denoise(part, s) for part in u.split(self.batch)]).double()
 
     def at(self, u: Tensor, s: float) -> "EvaluatedBatch":
-        """D(u) and, from the same evaluation where all particles fit a batch, products with its Jacobian."""
+        """Denoise particles and prepare products with the Jacobian there.
+
+        The products use the same evaluation if all particles fit into one batch; otherwise they
+        evaluate the network again.
+
+        Args:
+            u: Particles at noise s, shape (N, D).
+            s: Noise level, a standard deviation.
+
+        Returns:
+            The denoised particles and the products.
+        """
         if len(u) > self.batch:
             parts = u.split(self.batch)
 
@@ -84,7 +138,16 @@ class Denoiser:
         return EvaluatedBatch(one.value.double(), vjp)
 
     def jacobian_rows(self, u: Tensor, s: float, rows: Tensor) -> Tensor:
-        """J^T a for every row a (m, D) at every particle, (N, D, m)."""
+        """Compute J^T a for every row a at every particle.
+
+        Args:
+            u: Particles at noise s, shape (N, D).
+            s: Noise level, a standard deviation.
+            rows: Vectors a, shape (m, D).
+
+        Returns:
+            Products, shape (N, D, m), float64.
+        """
         self.vjps += len(u) * len(rows)
         answer = []
         for part in u.split(min(self.batch, _PRODUCTS)):
@@ -114,7 +177,12 @@ class Denoiser:
 
 @dataclass(frozen=True)
 class EvaluatedBatch:
-    """D at some particles, (N, D), and v -> J^T v there, J = dD/du."""
+    """Denoised particles, with products of the denoiser's Jacobian J = dD/du.
+
+    Args:
+        D: Denoised particles, shape (N, D).
+        vjp: Function v -> J^T v on vectors of shape (N, D).
+    """
 
     D: Tensor
     vjp: Callable[[Tensor], Tensor]
@@ -122,7 +190,16 @@ class EvaluatedBatch:
 
 @dataclass(frozen=True)
 class Population:
-    """One measurement y (1, ...), of which n draws are wanted, and what makes them."""
+    """A request for n draws of the posterior of one measurement.
+
+    Args:
+        denoise: Denoiser of the prior.
+        problem: Operator and noise that made y.
+        y: The measurement, shape (1, ...), float64.
+        n: Number of draws.
+        generator: Source of random numbers.
+        progress: Called with the finished fraction of this measurement, 0 to 1.
+    """
 
     denoise: Denoiser
     problem: InverseProblem
@@ -132,7 +209,14 @@ class Population:
     progress: Progress
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers, float64, on the device of y."""
+        """Draw standard normal numbers.
+
+        Args:
+            *shape: Shape of the result.
+
+        Returns:
+            Random numbers, float64, on the device of y.
+        """
         return torch.randn(
             shape, dtype=torch.float64, generator=self.generator, device=self.generator.device
         ).to(self.y.device)
@@ -140,10 +224,13 @@ class Population:
 
 @dataclass(frozen=True)
 class ParticleSampler(PosteriorSampler):
-    """Draws that interact: all n draws of a measurement, and more, run together as particles. batch: particles in the network at once."""
+    """Base of the solvers that run all draws of a measurement as one population of particles.
+
+    The draws of one measurement are exchangeable but not independent, because they are resampled
+    from one population. Each measurement has a separate population.
+    """
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
-        """Each measurement has a population of its own: its draws are exchangeable but not independent, resampled from one population."""
         problem, n = request.problem, request.n
         shape, y = (
             problem.input_shape(request.y),
@@ -169,4 +256,4 @@ class ParticleSampler(PosteriorSampler):
 
     @abstractmethod
     def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
-        """n draws (n, D) for one measurement y (1, ...), and what tells whether to trust them."""
+        """Make n draws (n, D) for one measurement y (1, ...), and diagnostics of their quality."""

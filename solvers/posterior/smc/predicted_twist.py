@@ -1,24 +1,31 @@
-r"""Sequential Monte Carlo with a second-order reverse kernel and predicted twists: draws that tend to the exact posterior.
+r"""Sequential Monte Carlo with a second-order reverse kernel and predicted twists.
 
-In :math:`u = x_0 + \sigma n`, with :math:`D = E[x_0|u]` and :math:`V = \sigma^2 J = \mathrm{Cov}[x_0|u]` (Tweedie, to second order),
-and the measurement whitened to m numbers, :math:`y = A x_0 + N(0, I)`:
+The draws tend to the exact posterior. Let :math:`u = x_0 + \sigma n`, :math:`D = E[x_0|u]` and
+:math:`V = \sigma^2 J = \mathrm{Cov}[x_0|u]` (Tweedie, to second order), and let the measurement be
+whitened to m numbers, :math:`y = A x_0 + N(0, I)`.
 
-*Kernel.* Given u, the particle at the lower noise :math:`\sigma'`, :math:`\rho = (\sigma'/\sigma)^2`, has mean
-:math:`(1-\rho)D + \rho u` and covariance :math:`c^2(\rho I + (1-\rho)J)`, :math:`c^2 = \sigma^2(1-\rho)`. The step
-:math:`c(\sqrt\rho\,z + (1-\sqrt\rho) J z)` has this covariance where J is 0 or 1 and nearly so between.
+*Kernel.* Given u, the particle at the lower noise :math:`\sigma'`, with
+:math:`\rho = (\sigma'/\sigma)^2`, has mean :math:`(1-\rho)D + \rho u` and covariance
+:math:`c^2(\rho I + (1-\rho)J)`, :math:`c^2 = \sigma^2(1-\rho)`. The step
+:math:`c(\sqrt\rho\,z + (1-\sqrt\rho) J z)` has this covariance where the eigenvalues of J are 0 or
+1, and approximately for eigenvalues between.
 
-*Twist.* :math:`\psi = N(r; 0, S)` with :math:`r = y - A D`, :math:`S = I + A V A^T`, is :math:`p(y|u)` by moment matching. Before the
-step is made, its outcome at :math:`\sigma'` is predicted: :math:`r' = r - M z`, :math:`S' = S - M M^T`, where
-:math:`M M^T = K = P (P + \sigma^2\tfrac{\rho}{1-\rho} A A^T)^{-1} P`, :math:`P = A V A^T`. Drawing z from
-:math:`p(z)\tilde\psi(z)/\psi`, :math:`\tilde\psi = N(r'; 0, S')`, is conditioning a Gaussian, and the weight of the particle is exactly
-:math:`\psi_{new}(u')/\tilde\psi(z)`: the predicted twist against the actual one, no density of any kernel needed.
+*Twist.* :math:`\psi = N(r; 0, S)` with :math:`r = y - A D`, :math:`S = I + A V A^T`, is
+:math:`p(y|u)` by moment matching. Before the step is made, the twist at :math:`\sigma'` is
+predicted: :math:`r' = r - M z`, :math:`S' = S - M M^T`, where
+:math:`M M^T = K = P (P + \sigma^2\tfrac{\rho}{1-\rho} A A^T)^{-1} P`, :math:`P = A V A^T`. A draw
+of z from :math:`p(z)\tilde\psi(z)/\psi`, :math:`\tilde\psi = N(r'; 0, S')`, is a conditioned
+Gaussian. The weight of the particle is exactly :math:`\psi_{new}(u')/\tilde\psi(z)`, the actual
+twist over the predicted one. No density of a kernel is needed.
 
-As the number of particles and of levels grows the draws tend to the posterior; the twists need not be right for that, only not too wrong.
-The products :math:`J A^T` cost m each; with m > 4 they are made at some representative particles and shared with those nearest in D.
+The draws tend to the posterior as the numbers of particles and of levels grow. The twists need not
+be exact for that, only good enough. The products :math:`J A^T` cost m products per particle. For
+m > 4 they are computed at some representative particles, and every other particle uses those of the
+representative nearest in D.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -42,15 +49,52 @@ __all__ = ["PredictedTwistSMC"]
 
 @dataclass(frozen=True)
 class PredictedTwistSMC(ParticleSampler):
-    """particles: at least so many, and at least twice the draws; half of them once the weights have become flat. ratio: s'/s while the
-    weights of a step vary, down to ``flat_ratio`` where they do not. s_max: many times the spread of the data; where the SDE ends, by
-    default. resample: when the effective ess falls below. truncate: the weights
-    of a step at sqrt(M) times their mean, M particles, against outliers while the twists are crude (Ionides 2008; it vanishes as M grows;
-    False for an unbiased evidence). vjp_budget: with the Jacobian, at each level, of all representatives together.
+    """Sequential Monte Carlo with predicted twists, close to the exact posterior.
 
-    diagnostics: "ancestors" (first particles with living offspring: below 30 the draws are suspect, more particles help), "log_evidence"
-    (ln p of the whitened y, low by what is truncated: two runs that disagree by a nat are suspect), "ess_fraction" (least effective ess of an
-    increment; a single outlier makes it small, which truncation mends), "levels".
+    It is for small images and measurements of at most 1024 numbers. The diagnostics are
+
+    - "ancestors": first particles with descendants among the draws. Below 30 the draws are suspect;
+      more particles help.
+    - "log_evidence": ln p of the whitened y in nats, which truncation lowers. Two runs that differ
+      by a nat are suspect.
+    - "ess_fraction": smallest effective sample size of the weights of one step, as a fraction. One
+      outlier makes it small, which truncation corrects.
+    - "levels": number of noise levels.
+
+    Args:
+        particles: Smallest number of particles; there are never fewer than twice the draws. Half of
+            them remain once the weights have become flat.
+        ratio: Ratio s'/s of the noise levels while the weights of a step vary.
+        flat_ratio: Ratio s'/s where the weights of a step are equal, at most ``ratio``.
+        s_max: First noise level, which should be many times the standard deviation of the data;
+            None for the largest level of the SDE.
+        s_min: Noise level at or below which the next step ends at 0.
+        resample: Effective sample size, as a fraction in [0, 1], below which the particles are
+            resampled.
+        vjp_budget: Vector-Jacobian products at each level, of all representatives together.
+        truncate: Limit the weights of a step to sqrt(M) times their mean, for M particles, against
+            outliers while the twists are inaccurate (Ionides 2008; the effect vanishes as M grows).
+            False for an unbiased evidence.
+
+    Raises:
+        ValueError: If 0 < flat_ratio <= ratio < 1 or 0 < s_min < s_max does not hold, resample is
+            not in [0, 1], particles is below 2, or vjp_budget is below 1.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> solver = PredictedTwistSMC(particles=64)
+        >>> g = torch.Generator().manual_seed(0)
+        >>> posterior = solver.sample(prior, problem, torch.ones(1, 1, 2, 2), n=200, generator=g)
+        >>> posterior.draws.shape
+        torch.Size([200, 1, 1, 2, 2])
+        >>> round(float(posterior.mean.mean()), 1)  # the exact posterior mean is 0.8
+        0.8
+        >>> sorted(posterior.diagnostics)
+        ['ancestors', 'ess_fraction', 'levels', 'log_evidence']
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
@@ -66,7 +110,7 @@ class PredictedTwistSMC(ParticleSampler):
     truncate: bool = True
 
     _FEWEST = 32  # representatives
-    _ROWS = 1024  # of a measurement whose m x m matrices are still handled outright
+    _ROWS = 1024  # largest m for which m x m matrices are affordable
 
     def __post_init__(self) -> None:
         s_max = math.inf if self.s_max is None else self.s_max
@@ -76,16 +120,25 @@ class PredictedTwistSMC(ParticleSampler):
             and 0 <= self.resample <= 1
         ):
             raise ValueError(
-                f"needed: 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max and resample in [0, 1], got {self}"
+                "PredictedTwistSMC needs 0 < flat_ratio <= ratio < 1, 0 < s_min < s_max "
+                f"and resample in [0, 1], got {self}"
             )
         if self.particles < 2 or self.vjp_budget < 1:
-            raise ValueError(f"at least 2 particles and 1 product are needed, got {self}")
+            raise ValueError(
+                f"PredictedTwistSMC needs particles >= 2 and vjp_budget >= 1, got {self}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs, where ``steps`` is about the number of noise levels.
+        """
         return {
             "predicted-twist": Preset(
-                "SMC, near exact; for small pictures and measurements of at most 1024 numbers; steps are about its levels",
+                "SMC near the exact posterior, for small images and up to 1024 measured values; "
+                "at least 512 particles",
                 lambda steps: cls(
                     ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0
                 ),
@@ -95,112 +148,169 @@ class PredictedTwistSMC(ParticleSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"predicted-twist": cls()}
 
     def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
-        denoise, problem, y, n = run.denoise, run.problem, run.y, run.n
-        A, y_white = whitened(problem, denoise.shape, y, self._ROWS)
-        (m, size), AAt = A.shape, A @ A.T
-        many, few = max(2 * n, self.particles), max(n, self.particles // 2)
-
+        denoise, generator = run.denoise, run.generator
+        A, y = whitened(run.problem, denoise.shape, run.y, self._ROWS)
+        AAt = A @ A.T
+        initial_size, final_size = max(2 * run.n, self.particles), max(run.n, self.particles // 2)
         s_max = denoise.s_max if self.s_max is None else min(self.s_max, denoise.s_max)
-        s, levels, pace = s_max, 0, _Pace()
-        z = run.randn(many, size)
-        at = denoise.at(torch.zeros_like(z), s)
-        u = at.D + s * (z + at.vjp(z) / 2)  # N(D(0), s^2 + V), to first order in V / s^2
-        log_w, ancestors, predicted = (
-            torch.zeros(many, dtype=A.dtype, device=A.device),
-            torch.arange(many),
-            None,
-        )
-        ess, evidence = 1.0, 0.0
+
+        particles = self._start(run, s_max, initial_size, A)
+        s, levels, ess, evidence, predicted = s_max, 0, 1.0, 0.0, None
+        weights_are_flat = _FlatWeights()
         while s > 0:
             levels += 1
-            at = denoise.at(u, s)
-            twist = self._twist(denoise, A, y_white, u, at, s, log_w, run.generator)
+            at = denoise.at(particles.u, s)
+            twist = self._twist(denoise, A, y, particles, at, s, generator)
             log_psi = twist.log_density()
-            inc = self._truncated(log_psi if predicted is None else log_psi - predicted)
-            evidence += float(torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0))
-            log_w, step_share = log_w + inc, ess_fraction(inc)
-            ess = min(ess, step_share)
-            shrink = pace.settled(step_share, twist.information()) and len(u) > few
-            if shrink or ess_fraction(log_w) < self.resample:
-                chosen = systematic(log_w, few if shrink else len(u), run.generator)
-                u, twist, ancestors, log_w = (
-                    u[chosen],
-                    twist[chosen],
-                    ancestors[chosen.cpu()],
-                    torch.zeros_like(log_w[chosen]),
-                )
-                at = denoise.at(u, s)
-            s_next = s * self._ratio(step_share) if s > self.s_min else 0.0
-            rho = (s_next / s) ** 2
-            ahead = twist.lookahead(AAt, rho)
-            z = ahead.condition(run.randn(len(u), size), run.randn(len(u), m))
-            predicted = ahead.log_density(z)
-            noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
-            u, s = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise, s_next
+            increments = self._truncated(log_psi if predicted is None else log_psi - predicted)
+            evidence += particles.log_mean(increments)
+            particles, step_ess = particles.weighed(increments), ess_fraction(increments)
+            ess = min(ess, step_ess)
+
+            shrink = weights_are_flat(step_ess, twist.information()) and len(particles) > final_size
+            if shrink or ess_fraction(particles.log_w) < self.resample:
+                n = final_size if shrink else len(particles)
+                chosen = systematic(particles.log_w, n, generator)
+                particles, twist = particles.resampled(chosen), twist[chosen]
+                at = denoise.at(particles.u, s)
+
+            s_next = s * self._ratio(step_ess) if s > self.s_min else 0.0
+            u, predicted = self._propose(run, particles.u, at, twist, AAt, s, s_next)
+            particles, s = replace(particles, u=u), s_next
             run.progress(
                 1 - max(math.log(max(s, self.s_min) / self.s_min), 0) / math.log(s_max / self.s_min)
             )
         assert predicted is not None
-        inc = -0.5 * (y_white - u @ A.T).square().sum(1) - predicted
-        evidence += float(
-            torch.logsumexp(log_w + inc, 0) - torch.logsumexp(log_w, 0)
-        ) - 0.5 * m * math.log(2 * math.pi)
-        chosen = systematic(log_w + inc, n, run.generator)
-        living = len(ancestors[chosen.cpu()].unique())
-        return u[chosen], {
-            "ess_fraction": min(ess, ess_fraction(inc)),
-            "ancestors": living,
+
+        log_likelihood = -0.5 * (y - particles.u @ A.T).square().sum(1)
+        increments = log_likelihood - predicted
+        evidence += particles.log_mean(increments) - 0.5 * len(A) * math.log(2 * math.pi)
+        chosen = systematic(particles.weighed(increments).log_w, run.n, generator)
+        return particles.u[chosen], {
+            "ess_fraction": min(ess, ess_fraction(increments)),
+            "ancestors": len(particles.ancestors[chosen.cpu()].unique()),
             "levels": levels,
             "log_evidence": evidence,
         }
+
+    def _start(self, run: Population, s: float, n: int, A: Tensor) -> "_Particles":
+        """Draw n particles at the largest noise s: N(D(0), s^2 I + V), to first order in V/s^2."""
+        z = run.randn(n, A.shape[1])
+        at = run.denoise.at(torch.zeros_like(z), s)
+        log_w = torch.zeros(n, dtype=A.dtype, device=A.device)
+        return _Particles(at.D + s * (z + at.vjp(z) / 2), log_w, torch.arange(n))
+
+    def _propose(
+        self,
+        run: Population,
+        u: Tensor,
+        at: EvaluatedBatch,
+        twist: Twist,
+        AAt: Tensor,
+        s: float,
+        s_next: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the particles at s_next given y, and compute their predicted log-twist."""
+        rho = (s_next / s) ** 2
+        lookahead = twist.lookahead(AAt, rho)
+        z = lookahead.condition(run.randn(*u.shape), run.randn(len(u), len(AAt)))
+        noise = math.sqrt(rho) * z + (1 - math.sqrt(rho)) * at.vjp(z)
+        u = (1 - rho) * at.D + rho * u + s * math.sqrt(1 - rho) * noise
+        return u, lookahead.log_density(z)
 
     def _twist(
         self,
         denoise: Denoiser,
         A: Tensor,
         y: Tensor,
-        u: Tensor,
+        particles: "_Particles",
         at: EvaluatedBatch,
         s: float,
-        log_w: Tensor,
         generator: torch.Generator,
     ) -> Twist:
-        """The products J A^T of every particle, or of representatives, each particle using those of the one nearest in D."""
+        """Compute the twist of all particles.
+
+        With few rows of A the products J A^T are computed at every particle, otherwise at
+        representatives, and each particle uses those of the representative nearest in D.
+        """
+        u = particles.u
         representatives = max(self.vjp_budget // len(A), self._FEWEST)
         if len(A) <= 4:
-            G, of = (
-                torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1),
-                torch.arange(len(u), device=u.device),
-            )
+            G = torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1)
+            of = torch.arange(len(u), device=u.device)
         else:
-            chosen = systematic(log_w, min(representatives, len(u)), generator).unique()
-            G, of = (
-                denoise.jacobian_rows(u[chosen], s, A),
-                torch.cdist(at.D, at.D[chosen]).argmin(1),
-            )
+            n = min(representatives, len(u))
+            chosen = systematic(particles.log_w, n, generator).unique()
+            G = denoise.jacobian_rows(u[chosen], s, A)
+            of = torch.cdist(at.D, at.D[chosen]).argmin(1)
         return Twist.at(s, y - at.D @ A.T, G, of, A)
 
     def _ratio(self, ess: float) -> float:
-        """s'/s: ``ratio`` where the last step's effective ess was .9 or less, ``flat_ratio`` where it was 1."""
+        """Choose s'/s: ``ratio`` after an effective sample size up to 0.9, ``flat_ratio`` at 1."""
         return self.flat_ratio + (self.ratio - self.flat_ratio) * min(1.0, 10 * (1 - ess))
 
-    def _truncated(self, inc: Tensor) -> Tensor:
-        return (
-            inc.minimum(torch.logsumexp(inc, 0) - math.log(len(inc)) / 2) if self.truncate else inc
+    def _truncated(self, increments: Tensor) -> Tensor:
+        """Limit the weights to sqrt(M) times their mean, if ``truncate``."""
+        if not self.truncate:
+            return increments
+        return increments.minimum(torch.logsumexp(increments, 0) - math.log(len(increments)) / 2)
+
+
+@dataclass(frozen=True)
+class _Particles:
+    """Weighted particles: u (M, D), log-weights (M,), and indices of the first ancestors (M,)."""
+
+    u: Tensor
+    log_w: Tensor
+    ancestors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def log_mean(self, increments: Tensor) -> float:
+        """Compute ln of the weighted mean of exp(increments)."""
+        total, before = torch.logsumexp(self.log_w + increments, 0), torch.logsumexp(self.log_w, 0)
+        return float(total - before)
+
+    def weighed(self, increments: Tensor) -> "_Particles":
+        """Add increments to the log-weights."""
+        return replace(self, log_w=self.log_w + increments)
+
+    def resampled(self, chosen: Tensor) -> "_Particles":
+        """Keep the chosen particles, with equal weights."""
+        return _Particles(
+            self.u[chosen], torch.zeros_like(self.log_w[chosen]), self.ancestors[chosen.cpu()]
         )
 
 
-class _Pace:
-    """Tells when the population may shrink: the weights are flat, and not because nothing has been learnt yet."""
+@dataclass
+class _FlatWeights:
+    """Test of whether the weights have become flat, so that fewer particles suffice.
 
-    def __init__(self) -> None:
-        self.rough, self.calm, self.whole = False, 0, 0.0
+    Flat weights at the beginning do not count: there y has no influence yet.
+    """
 
-    def settled(self, ess: float, information: float) -> bool:
-        """After a step of this effective ess, with so many nats left: two flat steps, after rough ones or with half of y told."""
-        self.whole = self.whole or information
-        self.rough, self.calm = self.rough or ess < 0.97, self.calm + 1 if ess > 0.985 else 0
-        return self.calm >= 2 and (self.rough or information < self.whole / 2)
+    varied: bool = False
+    flat_steps: int = 0
+    initial_information: float = 0.0
+
+    def __call__(self, ess: float, information: float) -> bool:
+        """Record one step and return whether the weights are flat.
+
+        True after two consecutive steps with an effective sample size above 98.5 %, once it has
+        been below 97 % or half of the information in y has been absorbed. ess: as a fraction.
+        information: still to be gained from y, in nats.
+        """
+        self.initial_information = self.initial_information or information
+        self.varied = self.varied or ess < 0.97
+        self.flat_steps = self.flat_steps + 1 if ess > 0.985 else 0
+        absorbed = information < self.initial_information / 2
+        return self.flat_steps >= 2 and (self.varied or absorbed)

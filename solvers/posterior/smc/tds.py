@@ -1,9 +1,10 @@
-r"""Twisted diffusion sampler (Wu et al. 2023): SMC on the reverse SDE, twisted by an approximate likelihood.
+r"""Twisted diffusion sampler (Wu et al. 2023): SMC with an approximate likelihood.
 
-With the ancestral kernel :math:`p(u'|u) = N(m(u), v I)` and the twist
-:math:`\psi_s(u) = N\bigl(y;\, A D(u),\, \sigma_y^2 I + r^2 A A^T\bigr)`, :math:`r^2 = s^2/(1 + s^2)`, particles are proposed from
-:math:`q = N(m + v \nabla\log\psi_s, v I)` and weighted by :math:`p(u'|u)\,\psi_{s'}(u') / (q(u'|u)\,\psi_s(u))`. The last twist is the
-likelihood itself, so that the draws tend to the posterior as particles and steps grow.
+Particles follow the reverse SDE. With the ancestral kernel :math:`p(u'|u) = N(m(u), v I)` and the
+twist :math:`\psi_s(u) = N\bigl(y;\, A D(u),\, \sigma_y^2 I + r^2 A A^T\bigr)`,
+:math:`r^2 = s^2/(1 + s^2)`, they are proposed from :math:`q = N(m + v \nabla\log\psi_s, v I)` and
+weighted by :math:`p(u'|u)\,\psi_{s'}(u') / (q(u'|u)\,\psi_s(u))`. The last twist is the likelihood,
+so the draws tend to the posterior as the numbers of particles and steps grow.
 """
 
 import itertools
@@ -31,8 +32,35 @@ __all__ = ["TDS"]
 
 @dataclass(frozen=True)
 class TDS(ParticleSampler):
-    """particles: at least so many, and at least the draws. resample: when the effective ess falls below. diagnostics: "ess_fraction",
-    "ancestors", see ``PredictedTwistSMC``. NFE = steps per particle."""
+    """Twisted diffusion sampler, for linear measurements with Gaussian noise.
+
+    The cost is ``steps`` network evaluations and as many vector-Jacobian products per particle. The
+    diagnostics are "ess_fraction" and "ancestors", see :class:`PredictedTwistSMC`.
+
+    Args:
+        steps: Number of steps.
+        particles: Smallest number of particles; there are never fewer than draws.
+        resample: Effective sample size, as a fraction in [0, 1], below which the particles are
+            resampled.
+        grid: Noise levels.
+
+    Raises:
+        ValueError: If steps or particles is below 1 or resample is not in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> y = torch.ones(1, 1, 2, 2)
+        >>> posterior = TDS(steps=5).sample(prior, problem, y, n=20, generator=g)
+        >>> posterior.draws.shape, posterior.nfe, posterior.vjps
+        (torch.Size([20, 1, 1, 2, 2]), 5, 5)
+        >>> sorted(posterior.diagnostics)
+        ['ancestors', 'ess_fraction']
+    """
 
     exactness: ClassVar[Exactness] = "asymptotic"
     requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "gaussian_noise"})
@@ -50,9 +78,15 @@ class TDS(ParticleSampler):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Return the named settings of this solver.
+
+        Returns:
+            Name -> settings for photographs.
+        """
         return {
             "tds": Preset(
-                "twisted SMC on the reverse SDE, 64 particles or as many as draws; for small pictures that fit memory all at once",
+                "twisted SMC on the reverse SDE, for small images; at least 64 particles, "
+                "each with 1 evaluation and 1 VJP per step",
                 lambda steps: cls(steps, particles=64, grid=RESTORATION_GRID),
                 steps=100,
             ),
@@ -60,6 +94,11 @@ class TDS(ParticleSampler):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Return the settings of this solver for exact problems.
+
+        Returns:
+            Name -> posterior sampler.
+        """
         return {"tds": cls()}
 
     def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
@@ -95,7 +134,9 @@ class TDS(ParticleSampler):
                 u = mean + v * slope + v**0.5 * z
                 ratio = -0.5 * ((u - mean).square().sum(1) / v - z.square().sum(1))
                 D, slope, new = self._twist(denoise, svd, u, s_next, y, variance)
-            else:  # a last step of variance s^2 / (1 + s^2) about the mean would need a density of x_0: it returns the mean
+            else:
+                # a random last step of variance s^2 / (1 + s^2) would need the density of x_0, so
+                # the last step returns its mean
                 u, ratio = mean, 0.0
                 residual = problem.residual(y.expand(many, *y.shape[1:]), u.reshape(many, *shape))
                 new = -0.5 * residual.flatten(1).square().sum(1) / variance
@@ -110,7 +151,7 @@ class TDS(ParticleSampler):
     def _twist(
         self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """D(u), the gradient of ln psi, and ln psi but for a constant, (N,). One evaluation and one product."""
+        """Return D(u), the gradient of ln psi, and ln psi up to a constant, shape (N,)."""
         spread = variance + s**2 / (1 + s**2) * svd.s**2
         at = denoise.at(u, s)
         r = svd.Ut(y) - svd.s * svd.Vt(at.D.reshape(-1, *denoise.shape))
