@@ -1,4 +1,7 @@
-"""Measurements: what a camera does to a scene, and the exact linear algebra of undoing it. Independent of any prior."""
+"""Measurements: forward operators, their noise, and the exact linear algebra of inverting them.
+
+The package is independent of any prior.
+"""
 
 import problems.examples  # noqa: F401 (registers the examples of composites)
 from problems.external import from_deepinv, read_kernel, read_mask
@@ -34,10 +37,52 @@ from problems.operators.tomography import Tomography, angles_between
 from problems.problem import InverseProblem, problem_from
 
 __all__ = [
-    "JPEG", "MRI", "SVD", "Blur", "Clipping", "Grayscale", "CompressedSensing", "CorrelatedNoise", "Decimation", "Demosaicing",
-    "Denoising", "DiskBlur", "Gamma", "GaussianBlur", "GaussianNoise", "Inpainting", "InverseProblem", "Jacobian", "LaplaceNoise",
-    "LinearFunction", "LinearMatrix", "LinearOperator", "MissingCapability", "MotionBlur", "Noise", "NonlinearFunction", "Operator", "PhaseRetrieval",
-    "PoissonGaussianNoise", "PoissonNoise", "Quantisation", "SaltAndPepperNoise", "SolveWarning", "SuperResolution", "Tomography",
-    "UniformNoise", "angles_between", "birdcage_maps", "box_mask", "cartesian_mask", "compose", "from_deepinv", "known_operators",
-    "problem_from", "random_mask", "read_kernel", "read_mask", "stack",
-]  # fmt: skip
+    "JPEG",
+    "MRI",
+    "SVD",
+    "Blur",
+    "Clipping",
+    "Grayscale",
+    "CompressedSensing",
+    "CorrelatedNoise",
+    "Decimation",
+    "Demosaicing",
+    "Denoising",
+    "DiskBlur",
+    "Gamma",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Inpainting",
+    "InverseProblem",
+    "Jacobian",
+    "LaplaceNoise",
+    "LinearFunction",
+    "LinearMatrix",
+    "LinearOperator",
+    "MissingCapability",
+    "MotionBlur",
+    "Noise",
+    "NonlinearFunction",
+    "Operator",
+    "PhaseRetrieval",
+    "PoissonGaussianNoise",
+    "PoissonNoise",
+    "Quantisation",
+    "SaltAndPepperNoise",
+    "SolveWarning",
+    "SuperResolution",
+    "Tomography",
+    "UniformNoise",
+    "angles_between",
+    "birdcage_maps",
+    "box_mask",
+    "cartesian_mask",
+    "compose",
+    "from_deepinv",
+    "known_operators",
+    "problem_from",
+    "random_mask",
+    "read_kernel",
+    "read_mask",
+    "stack",
+]

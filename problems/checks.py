@@ -1,4 +1,4 @@
-"""Checks of arguments that every package shares, each with one clear message."""
+"""Checks of arguments that all packages share, with one clear message each."""
 
 from typing import Any, get_args
 
@@ -9,9 +9,9 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     """Check that a setting has one of its known values.
 
     Args:
-        name: What the setting is called in the message.
-        value: Its value.
-        choices: The known values: a `Literal` type, or an iterable of strings.
+        name: Name of the setting in the message.
+        value: Value of the setting.
+        choices: Known values: a ``Literal`` type, or an iterable of strings.
 
     Raises:
         ValueError: If the value is unknown; the message lists the known ones.

@@ -1,7 +1,8 @@
 """A problem as JSON and back: enough to repeat a run exactly.
 
-Numbers, strings and lists stand for themselves; a tensor is the base64 text of its compressed bytes (a mask one bit a pixel), so that
-nothing is rounded; an operator or a noise is an object with its name and its settings.
+Numbers, strings and lists are written as they are. A tensor becomes the base64 text of its
+compressed bytes (a mask takes one bit per pixel), so that nothing is rounded. An operator or a
+noise becomes an object with its name and its settings.
 """
 
 import base64
@@ -24,11 +25,15 @@ _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _KINDS
 
 K = TypeVar("K", bound="Described")
 
-_BIRTHS = itertools.count(1)
+_BIRTHS = itertools.count(1)  # orders classes by their definition, see `concrete`
 
 
 class Described:
-    """Something made of settings: a frozen dataclass. ``kind`` is the key under which its name stands in the description."""
+    """Base class of frozen dataclasses that are described by their settings.
+
+    Attributes:
+        kind: Key of the class name in the description, such as "operator" or "noise".
+    """
 
     kind: str
     _birth: ClassVar[int] = 0
@@ -38,7 +43,14 @@ class Described:
         cls._birth = next(_BIRTHS)
 
     def describe(self) -> dict[str, Any]:
-        """A dictionary of plain values that ``json`` writes and ``problem_from`` turns back into an equal object."""
+        """Describe the object by plain values that ``json`` can write.
+
+        Returns:
+            Dictionary that ``problems.problem_from`` turns back into an equal object.
+
+        Raises:
+            ValueError: If a setting cannot be written as JSON, such as a Python function.
+        """
         assert is_dataclass(self)
         return {self.kind: type(self).__name__} | {
             f.name: encode(getattr(self, f.name)) for f in fields(self)
@@ -46,12 +58,22 @@ class Described:
 
     def __repr__(self) -> str:
         assert is_dataclass(self)
-        return f"{type(self).__name__}({', '.join(f'{f.name}={_short(getattr(self, f.name))}' for f in fields(self))})"
+        settings = (f"{f.name}={_short(getattr(self, f.name))}" for f in fields(self))
+        return f"{type(self).__name__}({', '.join(settings)})"
 
 
 def concrete(cls: type[K]) -> list[type[K]]:
-    """Every class below this one that can be made and is not private, the user's own too, in the order of their making: of two that share
-    a name, as after a cell of a notebook has run again, the later one comes last and is the one that a description means."""
+    """List the public subclasses that can be instantiated, including those of users.
+
+    They are sorted by the order of their definition. If two share a name, as after a cell of a
+    notebook has run twice, the later one comes last, and a description refers to that one.
+
+    Args:
+        cls: Base class; it is not part of the list.
+
+    Returns:
+        Subclasses at any depth that are neither abstract nor private.
+    """
     below = {kind for sub in cls.__subclasses__() for kind in (sub, *concrete(sub))}
     kept = (
         kind for kind in below if not inspect.isabstract(kind) and not kind.__name__.startswith("_")
@@ -64,6 +86,17 @@ def _short(value: Any) -> str:
 
 
 def encode(value: Any) -> Any:
+    """Turn a setting into plain values that ``json`` can write.
+
+    Args:
+        value: Number, string, None, tensor, operator, noise, or a list or tuple of these.
+
+    Returns:
+        Plain value; ``decode`` is the inverse.
+
+    Raises:
+        ValueError: If the value is of another type.
+    """
     if isinstance(value, Described):
         return value.describe()
     if isinstance(value, Tensor):
@@ -83,7 +116,18 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any, known: dict[str, dict[str, type]]) -> Any:
-    """The inverse of ``encode``. known: the classes of each kind, by name."""
+    """Turn plain values back into a setting; the inverse of ``encode``.
+
+    Args:
+        value: Plain value as read from JSON.
+        known: Classes by kind ("operator", "noise") and name.
+
+    Returns:
+        Number, string, None, tensor, operator, noise, or a tuple of these.
+
+    Raises:
+        ValueError: If a class is unknown, or settings or a tensor cannot be read.
+    """
     if isinstance(value, list):
         return tuple(decode(item, known) for item in value)
     if not isinstance(value, dict):
@@ -101,7 +145,8 @@ def decode(value: Any, known: dict[str, dict[str, type]]) -> Any:
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"the description of {name} does not fit it: {error}") from None
     raise ValueError(
-        f"a description needs one of the keys {', '.join(known)} or tensor, got {', '.join(map(str, value)) or 'nothing'}"
+        f"a description needs one of the keys {', '.join(known)} or tensor, "
+        f"got {', '.join(map(str, value)) or 'nothing'}"
     )
 
 
@@ -122,7 +167,16 @@ def _tensor(value: dict[str, Any]) -> Tensor:
 
 
 def moved_to(value: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
-    """A setting with its tensors on another device, and the floating ones in another precision."""
+    """Move the tensors within a setting to another device or precision.
+
+    Args:
+        value: Tensor, operator, noise or tuple of these; any other value is returned unchanged.
+        device: New device; None to keep it.
+        dtype: New precision of the floating-point tensors; None to keep it.
+
+    Returns:
+        Setting of the same type.
+    """
     if isinstance(value, Described):
         assert is_dataclass(value) and not isinstance(value, type)
         return replace(

@@ -1,4 +1,4 @@
-"""Random tensors from a generator on any device: every package draws its numbers here."""
+"""Random tensors from a generator on any device; all packages draw their numbers here."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["Generators", "normal", "rand_like", "randn_like", "uniform"]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
-"""One generator, one for each sample of a batch, or None for the global one of torch."""
+"""One generator, one for each sample of a batch, or None for the global generator of torch."""
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -50,7 +50,8 @@ def randn_like(x: Tensor, generator: Generators = None) -> Tensor:
 
     Args:
         x: Batch (B, ...) whose shape, dtype and device the result has.
-        generator: One generator, or a sequence of B: then each sample has a stream of its own.
+        generator: One generator, or a sequence of B with a separate stream for each sample; None
+            for the global one.
 
     Returns:
         Standard normal numbers, shape (B, ...).
@@ -66,14 +67,18 @@ def randn_like(x: Tensor, generator: Generators = None) -> Tensor:
 
 
 def rand_like(x: Tensor, generator: Generators = None) -> Tensor:
-    """Draw U(0, 1) in the shape of a batch, as the normal distribution function of `randn_like`.
+    """Draw U(0, 1) in the shape of a batch, by the normal distribution function of ``randn_like``.
 
     Args:
         x: Batch (B, ...) whose shape, dtype and device the result has.
-        generator: One generator, or a sequence of B.
+        generator: One generator, or a sequence of B with a separate stream for each sample; None
+            for the global one.
 
     Returns:
         Uniform numbers in (0, 1), shape (B, ...).
+
+    Raises:
+        ValueError: If the number of generators is not B.
     """
     tiny = torch.finfo(x.dtype).eps
     return torch.special.ndtr(randn_like(x, generator)).clamp(tiny, 1 - tiny)

@@ -1,4 +1,4 @@
-"""Solvers: from a prior, and a measurement, to draws."""
+"""Solvers, which turn a prior, or a prior and a measurement, into draws."""
 
 from solvers.guidance import DPS, LGDMC, MMPS, MPGD, TMPD, Guidance, GuidedPrior, PiGDM
 from solvers.likelihood import (
@@ -41,9 +41,49 @@ from solvers.samplers import (
 )
 
 __all__ = [
-    "AnnealedLangevin", "BitsPerDim", "DAPS", "DDIM", "DDNM", "DDRM", "DPMSolver", "DPS", "DiffPIR", "EFFORTS", "Effort",
-    "GaussianReference", "Guidance", "Guided", "GuidedPrior", "Heun", "LGDMC", "LogLikelihood", "LowerBound", "MCGDiff", "MMPS", "MPGD",
-    "PiGDM", "Posterior", "PosteriorSampler", "PredictedTwistSMC", "PredictorCorrector", "ProbabilityFlowODE", "REDDiff", "RePaint",
-    "SAMPLERS", "SITCOM", "SOLVERS", "Sampler", "SecondOrderAncestral", "SplitGibbs", "TDS", "TMPD", "TimeGrid", "Trajectory", "bits_per_dim",
-    "elbo", "log_likelihood", "make_solver", "solve",
-]  # fmt: skip
+    "AnnealedLangevin",
+    "BitsPerDim",
+    "DAPS",
+    "DDIM",
+    "DDNM",
+    "DDRM",
+    "DPMSolver",
+    "DPS",
+    "DiffPIR",
+    "EFFORTS",
+    "Effort",
+    "GaussianReference",
+    "Guidance",
+    "Guided",
+    "GuidedPrior",
+    "Heun",
+    "LGDMC",
+    "LogLikelihood",
+    "LowerBound",
+    "MCGDiff",
+    "MMPS",
+    "MPGD",
+    "PiGDM",
+    "Posterior",
+    "PosteriorSampler",
+    "PredictedTwistSMC",
+    "PredictorCorrector",
+    "ProbabilityFlowODE",
+    "REDDiff",
+    "RePaint",
+    "SAMPLERS",
+    "SITCOM",
+    "SOLVERS",
+    "Sampler",
+    "SecondOrderAncestral",
+    "SplitGibbs",
+    "TDS",
+    "TMPD",
+    "TimeGrid",
+    "Trajectory",
+    "bits_per_dim",
+    "elbo",
+    "log_likelihood",
+    "make_solver",
+    "solve",
+]

@@ -1,4 +1,4 @@
-"""What a solver needs of a problem, asked for by name before any work is done."""
+"""The check that a problem has the capabilities that a solver requires, before any work is done."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from solvers.presets import presets
 __all__ = ["Exactness", "check_capabilities"]
 
 Exactness = Literal["asymptotic", "gaussian", "heuristic"]
-"""What a solver's draws become with enough steps and a perfect prior: the posterior for any prior ("asymptotic"), for Gaussian
-priors ("gaussian"), or something else ("heuristic")."""
+"""Law of a solver's draws in the limit of many steps and a perfect prior.
+
+"asymptotic": the posterior, for any prior; "gaussian": the posterior, for Gaussian priors;
+"heuristic": some other law.
+"""
 
 
 class _Solver(Protocol):
@@ -22,17 +25,26 @@ class _Solver(Protocol):
 
 
 def check_capabilities(solver: _Solver, problem: InverseProblem) -> None:
-    """ValueError that names what the problem lacks and who can do without."""
-    name = type(
-        getattr(solver, "guidance", solver)
-    ).__name__  # of a guided sampler its guidance decides
+    """Check that a problem has the capabilities that a solver requires.
+
+    Args:
+        solver: Guidance or posterior sampler, with its ``requires``.
+        problem: Operator and noise of the measurements.
+
+    Raises:
+        ValueError: If the problem lacks a capability, with the names of the solvers that can do
+            without it, or if its Gaussian noise has level 0.
+    """
+    # the requirements of a guided sampler are those of its guidance
+    name = type(getattr(solver, "guidance", solver)).__name__
     missing = solver.requires - problem.capabilities
     if missing:
         able = [
             other for other, preset in presets().items() if preset.requires <= problem.capabilities
         ]
         raise ValueError(
-            f"{name} needs a problem with {', '.join(sorted(missing))}; solvers that can do this one: {', '.join(able) or 'none'}"
+            f"{name} needs a problem with {', '.join(sorted(missing))}; "
+            f"solvers that can do this one: {', '.join(able) or 'none'}"
         )
     if (
         isinstance(problem.noise, GaussianNoise)

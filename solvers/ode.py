@@ -1,7 +1,8 @@
-r"""An adaptive Runge-Kutta method in which every sample keeps a clock of its own.
+"""An adaptive Runge-Kutta method with a separate step size for each sample.
 
-Dormand and Prince's pair of orders 5 and 4 (1980; table 5.2 of Hairer, Nørsett and Wanner 1993) on a whole batch at once. Error, step size
-and time belong to each sample, so that its path does not depend on what else is in the batch; a sample that has arrived waits for the rest.
+Dormand and Prince's pair of orders 5 and 4 (1980; table 5.2 of Hairer, Nørsett and Wanner 1993) on
+a whole batch at once. Each sample has its own error, step size and time, so that its path does not
+depend on the other samples of the batch; a sample that has reached the end waits for the rest.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,6 @@ from problems.linalg.broadcast import expand_like
 
 __all__ = ["dopri5"]
 
-# fmt: off
 _A = (
     (1 / 5,),
     (3 / 40, 9 / 40),
@@ -23,8 +23,8 @@ _A = (
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
 _C = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-_E = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # fifth minus fourth order
-# fmt: on
+# fifth minus fourth order
+_E = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
 def dopri5(
@@ -38,10 +38,28 @@ def dopri5(
     max_steps: int = 10_000,
     on_step: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """z at ``end`` of dz/dw = f(w, z), z (B, ...) and w (B,), from z at ``start``; f is called on the whole batch.
+    """Solve dz/dw = f(w, z) from ``start`` to ``end``.
 
-    A step is accepted where the root mean square of error / (atol + rtol |z|) over the sample is at most 1. on_step(w, z, dz/dw): before
-    each round. Six calls of f a round and one to begin with.
+    A step of a sample is accepted if the root mean square of error / (atol + rtol |z|) over the
+    sample is at most 1. Every round, in which each sample tries one step, calls f six times on the
+    whole batch; the first slope costs one call more.
+
+    Args:
+        f: Right-hand side: w (B,) float64 and z (B, ...) to dz/dw (B, ...).
+        z: State at ``start``, shape (B, ...).
+        start: First value of w.
+        end: Last value of w, above or below ``start``.
+        rtol: Relative tolerance of the local error.
+        atol: Absolute tolerance of the local error, in the units of z.
+        max_steps: Largest number of rounds.
+        on_step: Called as on_step(w, z, dz/dw) before each round; None for no call.
+
+    Returns:
+        The state at ``end``, shape (B, ...).
+
+    Raises:
+        FloatingPointError: If f returns NaN or infinity.
+        RuntimeError: If ``max_steps`` rounds do not reach ``end``.
     """
     span = end - start
     tiny = 1e-12 * abs(span)
@@ -72,7 +90,7 @@ def dopri5(
         size = (error / scale).flatten(1).double().square().mean(1).sqrt()
         if not bool(torch.isfinite(size[active]).all()):
             raise FloatingPointError(
-                "the ODE has left the finite numbers; the denoiser gave NaN or infinity"
+                "the state of the ODE is not finite: the denoiser returned NaN or infinity"
             )
         accept = active & (size <= 1)
         w = torch.where(accept, torch.where((h == left), torch.full_like(w, end), w + h), w)

@@ -1,7 +1,8 @@
 """Named settings of solvers, which the classes of solvers declare themselves.
 
-A class of guidance or of posterior samplers that writes ``presets`` or ``verified`` is found by the registry, the command line,
-the contract tests and the verification table without a line anywhere else.
+A class of guidance or of posterior samplers that defines ``presets`` or ``verified`` is found by
+the registry, the command line, the contract tests and the verification table; it is listed nowhere
+else.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ from solvers.samplers.grid import TimeGrid
 __all__ = ["RESTORATION_GRID", "Preset", "Registered", "discover", "presets", "verified"]
 
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
-"""Where restorations step: from where the noise hides the picture to below the noise of most measurements."""
+"""Time grid of restorations, as noise-to-signal ratios.
+
+It begins where the noise hides the picture and ends below the noise of most measurements.
+"""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A solver by name, with settings for photographs.
+    """The settings of a named solver for photographs.
 
-    build: steps -> a posterior sampler, or a guidance that ``sampler`` runs. steps: its default. sampler: the name of the default
-    sampler of a guidance; None for a posterior sampler, which has a loop of its own.
+    Args:
+        summary: One line for the list of solvers.
+        build: Makes a posterior sampler, or a guidance that ``sampler`` runs, for a number of
+            steps.
+        steps: Default number of steps.
+        sampler: Name of the default sampler of a guidance; None for a posterior sampler, which has
+            its own loop.
     """
 
     summary: str
@@ -35,17 +44,17 @@ class Preset:
 
     @property
     def requires(self) -> frozenset[str]:
-        """The capabilities that it asks of a problem."""
+        """Capabilities that a problem must have."""
         return self.build(self.steps).requires
 
     @property
     def exactness(self) -> str:
-        """What its draws become in the limit, see ``solvers.capabilities.Exactness``."""
+        """Law of the draws in the limit, see ``solvers.capabilities.Exactness``."""
         return self.build(self.steps).exactness
 
 
 class Registered:
-    """Base of the classes whose presets are found by name."""
+    """Base of the classes whose presets are found by name. It keeps a list of its subclasses."""
 
     _classes: ClassVar[list[type[Registered]]] = []
 
@@ -55,17 +64,28 @@ class Registered:
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
-        """Name -> settings for photographs. A class without any has no name on the command line."""
+        """Declare the named settings for photographs.
+
+        Returns:
+            Presets by name. A class without any has no name on the command line.
+        """
         return {}
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
-        """Name -> settings for exact problems: a posterior sampler, or a guidance and the sampler that runs it."""
+        """Declare the settings of the verification table, for problems with exact posteriors.
+
+        Returns:
+            Posterior samplers, or pairs of a guidance and the sampler that runs it, by name.
+        """
         return {}
 
 
 def _collect(method: str) -> dict[str, Any]:
-    """What the classes declare; a class defined again, as in a notebook, takes the place of the earlier one."""
+    """Collect the declarations of all classes by one of their methods.
+
+    A class that is defined again, as in a notebook, replaces the earlier one.
+    """
     found: dict[str, Any] = {}
     for cls in Registered._classes:
         if method in vars(cls):
@@ -77,13 +97,22 @@ _ORDER = ("gaussian", "asymptotic", "heuristic")
 
 
 def presets() -> dict[str, Preset]:
-    """Every named solver, as declared by ``presets`` of its class: exact for Gaussian priors first, then by name."""
+    """Collect every named solver, as declared by ``presets`` of its class.
+
+    Returns:
+        Presets by name, sorted by exactness ("gaussian", "asymptotic", "heuristic"), then by name.
+    """
     found: dict[str, Preset] = _collect("presets")
     return dict(sorted(found.items(), key=lambda item: (_ORDER.index(item[1].exactness), item[0])))
 
 
 def verified() -> dict[str, Any]:
-    """Every solver of the verification table, as declared by ``verified`` of its class, in the order of ``presets``."""
+    """Collect every solver of the verification table, as declared by ``verified`` of its class.
+
+    Returns:
+        Posterior samplers, or pairs of a guidance and its sampler, by name, sorted as in
+        ``presets``.
+    """
     found = _collect("verified")
     return dict(
         sorted(found.items(), key=lambda item: (_ORDER.index(_solver(item[1]).exactness), item[0]))
@@ -91,11 +120,16 @@ def verified() -> dict[str, Any]:
 
 
 def _solver(made: Any) -> Any:
-    """Of a guidance and its sampler the guidance, which decides what the pair promises."""
+    """Return the guidance of a pair of guidance and sampler: it decides the pair's exactness."""
     return made[0] if isinstance(made, tuple) else made
 
 
 def discover(package: str, path: Iterable[str]) -> None:
-    """Import every module of a package, so that the classes in them are known."""
+    """Import every module of a package, so that its classes are registered.
+
+    Args:
+        package: Dotted name of the package.
+        path: Its ``__path__``.
+    """
     for module in pkgutil.walk_packages(path, f"{package}."):
         import_module(module.name)

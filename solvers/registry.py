@@ -1,4 +1,19 @@
-"""Solvers by name, and the one call that uses them."""
+"""Solvers and samplers by name, and the one call that uses them.
+
+``SAMPLERS`` holds the samplers of a prior and ``SOLVERS`` the posterior samplers; ``make_solver``
+builds one of the latter, and ``solve`` builds and runs it.
+
+Example:
+    >>> from solvers import SAMPLERS, SOLVERS
+    >>> sorted(SAMPLERS)[:4]
+    ['ancestral', 'ddim', 'dpm-solver', 'dpm-solver-fast']
+    >>> SAMPLERS["heun"](10).steps
+    10
+    >>> SOLVERS["mmps"].exactness, SOLVERS["mmps"].sampler
+    ('gaussian', 'ancestral')
+    >>> sorted(SOLVERS["pigdm"].requires)
+    ['adjoint', 'gaussian_noise', 'linear', 'solve']
+"""
 
 from __future__ import annotations
 
@@ -38,13 +53,21 @@ __all__ = [
     "solve",
 ]
 
-# With a start at the mean of the data the noise need not be so high, and every step counts when there are few.
+# A start at the mean of the data permits a lower first noise level, which leaves more of the few
+# steps for the levels that matter.
 FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
 
 
 @dataclass(frozen=True)
 class SamplerEntry:
-    """A named sampler; called with steps and perhaps a grid, it makes it. steps: its own number, for draws of a prior."""
+    """A named sampler, made by a call with the number of steps and the time grid.
+
+    Args:
+        summary: One line for the list of samplers.
+        build: Makes the sampler for a number of steps and a time grid.
+        grid: Default time grid.
+        steps: Default number of steps, for draws of a prior.
+    """
 
     summary: str
     build: Callable[[int, TimeGrid], Sampler]
@@ -52,63 +75,111 @@ class SamplerEntry:
     steps: int
 
     def __call__(self, steps: int | None = None, grid: TimeGrid | None = None) -> Sampler:
+        """Make the sampler.
+
+        Args:
+            steps: Number of steps; None for the default.
+            grid: Time grid; None for the default.
+
+        Returns:
+            The sampler.
+        """
         return self.build(self.steps if steps is None else steps, grid or self.grid)
 
 
 SAMPLERS: dict[str, SamplerEntry] = {
     "ddim": SamplerEntry("probability-flow ODE, first order; NFE = steps", DDIM, TimeGrid(), 100),
-    "ancestral": SamplerEntry("the reverse SDE as DDPM runs it; NFE = steps", lambda n, grid: DDIM(n, grid, eta=1.0), TimeGrid(), 200),
-    "heun": SamplerEntry("probability-flow ODE, second order (EDM); NFE = 2 steps - 1", Heun, TimeGrid(), 40),
+    "ancestral": SamplerEntry(
+        "the reverse SDE as DDPM runs it; NFE = steps",
+        lambda n, grid: DDIM(n, grid, eta=1.0),
+        TimeGrid(),
+        200,
+    ),
+    "heun": SamplerEntry(
+        "probability-flow ODE, second order (EDM); NFE = 2 steps - 1", Heun, TimeGrid(), 40
+    ),
     "dpm-solver": SamplerEntry("DPM-Solver++ 2M; NFE = steps", DPMSolver, DPMSolver().grid, 20),
     "dpm-solver-sde": SamplerEntry(
-        "DPM-Solver++ 2M on the reverse SDE; NFE = steps", lambda n, grid: DPMSolver(n, grid, stochastic=True), DPMSolver().grid, 40
+        "DPM-Solver++ 2M on the reverse SDE; NFE = steps",
+        lambda n, grid: DPMSolver(n, grid, stochastic=True),
+        DPMSolver().grid,
+        40,
     ),
     "dpm-solver-fast": SamplerEntry(
         "DPM-Solver++ 2M from the mean of the data, for 5 to 15 evaluations; NFE = steps + 1",
-        lambda n, grid: DPMSolver(n, grid, start="mean"), FAST_GRID, 12,
+        lambda n, grid: DPMSolver(n, grid, start="mean"),
+        FAST_GRID,
+        12,
     ),
     "predictor-corrector": SamplerEntry(
-        "reverse diffusion with a Langevin correction after each step, for 1000 steps; NFE = 2 steps - 1",
-        PredictorCorrector, PredictorCorrector().grid, 1000,
+        "reverse diffusion with a Langevin correction after each step, for 1000 steps; "
+        "NFE = 2 steps - 1",
+        PredictorCorrector,
+        PredictorCorrector().grid,
+        1000,
     ),
     "langevin": SamplerEntry(
         "annealed Langevin dynamics, 100 updates at each level; NFE = 100 steps + 1",
-        AnnealedLangevin, AnnealedLangevin().grid, AnnealedLangevin().steps,
+        AnnealedLangevin,
+        AnnealedLangevin().grid,
+        AnnealedLangevin().steps,
     ),
     "ode": SamplerEntry(
-        "probability-flow ODE with adaptive steps; NFE as the tolerance asks, whatever the steps", ProbabilityFlowODE, TimeGrid(), 2
+        "probability-flow ODE with adaptive steps; the tolerance decides the NFE, not steps",
+        ProbabilityFlowODE,
+        TimeGrid(),
+        2,
     ),
-}  # fmt: skip
+}
+"""Samplers of a prior, by name."""
 
 
 @dataclass(frozen=True)
 class SolverEntry:
-    """A named solver. steps, sampler: its defaults (sampler None: it has its own loop). exactness, requires: see ``PosteriorSampler``."""
+    """A named solver with its default settings.
+
+    Args:
+        preset: Settings that the class of the solver declares.
+    """
 
     preset: Preset
 
     @property
     def summary(self) -> str:
+        """One line for the list of solvers."""
         return self.preset.summary
 
     @property
     def steps(self) -> int:
+        """Default number of steps."""
         return self.preset.steps
 
     @property
     def sampler(self) -> str | None:
+        """Name of the default sampler of a guidance; None if the solver has its own loop."""
         return self.preset.sampler
 
     @property
     def requires(self) -> frozenset[str]:
+        """Capabilities that a problem must have."""
         return self.preset.requires
 
     @property
     def exactness(self) -> str:
+        """Law of the draws in the limit, see ``solvers.capabilities.Exactness``."""
         return self.preset.exactness
 
     def build(self, steps: int, sampler: str | None) -> PosteriorSampler:
-        """The solver with this many steps; sampler: of a guidance, by name."""
+        """Build the solver.
+
+        Args:
+            steps: Number of steps.
+            sampler: Name of the sampler that runs a guidance; not used by solvers with their own
+                loop.
+
+        Returns:
+            The posterior sampler.
+        """
         made = self.preset.build(steps)
         if isinstance(made, Guidance):
             assert sampler is not None
@@ -117,7 +188,7 @@ class SolverEntry:
 
 
 class _Solvers(Mapping[str, SolverEntry]):
-    """The presets of all solver classes, those of the user too."""
+    """The presets of all solver classes, including those that users define."""
 
     def __getitem__(self, name: str) -> SolverEntry:
         return SolverEntry(presets()[name])
@@ -130,17 +201,33 @@ class _Solvers(Mapping[str, SolverEntry]):
 
 
 SOLVERS: Mapping[str, SolverEntry] = _Solvers()
+"""Posterior samplers, by name."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """A budget: times the solver's own number of steps, and posterior draws. Cost goes with both: evaluations = steps x draws."""
+    """A budget of steps and draws. The number of network evaluations is proportional to both.
+
+    Args:
+        steps: Factor on the solver's default number of steps.
+        draws: Number of posterior draws.
+    """
 
     steps: float
     draws: int
 
     def scaled_steps(self, solver: str) -> int:
-        """Of a named solver, rounded up. ValueError for an unknown name."""
+        """Compute the number of steps of a named solver.
+
+        Args:
+            solver: Name of the solver.
+
+        Returns:
+            Number of steps, rounded up.
+
+        Raises:
+            ValueError: If there is no solver of this name.
+        """
         check_choice("solver", solver, SOLVERS)
         return math.ceil(self.steps * SOLVERS[solver].steps)
 
@@ -150,17 +237,38 @@ EFFORTS: dict[str, Effort] = {
     "normal": Effort(1.0, 8),
     "thorough": Effort(2.0, 16),
 }
-"""A quarter of the normal cost, once, and four times."""
+"""Budgets by name, at a quarter of the normal cost, the normal cost, and four times that."""
 
 
 def make_solver(
     name: str, steps: int | None = None, sampler: str | None = None
 ) -> PosteriorSampler:
-    """The solver of that name, with its own defaults where nothing is said."""
+    """Make a named solver.
+
+    Args:
+        name: Name of the solver, a key of ``SOLVERS``.
+        steps: Number of steps; None for the solver's default.
+        sampler: Name of the sampler that runs a guidance, a key of ``SAMPLERS``; None for the
+            solver's default.
+
+    Returns:
+        The posterior sampler.
+
+    Raises:
+        ValueError: If a name is unknown, or a sampler is given for a solver with its own loop.
+
+    Example:
+        >>> from solvers import make_solver
+        >>> solver = make_solver("mmps", steps=10, sampler="heun")
+        >>> type(solver.guidance).__name__, type(solver.sampler).__name__, solver.sampler.steps
+        ('MMPS', 'Heun', 10)
+        >>> make_solver("diffpir").exactness
+        'heuristic'
+    """
     check_choice("solver", name, SOLVERS)
     entry = SOLVERS[name]
     if sampler is not None and entry.sampler is None:
-        raise ValueError(f"{name} has a loop of its own and takes no sampler")
+        raise ValueError(f"{name} has its own loop and takes no sampler")
     chosen = sampler or entry.sampler
     if chosen is not None:
         check_choice("sampler", chosen, SAMPLERS)
@@ -177,6 +285,39 @@ def solve(
     generator: torch.Generator | None = None,
     **settings: Any,
 ) -> Posterior:
-    """n draws of p(x | y) by a named solver or one made by hand. settings: ``batch`` and ``progress`` of ``sample``."""
+    """Draw from the posterior p(x | y) of a problem.
+
+    Args:
+        prior: Prior of x.
+        problem: Operator and noise of the measurements.
+        y: Measurements, shape (B, ...).
+        n: Number of draws for each measurement.
+        solver: Name of a solver, a key of ``SOLVERS``, or a posterior sampler.
+        generator: Source of the random numbers; None for torch's default generator.
+        **settings: ``batch`` and ``progress`` of :meth:`PosteriorSampler.sample`.
+
+    Returns:
+        The draws, shape (n, B, *shape), with their mean, standard deviation and intervals, and
+        their cost.
+
+    Raises:
+        ValueError: If the solver is unknown, if the problem lacks a capability that it requires or
+            has no noise, if n < 1, or if y has NaN or infinite entries.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import solve
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.1))
+        >>> y = torch.full((1, 1, 2, 2), 2.0)
+        >>> posterior = solve(prior, problem, y, n=16, generator=torch.manual_seed(0))
+        >>> posterior.draws.shape
+        torch.Size([16, 1, 1, 2, 2])
+        >>> posterior.mean.round(decimals=0)
+        tensor([[[[2., 2.],
+                  [2., 2.]]]], dtype=torch.float64)
+    """
     made = make_solver(solver) if isinstance(solver, str) else solver
     return made.sample(prior, problem, y, n, generator=generator, **settings)

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a draw, not to its batch."""
+"""Random numbers of each draw, independent of the batch it is made in."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,50 @@ _BLOCK = 1 << 14
 
 
 class NormalStream:
-    """A source of standard normal numbers (B, ...).
+    """Source of standard normal numbers, called with (shape, dtype, device).
 
-    From one generator (or None, torch's own) the whole batch is drawn at once. From a sequence of B generators each row has a stream of
-    its own, so that row i is the same whatever else is in the batch; small rows are drawn more and more steps ahead, in one call.
+    From one generator the whole batch is drawn at once. From a sequence of B generators each row
+    has its own stream, so that row i does not depend on the other rows of the batch. Small rows are
+    drawn ahead, in one call for an increasing number of steps.
+
+    Args:
+        generator: One generator for the batch, a sequence of one generator per row, or None for
+            torch's default generator.
+
+    Example:
+        >>> import torch
+        >>> from solvers.streams import NormalStream, spawn
+        >>> two = NormalStream(spawn(torch.manual_seed(0), 2))
+        >>> three = NormalStream(spawn(torch.manual_seed(0), 3))
+        >>> a = two((2, 4), torch.float32, torch.device("cpu"))
+        >>> b = three((3, 4), torch.float32, torch.device("cpu"))
+        >>> torch.equal(a, b[:2])
+        True
     """
 
     def __init__(
         self, generator: torch.Generator | Sequence[torch.Generator] | None = None
     ) -> None:
         self._generator = generator
-        self._ahead: dict[
-            object, list[Tensor]
-        ] = {}  # for each shape: solvers ask for those of x and of y by turns
+        # one list per shape, because solvers alternate between the shapes of x and of y
+        self._ahead: dict[object, list[Tensor]] = {}
         self._steps: dict[object, int] = {}
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Draw the next numbers.
+
+        Args:
+            shape: Shape (B, ...) of the numbers.
+            dtype: Floating type of the numbers.
+            device: Device of the numbers. They are drawn on the generators' device, if there are
+                generators, and copied to this one.
+
+        Returns:
+            Independent standard normal numbers.
+
+        Raises:
+            ValueError: If the number of generators in the sequence is not B.
+        """
         g = self._generator
         if not isinstance(g, Sequence):
             where = g.device if g is not None else device
@@ -49,9 +77,27 @@ class NormalStream:
 def spawn(
     generator: torch.Generator | Sequence[torch.Generator] | None, n: int
 ) -> list[torch.Generator]:
-    """n independent generators, the i-th the same for every n: a draw depends neither on how many others are made nor on their batch.
+    """Make n independent generators, of which the i-th is the same for every n.
 
-    A sequence of n generators is taken as it is; ValueError for another number.
+    A draw made with the i-th generator thus depends neither on the number of draws nor on their
+    batches.
+
+    Args:
+        generator: Generator of the seeds (None: torch's default generator), or a sequence of n
+            generators, which is returned as a list.
+        n: Number of generators.
+
+    Returns:
+        The n generators, on the device of ``generator``, or on the CPU if that is None.
+
+    Raises:
+        ValueError: If a sequence of another length than n is given.
+
+    Example:
+        >>> import torch
+        >>> two, three = (spawn(torch.manual_seed(0), n) for n in (2, 3))
+        >>> [g.initial_seed() for g in two] == [g.initial_seed() for g in three[:2]]
+        True
     """
     if isinstance(generator, Sequence):
         if len(generator) != n:

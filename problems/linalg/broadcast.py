@@ -17,7 +17,7 @@ def expand_like(value: Value, x: Tensor) -> Value:
         x: Batch (B, ...).
 
     Returns:
-        The value as it is if it is a single one, else with shape (B, 1, ..., 1).
+        The value unchanged if it is a single one, else with shape (B, 1, ..., 1).
     """
     if isinstance(value, Tensor) and value.ndim:
         return value.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""Batched linear algebra that knows operators only as functions."""
+"""Batched linear algebra for operators that are given as functions."""
 
 import warnings
 from collections.abc import Callable
@@ -12,23 +12,48 @@ __all__ = ["SolveWarning", "complex_dtype", "conjugate_gradients", "dot", "trans
 
 
 class SolveWarning(RuntimeWarning):
-    """An iterative solve stopped before it had reached its residual."""
+    """Warning that an iterative solve stopped before it reached the requested residual."""
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product per sample: (B, ...), (B, ...) -> (B,)."""
+    """Compute the inner product of each sample.
+
+    Args:
+        a: Batch (B, ...).
+        b: Batch (B, ...).
+
+    Returns:
+        Inner products, shape (B,).
+    """
     return (a * b).flatten(1).sum(1)
 
 
 def complex_dtype(x: Tensor) -> torch.dtype:
-    """The complex numbers of the precision of x, single at least."""
+    """Choose the complex dtype for the precision of a tensor, at least single precision.
+
+    Args:
+        x: Real tensor.
+
+    Returns:
+        ``torch.complex128`` for float64, else ``torch.complex64``.
+    """
     return torch.complex128 if x.dtype == torch.float64 else torch.complex64
 
 
 def transposes(
     apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]
 ) -> tuple[Callable[[Tensor], Tensor], ...]:
-    """Two linear maps, each the transpose of the other, as functions whose gradients are each other, to any order."""
+    """Make two linear maps, each the transpose of the other, differentiable to any order.
+
+    The gradient of each map is the other one.
+
+    Args:
+        apply: Linear map on batches.
+        adjoint: Transpose of ``apply``.
+
+    Returns:
+        The functions ``apply`` and ``adjoint`` with these gradients.
+    """
 
     class Forward(torch.autograd.Function):
         @staticmethod
@@ -62,10 +87,28 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve M x = b for symmetric positive (semi-)definite M, each sample (first axis) by itself.
 
-    precondition: a symmetric positive definite approximation of M^{-1}. Stops when every sample has |M x - b| <= rtol |b| (1e-6 in
-    float32, 1e-12 in float64), and warns, with the residual, where not even the root of that was reached. A sample whose next step
-    would be unreliable (converged, or p^T M p <= 0, as rounding can give) stays where it is and does not disturb the rest. Started from
-    zero, it stays in the range of M: the solution of least norm. Source: Hestenes and Stiefel 1952.
+    It stops when every sample has ``|M x - b| <= rtol |b|``. A sample whose next step would be
+    unreliable (converged, or ``p^T M p <= 0``, as rounding can give) is frozen and does not disturb
+    the rest. As x starts from zero it stays in the range of M, so that the result is the solution
+    of least norm. Source: Hestenes and Stiefel 1952.
+
+    Args:
+        matvec: Product with M, (B, ...) -> (B, ...).
+        b: Right-hand sides (B, ...).
+        precondition: Product with a symmetric positive definite approximation of M^{-1}.
+        iterations: Largest number of iterations.
+        rtol: Relative residual to reach; None for 1e-12 in float64 and 1e-6 otherwise.
+        warn: Emit a ``SolveWarning`` with the residual where not even sqrt(rtol) was reached.
+
+    Returns:
+        Solutions x, of the shape of b.
+
+    Example:
+        >>> import torch
+        >>> from problems.linalg.solve import conjugate_gradients
+        >>> M = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+        >>> conjugate_gradients(lambda x: x @ M, torch.tensor([[3.0, 5.0]]))
+        tensor([[0.8000, 1.4000]])
     """
     if rtol is None:
         rtol = 1e-12 if b.dtype == torch.float64 else 1e-6
@@ -79,9 +122,8 @@ def conjugate_gradients(
         q = matvec(p)
         curvature = dot(p, q)
         active = active & (curvature > 0)
-        step = torch.where(
-            active, rho / torch.where(active, curvature, 1), 0
-        )  # no 0/0, whose gradient where() would let through
+        # The inner where avoids 0/0, whose NaN gradient would pass through the outer one.
+        step = torch.where(active, rho / torch.where(active, curvature, 1), 0)
         x = x + expand_like(step, b) * p
         r = r - expand_like(step, b) * q
         z = precondition(r)
@@ -98,7 +140,8 @@ def _warn(residual: Tensor, b: Tensor, iterations: int, rtol: float) -> None:
     relative = float((dot(residual, residual) / dot(b, b)).nan_to_num().max().sqrt())
     if relative > rtol**0.5:
         warnings.warn(
-            f"conjugate gradients stopped after {iterations} iterations at a relative residual of {relative:.1e}, asked for {rtol:.0e}",
+            f"conjugate gradients stopped after {iterations} iterations at a relative residual of "
+            f"{relative:.1e}, asked for {rtol:.0e}",
             SolveWarning,
             stacklevel=4,
         )

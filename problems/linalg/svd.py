@@ -1,8 +1,11 @@
-r"""The singular value decomposition :math:`A = U \operatorname{diag}(s) V^T` as four transforms, never as matrices.
+r"""The singular value decomposition :math:`A = U \operatorname{diag}(s) V^T` as four transforms.
 
-With it every question about A has a closed form:
+No matrix is stored. With it many functions of A have a closed form:
 
-.. math:: (c_0 I + c_1 A A^T)^{-1} = U \frac{1}{c_0 + c_1 s^2} U^T + \frac{1}{c_0} (I - U U^T), \qquad A^+ = V s^{+} U^T .
+.. math::
+
+    (c_0 I + c_1 A A^T)^{-1} = U \frac{1}{c_0 + c_1 s^2} U^T + \frac{1}{c_0} (I - U U^T), \qquad
+    A^+ = V s^{+} U^T .
 """
 
 from collections.abc import Callable
@@ -20,10 +23,26 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SVD:
-    """s: the singular values, >= 0, in any order and of any shape S. The transforms map between batches of coefficients and tensors:
+    """Singular values and the transforms between coefficients and tensors.
 
-    Vt: x (B, ...) -> (B, *S) and V back; Ut: y (B, ...) -> (B, *S) and U back. The columns of V are orthonormal, and those of U whose
-    singular value is above zero. complete_v, complete_u: the columns span all of x, all of y.
+    The columns of V are orthonormal, and so are those of U whose singular value is above zero.
+
+    Args:
+        s: Singular values >= 0, in any order and of any shape S.
+        V: Transform of coefficients ``(B, *S)`` into x (B, ...).
+        Vt: Transform of x (B, ...) into coefficients ``(B, *S)``.
+        U: Transform of coefficients ``(B, *S)`` into y (B, ...).
+        Ut: Transform of y (B, ...) into coefficients ``(B, *S)``.
+        complete_v: Whether the columns of V span the whole space of x.
+        complete_u: Whether the columns of U span the whole space of y.
+
+    Example:
+        >>> import torch
+        >>> from problems import SuperResolution
+        >>> operator, x = SuperResolution(2), torch.ones(1, 1, 8, 8, dtype=torch.float64)
+        >>> svd = operator.svd((1, 8, 8))
+        >>> torch.allclose(svd.U(svd.s * svd.Vt(x)), operator.apply(x))
+        True
     """
 
     s: Tensor
@@ -35,11 +54,29 @@ class SVD:
     complete_u: bool = False
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """(c0 I + c1 A A^T)^{-1} v."""
+        """Compute (c0 I + c1 A A^T)^{-1} v.
+
+        Args:
+            v: Tensors (B, ...), of the shape of y.
+            c0: Number > 0, or one per sample (B,).
+            c1: Number >= 0, or one per sample (B,).
+
+        Returns:
+            Solutions, of the shape of v.
+        """
         return self._resolvent(v, c0, c1, self.U, self.Ut, self.complete_u)
 
     def solve_primal(self, z: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
-        """(c0 I + c1 A^T A)^{-1} z."""
+        """Compute (c0 I + c1 A^T A)^{-1} z.
+
+        Args:
+            z: Tensors (B, ...), of the shape of x.
+            c0: Number > 0, or one per sample (B,).
+            c1: Number >= 0, or one per sample (B,).
+
+        Returns:
+            Solutions, of the shape of z.
+        """
         return self._resolvent(z, c0, c1, self.V, self.Vt, self.complete_v)
 
     def _resolvent(
@@ -56,7 +93,16 @@ class SVD:
         return inside if complete else inside + (v - Q(w)) / expand_like(c0, v)
 
     def pinv(self, y: Tensor, rtol: float | None = None) -> Tensor:
-        """A^+ y, singular values below rtol times the largest counted as zero."""
+        """Compute the pseudo-inverse A^+ y.
+
+        Args:
+            y: Measurements (B, ...).
+            rtol: Singular values up to rtol times the largest count as zero; None for their number
+                times the machine precision.
+
+        Returns:
+            Least-squares solutions of least norm, of the shape of x.
+        """
         w = self.Ut(y)
         rtol = self.s.numel() * torch.finfo(self.s.dtype).eps if rtol is None else rtol
         kept = self.s > rtol * self.s.max()
@@ -64,11 +110,28 @@ class SVD:
 
 
 def identity(x: Tensor) -> Tensor:
+    """Return the argument unchanged: the transform of an SVD whose U or V is the identity.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        The same tensor.
+    """
     return x
 
 
 def dense_svd(matrix: Tensor, shape_x: tuple[int, ...], shape_y: tuple[int, ...]) -> SVD:
-    """Of an explicit matrix (m, D)."""
+    """Decompose an explicit matrix.
+
+    Args:
+        matrix: Matrix (m, D).
+        shape_x: Shape of x without the batch, of D numbers.
+        shape_y: Shape of y without the batch, of m numbers.
+
+    Returns:
+        Decomposition with min(m, D) singular values.
+    """
     U, s, Vh = torch.linalg.svd(matrix, full_matrices=False)
     return SVD(
         s,
@@ -84,7 +147,16 @@ def dense_svd(matrix: Tensor, shape_x: tuple[int, ...], shape_y: tuple[int, ...]
 def separable_svd(
     channels: int, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]
 ) -> SVD:
-    """Of x -> R_h x R_w^T on each channel, from the thin decompositions (U, s, V^T) of R_h and R_w: s = s_h s_w^T."""
+    """Decompose x -> R_h x R_w^T on each channel, from thin SVDs of R_h and R_w: s = s_h s_w^T.
+
+    Args:
+        channels: Number of channels of x.
+        rows: Thin SVD (U, s, V^T) of R_h.
+        columns: Thin SVD (U, s, V^T) of R_w.
+
+    Returns:
+        Decomposition with singular values of shape (channels, len(s_h), len(s_w)).
+    """
     (U_h, s_h, Vt_h), (U_w, s_w, Vt_w) = rows, columns
     return SVD(
         (s_h[:, None] * s_w).expand(channels, -1, -1),

@@ -1,7 +1,7 @@
 r"""Orthonormal real transforms of the last two axes, in O(n log n).
 
-The Hartley transform is :math:`\mathrm{Re} - \mathrm{Im}` of the unitary Fourier transform: real, symmetric, its own inverse; every real
-convolution with a symmetric kernel is diagonal in it.
+The Hartley transform is :math:`\mathrm{Re} - \mathrm{Im}` of the unitary Fourier transform: real,
+symmetric, its own inverse. Every real convolution with a symmetric kernel is diagonal in it.
 """
 
 import math
@@ -15,13 +15,20 @@ __all__ = ["dct2", "hadamard2", "hartley2", "idct2"]
 
 
 def hartley2(x: Tensor) -> Tensor:
-    """Its own inverse."""
+    """Compute the Hartley transform of the last two axes; it is its own inverse.
+
+    Args:
+        x: Real tensor (..., H, W).
+
+    Returns:
+        Transform, of the shape of x.
+    """
     X = torch.fft.fft2(x, norm="ortho")
     return X.real - X.imag
 
 
 def _dct(x: Tensor) -> Tensor:
-    """DCT-II of the last axis by one FFT of the same length (Makhoul 1980)."""
+    """Compute the DCT-II of the last axis by one FFT of the same length (Makhoul 1980)."""
     n = x.shape[-1]
     V = torch.fft.fft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
     X = V * _twiddle(x)
@@ -51,26 +58,52 @@ def _twiddle(x: Tensor) -> Tensor:
 
 
 def dct2(x: Tensor) -> Tensor:
-    """Discrete cosine transform, type II."""
+    """Compute the orthonormal discrete cosine transform, type II, of the last two axes.
+
+    Args:
+        x: Real tensor (..., H, W).
+
+    Returns:
+        Coefficients, of the shape of x.
+    """
     return _dct(_dct(x).mT).mT
 
 
 def idct2(X: Tensor) -> Tensor:
-    """The inverse, and the transpose, of ``dct2``."""
+    """Compute the inverse, and transpose, of ``dct2``.
+
+    Args:
+        X: Coefficients (..., H, W).
+
+    Returns:
+        Real tensor, of the shape of X.
+    """
     return _idct(_idct(X).mT).mT
 
 
 def hadamard2(x: Tensor) -> Tensor:
-    """Walsh-Hadamard transform of all H W = 2^k pixels together, in natural order. Its own inverse."""
+    """Compute the Walsh-Hadamard transform of all H W = 2^k pixels together, in natural order.
+
+    It is its own inverse.
+
+    Args:
+        x: Real tensor (..., H, W).
+
+    Returns:
+        Transform, of the shape of x.
+
+    Raises:
+        ValueError: If H W is not a power of two.
+    """
     shape, n = x.shape, x.shape[-2] * x.shape[-1]
     if n & (n - 1):
         raise ValueError(
-            f"a Hadamard transform needs a power of two, got {shape[-2]}x{shape[-1]} = {n} pixels; use dct or random"
+            f"a Hadamard transform needs a power of two, got {shape[-2]}x{shape[-1]} = {n} pixels; "
+            "use dct or random"
         )
     x, rest = x.flatten(-2), n
-    while (
-        rest > 1
-    ):  # H_n is a Kronecker product: transform the last 4 bits, and turn them to the front
+    # H_n is a Kronecker product: transform the last 4 bits and move them to the front, repeatedly.
+    while rest > 1:
         radix = min(16, rest)
         H = torch.ones(1, 1, dtype=x.dtype, device=x.device)
         while len(H) < radix:

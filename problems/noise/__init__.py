@@ -1,4 +1,4 @@
-"""Noise: how y scatters about A x."""
+"""Noise: the distribution of a measurement y about A x."""
 
 from problems.noise.base import Noise, known_noises
 from problems.noise.gaussian import CorrelatedNoise, GaussianNoise
@@ -8,6 +8,13 @@ from problems.noise.salt_and_pepper import SaltAndPepperNoise
 from problems.noise.uniform import UniformNoise
 
 __all__ = [
-    "CorrelatedNoise", "GaussianNoise", "LaplaceNoise", "Noise", "PoissonGaussianNoise", "PoissonNoise", "SaltAndPepperNoise",
-    "UniformNoise", "known_noises",
-]  # fmt: skip
+    "CorrelatedNoise",
+    "GaussianNoise",
+    "LaplaceNoise",
+    "Noise",
+    "PoissonGaussianNoise",
+    "PoissonNoise",
+    "SaltAndPepperNoise",
+    "UniformNoise",
+    "known_noises",
+]

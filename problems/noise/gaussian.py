@@ -1,4 +1,4 @@
-"""Gaussian noise: white, with its own level for each entry, or of any covariance."""
+"""Gaussian noise: white, with one level or a level for each entry, or of any covariance."""
 
 from __future__ import annotations
 
@@ -17,9 +17,24 @@ __all__ = ["CorrelatedNoise", "GaussianNoise"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GaussianNoise(Noise):
-    """y = mean + std * N(0, I). std: a number, or a tensor of the shape of one measurement (or one that broadcasts to it).
+    """White Gaussian noise, y = mean + std * N(0, I).
 
-    In units of the measurement ([-1, 1] for images); 0 only where no likelihood is asked for.
+    Args:
+        std: Standard deviation in units of the measurement ([-1, 1] for images). A number, or a
+            tensor of the shape of one measurement or one that broadcasts to it. 0 is allowed, but
+            then there is no likelihood.
+
+    Raises:
+        ValueError: If a standard deviation is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from problems import GaussianNoise
+        >>> noise = GaussianNoise(0.5)
+        >>> noise.sample(torch.zeros(2, 3), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3])
+        >>> noise.log_prob(torch.zeros(1, 4), torch.zeros(1, 4))
+        tensor([-0.9032])
     """
 
     std: float | Tensor
@@ -35,8 +50,13 @@ class GaussianNoise(Noise):
             raise ValueError(f"the noise level must be a finite number >= 0, got {self.std}")
 
     @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the optional abilities, see ``Noise.capabilities``."""
+        return frozenset({"covariance"})
+
+    @property
     def variance(self) -> float:
-        """std^2, where it is one number."""
+        """Variance std^2 if the noise has one level; else ValueError."""
         if isinstance(self.std, Tensor):
             raise ValueError("this noise has a level for each entry, not one variance")
         return float(self.std) ** 2
@@ -47,14 +67,40 @@ class GaussianNoise(Noise):
         std = self.std.to(like)
         if torch.broadcast_shapes(std.shape, like.shape[1:]) != like.shape[1:]:
             raise ValueError(
-                f"noise levels of shape {tuple(std.shape)} do not fit a measurement of shape {tuple(like.shape[1:])}"
+                f"noise levels of shape {tuple(std.shape)} do not fit a measurement "
+                f"of shape {tuple(like.shape[1:])}"
             )
         return std
 
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """Draw y given its mean.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...).
+            generator: One generator, one for each sample, or None for the global one of torch.
+
+        Returns:
+            Noisy measurements, of the shape of ``mean``.
+
+        Raises:
+            ValueError: If a tensor of levels does not fit the shape, or the number of generators is
+                not B.
+        """
         return mean + self._std(mean) * randn_like(mean, generator)
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Compute ln p(y_i | mean) of each entry, with all constants.
+
+        Args:
+            y: Measurements (B, ...).
+            mean: Noiseless measurements A x (B, ...).
+
+        Returns:
+            Log-densities in nats, of the shape of y.
+
+        Raises:
+            ValueError: If a noise level is 0.
+        """
         std = self._std(mean)
         if not (bool((std > 0).all()) if isinstance(std, Tensor) else std > 0):
             raise ValueError("a likelihood needs a noise level above 0")
@@ -62,14 +108,37 @@ class GaussianNoise(Noise):
         return -0.5 * ((y - mean) / std).square() - log_std - 0.5 * math.log(2 * math.pi)
 
     def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
+        """Multiply by the covariance std^2 I.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...).
+            v: Vectors (B, ...), of the shape of y.
+
+        Returns:
+            Products std^2 v, of the shape of v.
+        """
         return self._std(mean) ** 2 * v
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CorrelatedNoise(Noise):
-    """y = mean + L n, n white: covariance L L^T by an operator L with an SVD (stripes, grain, a filtered sensor).
+    """Gaussian noise of covariance L L^T, y = mean + L n with white n.
 
-    The density needs L L^T to be invertible.
+    It models stripes, grain or a filtered sensor. The density needs L L^T to be invertible.
+
+    Args:
+        root: Linear operator L with an SVD.
+
+    Raises:
+        ValueError: If the operator has no SVD.
+
+    Example:
+        >>> import torch
+        >>> from problems import CorrelatedNoise, GaussianBlur
+        >>> noise = CorrelatedNoise(GaussianBlur(0.5, "circular", 2.0))
+        >>> y = noise.sample(torch.zeros(2, 1, 16, 16), torch.Generator().manual_seed(0))
+        >>> noise.log_prob(y, torch.zeros_like(y)).shape
+        torch.Size([2])
     """
 
     root: LinearOperator
@@ -77,21 +146,72 @@ class CorrelatedNoise(Noise):
     def __post_init__(self) -> None:
         if "svd" not in self.root.capabilities:
             raise ValueError(
-                f"the root of a covariance needs an svd, which {type(self.root).__name__} here has not"
+                "CorrelatedNoise needs an operator with an SVD, "
+                f"and this {type(self.root).__name__} has none"
             )
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the optional abilities, see ``Noise.capabilities``."""
+        return frozenset({"covariance", "joint_density"})
+
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """Draw y given its mean.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...).
+            generator: One generator, one for each sample, or None for the global one of torch.
+
+        Returns:
+            Noisy measurements, of the shape of ``mean``.
+
+        Raises:
+            ValueError: If L does not give this shape, or the number of generators is not B.
+        """
         shape = self.root.input_shape(tuple(mean.shape[1:]))
         white = randn_like(mean.new_empty(len(mean), *shape), generator)
         return mean + self.root.apply(white)
 
     def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
+        """Multiply by the covariance L L^T.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...); not used.
+            v: Vectors (B, ...), of the shape of y.
+
+        Returns:
+            Products L L^T v, of the shape of v.
+        """
         return self.root.apply(self.root.adjoint(v))
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Refuse: correlated noise has a density of whole measurements only, ``log_prob``.
+
+        Args:
+            y: Not used.
+            mean: Not used.
+
+        Returns:
+            Nothing; it always raises.
+
+        Raises:
+            ValueError: Always.
+        """
         raise ValueError("correlated noise has no density of single entries; use log_prob")
 
     def log_prob(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Compute ln p(y | mean) of each sample.
+
+        Args:
+            y: Measurements (B, ...).
+            mean: Noiseless measurements A x (B, ...).
+
+        Returns:
+            Log-densities in nats, shape (B,).
+
+        Raises:
+            ValueError: If the covariance is singular.
+        """
         svd = self.root.svd(self.root.input_shape(tuple(mean.shape[1:])), mean)
         if not svd.complete_u or bool(
             (svd.s <= svd.s.max() * svd.s.numel() * torch.finfo(svd.s.dtype).eps).any()

@@ -1,8 +1,12 @@
-r"""Counting noise: photons, and photons read by an amplifier with noise of its own.
+r"""Photon-counting noise, with and without the Gaussian read noise of an amplifier.
 
-On [-1, 1] the light of a pixel is :math:`(\text{mean} + 1)/2`, and ``peak`` is the number of photons that white sends:
+On [-1, 1] the light of a pixel is :math:`(\text{mean} + 1)/2`, and ``peak`` is the mean number of
+photons of a white pixel:
 
-.. math:: k \sim \mathrm{Poisson}\bigl(\text{peak}\,(\text{mean} + 1)/2\bigr), \qquad y = 2k/\text{peak} - 1 .
+.. math::
+
+    k \sim \mathrm{Poisson}\bigl(\text{peak}\,(\text{mean} + 1)/2\bigr), \qquad
+    y = 2k/\text{peak} - 1 .
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ _NEWTON = 30
 
 
 def _photons(mean: Tensor, peak: float) -> Tensor:
-    """The rate; light below black counts as a trace of it, so that a likelihood stays finite there."""
+    """Compute the mean count; light is at least 1e-6 of white, so that likelihoods stay finite."""
     return peak * ((mean + 1) / 2).clamp_min(1e-6)
 
 
@@ -40,9 +44,11 @@ def _counts(mean: Tensor, peak: float, generator: Generators) -> Tensor:
 
 
 def _likeliest(rate: Tensor, read: Tensor, variance: float) -> Tensor:
-    """The k that solves ln k + (k - read) / variance = ln rate: the likeliest number of photons, to within one, if ``read`` were counted.
+    """Solve ln k + (k - read) / variance = ln rate: the likeliest number of photons, to within one.
 
-    Newton's method in ln k, where the equation is increasing and convex: started above its root it descends to it.
+    Here the photons are counted and ``read`` is the count plus Gaussian noise of this variance.
+    Newton's method runs in ln k, where the left-hand side is increasing and convex: started above
+    the root it descends to it.
     """
     log_k = torch.maximum(rate, read).log()
     for _ in range(_NEWTON):
@@ -53,40 +59,125 @@ def _likeliest(rate: Tensor, read: Tensor, variance: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoissonNoise(Noise):
-    """peak: photons of a white pixel. The density is that of the count, a probability of each k."""
+    """Poisson noise of photon counts, y = 2 k / peak - 1.
+
+    The density is that of the count: a probability of each k.
+
+    Args:
+        peak: Mean number of photons of a white pixel.
+
+    Raises:
+        ValueError: If the peak is not positive.
+
+    Example:
+        >>> import torch
+        >>> from problems import PoissonNoise
+        >>> noise = PoissonNoise(peak=100.0)
+        >>> noise.covariance_matvec(torch.zeros(1, 2), torch.ones(1, 2))
+        tensor([[0.0200, 0.0200]])
+    """
 
     peak: float
 
     def __post_init__(self) -> None:
         check_positive(self.peak, "the number of photons at white")
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the optional abilities, see ``Noise.capabilities``."""
+        return frozenset({"covariance"})
+
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """Draw y given its mean.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+            generator: One generator, one for each sample, or None for the global one of torch.
+
+        Returns:
+            Noisy measurements, of the shape of ``mean``.
+
+        Raises:
+            ValueError: If the number of generators is not B.
+        """
         return 2 * _counts(mean, self.peak, generator) / self.peak - 1
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Compute the log-probability of the count of each entry.
+
+        Args:
+            y: Measurements (B, ...).
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+
+        Returns:
+            Log-probabilities in nats, of the shape of y; -inf for negative counts.
+        """
         rate, k = _photons(mean, self.peak), (y + 1) / 2 * self.peak
         return torch.where(
             k > -1e-3, torch.xlogy(k, rate) - rate - torch.lgamma(k.clamp_min(0) + 1), -torch.inf
         )
 
     def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
+        """Multiply by the covariance, diagonal with 2 (mean + 1) / peak.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+            v: Vectors (B, ...), of the shape of y.
+
+        Returns:
+            Products Cov[y | mean] v, of the shape of v.
+        """
         return 4 * _photons(mean, self.peak) / self.peak**2 * v
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoissonGaussianNoise(Noise):
-    """y = 2 k / peak - 1 + std * N(0, 1): a scientific camera. The density sums over the counts that can matter."""
+    """Noise of a scientific camera: photon counts plus Gaussian read noise.
+
+    y = 2 k / peak - 1 + std * N(0, 1). The density sums over the counts that contribute.
+
+    Args:
+        peak: Mean number of photons of a white pixel.
+        std: Standard deviation of the read noise, in units of the measurement ([-1, 1]).
+
+    Raises:
+        ValueError: If the peak or the standard deviation is not positive.
+
+    Example:
+        >>> import torch
+        >>> from problems import PoissonGaussianNoise
+        >>> noise = PoissonGaussianNoise(peak=100.0, std=0.1)
+        >>> noise.covariance_matvec(torch.zeros(1, 2), torch.ones(1, 2))
+        tensor([[0.0300, 0.0300]])
+    """
 
     peak: float
     std: float
 
-    _REACH = 8.0  # standard deviations
+    _REACH = 8.0  # standard deviations of the read noise over which the density is summed
 
     def __post_init__(self) -> None:
         check_positive(self.peak, "the number of photons at white")
         check_positive(self.std, "the level of the read noise")
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the optional abilities, see ``Noise.capabilities``."""
+        return frozenset({"covariance"})
+
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """Draw y given its mean.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+            generator: One generator, one for each sample, or None for the global one of torch.
+
+        Returns:
+            Noisy measurements, of the shape of ``mean``.
+
+        Raises:
+            ValueError: If the number of generators is not B.
+        """
         return (
             2 * _counts(mean, self.peak, generator) / self.peak
             - 1
@@ -94,7 +185,17 @@ class PoissonGaussianNoise(Noise):
         )
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
-        """ln sum_k Poisson(k; rate) N(y; 2 k / peak - 1, std^2): all k within 8 deviations of the likeliest."""
+        """Compute ln sum_k Poisson(k; rate) N(y; 2 k / peak - 1, std^2) of each entry.
+
+        The sum takes all k within 8 standard deviations of the read noise of the likeliest one.
+
+        Args:
+            y: Measurements (B, ...).
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+
+        Returns:
+            Log-densities in nats, of the shape of y.
+        """
         rate, read = _photons(mean, self.peak), (y + 1) / 2 * self.peak
         half = math.ceil(self._REACH * self.std * self.peak / 2) + 1
         nearest = _likeliest(rate.detach(), read.detach(), (self.std * self.peak / 2) ** 2).round()
@@ -107,4 +208,13 @@ class PoissonGaussianNoise(Noise):
         return total - math.log(self.std * math.sqrt(2 * math.pi))
 
     def covariance_matvec(self, mean: Tensor, v: Tensor) -> Tensor:
+        """Multiply by the covariance, diagonal with 2 (mean + 1) / peak + std^2.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...) on [-1, 1].
+            v: Vectors (B, ...), of the shape of y.
+
+        Returns:
+            Products Cov[y | mean] v, of the shape of v.
+        """
         return (4 * _photons(mean, self.peak) / self.peak**2 + self.std**2) * v

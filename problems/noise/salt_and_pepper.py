@@ -1,4 +1,4 @@
-"""Dead and hot pixels."""
+"""Salt-and-pepper noise: dead and hot pixels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ __all__ = ["SaltAndPepperNoise"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SaltAndPepperNoise(Noise):
-    """With probability ``amount`` a pixel is -1 or 1, each half of the time; the others carry Gaussian noise of level std (0 for none).
+    """Noise that replaces pixels by -1 or 1, with Gaussian noise on the others.
 
-    The density is with respect to Lebesgue's measure and an atom at each of -1 and 1: a pixel that is exactly -1 or 1 tells nothing of the
-    mean. It needs std > 0.
+    The density is with respect to Lebesgue's measure plus an atom at each of -1 and 1. A pixel that
+    is exactly -1 or 1 therefore carries no information about the mean. The density needs std > 0.
+
+    Args:
+        amount: Probability that a pixel is replaced; -1 and 1 are equally likely.
+        std: Standard deviation of the noise of the other pixels, in units of the measurement; 0 for
+            none.
+
+    Raises:
+        ValueError: If the amount is not in [0, 1], or std is negative or not finite.
     """
 
     amount: float
@@ -31,12 +39,41 @@ class SaltAndPepperNoise(Noise):
         if not (math.isfinite(self.std) and self.std >= 0):
             raise ValueError(f"the noise level must be a finite number >= 0, got {self.std}")
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the optional abilities, see ``Noise.capabilities``."""
+        return frozenset()
+
     def sample(self, mean: Tensor, generator: Generators = None) -> Tensor:
+        """Draw y given its mean.
+
+        Args:
+            mean: Noiseless measurements A x (B, ...).
+            generator: One generator, one for each sample, or None for the global one of torch.
+
+        Returns:
+            Noisy measurements, of the shape of ``mean``.
+
+        Raises:
+            ValueError: If the number of generators is not B.
+        """
         u, n = rand_like(mean, generator), randn_like(mean, generator)
         y = mean + self.std * n
         return torch.where(u < self.amount / 2, -1.0, torch.where(u < self.amount, 1.0, y))
 
     def log_density(self, y: Tensor, mean: Tensor) -> Tensor:
+        """Compute ln p(y_i | mean) of each entry, with all constants.
+
+        Args:
+            y: Measurements (B, ...).
+            mean: Noiseless measurements A x (B, ...).
+
+        Returns:
+            Log-densities in nats, of the shape of y; log-probabilities where y is exactly -1 or 1.
+
+        Raises:
+            ValueError: If std is 0.
+        """
         if self.std == 0:
             raise ValueError("a likelihood needs a noise level above 0")
         normal = -0.5 * ((y - mean) / self.std).square() - math.log(

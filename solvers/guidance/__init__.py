@@ -1,4 +1,4 @@
-"""Guidance: (prior, problem, y) -> a prior again."""
+"""Guidance methods, which turn a prior, a problem and a measurement into another prior."""
 
 from solvers.guidance.base import Guidance, GuidedPrior
 from solvers.guidance.dps import DPS
@@ -11,4 +11,4 @@ from solvers.presets import discover
 
 __all__ = ["DPS", "LGDMC", "MMPS", "MPGD", "TMPD", "Guidance", "GuidedPrior", "PiGDM"]
 
-discover(__name__, __path__)  # a class in a new file of this folder is known without a line here
+discover(__name__, __path__)  # registers the classes in new files of this folder, too

@@ -1,12 +1,13 @@
 r"""Guidance: a prior and a measurement become a prior again.
 
-By Bayes' rule the score of :math:`p(x_t | y)` is the prior's plus :math:`\nabla_{x_t} \log p(y | x_t)`; by Tweedie's formula its
-denoiser is
+By Bayes' rule the score of :math:`p(x_t | y)` is the prior's plus
+:math:`\nabla_{x_t} \log p(y | x_t)`; by Tweedie's formula its denoiser is
 
 .. math:: E[x_0 | x_t, y] = D(x_t) + \frac{\sigma_t^2}{\alpha_t} \nabla_{x_t} \log p(y | x_t).
 
-The likelihood of :math:`x_t` is what nobody knows; each method here is one approximation of it. All work in
-:math:`u = x_t/\alpha_t,\ s = \sigma_t/\alpha_t`, where the shift is :math:`s^2 \nabla_u \log p(y|u)`.
+The likelihood of :math:`x_t` is intractable; each method here is one approximation of it. All
+methods work in :math:`u = x_t/\alpha_t,\ s = \sigma_t/\alpha_t`, where the shift is
+:math:`s^2 \nabla_u \log p(y|u)`.
 """
 
 from abc import ABC, abstractmethod
@@ -25,17 +26,50 @@ from solvers.presets import Registered
 __all__ = ["Guidance", "GuidedPrior", "Products"]
 
 Products = Callable[[Tensor], Tensor]
-"""v (B, ...) -> J^T v, with J = dD/du at the current point."""
+"""Maps v (B, ...) to J^T v (B, ...), with the Jacobian J = dD/du at the current point."""
 
 
 class Guidance(Registered, ABC):
-    """Turns (prior, problem, y) into a :class:`GuidedPrior`."""
+    r"""Base of the guidance methods, which turn (prior, problem, y) into a :class:`GuidedPrior`.
+
+    A subclass implements ``shift``, its approximation of :math:`s^2 \nabla_u \log p(y | u)`.
+
+    Attributes:
+        exactness: Law of the draws in the limit, see ``solvers.capabilities.Exactness``.
+        requires: Capabilities that a problem must have.
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
     requires: ClassVar[frozenset[str]] = frozenset({"vjp"})
 
     def condition(self, prior: Prior, problem: InverseProblem, y: Tensor) -> "GuidedPrior":
-        """A prior whose denoiser approximates E[x_0 | x_t, y]. y: (1, ...), or (B, ...) for batches of a multiple of B."""
+        """Condition a prior on a measurement.
+
+        Args:
+            prior: Prior of x_0.
+            problem: Operator and noise of the measurement.
+            y: Measurements, shape (B, ...). The guided prior takes batches of B, or of a multiple
+                of B; sample i of a batch goes with measurement i mod B.
+
+        Returns:
+            A prior whose denoiser approximates E[x_0 | x_t, y].
+
+        Raises:
+            ValueError: If the problem lacks a capability that the method requires, or if its
+                Gaussian noise has level 0.
+
+        Example:
+            >>> import torch
+            >>> from problems import Denoising, GaussianNoise, InverseProblem
+            >>> from scoresde import GaussianPrior
+            >>> from solvers import DDIM, MMPS
+            >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+            >>> problem = InverseProblem(Denoising(), GaussianNoise(0.1))
+            >>> guided = MMPS().condition(prior, problem, y=torch.full((1, 1, 2, 2), 2.0))
+            >>> draws = DDIM(50, eta=1.0).sample(guided, 500, generator=torch.manual_seed(0))
+            >>> round(float(draws.mean()), 1), round(float(draws.std()), 1)
+            (2.0, 0.1)
+        """
         check_capabilities(self, problem)
         return GuidedPrior(self, prior, problem, y)
 
@@ -43,11 +77,32 @@ class Guidance(Registered, ABC):
     def shift(
         self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
     ) -> Tensor:
-        """s^2 grad_u log p(y | u), the shape of x0_hat. s: (B,); y: (B, ...)."""
+        r"""Compute the shift of the denoiser that the measurement causes.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+
+        Returns:
+            The shift :math:`s^2 \nabla_u \log p(y | u)`, the shape of x0_hat.
+        """
 
 
 class GuidedPrior(Wrapper):
-    """p(x_0 | y), as a guidance method approximates it. vjps: products with the network's Jacobian so far, one per batch."""
+    """The posterior p(x_0 | y) as a prior, in the approximation of a guidance method.
+
+    Args:
+        guidance: Method that computes the shift of the denoiser.
+        prior: Prior of x_0.
+        problem: Operator and noise of the measurements.
+        y: Measurements, shape (B, ...). Entries that the operator does not observe are set to 0.
+
+    Attributes:
+        vjps: Number of products with the Jacobian of the prior so far, one per batch.
+    """
 
     y: Tensor
 
@@ -65,12 +120,12 @@ class GuidedPrior(Wrapper):
         repeats, rest = divmod(len(x_t), len(self.y))
         if rest:
             raise ValueError(
-                f"{len(x_t)} samples for {len(self.y)} measurements: the first must be a multiple of the second"
+                f"{len(x_t)} samples for {len(self.y)} measurements: the first must be a multiple "
+                "of the second"
             )
         y = self.y.to(x_t.dtype).repeat(repeats, *[1] * (self.y.ndim - 1))
-        outer = (
-            torch.is_grad_enabled() and x_t.requires_grad
-        )  # keep the graph only for a caller who differentiates through us
+        # keep the graph only if the caller differentiates through the guided prior
+        outer = torch.is_grad_enabled() and x_t.requires_grad
         with torch.enable_grad():
             u = x_t / expand_like(self.sde.alpha(t), x_t)
             u = u if outer else u.detach().requires_grad_()

@@ -1,10 +1,12 @@
 r"""Manifold preserving guided diffusion, the variant without an autoencoder (He et al. 2024).
 
-The gradient of the residual is taken with respect to :math:`\hat x_0`, not :math:`x_t`: no pass back through the network,
+The gradient of the residual is taken with respect to :math:`\hat x_0`, not :math:`x_t`, so no
+backward pass through the network is needed:
 
 .. math:: E[x_0|x_t, y] \approx D(u) - \zeta\,\nabla_{\hat x_0}\|y - A\hat x_0\| .
 
-Cheap, and blind to what the prior believes about the directions that A does not see.
+The method is cheap. It makes no use of the correlations that the prior has between the directions
+that A observes and those that it does not.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,28 @@ __all__ = ["MPGD"]
 
 @dataclass(frozen=True)
 class MPGD(Guidance):
-    """zeta: step size, to be tuned to the problem."""
+    """Manifold preserving guided diffusion: a gradient step on the denoised estimate.
+
+    Args:
+        zeta: Step size in the units of x_0, positive, to be tuned to the problem.
+
+    Raises:
+        ValueError: If zeta is not positive.
+
+    Example:
+        The step has the length zeta, here along y - x0_hat.
+
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import MPGD
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), torch.eye(4))
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(1.0))
+        >>> y, x_t = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> MPGD(zeta=0.2).condition(prior, problem, y).denoise(x_t, 80.0)
+        tensor([[[[0.1000, 0.1000],
+                  [0.1000, 0.1000]]]])
+    """
 
     exactness: ClassVar[Exactness] = "heuristic"
 
@@ -37,9 +60,15 @@ class MPGD(Guidance):
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
+        """Declare the named settings for photographs.
+
+        Returns:
+            Presets by name.
+        """
         return {
             "mpgd": Preset(
-                "gradient on the estimate without differentiating the network; fast, its spread says little",
+                "gradient on the estimate without differentiating the network; fast, its spread "
+                "says little",
                 lambda steps: cls(zeta=40.0),
                 steps=30,
                 sampler="ancestral",
@@ -48,11 +77,30 @@ class MPGD(Guidance):
 
     @classmethod
     def verified(cls) -> dict[str, Any]:
+        """Declare the settings of the verification table.
+
+        Returns:
+            Pairs of a guidance and the sampler that runs it, by name.
+        """
         return {"mpgd": (cls(), DDIM(128, eta=1.0))}
 
     def shift(
         self, x0_hat: Tensor, vjp: Products, s: Tensor, problem: InverseProblem, y: Tensor
     ) -> Tensor:
+        r"""Compute the shift by a step along the gradient of the residual norm.
+
+        The product vjp is not used.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+
+        Returns:
+            The shift :math:`s^2 \nabla_u \log p(y|u)`, the shape of x0_hat.
+        """
         e = problem.residual(y, x0_hat)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
         return expand_like(self.zeta / norm, x0_hat) * problem.operator.vjp(x0_hat, e)

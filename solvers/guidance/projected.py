@@ -1,10 +1,11 @@
-r"""Moment matching with a covariance that is kept as numbers: a variance for every entry, or one for all.
+r"""Moment matching with a diagonal covariance: a variance for every entry, or one for all.
 
-.. math:: s^2 \nabla_u \log p(y|u) \approx s^2 J^T A^T \bigl(\Sigma_y + A\,\mathrm{diag}(v)\,A^T\bigr)^{-1} (y - A D(u)),
+.. math:: s^2 \nabla_u \log p(y|u)
+          \approx s^2 J^T A^T \bigl(\Sigma_y + A\,\mathrm{diag}(v)\,A^T\bigr)^{-1} (y - A D(u)),
           \qquad v = s^2 J \mathbf 1,
 
-the row sums of the covariance :math:`s^2 J` of :math:`p(x_0|u)` (Boys et al. 2023), or their mean. Row sums are the diagonal where J is
-diagonal. Negative ones count as zero.
+where v are the row sums of the covariance :math:`s^2 J` of :math:`p(x_0|u)` (Boys et al. 2023), or
+their mean. Row sums are the diagonal where J is diagonal. Negative row sums are set to zero.
 """
 
 from typing import Literal
@@ -30,7 +31,24 @@ def projected_shift(
     iterations: int,
     rtol: float,
 ) -> Tensor:
-    """The shift of the denoiser, of the shape of x0_hat: two products, and ``iterations`` applications of A and its adjoint at most."""
+    r"""Compute the shift of the denoiser for a diagonal or isotropic covariance.
+
+    It costs two products with :math:`J^T`, and at most ``iterations`` applications of A and of its
+    adjoint.
+
+    Args:
+        x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+        vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+        s: Noise-to-signal ratios, shape (B,).
+        problem: Operator and noise of the measurements.
+        y: Measurements, shape (B, ...).
+        covariance: "diagonal": a variance for every entry; "isotropic": one for all entries.
+        iterations: Largest number of conjugate-gradient iterations.
+        rtol: Relative residual at which a sample stops.
+
+    Returns:
+        The shift :math:`s^2 \nabla_u \log p(y|u)`, the shape of x0_hat.
+    """
     A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
     mean = problem.operator.apply(x0_hat)
     variance = s2 * vjp(torch.ones_like(x0_hat))

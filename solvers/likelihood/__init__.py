@@ -1,4 +1,4 @@
-"""Exact log-likelihoods by the probability-flow ODE, and the variational bound, both with error bars."""
+"""Log-likelihoods by the probability-flow ODE, and the variational bound, with error bars."""
 
 from solvers.likelihood.bits import BitsPerDim, bits_per_dim
 from solvers.likelihood.bound import LowerBound, elbo

@@ -1,11 +1,13 @@
 r"""Bits per dimension of 8-bit images by uniform dequantisation (Theis et al. 2016).
 
-A grey level q of L in a data range [lo, hi] owns a bin of width :math:`w = (hi - lo)/L`. With :math:`x_u = lo + w (q + u)`,
-:math:`u \sim U[0, 1)^d`, Jensen's inequality gives
+A grey level q out of L in a data range [lo, hi] has a bin of width :math:`w = (hi - lo)/L`. With
+:math:`x_u = lo + w (q + u)`, :math:`u \sim U[0, 1)^d`, Jensen's inequality gives
 
-.. math:: -\tfrac1d \log_2 P(q) = -\tfrac1d \log_2 \left( w^d\, E_u\, p(x_u) \right) \le -\tfrac{1}{d \ln 2} E_u \ln p(x_u) - \log_2 w ,
+.. math:: -\tfrac1d \log_2 P(q) = -\tfrac1d \log_2 \left( w^d\, E_u\, p(x_u) \right)
+          \le -\tfrac{1}{d \ln 2} E_u \ln p(x_u) - \log_2 w .
 
-and k samples at once a tighter bound, :math:`\ln \tfrac1k \sum_i p(x_{u_i})` in place of the mean of the logarithms (Burda et al. 2016).
+With k samples there is a tighter bound, :math:`\ln \tfrac1k \sum_i p(x_{u_i})` in place of the mean
+of the logarithms (Burda et al. 2016).
 """
 
 import math
@@ -27,8 +29,17 @@ __all__ = ["BitsPerDim", "bits_per_dim"]
 
 @dataclass(frozen=True)
 class BitsPerDim:
-    """value: of each image, (B,). std_error: of each, from the probes and, for k > 1, the dequantisation, which k = 1 cannot tell. nfe,
-    products: for each image. end: the noise-to-signal ratio at which the density was taken, 0 for the data."""
+    """Result of `bits_per_dim` for a batch of B images.
+
+    Args:
+        value: Bits per dimension of each image, (B,), float64; an upper bound on average.
+        std_error: Standard error of value, (B,). For k > 1 it covers the random probes and the
+            dequantisation; for k = 1 only the probes, because one sample has no scatter.
+        nfe: Network evaluations for each image.
+        vjps: Vector-Jacobian products with a network for each image.
+        seconds: Wall time of the call.
+        end: Noise-to-signal ratio at which the density was evaluated; 0 for that of the data.
+    """
 
     value: Tensor
     std_error: Tensor
@@ -39,11 +50,16 @@ class BitsPerDim:
 
     @property
     def mean(self) -> float:
+        """Mean of the values over the images."""
         return float(self.value.mean())
 
     @property
     def mean_std_error(self) -> float:
-        """Of the mean as an estimate for all images of the kind: the scatter of the values, all sources of noise included."""
+        """Standard error of the mean as an estimate for the distribution of the images.
+
+        It comes from the scatter of the values, which includes all sources of noise. For a single
+        image it is the standard error of its value.
+        """
         return (
             float(self.value.std() / math.sqrt(len(self.value)))
             if len(self.value) > 1
@@ -62,23 +78,55 @@ def bits_per_dim(
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     **settings: Any,
 ) -> BitsPerDim:
-    r"""Bits per dimension of images x (B, *shape): uint8, or floating point on the grid lo + (hi - lo) q / (levels - 1).
+    r"""Estimate an upper bound on the bits per dimension of quantised images.
 
-    k: dequantisation samples of each image. importance: the tighter bound of k samples; the noise of random probes would make
-    it too good by half its variance, which is taken off; beyond a nat that is no longer reliable, and a warning says so. generator: one
-    for all, or one for each image, on which alone its value then depends. settings: of
-    :func:`log_likelihood`. ``end``: the density of dequantised data is not smooth, so it cannot be continued to no noise; noise s blurs
-    the edges of a level of width w, which costs up to 0.96 s / w nats in each dimension (:math:`2 \int_0^\infty -\ln\Phi`). By default s is
-    1e-4 w for networks that see the edges at any noise (Fourier features as fine as the levels, training down to 0.02 w), and that at
-    t_min for others.
+    The density of dequantised data has edges, so it cannot be continued to zero noise. Noise of
+    standard deviation s blurs the edges of a bin of width w, which costs up to 0.96 s / w nats per
+    dimension (:math:`2 \int_0^\infty -\ln\Phi`).
+
+    Args:
+        prior: Prior on images.
+        x: Images, (B, *shape): integer grey levels 0..levels - 1, or floating point on the grid
+            lo + (hi - lo) q / (levels - 1).
+        levels: Number of grey levels, at least 2.
+        data_range: Range (lo, hi) of the images that the prior was made for.
+        k: Number of dequantisation samples for each image, at least 1.
+        importance: Whether to compute the tighter bound of k samples. The noise of random probes
+            would bias it by half their variance, which is subtracted; above a standard error of
+            one nat that is unreliable, and a warning says so.
+        generator: Source of the dequantisation and the probes: one generator, from which one is
+            derived for each image, or a sequence of B generators, each of which alone decides the
+            value of its image. None for torch's global generator.
+        **settings: Further settings of `log_likelihood`. If end is missing or None, it is 1e-4 w
+            (or the smallest noise of the prior, if that is less) for networks that resolve the
+            edges at any noise, with Fourier features as fine as the levels and trained down to a
+            noise of 0.02 w; "t_min" for other priors.
+
+    Returns:
+        Bits per dimension of each image, with standard errors.
+
+    Raises:
+        ValueError: If k, levels or data_range is invalid, x is not finite, not in the range or not
+            on the grid of grey levels, or `log_likelihood` refuses its arguments.
+
+    Example:
+        For a nearly flat density the value is close to log2 of the number of levels.
+
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import bits_per_dim
+        >>> prior = GaussianPrior(torch.zeros(1, 2, 2), 0.25 * torch.eye(4))
+        >>> x = torch.tensor([[[[100, 120], [130, 150]]]], dtype=torch.uint8)
+        >>> bits = bits_per_dim(prior, x, nodes=8, generator=torch.Generator().manual_seed(0))
+        >>> round(bits.mean, 1)
+        7.4
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     q = _levels(x, levels, data_range).double()
     low, width = data_range[0], (data_range[1] - data_range[0]) / levels
-    streams = [
-        spawn(g, 2) for g in spawn(generator, len(q))
-    ]  # of each image: for its dequantisation, and for its probes
+    # two generators for each image: one for its dequantisation, one for its probes
+    streams = [spawn(g, 2) for g in spawn(generator, len(q))]
     u = torch.stack(
         [
             torch.rand((k, *q.shape[1:]), generator=g, dtype=torch.float64, device=g.device)
@@ -94,15 +142,15 @@ def bits_per_dim(
     if importance:
         if float(error.max()) > 1:
             warnings.warn(
-                f"the probes leave ln p open by {float(error.max()):.1f} nats, too much for an importance bound: "
-                "use the exact trace or more probes and nodes",
+                f"the standard error of ln p is {float(error.max()):.1f} nats, too large for an "
+                "importance bound: use the exact trace or more probes and nodes",
                 stacklevel=2,
             )
-        # the mean over the k samples errs towards the looser bound, each sample's own, a noisy weight, towards a bound that is too good
+        # averaging the variance over the k samples errs towards a looser bound; subtracting from
+        # each sample its own, with noisy weights, would err towards a bound that is too good
         nats = value.logsumexp(1) - math.log(k) - error.square().mean(1) / 2
-        scatter = (
-            (value.softmax(1) - 1 / k).square().sum(1) * k / max(1, k - 1)
-        )  # of a mean of densities, relative to it
+        # variance of a mean of densities, relative to the squared mean
+        scatter = (value.softmax(1) - 1 / k).square().sum(1) * k / max(1, k - 1)
         variance = scatter if k > 1 else error[:, 0].square()
     else:
         nats = value.mean(1)
@@ -110,21 +158,22 @@ def bits_per_dim(
     unit = q[0].numel() * math.log(2)
     bits, error = -nats / unit - math.log2(width), variance.sqrt() / unit
     return BitsPerDim(
-        bits,
-        error,
-        k * ll.nfe,
-        k * ll.vjps,
-        ll.seconds,
-        0.0 if settings["end"] == "data" else float(ll.s[0]),
+        value=bits,
+        std_error=error,
+        nfe=k * ll.nfe,
+        vjps=k * ll.vjps,
+        seconds=ll.seconds,
+        end=0.0 if settings["end"] == "data" else float(ll.s[0]),
     )
 
 
 def _levels(x: Tensor, levels: int, data_range: tuple[float, float]) -> Tensor:
-    """The grey level of each pixel, 0 .. levels - 1."""
+    """The grey level of each pixel, 0..levels - 1."""
     low, high = data_range
     if not low < high or levels < 2:
         raise ValueError(
-            f"bits per dimension need a data range low < high and at least 2 levels, got {data_range} and {levels}"
+            "bits per dimension need a data range low < high and at least 2 levels, "
+            f"got {data_range} and {levels}"
         )
     if x.is_floating_point():
         if not bool(torch.isfinite(x).all()):
@@ -132,13 +181,14 @@ def _levels(x: Tensor, levels: int, data_range: tuple[float, float]) -> Tensor:
         scaled = (x.double() - low) / (high - low) * (levels - 1)
         q = scaled.round()
         if bool((q < 0).any() or (q >= levels).any()):
-            raise ValueError(f"x has values outside of the data range {data_range}")
+            raise ValueError(f"x has values outside the data range {data_range}")
         if bool(((scaled - q).abs() > 0.05).any()):
             raise ValueError(
-                f"x is not on the grid of {levels} levels in {data_range}; round the images to 8 bits, or use log_likelihood"
+                f"x is not on the grid of {levels} levels in {data_range}; "
+                "round the images to the grey levels, or use log_likelihood"
             )
     else:
         q = x.long()
         if bool((q < 0).any() or (q >= levels).any()):
-            raise ValueError(f"x has values outside of 0..{levels - 1}, the grey levels")
+            raise ValueError(f"x has values outside the grey levels 0..{levels - 1}")
     return q

@@ -1,20 +1,27 @@
-r"""The variational lower bound of a diffusion model on ln p(x) (Ho et al. 2020), with continuous noise (Kingma et al. 2021).
+r"""Variational lower bound of a diffusion model on ln p(x), in continuous noise.
 
-With :math:`u_s = x + s\,\varepsilon`, :math:`s = \sigma_t/\alpha_t`, and a decoder :math:`N(x; u_{s_0}, s_0^2 I)` at the lowest noise,
+The bound is that of Ho et al. 2020, with continuous noise as in Kingma et al. 2021. With
+:math:`u_s = x + s\,\varepsilon`, :math:`s = \sigma_t/\alpha_t`, and a decoder
+:math:`N(x; u_{s_0}, s_0^2 I)` at the lowest noise,
 
-.. math:: \ln p(x) \ge -\tfrac d2 \ln(2\pi e\,s_0^2) - \tfrac12 \int E\|\varepsilon - \hat\varepsilon(u_s)\|^2\, d\lambda
+.. math:: \ln p(x) \ge -\tfrac d2 \ln(2\pi e\,s_0^2)
+          - \tfrac12 \int E\|\varepsilon - \hat\varepsilon(u_s)\|^2\, d\lambda
           - \mathrm{KL}\left(N(x, s_{max}^2 I)\,\|\,p_{s_{max}}\right), \qquad \lambda = -2 \ln s,
 
-where :math:`\varepsilon - \hat\varepsilon = (\hat x_0(u_s) - x)/s`. A Gaussian reference :math:`N(\mu, U \Lambda U^T)`, with noise the
-distribution at :math:`s_{max}`, has all this in closed form, and what is left to estimate is small at both ends:
+where :math:`\varepsilon - \hat\varepsilon = (\hat x_0(u_s) - x)/s`. For a Gaussian reference
+:math:`N(\mu, U \Lambda U^T)`, whose noisy version is the distribution at :math:`s_{max}`, all terms
+have a closed form. Only the difference from it must be estimated, which is small at both ends:
 
-.. math:: \mathrm{ELBO}(x) = E \ln N(u_{s_0}; \mu, U(\Lambda + s_0^2) U^T) - \int_{\ln s_0}^{\ln s_{max}} (\ell - \ell_G)\, d\ln s, \quad
+.. math:: \mathrm{ELBO}(x) = E \ln N(u_{s_0}; \mu, U(\Lambda + s_0^2) U^T)
+          - \int_{\ln s_0}^{\ln s_{max}} (\ell - \ell_G)\, d\ln s, \quad
           \ell = E\|\varepsilon - \hat\varepsilon\|^2, \quad
           \ell_G = \sum \frac{\Lambda^2 + s^2 (U^T(x - \mu))^2}{(\Lambda + s^2)^2} .
 
-For the exact denoiser :math:`dE \ln p_s(u_s)/d\ln s = \ell - d` (Guo, Shamai and Verdu 2005; Kong, Brekelmans and Ver Steeg 2023,
-"Information-theoretic diffusion"), so that the bound is :math:`E \ln p_{s_0}(u_{s_0})` at every x: below :math:`\ln p_{\sqrt2 s_0}(x)`,
-the density of what the decoder puts out, by Jensen's inequality, and :math:`\ln p_0(x)` in the limit.
+For the exact denoiser :math:`dE \ln p_s(u_s)/d\ln s = \ell - d` (Guo, Shamai and Verdu 2005; Kong,
+Brekelmans and Ver Steeg 2023, "Information-theoretic diffusion"). The bound is then
+:math:`E \ln p_{s_0}(u_{s_0})` at every x. By Jensen's inequality this lies below
+:math:`\ln p_{\sqrt2 s_0}(x)`, the density of the decoder's output, and it tends to
+:math:`\ln p_0(x)` as :math:`s_0` tends to 0.
 """
 
 import math
@@ -28,11 +35,15 @@ from torch.nn.functional import pad
 
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import CountingPrior, Prior
-from solvers.likelihood.exact import levels_for
-from solvers.likelihood.integrator import End
-from solvers.likelihood.nodes import NodeGrid, error_of_sum
+from solvers.likelihood.nodes import NodeGrid, error_of_sum, nodes_for
 from solvers.likelihood.reference import GaussianReference
-from solvers.likelihood.settings import check_grid, check_samples, default_batch, resolve_end
+from solvers.likelihood.settings import (
+    End,
+    check_grid,
+    check_samples,
+    default_batch,
+    resolve_end,
+)
 from solvers.streams import NormalStream, spawn
 
 __all__ = ["LowerBound", "elbo"]
@@ -40,10 +51,17 @@ __all__ = ["LowerBound", "elbo"]
 
 @dataclass(frozen=True)
 class LowerBound:
-    """What :func:`elbo` returns.
+    """Result of `elbo` for a batch of B samples.
 
-    value: an unbiased estimate of the bound on ln p, nats, (B,), float64. std_error: of it, (B,), with dof degrees of freedom, (B,). nfe:
-    evaluations of the denoiser for each sample. s, integrand: (draws, nodes, B), noise-to-signal ratios and loss - loss_G there.
+    Args:
+        value: Unbiased estimate of the bound on ln p, in nats, (B,), float64.
+        std_error: Standard error of value, in nats, (B,).
+        dof: Effective degrees of freedom of std_error, (B,).
+        nfe: Evaluations of a network for each sample.
+        seconds: Wall time of the call.
+        s: Noise-to-signal ratios of the evaluations, (draws, nodes, B).
+        integrand: Loss of the prior minus that of the reference at s, after the control variate,
+            (draws, nodes, B).
     """
 
     value: Tensor
@@ -68,17 +86,53 @@ def elbo(
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     batch: int | None = None,
 ) -> LowerBound:
-    """The bound on ln p(x) in nats for samples x (B, *shape) of any :class:`Prior`, between the noise levels of ``log_likelihood``.
+    """Estimate the variational lower bound on ln p(x).
 
-    nodes: strata, of equal size in ln s up to the scale of the data and wider above; in each one uniform draw and fresh noise for every
-    sample, and one evaluation for the whole batch. draws: repetitions of all this, which are averaged. end: "t_min" is the bound, with the
-    decoder at the lowest noise; "data" what it tends to with less and less noise, the integral being continued to 0 by its leading order in
-    s^2, for data that is smooth at t_min; a number is a lowest noise of its own, under an SDE with alpha = 1. reference: the distribution
-    at the highest noise, and what the integral is relative to; by default what the prior says of itself. s_max: where to stop, if before
-    the SDE does. batch: samples at a time, by default as many as have 2^16 entries together; no value depends on it, for each sample has
-    random numbers of its own.
+    The estimate is unbiased. The noise levels are those of `log_likelihood`.
 
-    ValueError: for x of a shape that is not the prior's, NaN, or settings that contradict each other.
+    Args:
+        prior: Prior whose density is bounded, guided or not.
+        x: Samples, (B, *shape), floating point; images on [-1, 1].
+        nodes: Number of strata of the noise level, at least 8. Each has one uniform draw and fresh
+            noise for every sample, and one evaluation for the whole batch. The strata have equal
+            size in ln s up to the scale of the data and are wider above.
+        draws: Number of independent estimates, which are averaged, at least 1.
+        end: Lowest noise level. "t_min": the bound, with the decoder at the smallest noise of the
+            prior. "data": the limit of the bound as that noise tends to 0; the integral is
+            continued by its leading order in s^2, for data whose density is smooth at the noise of
+            t_min. A number: the bound with that lowest noise, a standard deviation in the units of
+            x, under an SDE with alpha = 1.
+        reference: Gaussian relative to which the integral is taken, and whose noisy version is the
+            distribution at the highest noise. None for the moments of the prior
+            (`GaussianReference.of`).
+        s_max: Noise-to-signal ratio at which the integral ends, above the smallest noise. None for
+            that of the SDE at t_max, which is also the largest possible value.
+        generator: Source of the noise: one generator, from which one is derived for each sample,
+            or a sequence of B generators, each of which alone decides the value of its sample. None
+            for torch's global generator.
+        batch: Number of samples processed together, at least 1; values do not depend on it. None
+            for as many as have 2^16 entries in total.
+
+    Returns:
+        The bound in nats with its standard error.
+
+    Raises:
+        ValueError: If x does not have the shape of the prior's samples or holds NaN or infinite
+            values, or if settings are invalid or contradict each other.
+
+    Example:
+        For a Gaussian prior the limit of the bound is ln p(x).
+
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import elbo
+        >>> prior = GaussianPrior(torch.zeros(2), 0.25 * torch.eye(2))
+        >>> x = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+        >>> bound = elbo(prior, x, end="data", generator=torch.Generator().manual_seed(0))
+        >>> bool((bound.value - prior.log_prob(x)).abs() < 1e-3)
+        True
+        >>> bound.nfe
+        64
     """
     started = time.perf_counter()
     prior, end = resolve_end(prior, end)
@@ -90,10 +144,12 @@ def elbo(
     reference = (reference or GaussianReference.of(prior, shape)).to(prior.device)
     if len(reference.mean) != x[0].numel():
         raise ValueError(
-            f"the reference has {len(reference.mean)} dimensions, a sample {shape} has {x[0].numel()}"
+            f"the reference has {len(reference.mean)} dimensions, "
+            f"a sample {shape} has {x[0].numel()}"
         )
-    # uniform in ln s down to the lowest noise: neighbours control each other's noise, so they must be near
-    edges = replace(levels_for(prior, reference, nodes + 1, s_max, None), a=0.0)
+    # uniform in ln s down to the lowest noise: a control variate comes from the neighbouring nodes,
+    # so they must be near
+    edges = replace(nodes_for(prior, reference, nodes + 1, s_max=s_max), a=0.0)
     generators, counted = spawn(generator, len(x)), CountingPrior(prior)
     parts = []
     for i in range(0, len(x), batch):
@@ -145,7 +201,7 @@ def _bound(
         nodes.append(torch.stack([_loss(prior, x, s_i, eps), loss_G, mean_G]))
     loss, loss_G, mean_G = torch.stack(nodes, -1).unflatten(-1, s.shape[1:])
 
-    # in few dimensions the loss of the reference may be next to nothing, by chance
+    # in few dimensions the loss of the reference may be close to 0 by chance
     c, slope = _from_neighbours(1 + (loss - loss_G) / loss_G.maximum(mean_G / 2), rate * mean_G, w)
     integrand = loss - mean_G - c * (loss_G - mean_G)
     values = rate * integrand - slope * off_centre
@@ -174,10 +230,12 @@ def _loss(prior: Prior, x: Tensor, s: Tensor, eps: Tensor) -> Tensor:
 
 
 def _from_neighbours(ratio: Tensor, scale: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """Control variates (..., nodes) of every node by its two neighbours, which share no random number with it: they leave no bias.
+    """Control variates c and slopes for every node from its two neighbours, both (..., nodes).
 
-    ratio: of the loss to that of the reference with the same noise. c: what to take off of the noise of the latter, 1 at most. slope: of
-    scale (ratio - 1) in w, by which the place of a node within its stratum matters; 0 for the first and the last.
+    The neighbours share no random number with the node, so there is no bias. ratio: loss of the
+    prior over that of the reference with the same noise, (..., nodes). c: coefficient of the noise
+    of the reference's loss, at most 1. slope: derivative of scale (ratio - 1) in w, which corrects
+    for the position of a node in its stratum; 0 for the first node and the last.
     """
     beside = pad(ratio, (1, 1), mode="reflect")
     c = ((beside[..., :-2] + beside[..., 2:]) / 2).clamp_max(1)

@@ -2,11 +2,13 @@ r"""Traces of Jacobians, exact or by random probes.
 
 .. math:: \mathrm{tr}\,J = \sum_i e_i^T J e_i = E[v^T J v], \quad E[v v^T] = I .
 
-With Rademacher probes the error comes from the off-diagonal entries of J alone. Structured probes :math:`v_m = d \circ H_m` multiply one
-random sign pattern d by rows of a Hadamard matrix whose columns are dealt out to the coordinates as colours: over a full set of rows all
-pairs of coordinates of different colours cancel exactly, and only pairs of one colour remain (Tang and Saad 2012, "A probing method for
-computing the diagonal of a matrix inverse"; Stathopoulos, Laeuchli and Orginos 2013). On a picture the colours tile the plane, so that no
-near neighbours share one: the Jacobian of a denoiser is local where the noise is small.
+With Rademacher probes only the off-diagonal entries of J cause an error. Structured probes
+:math:`v_m = d \circ H_m` multiply one random sign pattern d by rows of a Hadamard matrix. Each
+coordinate is given one column of the matrix, its colour. Over a full set of rows all pairs of
+coordinates of different colours cancel exactly, and only pairs of one colour remain (Tang and Saad
+2012, "A probing method for computing the diagonal of a matrix inverse"; Stathopoulos, Laeuchli and
+Orginos 2013). On an image the colours tile the plane, so that near neighbours have different
+colours: the Jacobian of a denoiser is local where the noise is small.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,15 @@ __all__ = ["Probes", "lattice_colours"]
 
 
 def lattice_colours(shape: tuple[int, ...], k: int) -> Tensor:
-    """(D,) colours 0..k-1 for the entries of one sample (..., H, W), k a power of 2: tiles of about sqrt(k) x sqrt(k) pixels."""
+    """Colour the entries of a sample in tiles of about sqrt(k) x sqrt(k) pixels.
+
+    Args:
+        shape: Shape of one sample, (..., H, W) or (D,).
+        k: Number of colours, a power of 2.
+
+    Returns:
+        Colours 0..k-1 of the D flattened entries, (D,), int64.
+    """
     height, width = shape[-2:] if len(shape) > 1 else (1, shape[-1])
     rest = torch.Size(shape).numel() // (height * width)
     exponent = k.bit_length() - 1
@@ -29,15 +39,41 @@ def lattice_colours(shape: tuple[int, ...], k: int) -> Tensor:
     columns = k // rows
     i, j = torch.arange(height)[:, None], torch.arange(width)[None]
     plane = (i % rows) * columns + j % columns
-    # the same pixel of another channel gets another colour, as far off as there is room
+    # one pixel has different colours in different channels, as far apart as k allows
     shift = torch.arange(rest) * max(1, k // max(rest, 1))
     return ((plane[None] + shift[:, None, None]) % k).flatten()
 
 
 class Probes:
-    """Probe vectors for samples of a shape: k at a time, in pixels or in the coordinates of a reference.
+    """Source of sets of k random probe vectors v with E[v v^T] = I.
 
-    k: a power of 2. structured: Hadamard rows on one sign pattern; else k independent patterns.
+    Args:
+        shape: Shape of one sample, with D entries.
+        k: Vectors in a set; a power of 2 if they are structured.
+        reference: Gaussian in whose coordinates signs are drawn if eigen is true.
+        eigen: Whether the entries of a probe are signs in the coordinates of the reference; if
+            not, in those of the sample.
+        structured: Whether the vectors are Hadamard rows times one random sign pattern; if not,
+            they are k independent sign patterns.
+
+    Attributes:
+        pattern: Hadamard rows by coordinate, (k, D), int8; None if not structured.
+
+    Raises:
+        ValueError: If k is less than 1, or not a power of 2 with structured probes.
+
+    Example:
+        A full set of structured probes gives the exact trace.
+
+        >>> import torch
+        >>> from solvers import GaussianReference
+        >>> reference = GaussianReference(torch.zeros(4), torch.ones(4))
+        >>> probes = Probes((4,), 4, reference, eigen=False, structured=True)
+        >>> generators = [torch.Generator().manual_seed(0)]
+        >>> v = probes.draw(generators, torch.float64, torch.device("cpu"))[:, 0]
+        >>> J = torch.arange(16, dtype=torch.float64).reshape(4, 4)
+        >>> float((v * (v @ J)).sum() / 4), float(J.trace())
+        (30.0, 30.0)
     """
 
     def __init__(
@@ -61,7 +97,16 @@ class Probes:
     def draw(
         self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """(k, B, *shape), the b-th from the b-th generator."""
+        """Draw one set of probes for each sample of a batch.
+
+        Args:
+            generators: Random generator of each of the B samples.
+            dtype: Floating type of the probes.
+            device: Device of the probes.
+
+        Returns:
+            Probe vectors, (k, B, *shape); those of sample b depend on generator b alone.
+        """
         D = torch.Size(self.shape).numel()
         rows = 1 if self.structured else self.k
         signs = [

@@ -1,9 +1,11 @@
-r"""The Gaussian against which a prior is measured.
+r"""The Gaussian reference: a known density relative to which that of a prior is computed.
 
-Under :math:`N(\mu, U \Lambda U^T)` everything about the probability flow is known: its denoiser at the noise-to-signal ratio s is
-:math:`D_G(u) = \mu + U \tfrac{\Lambda}{\Lambda + s^2} U^T (u - \mu)`, and along its flow
-:math:`z = (\Lambda + s^2)^{-1/2} U^T (u - \mu)` does not move. A method that follows the difference of a prior to such a reference is
-exact for Gaussian data and has little to do for data that is nearly Gaussian at most noise levels.
+Under :math:`N(\mu, U \Lambda U^T)` the probability flow has a closed form. The denoiser at the
+noise-to-signal ratio s is
+:math:`D_G(u) = \mu + U \tfrac{\Lambda}{\Lambda + s^2} U^T (u - \mu)`, and along the flow
+:math:`z = (\Lambda + s^2)^{-1/2} U^T (u - \mu)` is constant. A method that integrates the
+difference between a prior and such a reference is exact for Gaussian data. For data that is nearly
+Gaussian at most noise levels the integrand is small.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,27 @@ __all__ = ["GaussianReference"]
 
 @dataclass(frozen=True)
 class GaussianReference:
-    """mean: (D,); variances: (D,), of the coordinates U^T x; basis: U (D, D), orthogonal, or None for the identity. float64."""
+    """Gaussian N(mean, U diag(variances) U^T) in the D entries of a sample.
+
+    Args:
+        mean: Mean of the flattened sample, (D,), float64.
+        variances: Variances of the coordinates U^T x, (D,), float64, not negative.
+        basis: Orthogonal matrix U, (D, D), float64; None for the identity.
+
+    Raises:
+        ValueError: If shapes do not fit, a value is not finite, or a variance is negative.
+
+    Example:
+        >>> import torch
+        >>> mean = torch.zeros(2, dtype=torch.float64)
+        >>> covariance = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+        >>> reference = GaussianReference.from_covariance(mean, covariance)
+        >>> [round(v, 6) for v in reference.variances.tolist()]
+        [3.0, 1.0]
+        >>> x = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+        >>> torch.allclose(reference.from_coordinates(reference.coordinates(x)), x)
+        True
+    """
 
     mean: Tensor
     variances: Tensor
@@ -36,7 +58,8 @@ class GaussianReference:
             or (self.basis is not None and self.basis.shape != (d, d))
         ):
             raise ValueError(
-                "a reference in D dimensions needs a mean (D,), variances (D,) and a basis (D, D) or none"
+                "a reference in D dimensions needs a mean (D,), variances (D,), "
+                "and a basis (D, D) or None"
             )
         if not bool(
             (self.variances >= 0).all()
@@ -49,21 +72,46 @@ class GaussianReference:
 
     @classmethod
     def from_covariance(cls, mean: Tensor, covariance: Tensor) -> "GaussianReference":
-        """mean (D,), covariance (D, D); largest variance first."""
+        """Make a reference of a mean and a covariance, by an eigendecomposition.
+
+        Args:
+            mean: Mean, (D,).
+            covariance: Covariance, (D, D), symmetric positive semi-definite.
+
+        Returns:
+            The reference, with decreasing variances.
+        """
         variances, basis = torch.linalg.eigh(covariance.double())
         return cls(mean.double(), variances.flip(0).clamp_min(0), basis.flip(1))
 
     @classmethod
     def from_data(cls, x: Tensor) -> "GaussianReference":
-        """The mean and covariance of samples x (n, ...)."""
+        """Make a reference of the mean and the covariance of data.
+
+        Args:
+            x: Samples, (n, *shape), n at least 2.
+
+        Returns:
+            The reference in the entries of one sample.
+        """
         x = x.double().flatten(1)
         return cls.from_covariance(x.mean(0), torch.cov(x.T).reshape(x.shape[1], -1))
 
     @classmethod
     def of(cls, prior: Prior, shape: tuple[int, ...], probes: int = 8) -> "GaussianReference":
-        """What the prior itself says: its moments if it knows them; else the mean D(0, s_max) and one variance for all coordinates.
+        """Make a reference of the moments of a prior, exact or estimated.
 
-        The variance is that of the data for a network, and otherwise s^2 tr(J)/D at s_max (Tweedie's second formula), by a few probes.
+        A Gaussian mixture has exact moments. For other priors the mean is the denoiser's value
+        D(0, s_max), and all coordinates have one variance: for a network the variance of the data
+        that it is scaled for, otherwise s^2 tr(J)/D at s_max (Tweedie's second-order formula).
+
+        Args:
+            prior: Prior to approximate.
+            shape: Shape of one sample.
+            probes: Number of random vectors that estimate the trace, where one is needed.
+
+        Returns:
+            The reference in the entries of one sample.
         """
         while isinstance(prior, CountingPrior):
             prior = prior.prior
@@ -89,6 +137,14 @@ class GaussianReference:
         return cls(mean, torch.full_like(mean, variance))
 
     def to(self, device: torch.device) -> "GaussianReference":
+        """Copy the reference to a device.
+
+        Args:
+            device: Device of the copy.
+
+        Returns:
+            The same Gaussian on that device.
+        """
         return GaussianReference(
             self.mean.to(device),
             self.variances.to(device),
@@ -96,16 +152,30 @@ class GaussianReference:
         )
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """U^T x, for x (..., D)."""
+        """Compute the coordinates U^T x.
+
+        Args:
+            x: Vectors, (..., D).
+
+        Returns:
+            Their coordinates, (..., D).
+        """
         return x if self.basis is None else x @ self.basis
 
     def from_coordinates(self, c: Tensor) -> Tensor:
-        """U c, for c (..., D)."""
+        """Compute the vectors U c.
+
+        Args:
+            c: Coordinates, (..., D).
+
+        Returns:
+            The vectors, (..., D).
+        """
         return c if self.basis is None else c @ self.basis.T
 
 
 def _network(prior: Prior) -> ScorePrior | None:
-    """The score network within a prior that averages, tiles or counts it, if there is one."""
+    """The score network within priors that average, tile or count it; None if there is none."""
     *around, prior = prior.nesting()
     return (
         prior

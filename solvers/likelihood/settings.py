@@ -1,4 +1,4 @@
-"""What the likelihoods ask of their arguments, and the defaults that depend on them."""
+"""Settings of the likelihoods: their choices, checks, and the defaults that depend on the prior."""
 
 from typing import Literal
 
@@ -11,37 +11,76 @@ from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from solvers.guidance import GuidedPrior
-from solvers.likelihood.integrator import End, Solver
 
 __all__ = [
-    "Basis", "Divergence", "Probing", "default_batch", "check_grid", "check_samples", "check_settings", "default_end", "levels_end", "resolve_end",
+    "Basis",
+    "Divergence",
+    "End",
+    "Probing",
+    "Solver",
+    "check_grid",
+    "check_samples",
+    "check_settings",
+    "default_batch",
+    "default_end",
     "default_method",
-]  # fmt: skip
+    "levels_end",
+    "resolve_end",
+]
 
 Divergence = Literal["exact", "hutchinson"]
 Probing = Literal["hadamard", "rademacher"]
 Basis = Literal["auto", "pixel", "eigen"]
+End = Literal["data", "t_min"]
+Solver = Literal["rk4", "ab4"]
 
-_EDGE = 1e-4  # noise in widths of a level: its edges then blur away 1e-4 nats in each dimension
-_ALONE = 0.02  # noise in widths of a level: 50 of it lie between its edges
-_FAR = 5.0  # no picture on [-1, 1] has such a value, however noisy; one on 0..255 has
+_EDGE = 1e-4  # noise in bin widths at which blurred edges cost 1e-4 nats per dimension
+_ALONE = (
+    0.02  # noise in bin widths at which the two edges of a bin are 50 standard deviations apart
+)
+_FAR = 5.0  # no image on [-1, 1] has such a value, even with noise; one on 0..255 has
 
 
 def default_end(prior: Prior) -> End:
-    """Where the density is taken if nothing is said: a network knows no data without noise."""
+    """Choose the default evaluation point.
+
+    Args:
+        prior: Prior whose density is evaluated.
+
+    Returns:
+        "t_min" for networks, wrapped or not, which are not defined at zero noise; "data" otherwise.
+    """
     return "t_min" if isinstance(prior.nesting()[-1], ScorePrior) else "data"
 
 
 def default_method(prior: Prior, divergence: Divergence) -> Solver:
-    """The method of the ODE if nothing is said: the one of many stages where the trace costs more than they do, and for networks, whose
-    flow is stiff where an image lies between two shapes; there the multistep method errs, and to the better side."""
+    """Choose the default method of the ODE.
+
+    Args:
+        prior: Prior whose flow is integrated.
+        divergence: How the trace is computed: "exact" or "hutchinson".
+
+    Returns:
+        "rk4" with the exact trace, which costs far more than the extra stages, and for networks:
+        their flow is stiff where an image lies between two shapes, and there "ab4" overestimates
+        the density. "ab4" otherwise.
+    """
     return "rk4" if divergence == "exact" or isinstance(prior.nesting()[-1], ScorePrior) else "ab4"
 
 
 def levels_end(prior: Prior, width: float) -> End | float:
-    """Where the density of dequantised images is taken, their levels being so wide. Far below that for a network that sees the edges of
-    levels at any noise, by Fourier features as fine as the levels and training down to a noise at which an edge stands alone; else
-    "t_min"."""
+    """Choose the noise at which the density of dequantised images is evaluated.
+
+    Args:
+        prior: Prior on images.
+        width: Width of the bin of a grey level, in the units of the images.
+
+    Returns:
+        A noise of 1e-4 bin widths, or the smallest noise of the prior if that is less, for a
+        network that resolves the edges of bins at any noise: its Fourier features are as fine as
+        the bins, and it was trained down to a noise at which the two edges of a bin are far apart.
+        "t_min" otherwise.
+    """
     network = prior.nesting()[-1]
     if not (isinstance(network, ScorePrior) and network.fourier):
         return "t_min"
@@ -52,27 +91,58 @@ def levels_end(prior: Prior, width: float) -> End | float:
 
 
 def resolve_end(prior: Prior, end: End | float) -> tuple[Prior, End]:
-    """Prior and end as they are; for a noise s, the prior under an SDE with alpha = 1 whose smallest noise is s, and "t_min". ValueError
-    for a number that is no noise of the prior."""
+    """Turn a numeric evaluation point into a prior whose smallest noise it is.
+
+    Args:
+        prior: Prior whose density is evaluated.
+        end: "data", "t_min" or a noise, as a standard deviation in the units of the data.
+
+    Returns:
+        The prior and the end as they are if end is a string. For a number, the prior under an SDE
+        with alpha = 1 whose smallest noise is that number, and "t_min".
+
+    Raises:
+        ValueError: If a number does not lie between 0 and the largest noise of the prior.
+    """
     if isinstance(end, str):
         return prior, end
     largest = float(prior.sde.noise_to_signal(torch.tensor(prior.sde.t_max, dtype=torch.float64)))
     if not 0 < end < largest:
         raise ValueError(
-            f"a density can be taken at 'data', 't_min' or a noise between 0 and the largest of the prior, {largest:g}; got {end}"
+            "end must be 'data', 't_min' or a noise between 0 and the largest of the prior, "
+            f"{largest:g}; got {end}"
         )
     return prior.with_sde(EDMSDE(end, largest)), "t_min"
 
 
 def default_batch(batch: int | None, x: Tensor) -> int:
-    """Samples at a time: as asked, or as many as have 2^16 entries. ValueError for fewer than one."""
+    """Choose how many samples are processed together.
+
+    Args:
+        batch: The number of samples, at least 1; None to choose it.
+        x: Samples, (B, *shape).
+
+    Returns:
+        The given number, or as many samples as have 2^16 entries in total, at least one.
+
+    Raises:
+        ValueError: If batch is less than 1.
+    """
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     return batch or max(1, 2**16 // x[0].numel())
 
 
 def check_grid(end: str, nodes: int) -> None:
-    """ValueError for an unknown end, or fewer nodes than the error of the sum can be told from."""
+    """Check the evaluation point and the number of nodes.
+
+    Args:
+        end: "data" or "t_min".
+        nodes: Number of nodes; the quadrature and its standard error need at least 8.
+
+    Raises:
+        ValueError: If the end is unknown or there are fewer than 8 nodes.
+    """
     check_choice("end", end, End)
     if nodes < 8:
         raise ValueError(f"the grid needs at least 8 nodes, got {nodes}")
@@ -88,21 +158,50 @@ def check_settings(
     nodes: int,
     chunk: int | None,
 ) -> None:
-    """ValueError that names the setting and what it may be."""
+    """Check the settings of `log_likelihood` that do not depend on the prior.
+
+    Args:
+        divergence: "exact" or "hutchinson".
+        probing: "hadamard" or "rademacher".
+        basis: "auto", "pixel" or "eigen".
+        solver: "rk4" or "ab4"; None for the default.
+        probes: Number of random vectors at a node, at least 1.
+        paired_every: Distance between nodes that are measured twice; 0 for none.
+        nodes: Number of nodes of the grid.
+        chunk: Entries of the exact trace computed at once, at least 1; None for the default.
+
+    Raises:
+        ValueError: If a setting has an unknown value; the message names it and the known values.
+    """
     for name, value, known in (
-        ("divergence", divergence, Divergence), ("probing", probing, Probing), ("basis", basis, Basis), ("solver", solver or "rk4", Solver),
-    ):  # fmt: skip
+        ("divergence", divergence, Divergence),
+        ("probing", probing, Probing),
+        ("basis", basis, Basis),
+        ("solver", solver or "rk4", Solver),
+    ):
         check_choice(name, value, known)
     if probes < 1 or (chunk is not None and chunk < 1):
         raise ValueError(f"probes and chunk must be at least 1, got {probes} and {chunk}")
     if paired_every < 0 or 4 * paired_every > nodes:
         raise ValueError(
-            f"paired_every must be 0, or leave four nodes or more that are measured twice: at most {nodes // 4}, got {paired_every}"
+            f"paired_every must lie in 0..{nodes // 4}, a quarter of the nodes, so that at least "
+            f"four nodes are measured twice; got {paired_every}"
         )
 
 
 def check_samples(prior: Prior, x: Tensor) -> None:
-    """ValueError if x is not a finite batch of the prior's samples; networks for images take any size."""
+    """Check that x is a finite batch of samples of the prior.
+
+    Networks for images accept any height and width. Other priors have one shape.
+
+    Args:
+        prior: Prior whose density is evaluated.
+        x: Samples, (B, *shape).
+
+    Raises:
+        ValueError: If the shape, the dtype or the range of x is wrong, x has NaN or infinite
+            entries, or the prior is guided by several measurements.
+    """
     layers, shape = prior.nesting(), tuple(prior.shape)
     one_size = len(shape) != 3 or any(
         isinstance(p, GaussianMixturePrior | GuidedPrior) for p in layers
@@ -110,22 +209,24 @@ def check_samples(prior: Prior, x: Tensor) -> None:
     same = tuple(x.shape[1:]) == shape if one_size else x.ndim == 4 and x.shape[1] == shape[0]
     if not same or not len(x):
         raise ValueError(
-            f"x must be a batch (B, {', '.join(map(str, shape))}) of the prior's samples, got {tuple(x.shape)}"
+            f"x must be a batch (B, {', '.join(map(str, shape))}) of the prior's samples, "
+            f"got {tuple(x.shape)}"
         )
     if not x.is_floating_point():
         raise ValueError(
-            f"x must be floating point, got {x.dtype}; for 8-bit images there is bits_per_dim"
+            f"x must be floating point, got {x.dtype}; use bits_per_dim for 8-bit images"
         )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values")
     largest = float(x.abs().max())
     if len(shape) == 3 and isinstance(layers[-1], ScorePrior) and largest > _FAR:
         raise ValueError(
-            f"x reaches {largest:.3g}, but images are on [-1, 1]; bits_per_dim takes grey levels 0..255 as uint8"
+            f"x reaches {largest:.3g}, but images are on [-1, 1]; "
+            "bits_per_dim takes grey levels 0..255 as uint8"
         )
     several = [len(p.y) for p in layers if isinstance(p, GuidedPrior) and len(p.y) > 1]
     if several:
         raise ValueError(
-            f"the prior is guided by {several[0]} measurements, and each has a posterior density of its own: "
-            "condition on one of them at a time, y[i : i + 1]"
+            f"the prior is guided by {several[0]} measurements, each with its own posterior "
+            "density: condition on one of them at a time, y[i : i + 1]"
         )

@@ -1,4 +1,4 @@
-"""Samplers: from a prior, guided or not, to draws."""
+"""Samplers, which draw from a prior, guided or not."""
 
 from solvers.samplers.base import Sampler, Trajectory
 from solvers.samplers.ddim import DDIM

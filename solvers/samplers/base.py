@@ -1,4 +1,4 @@
-"""What every sampler of a prior shares: a time grid, a start, and one verb."""
+"""The base of all samplers of a prior: a time grid, a start, and the methods that draw."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,17 +18,38 @@ __all__ = ["Callback", "Sampler", "Trajectory"]
 Start = Literal["noise", "mean"]
 
 Callback = Callable[[int, int, Tensor, Tensor, Tensor], None]
-"""(step, steps, t, x_t, x0_hat): at each time t of the way, () or (n,), the state and what the denoiser makes of it."""
+"""Called with (step, steps, t, x_t, x0_hat) at each time of a run.
+
+step counts from 1 to steps (in percent for ODE methods), t has the shape () or (n,), and x_t and
+x0_hat = D(x_t, t) have the shape (n, *shape).
+"""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    r"""A run of a sampler: states x_t at their times, and what the denoiser made of each, :math:`\hat x_0 = D(x_t, t)`.
+    r"""A run of a sampler: its states and their denoised estimates :math:`\hat x_0 = D(x_t, t)`.
 
-    t: (steps, n), since in adaptive methods each draw has a clock of its own; x_t, x0_hat: (steps, n, *shape), from the first noise on;
-    draws: (n, *shape), the last x0_hat; nfe: evaluations of the denoiser. Annealed Langevin keeps the state at the end of each level;
-    without MALA its x0_hat is from before the last update there, but for the last level. ODE methods that solve each draw alone
-    keep the last state only.
+    Annealed Langevin dynamics keep the state at the end of each level. Without MALA their x0_hat is
+    that of the state before the last update of the level, except at the last level. ODE methods
+    that solve each draw alone keep the last state only.
+
+    Args:
+        draws: The draws, shape (n, *shape), equal to the last x0_hat.
+        t: Times, shape (steps, n): in adaptive methods each draw has its own.
+        x_t: States, shape (steps, n, *shape), beginning with the first noise.
+        x0_hat: Denoised estimates, shape (steps, n, *shape).
+        nfe: Number of network evaluations, for the whole batch at once.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import DDIM
+        >>> prior = GaussianPrior(torch.zeros(2), torch.eye(2))
+        >>> path = DDIM(steps=10).trajectory(prior, n=3)
+        >>> path.x_t.shape, path.t.shape, path.nfe
+        (torch.Size([10, 3, 2]), torch.Size([10, 3]), 10)
+        >>> torch.equal(path.draws, path.x0_hat[-1])
+        True
     """
 
     draws: Tensor
@@ -40,11 +61,33 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    r"""Draws from any :class:`Prior`, guided or not. steps: points of the time grid.
+    r"""Base of the samplers, which draw from any :class:`Prior`, guided or not.
 
-    start: at the first time T, with :math:`s = \sigma_T/\alpha_T`, "noise" draws :math:`x_T/\alpha_T \sim N(0, s^2 I)`, as published;
-    "mean" draws :math:`N(D(0, s), s^2 I)` for one evaluation more. :math:`D(0, s)` tends to the mean of the data as s grows, so the second
-    start errs by the covariance of the data alone, and the grid may begin at a lower noise.
+    Args:
+        steps: Number of points of the time grid, at least 1.
+        grid: Time grid.
+        start: Law of the state at the first time T, with :math:`s = \sigma_T/\alpha_T`. "noise":
+            :math:`x_T/\alpha_T \sim N(0, s^2 I)`, as published; "mean": :math:`N(D(0, s), s^2 I)`,
+            for one evaluation more. :math:`D(0, s)` tends to the mean of the data as s grows, so
+            the second start neglects the covariance of the data alone, and the grid may begin at a
+            lower noise.
+
+    Raises:
+        ValueError: If steps < 1 or the start is unknown.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import Heun, Sampler
+        >>> prior = GaussianPrior(torch.full((1,), 3.0), 0.01 * torch.eye(1))
+        >>> sampler = Heun(steps=20)
+        >>> isinstance(sampler, Sampler)
+        True
+        >>> x = sampler.sample(prior, 500, generator=torch.manual_seed(0))
+        >>> x.shape, round(float(x.mean()), 1), round(float(x.std()), 1)
+        (torch.Size([500, 1]), 3.0, 0.1)
+        >>> torch.equal(x, sampler.sample(prior, 500, generator=torch.manual_seed(0)))
+        True
     """
 
     steps: int = 50
@@ -65,9 +108,23 @@ class Sampler(ABC):
         shape: tuple[int, ...] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """n draws, (n, *shape). shape: of one draw, if not the prior's own.
+        """Draw from the prior.
 
-        The same generator state gives the same draws. A sequence of n generators gives each draw a stream of its own.
+        Args:
+            prior: Prior to sample.
+            n: Number of draws.
+            generator: Source of the random numbers: one generator, whose state decides the draws;
+                a sequence of n, which gives each draw its own stream; None for torch's default
+                generator.
+            shape: Shape of one draw; None for the shape of the prior.
+            callback: Called at each time with the state; None for no call.
+
+        Returns:
+            The draws, shape (n, *shape).
+
+        Raises:
+            ValueError: If the number of generators in the sequence is not n, or the grid does not
+                overlap the noise levels of the prior's SDE.
         """
         times, _ = self.grid.along(prior, self.steps)
         noise = NormalStream(generator)
@@ -89,7 +146,17 @@ class Sampler(ABC):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Trajectory:
-        """The same draws, with every state on their way."""
+        """Draw from the prior and keep every state on the way.
+
+        Args:
+            prior: Prior to sample.
+            n: Number of draws.
+            generator: Source of the random numbers, as in ``sample``.
+            shape: Shape of one draw; None for the shape of the prior.
+
+        Returns:
+            The draws, the same as those of ``sample``, and the states that lead to them.
+        """
         states: list[tuple[Tensor, Tensor, Tensor]] = []
         counted = CountingPrior(prior)
 

@@ -1,10 +1,11 @@
 r"""DDIM (Song, Meng and Ermon 2021, eq. 12), for any SDE.
 
-.. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - \eta^2 v}\;\hat\varepsilon + \eta\sqrt{v}\;z,\quad
-          v = \sigma_s^2\left(1 - \frac{\alpha_t^2 \sigma_s^2}{\alpha_s^2 \sigma_t^2}\right)
+.. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - \eta^2 v}\;\hat\varepsilon + \eta\sqrt{v}\;z,
+          \quad v = \sigma_s^2\left(1 - \frac{\alpha_t^2 \sigma_s^2}{\alpha_s^2 \sigma_t^2}\right)
 
-with :math:`\hat\varepsilon = (x_t - \alpha_t\hat x_0)/\sigma_t`. eta = 0 is the probability-flow ODE by exponential Euler, eta = 1 the
-ancestral sampler, whose v is the variance of :math:`x_s` given :math:`x_t` and :math:`x_0`. The last step returns :math:`\hat x_0`.
+with :math:`\hat\varepsilon = (x_t - \alpha_t\hat x_0)/\sigma_t`. :math:`\eta = 0` is the
+probability-flow ODE by exponential Euler; :math:`\eta = 1` is the ancestral sampler, whose v is the
+variance of :math:`x_s` given :math:`x_t` and :math:`x_0`. The last step returns :math:`\hat x_0`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,26 @@ __all__ = ["DDIM"]
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """NFE = steps. eta in [0, 1]: 0 deterministic, 1 ancestral."""
+    """DDIM, deterministic or with noise; NFE = steps.
+
+    Args:
+        steps: Number of points of the time grid, at least 1.
+        grid: Time grid.
+        start: Law of the first state, "noise" or "mean", see :class:`Sampler`.
+        eta: Amount of fresh noise, in [0, 1]. 0: deterministic given the start; 1: ancestral.
+
+    Raises:
+        ValueError: If steps < 1, the start is unknown, or eta is not in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import DDIM
+        >>> prior = GaussianPrior(torch.full((1,), 3.0), 0.01 * torch.eye(1))
+        >>> x = DDIM(steps=100, eta=1.0).sample(prior, 500, generator=torch.manual_seed(0))
+        >>> round(float(x.mean()), 1), round(float(x.std()), 1)
+        (3.0, 0.1)
+    """
 
     eta: float = 0.0
 

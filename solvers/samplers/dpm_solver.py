@@ -1,14 +1,16 @@
-r"""DPM-Solver++ of second order, for the ODE and for the SDE (Lu et al. 2022, "DPM-Solver++", algorithm 2 and appendix A.3).
+r"""DPM-Solver++ of second order, for the ODE and for the SDE (Lu et al. 2022).
 
-With :math:`\lambda = \ln(\alpha/\sigma)`, :math:`h = \lambda_{i+1} - \lambda_i` and :math:`r = h_{i-1}/h`, the denoiser is
-extrapolated to the middle of the step from its last two values,
+"DPM-Solver++", algorithm 2 and appendix A.3. With :math:`\lambda = \ln(\alpha/\sigma)`,
+:math:`h = \lambda_{i+1} - \lambda_i` and :math:`r = h_{i-1}/h`, the denoiser is extrapolated to the
+middle of the step from its last two values,
 :math:`D = (1 + \tfrac{1}{2r}) \hat x_0^{(i)} - \tfrac{1}{2r} \hat x_0^{(i-1)}`:
 
-.. math:: x_{i+1} &= \tfrac{\sigma_{i+1}}{\sigma_i} x_i + \alpha_{i+1}(1 - e^{-h}) D && \text{(ODE)} \\
+.. math:: x_{i+1} &= \tfrac{\sigma_{i+1}}{\sigma_i} x_i + \alpha_{i+1}(1 - e^{-h}) D
+          && \text{(ODE)} \\
           x_{i+1} &= \tfrac{\sigma_{i+1}}{\sigma_i} e^{-h} x_i + \alpha_{i+1}(1 - e^{-2h}) D
           + \sigma_{i+1}\sqrt{1 - e^{-2h}}\,z && \text{(SDE)}
 
-The last step returns :math:`\hat x_0`, that is, h is infinite and the order one.
+The last step returns :math:`\hat x_0`: its h is infinite and its order one.
 """
 
 from dataclasses import dataclass, field
@@ -26,9 +28,33 @@ __all__ = ["DPMSolver"]
 
 @dataclass(frozen=True)
 class DPMSolver(Sampler):
-    """NFE = steps, in equal steps of the log signal-to-noise ratio. stochastic: solve the reverse SDE instead of the ODE.
+    """DPM-Solver++ in equal steps of the log signal-to-noise ratio; NFE = steps.
 
-    order: 2, or 1, which is DDIM."""
+    Args:
+        steps: Number of points of the time grid, at least 1.
+        grid: Time grid.
+        start: Law of the first state, "noise" or "mean", see :class:`Sampler`.
+        stochastic: Solve the reverse SDE instead of the probability-flow ODE.
+        order: 2, or 1, which is DDIM.
+
+    Raises:
+        ValueError: If steps < 1, the start is unknown, or the order is neither 1 nor 2.
+
+    Example:
+        The error of second order, against that of first order at the same cost.
+
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import DPMSolver, ProbabilityFlowODE
+        >>> prior = GaussianPrior(torch.zeros(1), torch.eye(1))
+        >>> exact = ProbabilityFlowODE(rtol=1e-8, atol=1e-8)
+        >>> one, two, exact = (
+        ...     sampler.sample(prior, 100, generator=torch.manual_seed(0))
+        ...     for sampler in (DPMSolver(20, order=1), DPMSolver(20), exact)
+        ... )
+        >>> bool((two - exact).abs().max() < 0.2 * (one - exact).abs().max())
+        True
+    """
 
     grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr"))
     stochastic: bool = False

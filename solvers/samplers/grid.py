@@ -1,6 +1,7 @@
-r"""Times at which a sampler stops on its way from noise to data.
+r"""Times at which a sampler evaluates the denoiser on its way from noise to data.
 
-A grid is chosen in the noise-to-signal ratio :math:`s = \sigma/\alpha`, so that it means the same under every SDE.
+A grid is chosen in the noise-to-signal ratio :math:`s = \sigma/\alpha`, so that it means the same
+under every SDE.
 """
 
 import math
@@ -21,13 +22,35 @@ Spacing = Literal["karras", "log_snr", "uniform"]
 
 @dataclass(frozen=True)
 class TimeGrid:
-    r"""n decreasing times, from t_max to t_min or from where s_max to where s_min is reached.
+    r"""Decreasing times at which a sampler evaluates the denoiser.
 
-    "karras": :math:`s_i = (s_{max}^{1/\rho} + \tfrac{i}{n-1}(s_{min}^{1/\rho} - s_{max}^{1/\rho}))^\rho` (Karras et al. 2022, eq. 5);
-    "log_snr": uniform in ln s; "uniform": uniform in the SDE's own time.
+    The times lead from t_max of the SDE, or the time at which s_max is reached, to t_min, or the
+    time at which s_min is reached. Samplers start from :math:`N(0, \sigma^2 I)` at the first time
+    and return the denoised image after the last, so s_max should be many times the spread of the
+    data, and s_min below the finest detail that matters.
 
-    s_max, s_min: cut the grid short where the SDE goes further. Samplers start from :math:`N(0, \sigma^2 I)` at the first time and return
-    the denoised image after the last, so s_max should be many times the spread of the data, and s_min below the finest detail that matters.
+    Args:
+        spacing: "karras": :math:`s_i = (a + \tfrac{i}{n-1}(b - a))^\rho` with
+            :math:`a = s_{max}^{1/\rho}` and :math:`b = s_{min}^{1/\rho}` (Karras et al. 2022,
+            eq. 5); "log_snr": uniform in ln s; "uniform": uniform in the time of the SDE.
+        rho: Exponent of the "karras" spacing, positive.
+        s_max: Largest noise-to-signal ratio; None, or a value above that of the SDE at t_max, for
+            that of the SDE.
+        s_min: Smallest noise-to-signal ratio; None, or a value below that of the SDE at t_min, for
+            that of the SDE.
+
+    Raises:
+        ValueError: If the spacing is unknown, rho is not positive, or 0 < s_min < s_max does not
+            hold.
+
+    Example:
+        >>> from scoresde import VESDE, VPSDE
+        >>> from solvers import TimeGrid
+        >>> grid = TimeGrid("log_snr", s_max=10.0, s_min=0.1)
+        >>> [round(s, 3) for s in grid.levels(VPSDE(), 3)]
+        [10.0, 1.0, 0.1, 0.0]
+        >>> [round(s, 3) for s in grid.levels(VESDE(), 3)]
+        [10.0, 1.0, 0.1, 0.0]
     """
 
     spacing: Spacing = "karras"
@@ -47,7 +70,18 @@ class TimeGrid:
             raise ValueError(f"a grid needs 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
 
     def times(self, sde: SDE, n: int) -> Tensor:
-        """(n,) float64, decreasing."""
+        """Compute the times of the grid.
+
+        Args:
+            sde: Forward process whose time is used.
+            n: Number of times, at least 1.
+
+        Returns:
+            Decreasing times, shape (n,), float64.
+
+        Raises:
+            ValueError: If n < 1, or s_max and s_min lie outside of the SDE's noise levels.
+        """
         if n < 1:
             raise ValueError(f"a sampler needs at least one step, got {n}")
         ends = self._ends(sde)
@@ -66,11 +100,28 @@ class TimeGrid:
         return times
 
     def levels(self, sde: SDE, n: int) -> list[float]:
-        """The n noise-to-signal ratios of the times, decreasing, and 0, the data: n steps."""
+        """Compute the noise-to-signal ratios of the times, and 0, which is that of the data.
+
+        Args:
+            sde: Forward process.
+            n: Number of times, at least 1.
+
+        Returns:
+            n + 1 decreasing ratios, of which the last is 0; they bound n steps.
+        """
         return [*sde.noise_to_signal(self.times(sde, n)).tolist(), 0.0]
 
     def along(self, prior: Prior, n: int) -> tuple[Tensor, list[float]]:
-        """What a solver of ``prior`` steps through: the n times, in the prior's type and on its device, and the n + 1 levels."""
+        """Compute the times and noise levels at which a solver evaluates a prior.
+
+        Args:
+            prior: Prior whose SDE, dtype and device are used.
+            n: Number of times, at least 1.
+
+        Returns:
+            The n times, shape (n,), in the prior's dtype and on its device, and the n + 1
+            noise-to-signal ratios of ``levels``.
+        """
         times = self.times(prior.sde, n)
         return times.to(dtype=prior.dtype, device=prior.device), [
             *prior.sde.noise_to_signal(times).tolist(),
@@ -84,8 +135,8 @@ class TimeGrid:
             self.s_min is None or self.s_min < float(limits[0])
         ):
             raise ValueError(
-                f"the grid is to lie between s_min = {self.s_min} and s_max = {self.s_max}, but the SDE has levels from "
-                f"{float(limits[1]):.3g} to {float(limits[0]):.3g}"
+                f"the grid should lie between s_min = {self.s_min} and s_max = {self.s_max}, but "
+                f"the SDE has levels from {float(limits[1]):.3g} to {float(limits[0]):.3g}"
             )
         for i, s in enumerate((self.s_max, self.s_min)):
             if s is not None and float(limits[1]) < s < float(limits[0]):

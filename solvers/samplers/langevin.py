@@ -1,15 +1,22 @@
-r"""Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1), with a Metropolis correction if wished.
+r"""Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1), with an optional Metropolis test.
 
-At each noise level :math:`s` of the grid, in :math:`u = x_t/\alpha_t`, ``corrections`` steps of
+At each noise level :math:`s` of the grid, in :math:`u = x_t/\alpha_t`, it takes ``corrections``
+steps of
 
-.. math:: u' = u + \tfrac{\epsilon}{2} \nabla\log p_s(u) + \sqrt{\epsilon}\,z, \qquad \epsilon = \text{step\_size} \cdot s^2 ,
+.. math:: u' = u + \tfrac{\epsilon}{2} \nabla\log p_s(u) + \sqrt{\epsilon}\,z,
+          \qquad \epsilon = \text{step\_size} \cdot s^2 ,
 
-with :math:`\nabla\log p_s(u) = (D(u, s) - u)/s^2`. The defaults are the paper's: 100 steps at each level, levels a factor of 1.6
-apart, :math:`\epsilon = 2\cdot10^{-5}` at :math:`\sigma = 0.01`, that is, step_size 0.2. Unadjusted steps widen a Gaussian of variance s^2
-by the factor :math:`1/(1 - \text{step\_size}/4)`; MALA (Roberts and Tweedie 1996) accepts or rejects each step so that none is left. A
-score is not a density, so the log-ratio of densities is the line integral of the score between u and u' (Sjöberg et al. 2023, by the
-trapezoidal rule). Between modes that rule's error, of third order in the step, shifts their weights with every crossing; Simpson's rule, of
-fifth order, costs one evaluation more. The last level ends in the denoiser, as in all samplers.
+with :math:`\nabla\log p_s(u) = (D(u, s) - u)/s^2`. The defaults are the paper's: 100 steps at each
+level, levels a factor of 1.6 apart, :math:`\epsilon = 2\cdot10^{-5}` at :math:`\sigma = 0.01`, that
+is, step_size 0.2.
+
+Unadjusted steps increase the variance of a Gaussian of variance :math:`s^2` by the factor
+:math:`1/(1 - \text{step\_size}/4)`; MALA (Roberts and Tweedie 1996) accepts or rejects each step
+so that this bias vanishes. A score is not a density, so the log-ratio of densities is the line
+integral of the score between u and u' (Sjöberg et al. 2023, by the trapezoidal rule). Between modes
+the error of that rule, of third order in the step, shifts their weights with every crossing.
+Simpson's rule, with an error of fifth order, is used instead; it costs one evaluation more. The
+last level ends in the denoiser, as in all samplers.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +35,33 @@ __all__ = ["AnnealedLangevin"]
 
 @dataclass(frozen=True)
 class AnnealedLangevin(Sampler):
-    """NFE = steps * corrections + 1, with mala steps * (2 corrections + 1). steps: noise levels; step_size: epsilon / s^2."""
+    """Annealed Langevin dynamics, with or without a Metropolis test.
+
+    NFE = steps * corrections + 1 without the test, and steps * (2 corrections + 1) with it.
+
+    Args:
+        steps: Number of noise levels, at least 1.
+        grid: Time grid, which gives the noise levels.
+        start: Law of the first state, "noise" or "mean", see :class:`Sampler`.
+        corrections: Number of Langevin steps at each noise level, at least 1.
+        step_size: Step in units of the noise variance, epsilon / s^2, in (0, 4).
+        mala: Accept or reject each step by a Metropolis test.
+
+    Raises:
+        ValueError: If steps or corrections is below 1, the start is unknown, or step_size is not
+            in (0, 4).
+
+    Example:
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> from solvers import AnnealedLangevin, TimeGrid
+        >>> prior = GaussianPrior(torch.full((1,), 3.0), 0.01 * torch.eye(1))
+        >>> grid = TimeGrid("log_snr", s_max=10.0, s_min=0.01)
+        >>> sampler = AnnealedLangevin(steps=12, grid=grid, corrections=50)
+        >>> path = sampler.trajectory(prior, 500, generator=torch.manual_seed(0))
+        >>> path.nfe, round(float(path.draws.mean()), 1), round(float(path.draws.std()), 1)
+        (601, 3.0, 0.1)
+    """
 
     steps: int = 18
     grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr", s_max=50.0, s_min=0.01))
@@ -40,7 +73,8 @@ class AnnealedLangevin(Sampler):
         super().__post_init__()
         if self.corrections < 1 or not 0 < self.step_size < 4:
             raise ValueError(
-                f"corrections must be at least 1 and step_size in (0, 4), got {self.corrections} and {self.step_size}"
+                "corrections must be at least 1 and step_size in (0, 4), "
+                f"got {self.corrections} and {self.step_size}"
             )
 
     def _run(
@@ -74,9 +108,8 @@ class AnnealedLangevin(Sampler):
                         .sum(1)
                     )
                     log_ratio = gain + (z.square() - back.square()).flatten(1).sum(1) / 2
-                    accept = expand_like(
-                        torch.special.log_ndtr(spare) < log_ratio, u
-                    )  # Phi of a normal number is a uniform one
+                    # Phi(spare) is uniform on [0, 1], because spare is standard normal
+                    accept = expand_like(torch.special.log_ndtr(spare) < log_ratio, u)
                     u, x0_hat = (
                         torch.where(accept, proposal, u),
                         torch.where(accept, proposed_hat, x0_hat),

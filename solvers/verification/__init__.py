@@ -1,4 +1,4 @@
-"""Every solver against posteriors whose exact law is known: what ``scoresde verify`` shows."""
+"""Comparison of solvers with exact posteriors, as shown by ``scoresde verify``."""
 
 from scoresde.priors.shared_mixture import SharedMixturePrior
 from solvers.verification.metrics import Verdict, interval_coverage, verdict_row, verify
@@ -10,6 +10,22 @@ from solvers.verification.solvers import VERIFIED
 from solvers.verification.table import RANKED, table
 
 __all__ = [
-    "RANKED", "EXACT_PROBLEMS", "FULL_PROBLEMS", "VERIFIED", "ExactProblem", "Ranks", "ExactReference", "SharedMixturePrior",
-    "Verdict", "interval_coverage", "exact_problem", "processors", "ranks", "reference", "sliced_wasserstein", "table", "verdict_row", "verify",
-]  # fmt: skip
+    "EXACT_PROBLEMS",
+    "FULL_PROBLEMS",
+    "RANKED",
+    "VERIFIED",
+    "ExactProblem",
+    "ExactReference",
+    "Ranks",
+    "SharedMixturePrior",
+    "Verdict",
+    "exact_problem",
+    "interval_coverage",
+    "processors",
+    "ranks",
+    "reference",
+    "sliced_wasserstein",
+    "table",
+    "verdict_row",
+    "verify",
+]

@@ -1,9 +1,10 @@
-"""Memory of a draw: how far the resident set of a fresh process rises.
+"""Memory of a draw, measured as the rise of the resident set of a fresh process.
 
-Linux alone tells it: writing 5 to /proc/self/clear_refs sets the peak (VmHWM) back to the present size (VmRSS). In a process that has
-worked before, the allocator holds pages that a solver would use without any rise; and the first call of a solver reads in libraries. So
-the process is new, two draws are made beforehand, and what is left is what N draws at once hold at their worst, the prior's own arrays
-included, over N. Where this cannot be had the answer is NaN.
+This works on Linux only: writing 5 to /proc/self/clear_refs resets the peak (VmHWM) to the present
+size (VmRSS). In a process that has done other work the allocator holds free pages, which a solver
+could use without any rise, and the first call of a solver imports libraries. So the process is new,
+and two draws are made beforehand. The result is the largest rise during N simultaneous draws,
+the prior's own arrays included, divided by N. On other systems it is NaN.
 """
 
 import gc
@@ -21,7 +22,14 @@ __all__ = ["memory_of_a_draw", "rise"]
 
 
 def rise(work: Callable[[], object]) -> float:
-    """Bytes by which the resident set of this process rose at most while ``work`` ran; NaN but on Linux."""
+    """Measure the largest rise of this process's resident set during a piece of work.
+
+    Args:
+        work: Function to run.
+
+    Returns:
+        Rise in bytes; NaN where the system does not report it.
+    """
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -41,7 +49,16 @@ def _kilobytes(name: str) -> int:
 
 
 def memory_of_a_draw(solver: PosteriorSampler, name: str, draws: int) -> float:
-    """Bytes a draw, measured in a new process; ValueError where the solver cannot do the problem."""
+    """Measure the memory of a draw in a new process.
+
+    Args:
+        solver: Solver to measure; it is pickled. It must be able to solve the problem.
+        name: Name of an exact problem.
+        draws: Number of simultaneous draws, by which the memory is divided.
+
+    Returns:
+        Bytes per draw; NaN where the system does not report it, or if the process died.
+    """
     context = clean_processes()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sender, solver, name, draws))
@@ -50,7 +67,7 @@ def memory_of_a_draw(solver: PosteriorSampler, name: str, draws: int) -> float:
     try:
         return float(receiver.recv())
     except EOFError:
-        return float("nan")  # the process has died, most likely of its memory
+        return float("nan")  # the process has died, most likely out of memory
     finally:
         process.join()
 

@@ -1,14 +1,18 @@
-r"""How far a solver's draws are from the exact posterior.
+r"""Metrics for a solver's draws against the exact posterior.
 
-On a Gaussian mixture the posterior of a linear measurement is another mixture, so that what a solver draws can be compared with exact draws
-(Bishop 2006, section 2.3.3). For N draws:
+On a Gaussian mixture the posterior of a linear measurement is another mixture (Bishop 2006, section
+2.3.3), so a solver's draws can be compared with exact draws. For N draws:
 
 - mean, cov: :math:`|\hat m - m|/\sqrt{\mathrm{tr}\,C}` and :math:`|\hat C - C|_F/|C|_F`;
-- distance: sliced Wasserstein-2 between draws and as many exact draws, over the floor, its mean between exact and exact: 1 is as good as
-  exact; floor_scatter: the standard deviation of the latter over their mean, which is how far from 1 an exact solver is by chance;
-- modes: total variation between exact and recovered weights of the components;
-- cover50, cover90, cover95: share of exact draws inside the solver's central intervals of so many per cent, entry by entry;
-- seen, unseen: variance of the draws over the exact variance, averaged over directions that A sees and does not see.
+- distance: sliced Wasserstein-2 distance to N exact draws, divided by the floor, which is its mean
+  between two sets of exact draws: 1 is as good as exact;
+- floor_scatter: standard deviation of the distance between exact sets over their mean, which is the
+  deviation from 1 to expect of an exact solver;
+- modes: total variation between the exact and the recovered weights of the components;
+- cover50, cover90, cover95: share of exact draws inside the solver's central intervals of that
+  percentage, entry by entry;
+- seen, unseen: variance of the draws over the exact variance, averaged over the directions that A
+  observes and those that it does not.
 """
 
 import time
@@ -30,8 +34,24 @@ F64 = torch.float64
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ``verify`` measured, see above, averaged over seeds. nfe, vjps: per draw; seconds: processor time a draw; memory: bytes a draw,
-    NaN where it was not asked for (``memory.py``)."""
+    """Metrics of a solver on one exact problem, averaged over seeds.
+
+    Args:
+        mean: Error of the mean, relative to the exact standard deviation.
+        cov: Relative error of the covariance.
+        distance: Sliced Wasserstein-2 distance to exact draws over its floor; 1 for exact draws.
+        floor_scatter: Relative standard deviation of the floor.
+        modes: Total variation between exact and recovered component weights, in [0, 1].
+        cover50: Coverage of the central 50 % intervals.
+        cover90: Coverage of the central 90 % intervals.
+        cover95: Coverage of the central 95 % intervals.
+        seen: Ratio of variances in directions that the measurement observes.
+        unseen: The same in unobserved directions; NaN if there are none.
+        nfe: Network evaluations per draw.
+        vjps: Vector-Jacobian products per draw.
+        seconds: Processor time per draw.
+        memory: Bytes per draw; NaN if it was not measured (`memory_of_a_draw`).
+    """
 
     mean: float
     cov: float
@@ -50,7 +70,28 @@ class Verdict:
 
 
 def verify(solver: PosteriorSampler, name: str, *, draws: int = 1000, seeds: int = 3) -> Verdict:
-    """Run ``solver`` on the exact problem of that name, once for each seed. ValueError where the solver cannot do the problem."""
+    """Measure a solver on an exact problem.
+
+    Args:
+        solver: Solver to measure.
+        name: Name of an exact problem, of `EXACT_PROBLEMS` or `FULL_PROBLEMS`.
+        draws: Number of draws for each seed, at least 2.
+        seeds: Number of runs, each with another measurement and other random numbers, at least 1.
+
+    Returns:
+        The metrics, averaged over the seeds.
+
+    Raises:
+        ValueError: If the problem is unknown or the solver cannot solve it.
+
+    Example:
+        >>> from solvers.verification import VERIFIED, verify
+        >>> verdict = verify(VERIFIED["ddrm"], "gaussian", draws=200, seeds=1)
+        >>> verdict.nfe
+        20.0
+        >>> verdict.seen < 0.6  # DDRM is overconfident on this problem
+        True
+    """
     found = [evaluate(solver, reference(name, draws, seed), draws, seed) for seed in range(seeds)]
     return Verdict(**{key: sum(row[key] for row in found) / seeds for key in found[0]})
 
@@ -58,7 +99,20 @@ def verify(solver: PosteriorSampler, name: str, *, draws: int = 1000, seeds: int
 def evaluate(
     solver: PosteriorSampler, given: ExactReference, draws: int, seed: int
 ) -> dict[str, float]:
-    """The columns of a ``Verdict`` for one measurement; seed: of the solver."""
+    """Measure a solver on one measurement.
+
+    Args:
+        solver: Solver to measure.
+        given: Exact problem with exact draws.
+        draws: Number of draws, that of the reference.
+        seed: Seed of the solver's random numbers.
+
+    Returns:
+        The fields of a `Verdict` by name, without memory.
+
+    Raises:
+        ValueError: If the solver cannot solve the problem.
+    """
     case = given.case
     counted, start = CountingPrior(case.prior), time.process_time()
     result = solver.sample(counted, case.problem, case.y, draws, generator=seeded(seed))
@@ -85,9 +139,25 @@ def evaluate(
 
 
 def interval_coverage(x: Tensor, exact: Tensor, level: float) -> float:
-    """Share of entries of ``exact`` (M, D) inside the central intervals of the draws x (N, D).
+    """Compute the share of exact draws inside the central intervals of a solver's draws.
 
-    The ends are order statistics of rank p (N + 1), between which independent exact draws lie with probability ``level`` whatever N.
+    The interval ends are order statistics of rank p (N + 1). Independent exact draws lie between
+    them with probability level for every N.
+
+    Args:
+        x: Draws of the solver, (N, D), float64.
+        exact: Exact draws, (M, D), float64.
+        level: Nominal coverage of the intervals, in (0, 1).
+
+    Returns:
+        Share of the entries of exact that lie inside the interval of their column.
+
+    Example:
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, exact = torch.randn(2, 1000, 20, dtype=torch.float64, generator=generator)
+        >>> round(interval_coverage(x, exact, 0.9), 2)
+        0.9
     """
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=F64)
     lower, upper = torch.quantile(x, ((ends * (len(x) + 1) - 1) / (len(x) - 1)).clamp(0, 1), dim=0)
@@ -95,7 +165,7 @@ def interval_coverage(x: Tensor, exact: Tensor, level: float) -> float:
 
 
 def _variance_ratios(case: ExactProblem, cov: Tensor, C: Tensor) -> dict[str, float]:
-    """Of the directions that A sees, and of those that it does not; NaN where there are none."""
+    """Ratios of variances in the directions that A observes, and in the others (NaN if none)."""
     _, s, Vt = torch.linalg.svd(
         case.problem.linear_operator.dense(case.prior.shape), full_matrices=True
     )
@@ -108,5 +178,12 @@ def _variance_ratios(case: ExactProblem, cov: Tensor, C: Tensor) -> dict[str, fl
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    """For JSON."""
+    """Convert a verdict to a JSON-serialisable dictionary.
+
+    Args:
+        verdict: Metrics of a solver.
+
+    Returns:
+        The fields by name.
+    """
     return asdict(verdict)

@@ -1,4 +1,4 @@
-"""Problems whose posterior is known: Gaussian mixtures, measured linearly with Gaussian noise."""
+"""Problems with a known posterior: Gaussian mixtures, measured linearly with Gaussian noise."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,13 @@ Mixture = GaussianMixturePrior | SharedMixturePrior
 
 @dataclass(frozen=True)
 class ExactProblem:
-    """A prior, a measurement of it y (1, ...), and their exact posterior."""
+    """Prior, problem and measurement with an exact posterior.
+
+    Args:
+        prior: Gaussian mixture.
+        problem: Linear operator with Gaussian noise.
+        y: One measurement, (1, ...), float64.
+    """
 
     prior: Mixture
     problem: InverseProblem
@@ -38,19 +44,43 @@ class ExactProblem:
 
     @cached_property
     def posterior(self) -> Mixture:
+        """Exact posterior p(x | y), another Gaussian mixture."""
         return self.prior.posterior(self.problem, self.y)
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n fresh draws of (x, y), of the same operator and noise: (n, ...) each."""
+        """Draw pairs of images and measurements, with the same operator and noise.
+
+        Args:
+            n: Number of pairs.
+            generator: Source of the random numbers.
+
+        Returns:
+            Draws x of the prior and measurements y of them, (n, ...) each.
+        """
         x = self.prior.sample(n, generator)
         return x, self.problem.measure(x, generator)
 
     def given(self, y: Tensor) -> "ExactProblem":
-        """The same prior and problem with another measurement (1, ...)."""
+        """Replace the measurement.
+
+        Args:
+            y: Another measurement, (1, ...).
+
+        Returns:
+            The same prior and problem with that measurement.
+        """
         return replace(self, y=y)
 
 
 def seeded(seed: int) -> torch.Generator:
+    """Make a random generator on the CPU.
+
+    Args:
+        seed: Seed of the generator.
+
+    Returns:
+        A new generator.
+    """
     return torch.Generator().manual_seed(seed)
 
 
@@ -78,7 +108,7 @@ def _field_mixture(
 
 
 def _pixels(seed: int, share: float, std: float) -> ExactProblem:
-    """A blurred 8 x 8 field seen at a few pixels."""
+    """A blurred 8 x 8 field observed at a few pixels."""
     generator = seeded(seed)
     prior = _field_mixture(generator)
     line = torch.exp(-torch.arange(-1, 2, dtype=F64).square() / (2 * 0.8**2))
@@ -112,10 +142,11 @@ def _gaussian(seed: int, white: bool) -> ExactProblem:
 
 
 def _grid(seed: int, d: int, rows: int, dense: bool = False) -> ExactProblem:
-    """25 unit Gaussians on a lattice (Cardoso et al. 2023, appendix): means (8 i, 8 j) repeated d/2 times, random weights.
+    """25 unit Gaussians on a lattice with random weights (Cardoso et al. 2023, appendix).
 
-    The lattice has a standard deviation of 8 sqrt(d) along its axes; noise hides it from ten times that, where the SDE ends. dense: with
-    full covariances; the same law, slower.
+    The means are (8 i, 8 j) repeated d/2 times. The lattice has a standard deviation of 8 sqrt(d)
+    along its axes, and the SDE ends at ten times that, where noise hides it. dense: whether to use
+    full covariances, which give the same distribution more slowly.
     """
     generator = seeded(seed)
     place = 8 * torch.cartesian_prod(torch.arange(-2, 3, dtype=F64), torch.arange(-2, 3, dtype=F64))
@@ -160,6 +191,7 @@ EXACT_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
         lambda seed: _grid(seed, 80, 4, dense=True),
     ),
 }
+"""Name -> summary and builder (seed -> problem), for the short table."""
 
 FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
     f"grid-{d}-{rows}": (
@@ -169,11 +201,30 @@ FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
     for d in (8, 80, 800)
     for rows in (1, 2, 4)
 }
-"""The benchmark of MCGDiff's paper, for the long table."""
+"""Name -> summary and builder: the benchmark of MCGDiff's paper, for the long table."""
 
 
 def exact_problem(name: str, seed: int) -> ExactProblem:
-    """The problem of that name, its weights, operator and measurement drawn from the seed."""
+    """Build an exact problem by name.
+
+    Args:
+        name: Name of `EXACT_PROBLEMS` or `FULL_PROBLEMS`.
+        seed: Seed from which the prior, the operator and the measurement are drawn.
+
+    Returns:
+        The problem with one measurement.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+
+    Example:
+        >>> case = exact_problem("gaussian", seed=0)
+        >>> case.y.shape
+        torch.Size([1, 4])
+        >>> mean, covariance = case.posterior.moments()
+        >>> mean.shape, covariance.shape
+        (torch.Size([8]), torch.Size([8, 8]))
+    """
     known = EXACT_PROBLEMS | FULL_PROBLEMS
     check_choice("exact problem", name, known)
     return known[name][1](seed)

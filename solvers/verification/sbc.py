@@ -1,12 +1,15 @@
-r"""Simulation-based calibration (Talts et al. 2018): is a solver right on average over measurements, whatever the posterior's shape?
+r"""Simulation-based calibration: a test of a solver averaged over measurements (Talts et al. 2018).
 
-Draw :math:`x^* \sim p(x)`, :math:`y \sim p(y|x^*)` and L draws :math:`x_l` of the solver. Given y, x* is one more draw of the posterior, so
-for an exact solver with independent draws the rank :math:`\#\{l: f(x_l) < f(x^*)\}` is uniform on 0..L for every f. Ranks heaped at both
-ends say that the draws are too narrow; in the middle, too wide; at one end, shifted. Draws of a particle method depend on one another,
-and so much as they do, they fail too.
+The test holds for a posterior of any shape. Draw :math:`x^* \sim p(x)`, :math:`y \sim p(y|x^*)` and
+L draws :math:`x_l` of the solver. Given y, :math:`x^*` is one more draw of the posterior. So for an
+exact solver with independent draws the rank :math:`\#\{l: f(x_l) < f(x^*)\}` is uniform on 0..L for
+every f. An excess of ranks at both ends means that the draws are too narrow; in the middle, too
+wide; at one end, shifted. The draws of a particle method depend on one another, and it fails the
+test to that extent.
 
-f: three random projections; the directions that A sees best and least ("seen", "unseen"); the log-density of the prior; and the
-log-likelihood, without which a solver that ignores y would pass (Modrák et al. 2023).
+The functions f are three random projections; the directions that A observes best and least
+("seen", "unseen"); the log-density of the prior; and the log-likelihood, without which a solver
+that ignores y would pass (Modrák et al. 2023).
 """
 
 from dataclasses import dataclass
@@ -27,7 +30,14 @@ FUNCTIONS = ("random 1", "random 2", "random 3", "seen", "unseen", "prior", "lik
 
 @dataclass(frozen=True)
 class Ranks:
-    """ranks: (measurements, functions), integers in 0..draws."""
+    """Ranks of the truth among a solver's draws, and tests of their uniformity.
+
+    Args:
+        ranks: Ranks, (measurements, functions), integers in 0..draws.
+        draws: Number of draws for each measurement.
+        bins: Number of bins of the histograms; it divides draws + 1.
+        functions: Names of the functions f.
+    """
 
     ranks: Tensor
     draws: int
@@ -36,18 +46,17 @@ class Ranks:
 
     @property
     def histograms(self) -> Tensor:
-        """(functions, bins): how many ranks fall into each of equal bins."""
+        """Number of ranks in each of the bins, which have equal width; (functions, bins)."""
         bin_of = self.ranks * self.bins // (self.draws + 1)
         return F.one_hot(bin_of, self.bins).sum(0)
 
     @property
     def p(self) -> dict[str, float]:
-        """Pearson's chi-squared: probability of counts at least so uneven if the ranks are uniform."""
+        """p-value of Pearson's chi-squared test of uniformity, by function."""
         expected = len(self.ranks) / self.bins
         statistic = (self.histograms - expected).square().sum(1) / expected
-        half = torch.full_like(
-            statistic, (self.bins - 1) / 2, dtype=F64
-        )  # of the degrees of freedom
+        # half the degrees of freedom
+        half = torch.full_like(statistic, (self.bins - 1) / 2, dtype=F64)
         return dict(
             zip(
                 self.functions,
@@ -58,11 +67,15 @@ class Ranks:
 
     @property
     def p_all(self) -> float:
-        """Of all functions together: Bonferroni's bound, the smallest p times their number."""
+        """p-value for all functions together: the smallest one times their number (Bonferroni)."""
         return min(1.0, len(self.functions) * min(self.p.values()))
 
     def summary(self) -> dict[str, Any]:
-        """For JSON."""
+        """Summarise the result for JSON.
+
+        Returns:
+            "p_all", "p", and the numbers of "measurements", "draws" and "bins".
+        """
         return {
             "p_all": self.p_all,
             "p": self.p,
@@ -81,13 +94,37 @@ def ranks(
     bins: int = 8,
     seed: int = 0,
 ) -> Ranks:
-    """Calibrate ``solver`` on the prior and operator of an exact problem, with fresh measurements, all in one call of ``sample``.
+    """Test the calibration of a solver on the prior and the operator of an exact problem.
 
-    bins must divide draws + 1. ValueError where the solver cannot do the problem.
+    The measurements are new draws, processed in one call of `PosteriorSampler.sample`.
+
+    Args:
+        solver: Solver to test.
+        name: Name of an exact problem.
+        measurements: Number of measurements, at least 1.
+        draws: Number L of draws for each measurement.
+        bins: Number of bins of the histograms, at least 2; it must divide draws + 1.
+        seed: Seed of the problem, the measurements and the solver.
+
+    Returns:
+        The ranks, (measurements, 7), with p-values of their uniformity.
+
+    Raises:
+        ValueError: If the numbers are invalid, the problem is unknown, or the solver cannot solve
+            it.
+
+    Example:
+        >>> from solvers.verification import VERIFIED, ranks
+        >>> found = ranks(VERIFIED["ddrm"], "gaussian", measurements=64, draws=7, bins=4)
+        >>> found.ranks.shape, found.histograms.shape
+        (torch.Size([64, 7]), torch.Size([7, 4]))
+        >>> found.p_all < 0.01  # DDRM is not exact
+        True
     """
     if bins < 2 or (draws + 1) % bins or measurements < 1:
         raise ValueError(
-            f"draws + 1 must be a multiple of bins >= 2, got {draws} draws and {bins} bins"
+            "draws + 1 must be a multiple of bins >= 2 and measurements at least 1, "
+            f"got {draws} draws, {bins} bins and {measurements} measurements"
         )
     case = exact_problem(name, seed)
     x, y = case.pairs(measurements, seeded(2000 + seed))
@@ -101,7 +138,7 @@ def ranks(
 
 
 def _functions(case: ExactProblem, x: Tensor, y: Tensor, seed: int) -> Tensor:
-    """(N, functions) for x and y (N, ...)."""
+    """The functions f, (N, functions), of x and y (N, ...)."""
     flat = x.flatten(1)
     random = torch.randn(flat.shape[1], 3, dtype=F64, generator=seeded(3000 + seed))
     Vt = torch.linalg.svd(

@@ -1,4 +1,4 @@
-"""The solvers of the table."""
+"""Solvers of the verification table."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,7 @@ __all__ = ["VERIFIED"]
 
 
 class _Verified(Mapping[str, PosteriorSampler]):
-    """What the classes of solvers declare by ``verified``."""
+    """Solvers by name, as their classes declare them with ``verified``."""
 
     def __getitem__(self, name: str) -> PosteriorSampler:
         made = verified()[name]
@@ -23,4 +23,4 @@ class _Verified(Mapping[str, PosteriorSampler]):
 
 
 VERIFIED: Mapping[str, PosteriorSampler] = _Verified()
-"""With the settings of their papers where these have any, but for DDNM: there ``power`` is 2, see its docstring."""
+"""Name -> solver with the settings of its paper where it has any; DDNM has ``power`` 2 instead."""

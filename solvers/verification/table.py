@@ -1,4 +1,4 @@
-"""Rows of the table, one for each solver and problem, on several processors at once."""
+"""Rows of the verification table, one for each solver and problem, on several processors."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +17,7 @@ from solvers.verification.solvers import VERIFIED
 __all__ = ["RANKED", "table"]
 
 RANKED = ("gaussian", "grid-8")
-"""The problems of simulation-based calibration."""
+"""Names of the problems that simulation-based calibration is run on."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,29 @@ def table(
     jobs: int = 1,
     full: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each (solver, problem), in their order, as soon as it is known; the same whatever the number of jobs, but for times.
+    """Compute the rows of the verification table.
 
-    full: measure memory too, and ``RANKED`` problems have "sbc", the summary of ``ranks``. A solver that cannot do the
-    problem has "refused", and why.
+    Rows do not depend on the number of jobs, except for times and memory.
+
+    Args:
+        pairs: Pairs (solver, problem), names of `VERIFIED` and of exact problems.
+        draws: Number of draws for each seed.
+        seeds: Number of measurements to average over.
+        jobs: Number of processes; 1 to run in this one.
+        full: Whether to measure memory too, and to run `ranks` on the problems of `RANKED`.
+
+    Yields:
+        One row for each pair, in their order, as soon as it is known: "problem", "solver", and the
+        fields of a `Verdict`. With full, "sbc" is the summary of `ranks`, or None. If the solver
+        cannot solve the problem, the row has "refused" with the reason in place of the metrics.
+
+    Example:
+        >>> pairs = [("ddrm", "gaussian"), ("repaint", "gaussian")]
+        >>> first, second = table(pairs, draws=50)
+        >>> first["solver"], first["nfe"]
+        ('ddrm', 20.0)
+        >>> second["refused"][:33]
+        'RePaint needs a problem with mask'
     """
     rows = [_Row(name, VERIFIED[name], problem, draws, seeds, full) for name, problem in pairs]
     if min(jobs, len(rows)) <= 1:
@@ -55,7 +74,7 @@ def table(
 
 
 def _judged(row: _Row) -> dict[str, Any]:
-    """In one thread, as every other row, wherever it is run."""
+    """The row, computed in one thread, in this process and in others alike."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = {"problem": row.problem, "solver": row.name}
