@@ -1,4 +1,7 @@
-"""What all solvers promise: same seed, same draws; no draw knows its batch; nothing is mutated; costs are counted."""
+"""The contract of all solvers: draws depend on the seed alone, not on the batch.
+
+Nothing is mutated, and evaluations are counted.
+"""
 
 import pytest
 import torch
@@ -30,8 +33,9 @@ from solvers import (
     make_solver,
     solve,
 )
+from solvers.posterior import ParticleSampler
+from tests.conftest import F64, seeded
 
-F64 = torch.float64
 ALL: dict[str, PosteriorSampler] = {
     "diffpir": DiffPIR(8),
     "mmps-heun": Guided(MMPS(), Heun(6)),
@@ -45,7 +49,7 @@ solvers = pytest.mark.parametrize("solver", ALL.values(), ids=ALL.keys())
 
 
 def mixture() -> GaussianMixturePrior:
-    g = torch.Generator().manual_seed(0)
+    g = seeded(0)
     roots = 0.3 * torch.randn(3, 48, 48, dtype=F64, generator=g)
     covariances = roots @ roots.mT / 48 + 0.02 * torch.eye(48, dtype=F64)
     return GaussianMixturePrior(
@@ -54,7 +58,7 @@ def mixture() -> GaussianMixturePrior:
 
 
 def network_prior() -> ScorePrior:
-    """A small network with random weights: nothing is symmetric, nothing is trained."""
+    """A small untrained network with random weights and no symmetry."""
     torch.manual_seed(0)
     network = UNet(UNetConfig(widths=(8, 16), blocks=1, attention=(1,), embedding=16))
     for p in network.parameters():
@@ -63,9 +67,9 @@ def network_prior() -> ScorePrior:
 
 
 def measurement(prior: GaussianMixturePrior, batch: int = 2) -> tuple[InverseProblem, Tensor]:
-    mask = torch.rand(4, 4, generator=torch.Generator().manual_seed(1)) < 0.6
+    mask = torch.rand(4, 4, generator=seeded(1)) < 0.6
     problem = InverseProblem(Inpainting(mask), GaussianNoise(0.1))
-    g = torch.Generator().manual_seed(2)
+    g = seeded(2)
     return problem, problem.measure(prior.sample(batch, g), g)
 
 
@@ -74,8 +78,7 @@ def test_same_seed_same_draws_and_seed_zero_counts(solver: PosteriorSampler) -> 
     prior = mixture()
     problem, y = measurement(prior)
     draws = [
-        solver.sample(prior, problem, y, 3, generator=torch.Generator().manual_seed(seed)).draws
-        for seed in (0, 0, 1)
+        solver.sample(prior, problem, y, 3, generator=seeded(seed)).draws for seed in (0, 0, 1)
     ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
@@ -90,24 +93,20 @@ def test_a_draw_does_not_depend_on_its_batch(solver: PosteriorSampler, kind: str
         problem, y = measurement(mixture())
     else:
         problem = InverseProblem(
-            Inpainting(torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.6),
+            Inpainting(torch.rand(16, 16, generator=seeded(1)) < 0.6),
             GaussianNoise(0.1),
         )
         y = problem.measure(torch.rand(2, 3, 16, 16, dtype=F64) * 2 - 1)
 
     def draw(n: int, batch: int | None) -> Tensor:
-        return solver.sample(
-            prior, problem, y, n, generator=torch.Generator().manual_seed(0), batch=batch
-        ).draws
+        return solver.sample(prior, problem, y, n, generator=seeded(0), batch=batch).draws
 
     together = draw(3, None)
-    torch.testing.assert_close(
-        draw(3, 1), together, rtol=1e-7, atol=1e-7
-    )  # alone in a batch, with its own measurement
+    # alone in a batch, with its own measurement
+    torch.testing.assert_close(draw(3, 1), together, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(draw(3, 4), together, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(
-        draw(2, None), together[:2], rtol=1e-7, atol=1e-7
-    )  # fewer draws are the first of more
+    # fewer draws are the first of many
+    torch.testing.assert_close(draw(2, None), together[:2], rtol=1e-7, atol=1e-7)
 
 
 @solvers
@@ -116,12 +115,11 @@ def test_nothing_is_mutated(solver: PosteriorSampler) -> None:
     problem, y = measurement(prior)
     before = {k: v.clone() for k, v in prior.state_dict().items()}
     kept, global_state = y.clone(), torch.get_rng_state()
-    solver.sample(prior, problem, y, 2, generator=torch.Generator().manual_seed(0))
+    solver.sample(prior, problem, y, 2, generator=seeded(0))
     assert torch.equal(y, kept)
     assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
-    assert torch.equal(
-        torch.get_rng_state(), global_state
-    )  # a given generator is the only source of randomness
+    # a given generator is the only source of randomness
+    assert torch.equal(torch.get_rng_state(), global_state)
 
 
 def test_costs_are_counted() -> None:
@@ -134,9 +132,7 @@ def test_costs_are_counted() -> None:
         (Guided(DPS(), DDIM(8)), 8, 8),
     ]:
         for batch in (None, 2):
-            posterior = solver.sample(
-                prior, problem, y, 2, generator=torch.Generator().manual_seed(0), batch=batch
-            )
+            posterior = solver.sample(prior, problem, y, 2, generator=seeded(0), batch=batch)
             assert (posterior.nfe, posterior.vjps) == (nfe, vjps)
 
 
@@ -149,14 +145,13 @@ def test_posterior_statistics() -> None:
         y,
         50,
         solver=Guided(MMPS(), Heun(12)),
-        generator=torch.Generator().manual_seed(0),
+        generator=seeded(0),
     )
     assert posterior.mean.shape == posterior.std.shape == (1, 3, 4, 4)
     lower, upper = posterior.interval(0.8)
     inside = ((posterior.draws >= lower) & (posterior.draws <= upper)).double().mean(0)
-    assert bool((inside >= 0.78).all()) and bool(
-        (inside <= 0.84).all()
-    )  # 40 of 50 draws, one more or less by interpolation
+    # 40 of 50 draws; interpolation may change that by one
+    assert bool((inside >= 0.78).all()) and bool((inside <= 0.84).all())
     assert bool(posterior.draws.isfinite().all())
     with pytest.raises(ValueError, match="level"):
         posterior.interval(1.5)
@@ -169,36 +164,38 @@ def test_one_draw_says_nothing_about_spread() -> None:
 
 
 def test_a_guided_prior_is_a_prior() -> None:
-    """It can be sampled directly, differentiated through, and conditioned once more on an independent measurement."""
+    """It can be sampled, differentiated and conditioned on a second, independent measurement."""
     prior = mixture()
     first, y1 = measurement(prior, 1)
-    matrix = torch.randn(5, 48, dtype=F64, generator=torch.Generator().manual_seed(3))
+    matrix = torch.randn(5, 48, dtype=F64, generator=seeded(3))
     second = InverseProblem(LinearMatrix(matrix, (3, 4, 4)), GaussianNoise(0.2))
-    y2 = second.measure(
-        prior.sample(1, torch.Generator().manual_seed(4)), torch.Generator().manual_seed(5)
-    )
+    y2 = second.measure(prior.sample(1, seeded(4)), seeded(5))
     guided = MMPS(iterations=60).condition(
         MMPS(iterations=60).condition(prior, first, y1), second, y2
     )
-    assert Heun(4).sample(guided, 3, generator=torch.Generator().manual_seed(0)).shape == (
+    assert Heun(4).sample(guided, 3, generator=seeded(0)).shape == (
         3,
         3,
         4,
         4,
     )
     exact = prior.posterior(first, y1).posterior(second, y2)
-    x = exact.sample(2, torch.Generator().manual_seed(6))
-    t = 0.01  # so little noise that the one component left is Gaussian and moment matching exact
-    x_t = x + t * torch.randn(x.shape, dtype=F64, generator=torch.Generator().manual_seed(7))
+    x = exact.sample(2, seeded(6))
+    # so little noise that the one remaining component is Gaussian and moment matching is exact
+    t = 0.01
+    x_t = x + t * torch.randn(x.shape, dtype=F64, generator=seeded(7))
     torch.testing.assert_close(guided.denoise(x_t, t), exact.denoise(x_t, t), rtol=0, atol=1e-4)
 
 
 def test_wrapped_priors_change_their_clock_together() -> None:
-    """A guided, counted, tiled prior under another SDE answers as before at the same noise-to-signal ratio."""
+    """Wrapped priors give the same results under another SDE.
+
+    A guided, counted, tiled prior is evaluated at the same noise-to-signal ratio.
+    """
     prior = mixture()
     problem, y = measurement(prior, 1)
     guided = CountingPrior(TiledPrior(MMPS().condition(prior, problem, y)))
-    u, sde = torch.randn(2, 3, 4, 4, dtype=F64, generator=torch.Generator().manual_seed(1)), VPSDE()
+    u, sde = torch.randn(2, 3, 4, 4, dtype=F64, generator=seeded(1)), VPSDE()
     t = sde.t_from_noise_to_signal(torch.tensor(0.5, dtype=F64))
     torch.testing.assert_close(
         guided.with_sde(sde).denoise(sde.alpha(t) * u, t), guided.denoise(u, 0.5)
@@ -260,20 +257,18 @@ def test_bad_measurements_are_named() -> None:
 def test_networks_and_odd_images(
     solver: PosteriorSampler, operator: GaussianBlur | SuperResolution
 ) -> None:
-    """Sizes that are no multiple of anything go through every solver."""
+    """Every solver accepts sizes that are no multiple of anything."""
     if isinstance(operator, SuperResolution):
         operator = SuperResolution(2, shape=(19, 22))
     problem = InverseProblem(operator, GaussianNoise(0.05))
     y = problem.measure(torch.rand(1, 3, 19, 22, dtype=F64) * 2 - 1)
-    posterior = solver.sample(
-        network_prior(), problem, y, 2, generator=torch.Generator().manual_seed(0)
-    )
+    posterior = solver.sample(network_prior(), problem, y, 2, generator=seeded(0))
     assert posterior.draws.shape == (2, 1, 3, 19, 22)
 
 
 def test_tiles_join_and_carry_gradients() -> None:
-    """With a denoiser that acts pixel by pixel, tiles change neither values nor gradients."""
-    g = torch.Generator().manual_seed(0)
+    """Tiles change neither values nor gradients of a denoiser that acts pixel by pixel."""
+    g = seeded(0)
     pixel = nn.Conv2d(3, 3, 1).double()
     for p in pixel.parameters():
         nn.init.normal_(p, generator=g)
@@ -292,3 +287,48 @@ def test_tiles_join_and_carry_gradients() -> None:
         MMPS().condition(tiled, problem, y).denoise(x, 0.7),
         MMPS().condition(prior, problem, y).denoise(x, 0.7),
     )
+
+
+def applicable(name: str) -> tuple[PosteriorSampler, GaussianMixturePrior, InverseProblem, Tensor]:
+    """A named solver with few steps, and an inpainting problem, which every solver can do."""
+    prior = mixture()
+    return make_solver(name, steps=4), prior, *measurement(prior, 1)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_named_solver_keeps_the_promises(name: str) -> None:
+    """Same seed, same draws; another seed, others; nothing is mutated; no other random numbers.
+
+    A solver in a new file of ``solvers/posterior`` or ``solvers/guidance`` is tested here without a
+    line in this file.
+    """
+    solver, prior, problem, y = applicable(name)
+    weights = {k: v.clone() for k, v in prior.state_dict().items()}
+    kept, state = y.clone(), torch.get_rng_state()
+    runs = [
+        solver.sample(prior, problem, y, 3, generator=torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(runs[0].draws, runs[1].draws)
+    assert not torch.allclose(runs[0].draws, runs[2].draws)
+    assert runs[0].draws.shape == (3, 1, 3, 4, 4) and bool(runs[0].draws.isfinite().all())
+    assert runs[0].nfe > 0 and runs[0].vjps >= 0
+    assert torch.equal(y, kept)
+    assert all(torch.equal(v, weights[k]) for k, v in prior.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_draws_of_named_solvers_do_not_depend_on_their_number(name: str) -> None:
+    """But for particle methods, whose draws share a population."""
+    solver, prior, problem, y = applicable(name)
+    if isinstance(solver, ParticleSampler):
+        pytest.skip("the draws of a population depend on one another")
+
+    def draw(n: int, batch: int | None) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return solver.sample(prior, problem, y, n, generator=generator, batch=batch).draws
+
+    together = draw(3, None)
+    torch.testing.assert_close(draw(3, 1), together, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(draw(2, None), together[:2], rtol=1e-7, atol=1e-7)
