@@ -186,7 +186,8 @@ class InverseProblem(Described):
         Returns:
             Copy of the problem.
         """
-        return moved_to(self, device, dtype)
+        copy: InverseProblem = moved_to(self, device, dtype)
+        return copy
 
     def describe(self) -> dict[str, Any]:
         """Describe the problem by plain values that ``json`` can write.

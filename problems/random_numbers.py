@@ -81,7 +81,8 @@ def rand_like(x: Tensor, generator: Generators = None) -> Tensor:
         ValueError: If the number of generators is not B.
     """
     tiny = torch.finfo(x.dtype).eps
-    return torch.special.ndtr(randn_like(x, generator)).clamp(tiny, 1 - tiny)
+    probability: Tensor = torch.special.ndtr(randn_like(x, generator))
+    return probability.clamp(tiny, 1 - tiny)
 
 
 def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:

@@ -32,7 +32,8 @@ def value_and_products(
 
     def batched(v: Tensor) -> Tensor:
         try:
-            return torch.vmap(lambda one: pull(one)[0])(v).detach()
+            products: Tensor = torch.vmap(lambda one: pull(one)[0])(v)
+            return products.detach()
         except RuntimeError:
             # functorch does not support the backward pass of attention in mixed precision
             return Linearisation(f, x).vjps(v)

@@ -45,12 +45,14 @@ class Preset:
     @property
     def requires(self) -> frozenset[str]:
         """Capabilities that a problem must have."""
-        return self.build(self.steps).requires
+        requires: frozenset[str] = self.build(self.steps).requires
+        return requires
 
     @property
     def exactness(self) -> str:
         """Law of the draws in the limit, see ``solvers.capabilities.Exactness``."""
-        return self.build(self.steps).exactness
+        exactness: str = self.build(self.steps).exactness
+        return exactness
 
 
 class Registered:

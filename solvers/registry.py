@@ -180,7 +180,7 @@ class SolverEntry:
         Returns:
             The posterior sampler.
         """
-        made = self.preset.build(steps)
+        made: Guidance | PosteriorSampler = self.preset.build(steps)
         if isinstance(made, Guidance):
             assert sampler is not None
             return Guided(made, SAMPLERS[sampler](steps, RESTORATION_GRID))

@@ -61,8 +61,9 @@ def transposes(
             return apply(x)
 
         @staticmethod
-        def backward(ctx: object, v: Tensor) -> Tensor:  # type: ignore[override]
-            return Backward.apply(v)
+        def backward(ctx: object, v: Tensor) -> Tensor:
+            pulled: Tensor = Backward.apply(v)  # type: ignore[no-untyped-call]
+            return pulled
 
     class Backward(torch.autograd.Function):
         @staticmethod
@@ -70,8 +71,9 @@ def transposes(
             return adjoint(y)
 
         @staticmethod
-        def backward(ctx: object, v: Tensor) -> Tensor:  # type: ignore[override]
-            return Forward.apply(v)
+        def backward(ctx: object, v: Tensor) -> Tensor:
+            pulled: Tensor = Forward.apply(v)  # type: ignore[no-untyped-call]
+            return pulled
 
     return Forward.apply, Backward.apply
 

@@ -23,7 +23,7 @@ def hartley2(x: Tensor) -> Tensor:
     Returns:
         Transform, of the shape of x.
     """
-    X = torch.fft.fft2(x, norm="ortho")
+    X: Tensor = torch.fft.fft2(x, norm="ortho")
     return X.real - X.imag
 
 
@@ -31,7 +31,7 @@ def _dct(x: Tensor) -> Tensor:
     """Compute the DCT-II of the last axis by one FFT of the same length (Makhoul 1980)."""
     n = x.shape[-1]
     V = torch.fft.fft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
-    X = V * _twiddle(x)
+    X: Tensor = V * _twiddle(x)
     scale = torch.full((n,), math.sqrt(2 / n), dtype=x.dtype, device=x.device)
     scale[0] = math.sqrt(1 / n)
     return X.real * scale

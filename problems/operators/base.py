@@ -234,7 +234,8 @@ class Operator(Described, ABC):
         Returns:
             Linear operator for batches of this B only.
         """
-        return _DERIVED["linearise"](self, x)
+        jacobian: LinearOperator = _DERIVED["linearise"](self, x)
+        return jacobian
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
         """Set the entries of y to zero that A never reaches, such as the holes of a mask.
@@ -277,18 +278,20 @@ class Operator(Described, ABC):
         Returns:
             Operator of the same class and settings.
         """
-        return moved_to(self, device, dtype)
+        copy: Self = moved_to(self, device, dtype)
+        return copy
 
     def __matmul__(self, inner: Operator) -> Operator:
         """Return the operator x -> self(inner(x))."""
-        return _DERIVED["compose"](self, inner)
+        composition: Operator = _DERIVED["compose"](self, inner)
+        return composition
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def _constant(self, key: object, like: Tensor, make: Callable[[], T]) -> T:
         """Return make() for the dtype and device of ``like``, cached for the next call."""
-        cache = self.__dict__.setdefault("_cache", {})
+        cache: dict[object, T] = self.__dict__.setdefault("_cache", {})
         full = (key, like.dtype, like.device)
         if full not in cache:
             if len(cache) >= _CACHED:

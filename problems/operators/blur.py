@@ -88,7 +88,7 @@ class Blur(Convolution):
             found |= {
                 f"blur-per-channel-{b}": cls(example_kernel(3, 3, shape[0]), b)
                 for b in ("circular", "reflect")
-            }  # type: ignore[arg-type]
+            }
         return found
 
 

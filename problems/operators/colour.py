@@ -113,7 +113,8 @@ class Grayscale(LinearOperator):
         return torch.tensor(self.weights, dtype=like.dtype, device=like.device)
 
     def _apply(self, x: Tensor) -> Tensor:
-        return torch.tensordot(x, self._weights(x), dims=([1], [0]))[:, None]
+        grey: Tensor = torch.tensordot(x, self._weights(x), dims=([1], [0]))
+        return grey[:, None]
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._weights(y)[:, None, None]

@@ -157,7 +157,7 @@ class Convolution(LinearOperator):
             padded = F.pad(
                 self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh)
             )
-            spectrum = torch.fft.rfft2(
+            spectrum: Tensor = torch.fft.rfft2(
                 torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1))
             )
             return spectrum.to(complex_dtype(like))
@@ -168,7 +168,9 @@ class Convolution(LinearOperator):
         """Convolve x circularly, after filling it up with zeros to (height, width)."""
         spectrum = self._spectrum(height, width, x)
         X = torch.fft.rfft2(x, s=(height, width))
-        return torch.fft.irfft2(X * (spectrum.conj() if transpose else spectrum), s=(height, width))
+        Y = X * (spectrum.conj() if transpose else spectrum)
+        y: Tensor = torch.fft.irfft2(Y, s=(height, width))
+        return y
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         """Return a size at least as large that is fast to transform.
@@ -235,7 +237,8 @@ class Convolution(LinearOperator):
         s = torch.cat([size, mirrored], -1).to(like).expand(shape)
 
         def allpass(x: Tensor, p: Tensor) -> Tensor:
-            return torch.fft.irfft2(torch.fft.rfft2(x) * p, s=(height, width))
+            y: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * p, s=(height, width))
+            return y
 
         return SVD(
             s,
@@ -277,21 +280,24 @@ class Convolution(LinearOperator):
             * spectrum.conj()
             / (expand_like(noise_variance, z) + expand_like(prior_variance, z) * power)
         )
-        return z + torch.fft.irfft2(gain * residual, s=(height, width))
+        change: Tensor = torch.fft.irfft2(gain * residual, s=(height, width))
+        return z + change
 
     def _inverse_filter(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """Compute the solve with a circular boundary."""
         power = self._power(r.shape[-2], r.shape[-1], r)
-        return torch.fft.irfft2(
+        solution: Tensor = torch.fft.irfft2(
             torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power), s=r.shape[-2:]
         )
+        return solution
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
         if self.boundary != "circular":
             return super()._gram(x, shape)
-        return torch.fft.irfft2(
+        product: Tensor = torch.fft.irfft2(
             torch.fft.rfft2(x) * self._power(x.shape[-2], x.shape[-1], x), s=x.shape[-2:]
         )
+        return product
 
     def _power(self, height: int, width: int, like: Tensor) -> Tensor:
         """Return |transfer function|^2 at the frequencies of ``rfft2``."""
@@ -386,7 +392,7 @@ def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:
         Kernel (h, w), or (C, h, w) for more than one channel, float64. The same for the same size.
     """
     generator = torch.Generator().manual_seed(height * 10 + width)
-    kernel = (
+    kernel: Tensor = (
         torch.randn(channels, height, width, generator=generator, dtype=torch.float64)
         / (height * width) ** 0.5
     )

@@ -178,7 +178,8 @@ class Decimation(LinearOperator):
         power, ratio = self._power(height // k, width // k, like)
 
         def filtered(x: Tensor, transfer: Tensor) -> Tensor:
-            return torch.fft.irfft2(torch.fft.rfft2(x) * transfer, s=(height, width))
+            y: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * transfer, s=(height, width))
+            return y
 
         return SVD(
             power.sqrt().expand(self.output_shape(shape)),
@@ -195,10 +196,11 @@ class Decimation(LinearOperator):
         power = self._constant(
             ("power", height, width), r, lambda: self._power(height, width, r)[0]
         )[..., : width // 2 + 1]
-        return torch.fft.irfft2(
+        solution: Tensor = torch.fft.irfft2(
             torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power),
             s=(height, width),
         )
+        return solution
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         return (

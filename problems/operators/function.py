@@ -27,6 +27,7 @@ def _output(function: Function, shape: Shape, dtype: torch.dtype = torch.float32
 class _Known:
     """Shapes that are known in advance."""
 
+    function: Function
     shape: Shape
     output: Shape | None
 
@@ -66,7 +67,7 @@ class _Known:
         return tuple(self.shape)
 
     def _apply(self, x: Tensor) -> Tensor:
-        return self.function(x)  # type: ignore[attr-defined]
+        return self.function(x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

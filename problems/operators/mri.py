@@ -30,15 +30,18 @@ _AXES = (-2, -1)
 
 
 def _fourier(z: Tensor) -> Tensor:
-    return fftshift(fft2(ifftshift(z, dim=_AXES), norm="ortho"), dim=_AXES)
+    k: Tensor = fftshift(fft2(ifftshift(z, dim=_AXES), norm="ortho"), dim=_AXES)
+    return k
 
 
 def _inverse(k: Tensor) -> Tensor:
-    return fftshift(ifft2(ifftshift(k, dim=_AXES), norm="ortho"), dim=_AXES)
+    z: Tensor = fftshift(ifft2(ifftshift(k, dim=_AXES), norm="ortho"), dim=_AXES)
+    return z
 
 
 def _hartley(x: Tensor) -> Tensor:
-    return fftshift(hartley2(ifftshift(x, dim=_AXES)), dim=_AXES)
+    h: Tensor = fftshift(hartley2(ifftshift(x, dim=_AXES)), dim=_AXES)
+    return h
 
 
 @dataclass(frozen=True, eq=False, repr=False)

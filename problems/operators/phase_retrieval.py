@@ -129,5 +129,5 @@ class PhaseRetrieval(Operator):
     def _apply(self, x: Tensor) -> Tensor:
         height, width = self.output_shape(tuple(x.shape[1:]))[-2:]
         light = F.pad((x + 1) / 2, (0, width - x.shape[-1], 0, height - x.shape[-2]))
-        field = torch.fft.fft2(light, norm="ortho")
+        field: Tensor = torch.fft.fft2(light, norm="ortho")
         return field.real**2 + field.imag**2 if self.squared else field.abs()

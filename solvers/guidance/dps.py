@@ -128,5 +128,5 @@ class DPS(Guidance):
         t = _DDPM.t_from_noise_to_signal(s).clamp(1 / _DDPM_STEPS, 1)
         beta, alpha = _DDPM.diffusion(t) ** 2 / _DDPM_STEPS, _DDPM.alpha(t)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
-        factor = self.zeta * s**2 * alpha / (beta * norm)
+        factor: Tensor = self.zeta * s**2 * alpha / (beta * norm)
         return expand_like(factor, x0_hat) * vjp(operator.vjp(x0_hat, e))

@@ -103,4 +103,5 @@ class MPGD(Guidance):
         """
         e = problem.residual(y, x0_hat)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
-        return expand_like(self.zeta / norm, x0_hat) * problem.operator.vjp(x0_hat, e)
+        factor: Tensor = self.zeta / norm
+        return expand_like(factor, x0_hat) * problem.operator.vjp(x0_hat, e)

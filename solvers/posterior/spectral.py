@@ -221,4 +221,5 @@ class DDNM(_Spectral):
         share = (self.eta * s_next / tau.clamp_min(1e-30)).clamp_max(1) ** self.power
         x0_hat = D + share * (y - D)
         fresh = ((self.eta * s_next) ** 2 - (share * tau).nan_to_num(0) ** 2).clamp_min(0).sqrt()
-        return x0_hat + (1 - self.eta**2) ** 0.5 * s_next / s * (u - D) + fresh * z
+        kept: float = (1 - self.eta**2) ** 0.5 * s_next / s
+        return x0_hat + kept * (u - D) + fresh * z

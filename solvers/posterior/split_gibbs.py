@@ -117,7 +117,8 @@ class SplitGibbs(IndependentSampler):
             Standard deviation rho of z given x.
         """
         fraction = min(1.0, sweep / max(1.0, self.anneal * (self.sweeps - 1)))
-        return self.rho_max * (self.rho_min / self.rho_max) ** fraction
+        rho: float = self.rho_max * (self.rho_min / self.rho_max) ** fraction
+        return rho
 
     @torch.no_grad()
     def _draw(self, run: Run) -> tuple[Tensor, int]:

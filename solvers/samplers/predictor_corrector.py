@@ -128,6 +128,6 @@ class PredictorCorrector(Sampler):
 
     def _correct(self, x_s: Tensor, score: Tensor, a: Tensor, noise: NormalStream) -> Tensor:
         z = noise(tuple(x_s.shape), x_s.dtype, x_s.device)
-        ratio = math.sqrt(z[0].numel()) / score.flatten(1).norm(dim=1).clamp_min(1e-30)
+        ratio: Tensor = math.sqrt(z[0].numel()) / score.flatten(1).norm(dim=1).clamp_min(1e-30)
         epsilon = expand_like(2 * (a * self.snr * ratio) ** 2, x_s)
         return x_s + epsilon * score + (2 * epsilon).sqrt() * z

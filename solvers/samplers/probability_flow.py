@@ -208,11 +208,12 @@ class ProbabilityFlowODE(Sampler):
             )
             return torch.as_tensor(solution.y[:, -1], dtype=z.dtype).reshape(z.shape).to(z.device)
         clock = torch.tensor([start, end], dtype=torch.float64, device=z.device)
-        return odeint(
+        path: Tensor = odeint(
             lambda w, z: field(w.reshape(1), z),
             z,
             clock,
             method=self.method,
             rtol=self.rtol,
             atol=self.atol,
-        )[-1]
+        )
+        return path[-1]

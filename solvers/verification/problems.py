@@ -14,6 +14,7 @@ from problems import (
     Inpainting,
     InverseProblem,
     LinearMatrix,
+    Operator,
     SuperResolution,
     box_mask,
 )
@@ -122,7 +123,7 @@ def _pixels(seed: int, share: float, std: float) -> ExactProblem:
 def _image(kind: str, seed: int) -> ExactProblem:
     generator = seeded(seed)
     prior = _field_mixture(generator)
-    operators = {
+    operators: dict[str, Callable[[], Operator]] = {
         "box": lambda: Inpainting(box_mask(8, 8, 2, 2, 4, 4)),
         "blur": lambda: Blur(torch.ones(3, 3, dtype=F64) / 9, "reflect"),
         "sr": lambda: SuperResolution(2, "average"),

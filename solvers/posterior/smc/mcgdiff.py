@@ -239,7 +239,7 @@ class _Step:
         from_y = (1 - share) * self.D_bar + share * y_bar
         from_y = from_y + self.s_next * (1 - share).clamp_min(0).sqrt() * z_bar
 
-        free = self.mean + v**0.5 * z
+        free: Tensor = self.mean + v**0.5 * z
         conditioned = torch.where(self.guided, pulled, from_y)
         change = torch.where(self.guided | self.crossing, conditioned - svd.Vt(free), 0)
         return free + svd.V(change)

@@ -22,7 +22,7 @@ def log_normal(r: Tensor, L: Tensor) -> Tensor:
     Returns:
         Log-densities in nats, shape (N,).
     """
-    w = torch.linalg.solve_triangular(L, r[..., None], upper=False)[..., 0]
+    w: Tensor = torch.linalg.solve_triangular(L, r[..., None], upper=False)[..., 0]
     return -0.5 * w.square().sum(-1) - L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
@@ -170,7 +170,8 @@ def _semidefinite(P: Tensor) -> Tensor:
     ):
         return P
     values, vectors = torch.linalg.eigh(P)
-    return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
+    clipped: Tensor = (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
+    return clipped
 
 
 def _times(M: Tensor, v: Tensor) -> Tensor:
@@ -189,10 +190,11 @@ def cholesky(S: Tensor) -> Tensor:
     Returns:
         Lower triangular factors, shape (R, m, m).
     """
+    L: Tensor
     L, info = torch.linalg.cholesky_ex(S)
     if not bool(info.any()):
         return L
     values, vectors = torch.linalg.eigh(S)
     floor = 1e-10 * values.amax(-1, keepdim=True).clamp_min(1e-300)
-    R = torch.linalg.qr((vectors * values.maximum(floor).sqrt()[..., None, :]).mT).R
+    R: Tensor = torch.linalg.qr((vectors * values.maximum(floor).sqrt()[..., None, :]).mT).R
     return R.mT * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[..., None, :]
