@@ -1,7 +1,19 @@
-"""The error that means: the input is at fault, and this is what to do."""
+"""User-facing errors."""
 
 __all__ = ["InputError"]
 
 
 class InputError(ValueError):
-    """A user's input that cannot be used. The message is one line that names what is wrong and what to do."""
+    """Invalid user input.
+
+    The message is one line that says what is wrong and how to fix it. The command line prints it
+    and exits with status 2.
+
+    Example:
+        >>> from scoresde import InputError, load_prior
+        >>> try:
+        ...     load_prior("magic")
+        ... except InputError as error:
+        ...     print(str(error).split(";")[0])
+        unknown prior 'magic'
+    """

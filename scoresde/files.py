@@ -1,6 +1,6 @@
-"""Reading and writing files: whole or not at all, JSON, safetensors with a JSON header, and the files that ship with the package.
+"""File input and output: atomic writes, JSON, and safetensors with a JSON header.
 
-No pickles: reading a file cannot run code.
+A file is written completely or not at all. There are no pickles: reading a file cannot run code.
 """
 
 import json
@@ -18,15 +18,32 @@ from torch import Tensor
 from scoresde.errors import InputError
 
 __all__ = [
-    "WEIGHTS", "check_writable", "json_safe", "read_header", "read_tensors", "write_json", "write_tensors", "write_atomically",
-]  # fmt: skip
+    "WEIGHTS",
+    "check_writable",
+    "json_safe",
+    "read_header",
+    "read_tensors",
+    "write_json",
+    "write_tensors",
+    "write_atomically",
+]
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""The folder of weights that ship with the package."""
+"""Folder of the weights that ship with the package."""
 
 
 def check_writable(folder: str | Path) -> Path:
-    """Create ``folder`` if need be and prove that a file can be written into it."""
+    """Create a folder if it does not exist, and check that files can be written into it.
+
+    Args:
+        folder: Path of the folder.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        InputError: If the folder cannot be created or written to.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +58,15 @@ def check_writable(folder: str | Path) -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call write(temporary path) and rename the result to ``path``: readers see the whole file or none."""
+    """Write a file under a temporary name and rename it, so that readers never see part of it.
+
+    Args:
+        path: Path of the file; its folder must exist.
+        write: Called with the temporary path, to which it writes the content.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
@@ -60,13 +85,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON, NaN and infinities as null."""
+    """Write a JSON file; NaN and infinities become null.
+
+    Args:
+        content: Content as plain values.
+        path: Path of the file.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def json_safe(value: Any) -> Any:
-    """The same structure with what JSON cannot say replaced by None."""
+    """Replace what JSON cannot represent by None.
+
+    Args:
+        value: Nested dictionaries, lists and tuples of plain values.
+
+    Returns:
+        The same structure with None for NaN and infinities, and lists for tuples.
+
+    Example:
+        >>> json_safe({"loss": float("nan"), "shape": (1, 28, 28)})
+        {'loss': None, 'shape': [1, 28, 28]}
+    """
     if isinstance(value, dict):
         return {k: json_safe(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -77,7 +121,16 @@ def json_safe(value: Any) -> Any:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a safetensors file with a JSON header, by way of a temporary name."""
+    """Write a safetensors file with a JSON header, atomically.
+
+    Args:
+        path: Path of the file.
+        tensors: Tensors by name, on any device.
+        header: Header as plain JSON values.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(
         Path(path),
@@ -86,12 +139,32 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header alone of a file that :func:`write_tensors` wrote."""
+    """Read only the JSON header of a file that :func:`write_tensors` wrote.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The header.
+
+    Raises:
+        InputError: If the file is missing, damaged, or has no header of scoresde.
+    """
     return _read(Path(path), with_tensors=False)[1]
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, header) of a file that :func:`write_tensors` wrote."""
+    """Read a file that :func:`write_tensors` wrote.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The tensors by name, on the CPU, and the header.
+
+    Raises:
+        InputError: If the file is missing, damaged, or has no header of scoresde.
+    """
     return _read(Path(path), with_tensors=True)
 
 
@@ -101,10 +174,12 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, 
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("scoresde", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118 (not a dict)
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); copy or train it again"
+            f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); "
+            "copy or train it again"
         ) from None
     if not isinstance(header, dict):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Who may import whom: the ordered list in ARCHITECTURE.md, held against every import of the three packages."""
+"""The layers of ARCHITECTURE.md, checked against every import of the three packages."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ PACKAGES = ("problems", "scoresde", "solvers")
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement: where it stands, and the module it names."""
+    """One import statement: its place, and the module it names."""
 
     path: Path
     line: int
@@ -26,7 +26,10 @@ class Import:
 
 
 def layers() -> list[str]:
-    """The ordered list of layers, as ARCHITECTURE.md prints it: the first imports nothing, the last may import everything."""
+    """The ordered list of layers in ARCHITECTURE.md.
+
+    The first imports nothing, and the last may import everything.
+    """
     text = (ROOT / "ARCHITECTURE.md").read_text()
     found = re.search(r"```layers\n(.*?)```", text, re.DOTALL)
     assert found, "ARCHITECTURE.md has no block of layers"
@@ -36,7 +39,7 @@ def layers() -> list[str]:
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name of every module of the three packages, and its file."""
+    """The file of every module of the three packages, by dotted name."""
     found = {}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
@@ -48,7 +51,10 @@ def modules() -> dict[str, Path]:
 def imports(
     module: str, path: Path, known: dict[str, Path], *, type_checking: bool = True
 ) -> Iterator[Import]:
-    """Every import of one of the three packages, also those inside of functions and under ``if TYPE_CHECKING``."""
+    """Every import of one of the three packages.
+
+    Also those inside of functions and under ``if TYPE_CHECKING``.
+    """
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     if not type_checking:
@@ -81,14 +87,17 @@ def all_imports() -> list[Import]:
 
 
 def layer_of(module: str, order: list[str]) -> int:
-    """The index of the longest entry of the list that the module lies under."""
+    """The index of the longest entry of the list that contains the module."""
     under = [entry for entry in order if module == entry or module.startswith(entry + ".")]
     assert under, f"{module} lies in no layer of ARCHITECTURE.md"
     return order.index(max(under, key=len))
 
 
 def facade(module: str) -> bool:
-    """Whether it is the front of a package, which offers the names of all its modules: problems, scoresde, solvers."""
+    """Whether the module is the front of a package.
+
+    The fronts problems, scoresde and solvers export the names of all their modules.
+    """
     return module in PACKAGES
 
 
@@ -102,7 +111,10 @@ def violations(found: list[Import], order: list[str]) -> list[str]:
 
 
 def circles(found: list[Import]) -> list[list[str]]:
-    """Strongly connected components of more than one module, and modules that import themselves (Tarjan 1972)."""
+    """Strongly connected components of more than one module (Tarjan 1972).
+
+    Also modules that import themselves.
+    """
     graph: dict[str, set[str]] = {}
     for one in found:
         graph.setdefault(one.source, set()).add(one.target)
@@ -139,7 +151,10 @@ def test_no_import_goes_up_the_list() -> None:
 
 
 def test_solvers_see_the_prior_side_alone() -> None:
-    """Of scoresde they know the SDEs and the priors, so that they serve any package that has these."""
+    """Of scoresde they import only the SDEs and the priors.
+
+    So they work with any package that has these.
+    """
     seen = {
         one.target
         for one in all_imports()
@@ -160,7 +175,7 @@ def test_every_layer_exists(entry: str) -> None:
 
 
 def test_the_check_sees_an_import_upwards_wherever_it_stands(tmp_path: Path) -> None:
-    """A lazy import, one for types alone and a plain one: each is found, with its line."""
+    """A lazy import, one for types alone and a plain one are found with their lines."""
     text = (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from solvers import Sampler\n"
         "def f():\n    import scoresde.cli.main\nfrom scoresde.sde import SDE\n"

@@ -1,4 +1,4 @@
-"""What ships: the embedded priors with their cards, no pickles, imports that run one way."""
+"""The contents of the package: embedded priors with their cards, and no pickles."""
 
 import ast
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from scoresde import load_prior
 from scoresde.priors.checkpoint import embedded_priors
 from solvers import Heun
+from tests.conftest import seeded
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +26,10 @@ def test_embedded_priors_ship_with_a_card(name: str) -> None:
 
 
 def test_the_natural_prior_denoises_a_photograph() -> None:
-    """A shipped photograph at sigma 25 of 255: a prior that lost its weights, its scale or its time would fall far below 28 dB."""
+    """A packaged photograph at sigma 25 of 255.
+
+    A prior with wrong weights, scale or time would be far below 28 dB.
+    """
     import skimage.data
 
     from scoresde.evaluation import psnr
@@ -38,19 +42,19 @@ def test_the_natural_prior_denoises_a_photograph() -> None:
         - 1
     )
     sigma = 50 / 255
-    noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    noisy = x + sigma * torch.randn(x.shape, generator=seeded(0))
     restored = load_prior("natural").denoise(noisy, sigma)
     assert psnr(noisy, x).item() < 21
     assert psnr(restored, x).item() > 28
 
 
+@pytest.mark.slow
 def test_the_natural_prior_draws_pictures_with_the_statistics_of_photographs() -> None:
-    """Not noise and not grey: contrast and smoothness of the draws lie within the range of crops of photographs."""
-    draws = (
-        Heun(12)
-        .sample(load_prior("natural"), 4, generator=torch.Generator().manual_seed(0))
-        .clamp(-1, 1)
-    )
+    """Draws are neither noise nor grey.
+
+    Their contrast and smoothness are within the range of crops of photographs.
+    """
+    draws = Heun(12).sample(load_prior("natural"), 4, generator=seeded(0)).clamp(-1, 1)
     neighbours = (draws[..., 1:] - draws[..., :-1]).std()
     assert draws.shape == (4, 3, 64, 64) and bool(draws.isfinite().all())
     assert 0.1 < float(draws.std()) < 0.9

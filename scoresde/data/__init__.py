@@ -1,1 +1,1 @@
-"""Images, data sets and figures."""
+"""Images, data sets, figures and distributions on the plane."""

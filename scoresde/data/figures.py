@@ -1,4 +1,4 @@
-"""What a person looks at: picture sheets and JSON."""
+"""Figures: sheets of images and maps in false colours."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,14 @@ __all__ = ["Panel", "colour_map", "image_grid", "nice_top", "sheet", "write_map"
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a sheet: image (C, H, W) in [-1, 1], or a map (H, W) shown in false colours from 0 to ``top``."""
+    """One picture of a sheet.
+
+    Args:
+        image: Image, shape (C, H, W), on [-1, 1], or map, shape (H, W), not negative, which is
+            shown in false colours.
+        caption: Text under the picture.
+        top: Value of a map at the upper end of the colours; None for images.
+    """
 
     image: Tensor
     caption: str
@@ -28,7 +35,15 @@ class Panel:
 
 
 def colour_map(values: Tensor, top: float) -> np.ndarray:
-    """(H, W) in [0, top] -> (H, W, 3) uint8 in the perceptually uniform "inferno" colours."""
+    """Convert a map to the perceptually uniform "inferno" colours.
+
+    Args:
+        values: Map, shape (H, W), not negative.
+        top: Value at the upper end of the colours.
+
+    Returns:
+        Colours, shape (H, W, 3), uint8.
+    """
     import matplotlib
 
     scaled = (values.detach().float().cpu() / max(top, 1e-12)).clamp(0, 1).numpy()
@@ -36,14 +51,40 @@ def colour_map(values: Tensor, top: float) -> np.ndarray:
 
 
 def nice_top(values: Tensor) -> float:
-    """A round number near the largest of a map's values: where its colours end."""
-    return float(
-        f"{max(float(values.flatten().double().quantile(0.995)) if values.numel() < 1 << 23 else float(values.max()), 1e-3):.1g}"
-    )
+    """Choose the upper end of the colours of a map.
+
+    Args:
+        values: Map, shape (H, W), not negative.
+
+    Returns:
+        The 99.5 % quantile of the values (for maps of more than 2^23 pixels their maximum), at
+        least
+        0.001, rounded to one digit.
+
+    Example:
+        >>> import torch
+        >>> nice_top(torch.full((4, 4), 0.234))
+        0.2
+    """
+    # torch's quantile takes a limited number of entries
+    few = values.numel() < 1 << 23
+    top = float(values.flatten().double().quantile(0.995) if few else values.max())
+    return float(f"{max(top, 1e-3):.1g}")
 
 
 def write_map(values: Tensor, path: Path) -> float:
-    """Write (H, W) >= 0 as a PNG in false colours; the value that is white."""
+    """Write a map as a PNG in false colours.
+
+    Args:
+        values: Map, shape (H, W), not negative.
+        path: Path of the file.
+
+    Returns:
+        The value at the upper end of the colours.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     top = nice_top(values)
     colours = Image.fromarray(colour_map(values, top))
     write_atomically(path, lambda temporary: colours.save(temporary, format="PNG"))
@@ -51,7 +92,20 @@ def write_map(values: Tensor, path: Path) -> float:
 
 
 def image_grid(images: Tensor, gap: int = 2) -> Tensor:
-    """(n, C, H, W) -> one image (C, ...), nearly square, white between the pictures."""
+    """Arrange images in a nearly square grid with white gaps.
+
+    Args:
+        images: Images, shape (n, C, H, W), on [-1, 1].
+        gap: Width of the gaps in pixels, at least 1.
+
+    Returns:
+        One image, shape (C, ...), on [-1, 1].
+
+    Example:
+        >>> import torch
+        >>> image_grid(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([1, 18, 28])
+    """
     columns = math.ceil(math.sqrt(len(images)))
     images = F.pad(images, (0, gap, 0, gap), value=1.0)
     blank = torch.ones(-len(images) % columns, *images.shape[1:], dtype=images.dtype)
@@ -61,7 +115,16 @@ def image_grid(images: Tensor, gap: int = 2) -> Tensor:
 
 
 def sheet(rows: list[list[Panel]], path: Path, titles: list[str] | None = None) -> None:
-    """Write a PNG of rows of panels, each with its caption. titles: a heading over each column."""
+    """Write a PNG of rows of panels with captions.
+
+    Args:
+        rows: Panels of each row.
+        path: Path of the file.
+        titles: Headings of the columns; None for no headings.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     from matplotlib import patheffects
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""How good an image is, how far its uncertainty can be trusted, and how well a generator draws the data."""
+"""Quality of images, reliability of their uncertainty, and quality of generators."""
 
 from scoresde.evaluation.classes import ClassReport, class_report
 from scoresde.evaluation.classifier import DigitClassifier, load_classifier
@@ -21,7 +21,26 @@ from scoresde.evaluation.neighbours import (
 )
 
 __all__ = [
-    "Calibration", "ClassReport", "DigitClassifier", "Features", "KernelDistance", "Manifold", "Memorisation", "class_report",
-    "density_coverage", "digit_features", "expected_coverage", "frechet_distance", "inception_features", "kernel_distance",
-    "load_classifier", "lpips", "manifold", "memorisation", "pixel_features", "precision_recall", "psnr", "ssim",
-]  # fmt: skip
+    "Calibration",
+    "ClassReport",
+    "DigitClassifier",
+    "Features",
+    "KernelDistance",
+    "Manifold",
+    "Memorisation",
+    "class_report",
+    "density_coverage",
+    "digit_features",
+    "expected_coverage",
+    "frechet_distance",
+    "inception_features",
+    "kernel_distance",
+    "load_classifier",
+    "lpips",
+    "manifold",
+    "memorisation",
+    "pixel_features",
+    "precision_recall",
+    "psnr",
+    "ssim",
+]

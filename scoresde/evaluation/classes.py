@@ -1,4 +1,4 @@
-"""Which classes a generator draws, and how often, by a classifier."""
+"""Classes that a generator draws and their frequencies, by a classifier."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,17 @@ __all__ = ["ClassReport", "class_report"]
 
 @dataclass(frozen=True)
 class ClassReport:
-    """shares: (classes,), of the draws. data: (classes,), of the data. found: classes with at least a tenth of their share in the data.
-    kl: KL(shares || data), nats; (classes - 1) / 2n is its mean over n draws of a perfect generator. confidence: mean probability of the
-    class that is chosen; well below that of the data's own images where draws are between classes or none of them."""
+    """Frequencies of the classes among the draws of a generator.
+
+    Args:
+        shares: Share of each class among the draws, shape (classes,).
+        data: Share of each class in the data, shape (classes,).
+        found: Number of classes with at least a tenth of their share in the data.
+        kl: KL(shares || data) in nats. For n draws of a perfect generator its mean is
+            (classes - 1) / 2n.
+        confidence: Mean probability of the predicted class. It is well below that of the data where
+            draws lie between classes or belong to none.
+    """
 
     shares: Tensor
     data: Tensor
@@ -24,15 +32,37 @@ class ClassReport:
 
     @property
     def collapsed(self) -> bool:
+        """True if a class is missing, or nearly so."""
         return self.found < len(self.shares)
 
 
 @torch.no_grad()
 def class_report(classifier: DigitClassifier, draws: Tensor) -> ClassReport:
-    """Of draws (n, 1, 28, 28) on [-1, 1]. ValueError if there are none, or not all are finite."""
+    """Classify the draws of a generator of digits.
+
+    Args:
+        classifier: Classifier of digits; its ``shares`` are those of the data.
+        draws: Draws, shape (n, 1, 28, 28), on [-1, 1].
+
+    Returns:
+        Frequencies of the classes among the draws, on the CPU.
+
+    Raises:
+        ValueError: If there are no draws, or not all are finite.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.evaluation import class_report, load_classifier
+        >>> ones = torch.full((20, 1, 28, 28), -1.0)
+        >>> ones[..., 4:24, 13:15] = 1.0  # a vertical stroke
+        >>> report = class_report(load_classifier(), ones)
+        >>> report.found, int(report.shares.argmax()), report.collapsed
+        (1, 1, True)
+    """
     if not len(draws) or not bool(torch.isfinite(draws).all()):
         raise ValueError(
-            f"a report on classes needs draws, all of them finite, got a tensor of shape {tuple(draws.shape)}"
+            "a class report needs draws, all of them finite, "
+            f"got a tensor of shape {tuple(draws.shape)}"
         )
     data = classifier.shares.cpu()
     p = torch.cat(

@@ -1,8 +1,10 @@
-r"""Whether a generator has forgotten part of the data, by what its draws look like.
+"""Mode collapse: tests whether the draws of a generator miss part of the data.
 
-Where the modes are known (toys): which of them are found, how the draws are shared among them, and how far from it the truth is. Where they
-are not (images): distances. Draws of a collapsed generator lie closer to each other than samples of the data do, have near-duplicates in
-small batches (the birthday test, Arora and Zhang 2018) and fewer effective members (the Vendi score, Friedman and Dieng 2023).
+Where the modes are known (toys), the report has the modes that are found, the shares of the draws
+among them, and the divergence of these shares from the true ones. Where they are not (images), it
+has distances. Draws of a collapsed generator lie closer to each other than samples of the data do,
+have near-duplicates in small batches (the birthday test, Arora and Zhang 2018) and fewer effective
+members (the Vendi score, Friedman and Dieng 2023).
 """
 
 import math
@@ -16,9 +18,16 @@ __all__ = ["ModeReport", "SpreadReport", "collapse_report"]
 
 @dataclass(frozen=True)
 class ModeReport:
-    """found: modes with at least a tenth of their true share of the draws. modes: how many there are. shares: (modes,), of the draws near
-    any mode. outside: share of draws near none. kl: KL(shares || weights), nats; ln(modes) if equal modes have shrunk to one, 0 if none is
-    missed."""
+    """Shares of the draws among known modes.
+
+    Args:
+        found: Number of modes that have more than a tenth of their true share of the draws.
+        modes: Number of modes.
+        shares: Shares of the modes among the draws near any mode, shape (modes,).
+        outside: Share of the draws that are near no mode.
+        kl: KL(shares || weights) in nats: 0 if the shares are right, ln(modes) if only one of
+            several equal modes is left.
+    """
 
     found: int
     modes: int
@@ -28,20 +37,27 @@ class ModeReport:
 
     @property
     def collapsed(self) -> bool:
+        """True if a mode is missing."""
         return self.found < self.modes
 
 
 @dataclass(frozen=True)
 class SpreadReport:
-    """Of a batch of n draws against as many samples of the data, by Euclidean distances.
+    """Spread of n draws against that of n samples of the data, by Euclidean distances.
 
-    nearest: median distance of a draw to the nearest other draw, over the same for the data; 1 for a perfect generator, 0 for duplicates.
-    to_data: median distance of a draw to the nearest sample, over the data's own median; far above 1 where draws are no data.
-    recall: share of samples with a draw within the distance of their k-th neighbour (Kynkaanniemi et al. 2019), k = 3.
-    vendi, vendi_data: effective numbers of different members, 1 to n, of the draws and of the samples.
-    duplicates: pairs of draws closer than all but a thousandth of the pairs of samples.
-    support: the size of a discrete uniform support with that many duplicates among the draws, n (n - 1) / (2 duplicates); inf if there are
-    none.
+    Args:
+        nearest: Median distance of a draw to the nearest other draw, divided by the same for the
+            data: 1 for a perfect generator, 0 for duplicates.
+        to_data: Median distance of a draw to the nearest sample, divided by the data's own median:
+            far above 1 where draws are unlike the data.
+        recall: Share of the samples with a draw within the distance of their k-th neighbour, k = 3
+            (Kynkäänniemi et al. 2019).
+        vendi: Effective number of different draws (Vendi score), 1 to n.
+        vendi_data: Effective number of different samples, 1 to n.
+        duplicates: Number of pairs of draws closer than all but a thousandth of the pairs of
+            samples.
+        support: Size of a discrete uniform support with that many duplicates among the draws,
+            n (n - 1) / (2 duplicates); infinite if there are none.
     """
 
     nearest: float
@@ -54,7 +70,7 @@ class SpreadReport:
 
     @property
     def collapsed(self) -> bool:
-        """Half the spread or half the variety of the data."""
+        """True if the draws have less than half the spread or half the variety of the data."""
         return self.nearest < 0.5 or self.vendi < 0.5 * self.vendi_data
 
 
@@ -66,10 +82,32 @@ def collapse_report(
     radius: float | None = None,
     reference: Tensor | None = None,
 ) -> ModeReport | SpreadReport:
-    """Judge draws (n, ...) by the known modes of their data, or by samples of it.
+    """Judge draws by the known modes of their data, or by samples of it.
 
-    centres: (modes, ...). weights: (modes,), equal if None. radius: how far from a centre a draw still belongs to it, a third of the least
-    distance between two centres if None. reference: (m, ...) with m >= n, of which the first n are used.
+    Give either ``centres`` or ``reference``.
+
+    Args:
+        samples: Draws, shape (n, ...), at least 2.
+        centres: Centres of the modes, shape (modes, ...).
+        weights: Probabilities of the modes, shape (modes,), positive; None for equal ones.
+        radius: Largest distance of a draw from the centre of its mode; None for a third of the
+            smallest distance between two centres.
+        reference: Samples of the data, shape (m, ...) with m >= n, of which the first n are used.
+
+    Returns:
+        A :class:`ModeReport` for ``centres``, a :class:`SpreadReport` for ``reference``.
+
+    Raises:
+        ValueError: If both or neither of ``centres`` and ``reference`` are given, the draws are not
+            finite or fewer than two, or shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.evaluation.collapse import collapse_report
+        >>> centres = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+        >>> report = collapse_report(centres[:1].expand(50, 2), centres=centres)
+        >>> report.found, report.collapsed, round(report.kl, 4)
+        (1, True, 0.6931)
     """
     if (centres is None) == (reference is None):
         raise ValueError("give either the centres of the modes or a reference of samples")
@@ -81,7 +119,8 @@ def collapse_report(
     assert reference is not None
     if len(reference) < len(samples) or reference.shape[1:] != samples.shape[1:]:
         raise ValueError(
-            f"the reference needs at least {len(samples)} samples of shape {tuple(samples.shape[1:])}, got {tuple(reference.shape)}"
+            f"the reference needs at least {len(samples)} samples of shape "
+            f"{tuple(samples.shape[1:])}, got {tuple(reference.shape)}"
         )
     return _spread(x, reference[: len(samples)].detach().double().flatten(1).cpu())
 
@@ -126,7 +165,7 @@ def _spread(x: Tensor, data: Tensor, k: int = 3) -> SpreadReport:
 
 
 def _square(distances: Tensor, n: int) -> Tensor:
-    """(n, n) of the pairs' distances, infinite on the diagonal."""
+    """Arrange the distances of the pairs as a matrix (n, n), infinite on the diagonal."""
     full = torch.full((n, n), torch.inf, dtype=distances.dtype)
     i, j = torch.triu_indices(n, n, 1)
     full[i, j] = full[j, i] = distances
@@ -134,7 +173,11 @@ def _square(distances: Tensor, n: int) -> Tensor:
 
 
 def _vendi(distances: Tensor, scale: float) -> float:
-    """exp of the entropy of the eigenvalues of K / n, K_ij = exp(-(4 d_ij / scale)^2 / 2): the median pair counts as wholly different."""
+    """Exponential of the entropy of the eigenvalues of K / n.
+
+    With the kernel K_ij = exp(-(4 d_ij / scale)^2 / 2) the median pair counts as entirely
+    different.
+    """
     n = len(distances)
     kernel = torch.exp(-0.5 * (4 * distances / scale).square())
     kernel.fill_diagonal_(1.0)

@@ -1,14 +1,18 @@
-r"""Per-pixel intervals that hold the truth as often as they say: conformal risk control.
+r"""Per-pixel intervals with a guaranteed mean coverage: conformal risk control.
 
-The interval of a pixel is :math:`[m - q s, m + q s]` with :math:`s = \sqrt{v + f^2}`: m and v the mean and the variance of the posterior
-draws, f a floor, all on [-1, 1]. Its score is :math:`r = |x - m| / s`, so that the truth x lies within if and only if :math:`r \le q`. The
-loss of a picture is the share of its pixels (in all channels) outside, :math:`L_i(q) \in [0, 1]`, which falls with q. Over n pictures
+The interval of a pixel is :math:`[m - q s, m + q s]` with :math:`s = \sqrt{v + f^2}`, where m and v
+are the mean and the variance of the posterior draws and f is a floor, all on [-1, 1]. The score of
+a pixel is :math:`r = |x - m| / s`, so that the truth x lies within if and only if :math:`r \le q`.
+The loss of a picture is the share of its pixels (in all channels) outside,
+:math:`L_i(q) \in [0, 1]`, which decreases with q. Over n pictures
 
-.. math:: q = \min\Big\{q : \frac{n}{n+1} \frac1n \sum_i L_i(q) + \frac{1}{n+1} \le 1 - \text{level}\Big\}
+.. math:: q = \min\Big\{q : \frac{n}{n+1} \frac1n \sum_i L_i(q) + \frac{1}{n+1}
+          \le 1 - \text{level}\Big\}
 
-gives :math:`E[1 - L_{n+1}(q)] \ge \text{level}` for one more picture, whatever the prior, the solver and the pictures are, if only the
-n + 1 are exchangeable and restored in one and the same way. (Angelopoulos, Bates, Fisch, Lei and Schuster 2024, "Conformal risk control",
-theorem 1.) It is a promise for the average over pictures, not for each picture and not for each pixel.
+gives :math:`E[1 - L_{n+1}(q)] \ge \text{level}` for one more picture, whatever the prior, the
+solver and the pictures are, if the n + 1 pictures are exchangeable and restored in the same way.
+(Angelopoulos, Bates, Fisch, Lei and Schuster 2024, "Conformal risk control", theorem 1.) The
+guarantee is for the average over pictures, not for each picture and not for each pixel.
 """
 
 import json
@@ -48,7 +52,7 @@ _PIXELS = 1 << 16
 
 
 class _Posterior(Protocol):
-    """What an interval asks of a posterior (``solvers.Posterior`` is one): both (B, ...), over the draws."""
+    """Posterior as an interval needs it; ``solvers.Posterior`` is one."""
 
     @property
     def mean(self) -> Tensor: ...
@@ -58,19 +62,59 @@ class _Posterior(Protocol):
 
 
 def check_level(level: float) -> Fraction:
-    """The level as the decimal number that was meant: 0.9 is 9/10, which no float is. ValueError outside (0, 1)."""
+    """Check the level of an interval and convert it to the decimal fraction that was written.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        The exact fraction: 0.9 becomes 9/10, which no float equals.
+
+    Raises:
+        ValueError: If the level is outside of (0, 1).
+
+    Example:
+        >>> check_level(0.9)
+        Fraction(9, 10)
+    """
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval must lie in (0, 1), got {level:g}")
     return Fraction(repr(float(level)))
 
 
 def pictures_needed(level: float) -> int:
-    """The least n with (n + 1)(1 - level) >= 1: from fewer pictures no finite interval has that level."""
+    """Compute the smallest number of pictures from which a level can be calibrated.
+
+    Args:
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        Smallest n with (n + 1)(1 - level) >= 1; with fewer pictures no finite interval has that
+        level.
+
+    Raises:
+        ValueError: If the level is outside of (0, 1).
+
+    Example:
+        >>> pictures_needed(0.9)
+        9
+    """
     return math.ceil(1 / (1 - check_level(level))) - 1
 
 
 def spread(posterior: _Posterior, floor: float = FLOOR) -> Tensor:
-    """s = sqrt(std^2 + floor^2) of each entry, (B, ...), float64, on [-1, 1]."""
+    """Compute the scale s = sqrt(std^2 + floor^2) of the intervals.
+
+    Args:
+        posterior: Posterior with ``mean`` and ``std``, shape (B, C, H, W), on [-1, 1].
+        floor: Floor of the standard deviation, on [-1, 1].
+
+    Returns:
+        Scale of each pixel, shape (B, C, H, W), float64, on [-1, 1].
+
+    Raises:
+        ValueError: If a standard deviation is not finite, as with fewer than two draws.
+    """
     std = posterior.std.double()
     if not bool(std.isfinite().all()):
         raise ValueError("an interval needs a finite standard deviation, hence at least two draws")
@@ -83,10 +127,22 @@ def pixel_scores(
     floor: float = FLOOR,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """|truth - mean| / sqrt(std^2 + floor^2) of each picture, ascending, (B, m), float64.
+    """Compute the scores |truth - mean| / sqrt(std^2 + floor^2) of the pixels.
 
-    m is the number of its pixels in all channels. Of more than 2^16 a picture, 2^16 drawn at random stand for all: their share outside has
-    the same mean, so the guarantee stays. generator: for that draw, one with seed 0 by default.
+    Of pictures with more than 2^16 pixels (in all channels) a random 2^16 are used. The mean of
+    their loss is the same, so the guarantee holds.
+
+    Args:
+        posterior: Posterior with ``mean`` and ``std``, shape (B, C, H, W), on [-1, 1].
+        truth: True images, shape (B, C, H, W), on [-1, 1].
+        floor: Floor of the standard deviation, on [-1, 1].
+        generator: Source of the random numbers that choose the pixels; None for one with seed 0.
+
+    Returns:
+        Scores of each picture in ascending order, shape (B, m), float64, with m pixels per picture.
+
+    Raises:
+        ValueError: If a standard deviation is not finite, as with fewer than two draws.
     """
     scores = ((truth - posterior.mean).double().abs() / spread(posterior, floor)).flatten(1)
     if scores.shape[1] > _PIXELS:
@@ -98,8 +154,19 @@ def pixel_scores(
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores of n pictures, each (m,) as :func:`pixel_scores` gives them; m may differ. Every answer is exact: shares are counted in
-    rational numbers, and the least q is searched among the scores themselves, where alone the loss changes."""
+    """Scores of the pixels of n pictures.
+
+    All results are exact: shares are rational numbers, and the smallest q is searched among the
+    scores, the only values at which the loss changes.
+
+    Args:
+        pictures: Scores of each picture, shape (m,), as :func:`pixel_scores` gives them; m may
+            differ.
+
+    Raises:
+        ValueError: If there are no pictures, or a picture has no scores or scores that are not
+            finite.
+    """
 
     pictures: tuple[Tensor, ...]
 
@@ -118,10 +185,17 @@ class ScoreTable:
         return torch.cat(self.pictures).unique()
 
     def total_loss(self, q: float, among: Sequence[int] | None = None) -> Fraction:
-        """sum_i L_i(q) over the pictures ``among`` (all by default)."""
-        outside: dict[
-            int, int
-        ] = {}  # number of pixels -> how many lie outside, over the pictures of that size
+        """Sum the losses L_i(q) of the pictures.
+
+        Args:
+            q: Half-width of the intervals in units of their scale.
+            among: Indices of the pictures that are used; None for all.
+
+        Returns:
+            The exact sum of the shares of the pixels with a score above q.
+        """
+        # number of pixels -> number of pixels outside, summed over the pictures of that size
+        outside: dict[int, int] = {}
         for i in range(len(self)) if among is None else among:
             scores = self.pictures[i]
             outside[len(scores)] = (
@@ -132,18 +206,37 @@ class ScoreTable:
         return sum((Fraction(count, size) for size, count in outside.items()), Fraction(0))
 
     def coverage(self, q: float, among: Sequence[int] | None = None) -> float:
-        """Mean share of the pixels of a picture with a score of at most q."""
+        """Compute the mean share of the pixels of a picture with a score of at most q.
+
+        Args:
+            q: Half-width of the intervals in units of their scale.
+            among: Indices of the pictures that are used; None for all.
+
+        Returns:
+            Mean coverage, in [0, 1].
+        """
         n = len(self) if among is None else len(among)
         return float(1 - self.total_loss(q, among) / n)
 
     def scale(self, level: float, among: Sequence[int] | None = None) -> float:
-        """The least q that conformal risk control allows, from the pictures ``among`` (all by default)."""
+        """Compute the smallest q that conformal risk control allows.
+
+        Args:
+            level: Nominal coverage, in (0, 1).
+            among: Indices of the pictures that are used; None for all.
+
+        Returns:
+            Half-width q of the intervals in units of their scale.
+
+        Raises:
+            ValueError: If the level is outside of (0, 1) or there are too few pictures for it.
+        """
         n = len(self) if among is None else len(among)
-        budget = (n + 1) * (1 - check_level(level)) - 1  # the sum of the losses may reach this
+        budget = (n + 1) * (1 - check_level(level)) - 1  # largest allowed sum of the losses
         if budget < 0:
             raise ValueError(
-                f"a level of {level:g} needs at least {pictures_needed(level)} pictures, there {'is' if n == 1 else 'are'} {n}; "
-                "give more pictures or a lower level"
+                f"a level of {level:g} needs at least {pictures_needed(level)} pictures, "
+                f"there {'is' if n == 1 else 'are'} {n}; give more pictures or a lower level"
             )
         low, high = 0, len(self._candidates) - 1  # the last candidate has no loss
         while low < high:
@@ -155,7 +248,17 @@ class ScoreTable:
         return float(self._candidates[low])
 
     def held_out(self, level: float) -> float | None:
-        """Leave-one-out: the mean coverage of each picture by the scale of all others; None if those are too few for the level."""
+        """Compute the leave-one-out coverage: each picture with the scale from all others.
+
+        Args:
+            level: Nominal coverage, in (0, 1).
+
+        Returns:
+            Mean coverage over the pictures; None if n - 1 pictures are too few for the level.
+
+        Raises:
+            ValueError: If the level is outside of (0, 1).
+        """
         if len(self) - 1 < pictures_needed(level):
             return None
         everyone = range(len(self))
@@ -167,8 +270,30 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A factor ``scale`` for each level, from so many ``pictures``, for one ``procedure``: problem, sigma, prior, solver, steps, samples,
-    as plain values. size: (height, width) of the pictures. floor: of the standard deviation, on [-1, 1]."""
+    """Scales of the intervals of one procedure, from pictures with known truth.
+
+    Args:
+        levels: Nominal coverages, each in (0, 1) and given once.
+        scales: Half-width q of the intervals at each level, in units of their scale, 0 or more.
+        pictures: Number of pictures of the calibration, at least 1.
+        size: Height and width of these pictures.
+        floor: Floor of the standard deviation, above 0, on [-1, 1].
+        procedure: Problem, sigma, prior, solver, steps and samples as plain JSON values. The
+            calibration holds only for this procedure.
+
+    Raises:
+        ValueError: If a level, a scale, the floor, the number of pictures or the size is invalid.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.evaluation import Calibration
+        >>> from scoresde.evaluation.conformal import ScoreTable
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> scores = tuple(torch.randn(1000, generator=generator).abs() for _ in range(50))
+        >>> calibration = Calibration.fit(ScoreTable(scores), size=(25, 40), levels=(0.9,))
+        >>> round(calibration.scale(0.9), 1)  # a little above the normal quantile 1.645
+        1.7
+    """
 
     levels: tuple[float, ...]
     scales: tuple[float, ...]
@@ -186,7 +311,7 @@ class Calibration:
             or len(set(self.levels)) != len(self.levels)
         ):
             raise ValueError(
-                "a calibration has one scale for each of its levels, and each level once"
+                "a calibration needs one scale for each of its levels, and each level once"
             )
         if not all(math.isfinite(q) and q >= 0 for q in self.scales):
             raise ValueError(
@@ -198,15 +323,33 @@ class Calibration:
             or len(self.size) != 2
         ):
             raise ValueError(
-                "a calibration has a floor above 0, at least one picture, and a height and a width"
+                "a calibration needs a floor above 0, at least one picture, a height and a width"
             )
 
     @classmethod
     def fit(
-        cls, table: ScoreTable, size: tuple[int, int], levels: Sequence[float] = LEVELS, floor: float = FLOOR,
+        cls,
+        table: ScoreTable,
+        size: tuple[int, int],
+        levels: Sequence[float] = LEVELS,
+        floor: float = FLOOR,
         procedure: dict[str, Any] | None = None,
-    ) -> "Calibration":  # fmt: skip
-        """From the scores of pictures, which were made with the same floor."""
+    ) -> "Calibration":
+        """Calibrate from the scores of pictures.
+
+        Args:
+            table: Scores of the pictures, made with the same floor.
+            size: Height and width of the pictures.
+            levels: Nominal coverages, each in (0, 1).
+            floor: Floor of the standard deviation with which the scores were made, on [-1, 1].
+            procedure: Description of the procedure as plain JSON values; None for an empty one.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            ValueError: If there are too few pictures for a level, or a level is invalid.
+        """
         return cls(
             tuple(levels),
             tuple(table.scale(level) for level in levels),
@@ -217,21 +360,49 @@ class Calibration:
         )
 
     def scale(self, level: float) -> float:
-        """q at one of the levels."""
+        """Look up the scale of a level.
+
+        Args:
+            level: One of the levels of the calibration.
+
+        Returns:
+            Half-width q of the intervals in units of their scale.
+
+        Raises:
+            ValueError: If the calibration does not have the level.
+        """
         for known, scale in zip(self.levels, self.scales, strict=True):
             if math.isclose(known, level, rel_tol=1e-12):
                 return scale
         raise ValueError(
-            f"the calibration has the levels {', '.join(f'{known:g}' for known in self.levels)}, not {level:g}"
+            f"the calibration has the levels {', '.join(f'{known:g}' for known in self.levels)}, "
+            f"not {level:g}"
         )
 
     def save(self, path: str | Path) -> None:
-        """Write JSON, every number to the bit."""
+        """Write the calibration as JSON, with all digits.
+
+        Args:
+            path: Path of the file.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
         write_json({"format": _FORMAT} | asdict(self), Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
-        """Read what :meth:`save` wrote; InputError says what is wrong with the file."""
+        """Read a calibration that :meth:`save` wrote.
+
+        Args:
+            path: Path of the file.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            InputError: If the file cannot be read or is not a valid calibration.
+        """
         try:
             content = json.loads(Path(path).read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -240,14 +411,19 @@ class Calibration:
             ) from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise InputError(
-                f"{path} is not a calibration that this version reads (it needs the format {_FORMAT!r})"
+                f"{path} is not a calibration that this version reads "
+                f"(it needs the format {_FORMAT!r})"
             )
         try:
             height, width = (int(side) for side in content["size"])
             return cls(
-                tuple(float(level) for level in content["levels"]), tuple(float(scale) for scale in content["scales"]),
-                int(content["pictures"]), (height, width), float(content["floor"]), dict(content["procedure"]),
-            )  # fmt: skip
+                tuple(float(level) for level in content["levels"]),
+                tuple(float(scale) for scale in content["scales"]),
+                int(content["pictures"]),
+                (height, width),
+                float(content["floor"]),
+                dict(content["procedure"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(
@@ -264,7 +440,21 @@ def _half(posterior: _Posterior, level: float, calibration: Calibration | None) 
 def interval(
     posterior: _Posterior, level: float, calibration: Calibration | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(lower, upper), each (B, ...), float64. Without a calibration the raw Gaussian one, mean ± Phi^-1((1 + level) / 2) std."""
+    """Compute the intervals of the pixels.
+
+    Args:
+        posterior: Posterior with ``mean`` and ``std``, shape (B, C, H, W), on [-1, 1].
+        level: Nominal coverage, in (0, 1).
+        calibration: Calibration of the procedure; None for the raw Gaussian interval, mean ±
+            Phi^-1((1 + level) / 2) std.
+
+    Returns:
+        Lower and upper ends, each of shape (B, C, H, W), float64, on [-1, 1].
+
+    Raises:
+        ValueError: If the level is outside of (0, 1) or not one of the calibration, or there are
+            fewer than two draws.
+    """
     half = _half(posterior, level, calibration)
     return posterior.mean - half, posterior.mean + half
 
@@ -272,13 +462,42 @@ def interval(
 def mean_width(
     posterior: _Posterior, level: float, calibration: Calibration | None = None
 ) -> Tensor:
-    """Mean length of the intervals of each picture, (B,), on [-1, 1]."""
+    """Compute the mean width of the intervals of each picture.
+
+    Args:
+        posterior: Posterior with ``mean`` and ``std``, shape (B, C, H, W), on [-1, 1].
+        level: Nominal coverage, in (0, 1).
+        calibration: Calibration of the procedure; None for the raw Gaussian interval, mean ±
+            Phi^-1((1 + level) / 2) std.
+
+    Returns:
+        Mean width, shape (B,), on [-1, 1].
+
+    Raises:
+        ValueError: If the level is outside of (0, 1) or not one of the calibration, or there are
+            fewer than two draws.
+    """
     return 2 * _half(posterior, level, calibration).flatten(1).mean(1)
 
 
 def coverage(
     posterior: _Posterior, truth: Tensor, level: float, calibration: Calibration | None = None
 ) -> Tensor:
-    """Share of the pixels of each picture, in all channels, whose interval holds the truth, (B,)."""
+    """Compute the share of the pixels of each picture whose interval contains the truth.
+
+    Args:
+        posterior: Posterior with ``mean`` and ``std``, shape (B, C, H, W), on [-1, 1].
+        truth: True images, shape (B, C, H, W), on [-1, 1].
+        level: Nominal coverage, in (0, 1).
+        calibration: Calibration of the procedure; None for the raw Gaussian interval, mean ±
+            Phi^-1((1 + level) / 2) std.
+
+    Returns:
+        Coverage over all channels, shape (B,), in [0, 1].
+
+    Raises:
+        ValueError: If the level is outside of (0, 1) or not one of the calibration, or there are
+            fewer than two draws.
+    """
     inside = (truth - posterior.mean).double().abs() <= _half(posterior, level, calibration)
     return inside.flatten(1).double().mean(1)

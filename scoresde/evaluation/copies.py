@@ -1,7 +1,8 @@
-r"""Whether a generator repeats its training images: are its draws nearer to them than new images of the same law are?
+"""Memorisation: tests whether a generator repeats its training images.
 
-If draws and held-out images have one law, then, given the training set, their distances to the nearest training image are exchangeable.
-That settles what every number here is for a perfect generator, in any dimension. Distances are in pixels.
+If draws and held-out images have the same law, then, given the training set, their distances to the
+nearest training image are exchangeable. This determines all numbers here for a perfect generator,
+in any dimension. Distances are root mean squares over the pixels.
 """
 
 import math
@@ -14,16 +15,22 @@ from scoresde.evaluation.distances import squared_distances
 
 __all__ = ["Memorisation", "memorisation"]
 
-_ROWS, _TRAIN = 1024, 4096  # of a block of distances: 32 MB
+_ROWS, _TRAIN = 1024, 4096  # size of a block of distances: 32 MB
 
 
 @dataclass(frozen=True)
 class Memorisation:
-    """distance: of each draw to the nearest training image, root mean square over the pixels, (n,), float64. index: which that is, (n,).
-    held_out: the same distances of the held-out images, (m,).
+    """Distances of draws and of held-out images to the nearest training image.
 
-    copies: share of draws closer to a training image than all but 1 % of the held-out images are. ratio: median distance of the draws over
-    that of the held-out images; below 1 if draws are nearer.
+    Args:
+        distance: Distance of each draw to the nearest training image, root mean square over the
+            pixels, shape (n,), float64.
+        index: Index of that training image, shape (n,).
+        held_out: The same distances for the held-out images, shape (m,).
+        copies: Share of the draws that are closer to a training image than all but 1 % of the
+            held-out images are.
+        ratio: Median distance of the draws divided by that of the held-out images; below 1 if draws
+            are nearer.
     """
 
     distance: Tensor
@@ -34,24 +41,35 @@ class Memorisation:
 
     @property
     def expected(self) -> float:
-        """Mean of ``copies`` for a perfect generator: r / (m + 1), 0.01 or what of it m held-out images can tell."""
+        """Mean of ``copies`` for a perfect generator, r / (m + 1).
+
+        The threshold is the r-th smallest of m held-out distances, r = (m + 1) // 100, so that the
+        mean is 0.01 or as close to it as m permits.
+        """
         return _rank(len(self.held_out)) / (len(self.held_out) + 1)
 
     @property
     def error(self) -> float:
-        r"""Standard deviation of ``copies`` for a perfect generator. The number of copies is beta-binomial, for the threshold is drawn too:
-        :math:`\sqrt{p (1 - p) / n}`, p the mean, times :math:`\sqrt{(n + m + 1) / (m + 2)}`."""
+        r"""Standard deviation of ``copies`` for a perfect generator.
+
+        The number of copies is beta-binomial, since the threshold is random too: the standard
+        deviation is :math:`\sqrt{p (1 - p) / n}`, with the mean p, times
+        :math:`\sqrt{(n + m + 1) / (m + 2)}`.
+        """
         n, m, p = len(self.distance), len(self.held_out), self.expected
         return math.sqrt(p * (1 - p) / n * (n + m + 1) / (m + 2))
 
     @property
     def z(self) -> float:
-        r"""The data-copying test :math:`C_T` of Meehan et al. (2020), for the whole space: of the n m pairs, U have the draw further off
-        than the held-out image (Mann and Whitney 1947), and
+        r"""Statistic of the data-copying test :math:`C_T` of Meehan et al. (2020).
+
+        It is the statistic for the whole space. Among the n m pairs of a draw and a held-out image,
+        U have the draw at the larger distance (Mann and Whitney 1947). Then
 
         .. math:: z = \frac{U - nm/2}{\sqrt{nm(n + m + 1)/12}}
 
-        is standard normal for a perfect generator. Far below 0: draws are nearer, copies. Far above: they are off the data.
+        is standard normal for a perfect generator. Far below 0, draws are too near to the training
+        images: copies. Far above 0, they are unlike the data.
         """
         from scipy.stats import mannwhitneyu  # slow to import
 
@@ -65,13 +83,35 @@ class Memorisation:
 
 
 def memorisation(draws: Tensor, train: Tensor, held_out: Tensor) -> Memorisation:
-    """Of draws (n, ...), training images (N, ...) and held-out images of the same law (m, ...), m at least 99.
+    """Test whether draws are copies of training images.
 
-    The same law in earnest: MNIST's test images are by other writers than its training images, and lie 2 % further off (median) than
-    training images that were kept out, enough for a z of 2.7 between 3,000 of each. With test images held out, a perfect generator of the
-    training law has z below 0 by as much.
+    The held-out images must have the law of the training images. MNIST's test images do not: they
+    are by other writers, and lie 2 % further away (median) than training images that were kept out,
+    which gives a z of 2.7 between 3,000 of each. With test images held out, a perfect generator of
+    the training law has z below 0 by as much.
 
-    ValueError if the shapes of an image differ, if there are too few, or not all are finite, or they are integers.
+    Args:
+        draws: Draws, shape (n, ...), on [-1, 1].
+        train: Training images, shape (N, ...), on [-1, 1].
+        held_out: Images of the same law that were not trained on, shape (m, ...), m at least 99.
+
+    Returns:
+        Distances and test statistics, on the CPU.
+
+    Raises:
+        ValueError: If shapes of an image differ, there are too few images, or they are not finite
+            floating-point numbers.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.evaluation import memorisation
+        >>> images = torch.rand(400, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> train, held_out, fresh = images[:200], images[200:300], images[300:]
+        >>> report = memorisation(train[:50], train, held_out)  # all draws are training images
+        >>> report.copies, report.ratio, report.z < -5
+        (1.0, 0.0, True)
+        >>> abs(memorisation(fresh, train, held_out).z) < 3  # the draws are new images
+        True
     """
     for name, x, least in (
         ("draws", draws, 1),
@@ -85,11 +125,13 @@ def memorisation(draws: Tensor, train: Tensor, held_out: Tensor) -> Memorisation
             or not bool(torch.isfinite(x).all())
         ):
             raise ValueError(
-                f"the {name} must be finite on [-1, 1], and {least} or more, got {x.dtype} of shape {tuple(x.shape)}"
+                f"the {name} must be finite on [-1, 1], and {least} or more, "
+                f"got {x.dtype} of shape {tuple(x.shape)}"
             )
         if x.shape[1:] != train.shape[1:]:
             raise ValueError(
-                f"the {name} have shape {tuple(x.shape[1:])}, the training images {tuple(train.shape[1:])}"
+                f"the {name} have shape {tuple(x.shape[1:])}, "
+                f"the training images {tuple(train.shape[1:])}"
             )
     distance, index = _nearest(draws, train)
     fresh = _nearest(held_out, train)[0]
@@ -105,15 +147,20 @@ def memorisation(draws: Tensor, train: Tensor, held_out: Tensor) -> Memorisation
 
 
 def _rank(held_out: int) -> int:
-    """Which of the held-out distances, the smallest being 1, is the threshold: a fresh draw is below the r-th of m with r / (m + 1)."""
+    """Rank r of the held-out distance that is the threshold; the smallest distance has rank 1.
+
+    A fresh draw is below the r-th of m distances with probability r / (m + 1).
+    """
     return (held_out + 1) // 100
 
 
 def _nearest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """(distance (n,), index (n,)) on the CPU; blocks of training images, so that 60,000 need no copy in float64."""
-    centre = (
-        train[:_TRAIN].detach().double().mean(0).flatten().to(x.device)
-    )  # near the origin, less is lost to rounding
+    """Distance (n,) to the nearest training image and its index (n,), on the CPU.
+
+    It runs over blocks of training images, so that 60,000 of them need no copy in float64.
+    """
+    # distances near the origin lose fewer digits to rounding
+    centre = train[:_TRAIN].detach().double().mean(0).flatten().to(x.device)
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     index = torch.zeros(len(x), dtype=torch.long, device=x.device)
     for begin in range(0, len(train), _TRAIN):
@@ -125,7 +172,7 @@ def _nearest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
                 least.values[nearer],
                 begin + least.indices[nearer],
             )
-    found = [  # once more without cancellation, so that a copy is at 0
+    found = [  # computed again without cancellation, so that the distance of a copy is exactly 0
         (
             x[rows].detach().double()
             - train[index[rows].to(train.device)].detach().to(x.device).double()

@@ -11,10 +11,15 @@ __all__ = ["Attention2d"]
 
 
 class Attention2d(nn.Module):
-    """x + proj(softmax(q k^T) v) over the H W positions of x (B, C, H, W), in heads of about ``head_channels``.
+    """Residual self-attention x + proj(softmax(q k^T) v) over the positions of a feature map.
 
-    Queries and keys have unit length times a learned temperature, so that the logits stay bounded on maps larger
-    than those seen in training (Henry et al. 2020, "Query-key normalization for transformers").
+    Queries and keys have unit length times a learned temperature, so that the logits stay bounded
+    on maps larger than those seen in training (Henry et al. 2020, "Query-key normalization for
+    transformers"). The projection starts at zero, so that the module is the identity at first.
+
+    Args:
+        channels: Channels of the feature map.
+        head_channels: Approximate number of channels per head.
     """
 
     def __init__(self, channels: int, head_channels: int = 32) -> None:
@@ -30,6 +35,14 @@ class Attention2d(nn.Module):
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the attention.
+
+        Args:
+            x: Feature map, shape (B, C, H, W).
+
+        Returns:
+            Feature map, shape of x.
+        """
         height, width = x.shape[-2:]
         q, k, v = rearrange(
             self.qkv(self.norm(x)),

@@ -2,8 +2,8 @@ r"""Fourier features of the noise level.
 
 .. math:: \phi(c) = [\cos(2\pi f_k c), \sin(2\pi f_k c)]_k, \quad f_k \text{ log-spaced.}
 
-Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions"; the noise label
-:math:`c = \ln(\sigma)/4` is Karras et al. 2022.
+Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions"; the
+noise label :math:`c = \ln(\sigma)/4` is Karras et al. 2022.
 """
 
 import math
@@ -15,13 +15,21 @@ __all__ = ["NoiseEmbedding"]
 
 
 class NoiseEmbedding(nn.Module):
-    """Noise label (B,) -> features (B, dim). The frequencies are fixed, so nothing random has to be stored."""
+    """Features of the noise label: fixed Fourier features, then a perceptron of two layers.
+
+    The frequencies are fixed and therefore not stored in the weights.
+
+    Args:
+        dim: Number of features in the output.
+        features: Number of frequencies.
+    """
 
     frequencies: Tensor
 
     def __init__(self, dim: int, features: int = 32) -> None:
         super().__init__()
-        # labels ln(sigma)/4 span about [-1.6, 1.1]: half a period over that range up to one period per e-fold of sigma
+        # labels ln(sigma)/4 span about [-1.6, 1.1]: from half a period over that range up to one
+        # period per e-fold of sigma
         frequencies = torch.logspace(math.log10(0.15), math.log10(4.0), features)
         self.register_buffer("frequencies", 2 * math.pi * frequencies, persistent=False)
         self.mlp = nn.Sequential(
@@ -29,5 +37,13 @@ class NoiseEmbedding(nn.Module):
         )
 
     def forward(self, label: Tensor) -> Tensor:
+        """Compute the features.
+
+        Args:
+            label: Noise labels ln(sigma)/4, shape (B,).
+
+        Returns:
+            Features, shape (B, dim).
+        """
         phase = label[:, None] * self.frequencies
         return self.mlp(torch.cat([phase.cos(), phase.sin()], dim=1))

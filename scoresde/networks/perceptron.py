@@ -1,4 +1,4 @@
-"""A perceptron for vectors: the network of a score prior in a few dimensions."""
+"""Perceptron for vectors: the network of a score prior in a few dimensions."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,8 +13,17 @@ __all__ = ["Perceptron", "PerceptronConfig", "perceptron"]
 
 @dataclass(frozen=True)
 class PerceptronConfig:
-    """size: entries of a sample. extra: further inputs, which carry features of the sample. widths: of the hidden layers. embedding:
-    entries that tell the noise level."""
+    """Sizes of a :class:`Perceptron`.
+
+    Args:
+        size: Number of entries of a sample.
+        widths: Widths of the hidden layers.
+        embedding: Number of features of the noise level.
+        extra: Number of further inputs, which carry features of the sample.
+
+    Raises:
+        ValueError: If a size is not positive, or ``extra`` is negative.
+    """
 
     size: int = 2
     widths: tuple[int, ...] = (128, 128, 128)
@@ -28,7 +37,20 @@ class PerceptronConfig:
 
 
 class Perceptron(nn.Module):
-    """x (B, size + extra), label (B,) of the noise -> (B, size). The last layer is zero at first."""
+    """Perceptron with SiLU activations that takes a sample and a noise label.
+
+    The last layer starts at zero.
+
+    Args:
+        config: Sizes of the network; None for the default ones.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.networks import Perceptron, PerceptronConfig
+        >>> network = Perceptron(PerceptronConfig(size=2, widths=(16, 16)))
+        >>> network(torch.randn(5, 2), torch.zeros(5)).shape
+        torch.Size([5, 2])
+    """
 
     def __init__(self, config: PerceptronConfig | None = None) -> None:
         super().__init__()
@@ -41,11 +63,34 @@ class Perceptron(nn.Module):
             nn.init.zeros_(last)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            x: Samples and further inputs, shape (B, size + extra).
+            label: Noise labels ln(sigma)/4, shape (B,).
+
+        Returns:
+            Output, shape (B, size).
+        """
         return self.layers(torch.cat((x, self.embedding(label)), 1))
 
 
 def perceptron(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """(B, inputs) -> (B, outputs) through hidden layers of these widths; none leave an affine map."""
+    """Build a perceptron with SiLU activations.
+
+    Args:
+        inputs: Number of inputs.
+        widths: Widths of the hidden layers; an empty tuple gives an affine map.
+        outputs: Number of outputs.
+
+    Returns:
+        Module that maps (B, inputs) to (B, outputs).
+
+    Example:
+        >>> import torch
+        >>> perceptron(2, (8, 8), 1)(torch.zeros(4, 2)).shape
+        torch.Size([4, 1])
+    """
     layers: list[nn.Module] = []
     for here, there in itertools.pairwise((inputs, *widths)):
         layers += [nn.Linear(here, there), nn.SiLU()]

@@ -1,9 +1,10 @@
-r"""A convolutional UNet made for small machines: pixel-unshuffle stem, no normalisation, additive skips.
+r"""Convolutional UNet for small machines: pixel-unshuffle stem, no normalisation, additive skips.
 
-The stem folds each :math:`p \times p` block of pixels into channels (Shi et al. 2016), so that all convolutions run at
-:math:`1/p` of the resolution. Blocks have no normalisation layers: on a CPU these cost as much as the convolutions, and
-the preconditioning of the prior keeps inputs and targets at unit variance already (DRUNet, Zhang et al. 2021, trains the
-same way). The noise level enters each block as a per-channel scale and shift (FiLM, Perez et al. 2018).
+The stem folds each :math:`p \times p` block of pixels into channels (Shi et al. 2016), so that all
+convolutions run at :math:`1/p` of the resolution. Blocks have no normalisation layers: on a CPU
+these cost as much as the convolutions, and the preconditioning of the prior already keeps inputs
+and targets at unit variance (DRUNet, Zhang et al. 2021, trains in the same way). The noise level
+enters each block as a per-channel scale and shift (FiLM, Perez et al. 2018).
 """
 
 import itertools
@@ -20,12 +21,21 @@ __all__ = ["UNet", "UNetConfig"]
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Size of a :class:`UNet`.
+    """Sizes of a :class:`UNet`.
 
-    channels: of the image. extra: further input channels, which carry features of the image. patch: side p of the pixel-unshuffle
-    stem. widths: channels of each level, finest first; each level halves the resolution. blocks: residual blocks per level and
-    direction. attention: levels that end with self-attention (memory grows with the square of the pixels there, so only coarse
-    levels). embedding: noise features.
+    Args:
+        channels: Channels of the image.
+        patch: Side p of the blocks of pixels that the stem folds into channels.
+        widths: Channels of each level, finest first; each level halves the resolution.
+        blocks: Residual blocks per level and direction.
+        attention: Levels that end with self-attention. Its memory grows with the square of the
+            number of pixels, so only coarse levels are suitable.
+        embedding: Number of features of the noise level.
+        extra: Further input channels, which carry features of the image.
+
+    Raises:
+        ValueError: If a size is not positive, ``extra`` is negative, or a level of attention does
+            not exist.
     """
 
     channels: int = 3
@@ -52,7 +62,15 @@ class UNetConfig:
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu((1 + a) conv(silu(x)) + b)), with a, b linear in the noise features."""
+    """Residual block x + conv(silu((1 + a) conv(silu(x)) + b)).
+
+    The scale a and the shift b are linear in the noise features. The last convolution and the scale
+    and shift start at zero.
+
+    Args:
+        channels: Channels of the feature map.
+        embedding: Number of features of the noise level.
+    """
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -65,6 +83,15 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Feature map, shape (B, C, H, W).
+            features: Features of the noise level, shape (B, embedding).
+
+        Returns:
+            Feature map, shape of x.
+        """
         scale, shift = self.film(features)[..., None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(x))
         h = self.conv2(F.silu(shift.to(h.dtype) + (1 + scale).to(h.dtype) * h))
@@ -72,7 +99,24 @@ class ResBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """(x (B, C + extra, H, W), label (B,)) -> (B, C, H, W), for any H and W: the image is padded and cropped inside."""
+    """UNet that takes an image of any size and a noise label.
+
+    The image is padded to a multiple of the stride, and the output cropped to its size. The last
+    layer starts at zero.
+
+    Args:
+        config: Sizes of the network; None for the default ones.
+
+    Attributes:
+        stride: Factor between the resolution of the image and that of the coarsest level.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.networks import UNet, UNetConfig
+        >>> network = UNet(UNetConfig(channels=1, widths=(8, 16), blocks=1, attention=(1,)))
+        >>> network(torch.randn(2, 1, 13, 9), torch.zeros(2)).shape
+        torch.Size([2, 1, 13, 9])
+    """
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()
@@ -103,6 +147,15 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            x: Images and further channels, shape (B, C + extra, H, W).
+            label: Noise labels ln(sigma)/4, shape (B,).
+
+        Returns:
+            Output, shape (B, C, H, W).
+        """
         height, width = x.shape[-2:]
         pad = (-width % self.stride, -height % self.stride)
         if any(pad):

@@ -249,8 +249,8 @@ def write_markdown(
 
 Made by `scoresde compare --dataset {name.name}`. FID, KID, precision, recall, density and coverage
 in {reference.features.name}; {config.samples} draws of each model against
-{len(reference.test)} test pictures (the neighbourhoods against as many as there are draws). "Other data" are training pictures
-in the place of draws: what a perfect model would score.
+{len(reference.test)} test pictures (the neighbourhoods against as many as there are draws).
+"Other data" are training pictures in the place of draws: what a perfect model would score.
 
 ![quality and coverage against speed](trilemma.png)
 
@@ -258,8 +258,8 @@ in the place of draws: what a perfect model would score.
 
 {quality_table(judged, data)}
 copies: share of draws closer to a training picture than all but 1 % of the test pictures are; 1 %
-is what new data has. Speed is that of the machine where this was made, by processor time of one thread
-where it has no GPU.
+is what new data has. Speed is that of the machine where this was made, by processor time of one
+thread where it has no GPU.
 
 ![draws of every family](draws.png)
 

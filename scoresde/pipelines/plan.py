@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems import Grayscale, InverseProblem, Noise, Operator
 from problems.checks import check_choice
+from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
 from scoresde.pipelines.named_problems import ImageContext, build_noise, build_operator
 from scoresde.pipelines.parsing import as_input_error
@@ -21,7 +22,6 @@ from solvers import EFFORTS, Posterior, make_solver
 __all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan", "restore_tensor"]
 
 _PIXELS_AT_ONCE = 1 << 18  # of all draws together: about 1 GB of activations with gradients
-_OVERLAP = 48  # of tiles, in pixels; at most a quarter of a tile
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def restore_tensor(
     with as_input_error():
         solver = make_solver(options.solver, options.steps, options.sampler)
         pixels = torch.Size(problem.input_shape(y)[-2:]).numel()
-        tiled = TiledPrior(prior, options.tile, min(_OVERLAP, options.tile // 4))
+        tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
         batch = max(1, min(_PIXELS_AT_ONCE // pixels, options.samples))
         generator = torch.Generator().manual_seed(options.seed)
         return solver.sample(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoresde.defaults import TILE
+
 __all__ = ["DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
 
 DEFAULT_SOLVER = "mmps"
@@ -81,7 +83,7 @@ class RestoreOptions:
     average: str | None = None
     device: str = "auto"
     precision: str = "auto"
-    tile: int = 384
+    tile: int = TILE
 
 
 @dataclass(frozen=True)

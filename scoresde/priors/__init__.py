@@ -1,1 +1,1 @@
-"""Priors: everything that can denoise."""
+"""Priors: networks, Gaussian mixtures and wrappers, all of which denoise."""

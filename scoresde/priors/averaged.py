@@ -1,14 +1,20 @@
-r"""A prior averaged over transformations that leave its pictures as likely as they were.
+r"""Average of a prior over transformations that leave images equally likely.
 
-For a group G of shifts, turns or flips, :math:`\bar D(x, t) = \frac{1}{|G|} \sum_{g \in G} g^{-1} D(g\,x, t)`. If g x is as likely as x,
-the exact denoiser commutes with every g, so averaging takes nothing from it; of a network it takes the part of the error in which the
-answers for g x disagree, for at every x
+For a group G of shifts, turns or flips,
 
-.. math:: \frac{1}{|G|} \sum_g \|g^{-1} D(g\,x) - x_0\|^2 = \|\bar D(x) - x_0\|^2 + \frac{1}{|G|} \sum_g \|g^{-1} D(g\,x) - \bar D(x)\|^2 .
+.. math:: \bar D(x, t) = \frac{1}{|G|} \sum_{g \in G} g^{-1} D(g\,x, t) .
 
-Over shifts this is cycle spinning (Coifman and Donoho 1995): a network with a stem of p x p pixels treats the p^2 places of a pixel in
-it as different, and the shifts within it even that out. Over turns and flips it makes a prior equivariant (Terris et al. 2024).
-Photographs may be turned and flipped, digits may not. Shifts go around the edges, and so suit pictures with a plain border.
+If g x is as likely as x, the exact denoiser commutes with every g, and averaging leaves it
+unchanged. Averaging a network removes the part of its error in which its results for the g x
+disagree, since at every x
+
+.. math:: \frac{1}{|G|} \sum_g \|g^{-1} D(g\,x) - x_0\|^2
+          = \|\bar D(x) - x_0\|^2 + \frac{1}{|G|} \sum_g \|g^{-1} D(g\,x) - \bar D(x)\|^2 .
+
+Over shifts this is cycle spinning (Coifman and Donoho 1995): a network with a stem of p x p pixels
+treats the p^2 positions of a pixel in it differently, and shifts within the stem average out the
+differences. Over turns and flips it makes a prior equivariant (Terris et al. 2024). Photographs may
+be turned and flipped, digits may not. Shifts are circular, so they suit images with a plain border.
 """
 
 from dataclasses import dataclass
@@ -24,19 +30,39 @@ __all__ = ["GROUPS", "Group", "EquivariantPrior", "Transform"]
 
 @dataclass(frozen=True)
 class Transform:
-    """First a flip from left to right if asked for, then quarter turns, then a shift by so many rows and columns, around the edges."""
+    """Transformation of an image: an optional flip, then quarter turns, then a circular shift.
+
+    Args:
+        shift: Rows and columns by which the image is shifted.
+        turns: Number of counterclockwise quarter turns.
+        flip: True to flip the image from left to right first.
+    """
 
     shift: tuple[int, int] = (0, 0)
     turns: int = 0
     flip: bool = False
 
     def apply(self, x: Tensor) -> Tensor:
-        """g x for pictures x (..., H, W); an odd number of turns swaps H and W."""
+        """Apply the transformation g.
+
+        Args:
+            x: Images, shape (..., H, W).
+
+        Returns:
+            g x; an odd number of turns swaps H and W.
+        """
         x = x.flip(-1) if self.flip else x
         return torch.roll(torch.rot90(x, self.turns, (-2, -1)), self.shift, (-2, -1))
 
     def invert(self, x: Tensor) -> Tensor:
-        """g^-1 x."""
+        """Apply the inverse transformation.
+
+        Args:
+            x: Images, shape (..., H, W).
+
+        Returns:
+            g^-1 x; an odd number of turns swaps H and W.
+        """
         back_y, back_x = self.shift
         x = torch.rot90(torch.roll(x, (-back_y, -back_x), (-2, -1)), -self.turns, (-2, -1))
         return x.flip(-1) if self.flip else x
@@ -44,7 +70,12 @@ class Transform:
 
 @dataclass(frozen=True)
 class Group:
-    """What it is for, and its members."""
+    """Group of transformations with a description.
+
+    Args:
+        summary: Description, cost and use, as the command line prints them.
+        members: Transformations of the group.
+    """
 
     summary: str
     members: tuple[Transform, ...]
@@ -52,27 +83,52 @@ class Group:
 
 GROUPS: dict[str, Group] = {
     "shifts": Group(
-        "by 0 and 1 pixels around the edges, 4 times the cost; for pictures with a plain border, such as digits",
+        "circular shifts by 0 or 1 pixels, 4 times the cost; for pictures with a plain border, "
+        "such as digits",
         tuple(Transform(shift=(y, x)) for y in range(2) for x in range(2)),
     ),
     "turns": Group(
-        "by quarters, 4 times the cost; for photographs and other pictures as likely when turned",
+        "quarter turns, 4 times the cost; for photographs and other pictures that are as likely "
+        "when turned",
         tuple(Transform(turns=k) for k in range(4)),
     ),
     "turns-flips": Group(
-        "by quarters and mirrored, 8 times the cost; as turns",
+        "quarter turns and mirror images, 8 times the cost; for the same pictures as turns",
         tuple(Transform(turns=k, flip=flip) for flip in (False, True) for k in range(4)),
     ),
 }
 
 
 class EquivariantPrior(Wrapper):
-    """The image prior whose denoiser is the mean of another's over a group; each evaluation costs as many of the network as it has members.
+    """Image prior whose denoiser is the mean of another denoiser over a group.
 
-    group: a name of ``GROUPS``, or the transformations themselves. "shifts" are the four by 0 and 1 pixels, for networks with a stem
-    of 2 x 2 pixels; "turns" the four quarter turns; "turns-flips" the eight of the square. recompute: where gradients flow, compute each
-    member again on the way back instead of keeping all of them (Chen et al. 2016): memory as for one, a third more time, and no
-    ``torch.func``.
+    Each evaluation costs one network evaluation per member of the group.
+
+    Args:
+        prior: Prior of images (C, H, W).
+        group: Name in ``GROUPS`` or the transformations. "shifts" are the four circular shifts by 0
+            or 1 pixels, for networks with a stem of 2 x 2 pixels; "turns" the four quarter turns;
+            "turns-flips" the eight symmetries of the square.
+        recompute: True to evaluate each member again in the backward pass instead of keeping the
+            activations of all (Chen et al. 2016). Memory is then that of one member, at a third
+            more time, and ``torch.func`` cannot be used.
+
+    Raises:
+        ValueError: If the group is unknown or empty, or the prior is not one of images.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import EDMSDE, EquivariantPrior, ScorePrior
+        >>> from scoresde.networks import UNet, UNetConfig
+        >>> network = UNet(UNetConfig(channels=1, widths=(8,), blocks=1, attention=()))
+        >>> _ = torch.nn.init.normal_(network.head.weight)
+        >>> prior = EquivariantPrior(ScorePrior(network, EDMSDE(), (1, 8, 8)), "turns")
+        >>> x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> turned = prior.denoise(torch.rot90(x_t, 1, (-2, -1)), 0.5)
+        >>> torch.allclose(turned, torch.rot90(prior.denoise(x_t, 0.5), 1, (-2, -1)), atol=1e-5)
+        True
+        >>> prior.cost
+        4
     """
 
     def __init__(
@@ -90,7 +146,8 @@ class EquivariantPrior(Wrapper):
             raise ValueError("a group needs at least one transformation")
         if len(prior.shape) != 3:
             raise ValueError(
-                f"only priors of images (C, H, W) can be shifted, turned or flipped; this one is of shape {prior.shape}"
+                "only priors of images (C, H, W) can be shifted, turned or flipped; "
+                f"samples of this one have shape {prior.shape}"
             )
         self.group, self.recompute, self.cost = members, recompute, len(members) * prior.cost
 

@@ -1,6 +1,6 @@
-"""Priors as single safetensors files: tensors plus a JSON header that says how to build the network around them.
+"""Checkpoints of priors: safetensors files with a JSON header that describes the network.
 
-No pickles: reading a checkpoint cannot run code.
+There are no pickles: reading a checkpoint cannot run code.
 """
 
 from dataclasses import asdict
@@ -25,7 +25,30 @@ PRIOR_FORMAT = "scoresde.prior/1"
 
 
 def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a :class:`ScorePrior`; ``dtype`` stores the weights in another precision (torch.float16 halves the file)."""
+    """Write a prior to a safetensors file.
+
+    Args:
+        prior: Prior with a network of this package.
+        path: Path of the file.
+        dtype: Dtype in which the weights are stored; ``torch.float16`` halves the file. None for
+            the dtype of the weights.
+
+    Raises:
+        InputError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from scoresde import EDMSDE, ScorePrior, load_prior, save_prior
+        >>> from scoresde.networks import Perceptron, PerceptronConfig
+        >>> prior = ScorePrior(Perceptron(PerceptronConfig(size=2)), EDMSDE(), (2,))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_prior(prior, Path(folder) / "prior.safetensors")
+        ...     again = load_prior(Path(folder) / "prior.safetensors")
+        >>> torch.equal(again.denoise(torch.ones(1, 2), 0.5), prior.denoise(torch.ones(1, 2), 0.5))
+        True
+    """
     network = prior.network
     config: Any = network.config
     header = {
@@ -46,23 +69,47 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
 
 
 def embedded_priors() -> dict[str, Path]:
-    """Name -> file of the priors that come with the package."""
+    """List the priors that ship with the package.
+
+    Returns:
+        Paths of the checkpoints by name.
+    """
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
 def load_prior(
     name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None
 ) -> ScorePrior:
-    """An embedded prior by name ("natural"), or a checkpoint by path. Frozen, in evaluation mode, float32."""
+    """Load a prior that ships with the package, or a checkpoint.
+
+    Args:
+        name: Name of an embedded prior, such as "natural", or path of a checkpoint.
+        device: Device of the prior.
+        autocast: Lower precision for the network, such as ``torch.bfloat16``; None for float32.
+
+    Returns:
+        The prior in evaluation mode, in float32, with frozen parameters.
+
+    Raises:
+        InputError: If the name is unknown or the file is not a prior that this version reads.
+
+    Example:
+        >>> from scoresde import load_prior
+        >>> prior = load_prior("mnist")
+        >>> prior.shape
+        (1, 28, 28)
+    """
     path = embedded_priors().get(str(name), Path(name))
     if not path.is_file() and path.suffix != ".safetensors":
         raise InputError(
-            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; or give the path of a .safetensors file"
+            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; "
+            "or give the path of a .safetensors file"
         )
     tensors, header = read_tensors(path)
     if header.get("format") != PRIOR_FORMAT:
         raise InputError(
-            f"{path} is not a prior that this version reads (format {header.get('format')!r}, needs {PRIOR_FORMAT!r})"
+            f"{path} is not a prior that this version reads "
+            f"(format {header.get('format')!r}, needs {PRIOR_FORMAT!r})"
         )
     try:
         settings = dict(header["network"])
@@ -70,9 +117,14 @@ def load_prior(
         network = network_type(config_type(**settings))
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
         prior = ScorePrior(
-            network, sde_from(header["sde"]), tuple(header["shape"]), header["sigma_data"], autocast, header.get("card"),
+            network,
+            sde_from(header["sde"]),
+            tuple(header["shape"]),
+            header["sigma_data"],
+            autocast,
+            header.get("card"),
             header.get("fourier", ()),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}"

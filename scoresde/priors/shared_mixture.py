@@ -1,9 +1,10 @@
 r"""A Gaussian mixture whose components share one covariance, cheap in many dimensions.
 
-Let the precision be :math:`C^{-1} = (I + F^T F)/v` with few rows F, whose singular values are s and right singular vectors V. Then
-:math:`C = v(I - V\,\mathrm{diag}(h) V^T)`, :math:`h = s^2/(1+s^2)`, and the denoiser costs O(D (K + r)) rather than O(D^2 K). A linear
-measurement with noise of covariance :math:`L L^T` adds the rows :math:`\sqrt v L^{-1}A` to F, so that the posterior is another of these
-(Bishop 2006, section 2.3.3).
+Let the precision be :math:`C^{-1} = (I + F^T F)/v` with few rows F, whose singular values are s and
+right singular vectors V. Then :math:`C = v(I - V\,\mathrm{diag}(h) V^T)`, :math:`h = s^2/(1+s^2)`,
+and the denoiser costs O(D (K + r)) rather than O(D^2 K). A linear measurement with noise of
+covariance :math:`L L^T` adds the rows :math:`\sqrt v L^{-1}A` to F, so that the posterior is again
+of this kind (Bishop 2006, section 2.3.3).
 """
 
 import math
@@ -11,23 +12,41 @@ import math
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
-from scoresde.priors.base import Prior
-from scoresde.sde import EDMSDE, SDE
+from scoresde.priors.mixture import ExactMixture, LinearGaussianProblem
+from scoresde.sde import SDE
 
 __all__ = ["SharedMixturePrior"]
 
-F64 = torch.float64
 
+class SharedMixturePrior(ExactMixture):
+    r"""Gaussian mixture with one covariance for all components, :math:`\sum_k w_k N(\mu_k, C)`.
 
-class SharedMixturePrior(Prior):
-    """sum_k w_k N(mu_k, C), in float64, with the methods of ``GaussianMixturePrior``.
+    It has the methods of :class:`scoresde.GaussianMixturePrior`. The precision is
+    :math:`C^{-1} = (I + F^T F)/v`.
 
-    weights: (K,), positive, normalised here. means: (K, *shape). variance: v. rows: F, (r, D); None for C = v I.
+    Args:
+        weights: Weights, shape (K,), positive; they are normalised here.
+        means: Means, shape (K, *shape), finite.
+        variance: Variance v, above 0.
+        rows: Matrix F, shape (r, D), where D is the number of entries of one sample; None for C = v
+            I.
+        sde: Forward process; None for ``EDMSDE()``.
+
+    Raises:
+        ValueError: If the shapes do not fit, a weight or the variance is not positive, or a mean is
+            not finite.
+
+    Example:
+        >>> import torch
+        >>> from scoresde.priors.shared_mixture import SharedMixturePrior
+        >>> means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+        >>> rows = torch.tensor([[1.0, 0.0]])  # C = 0.5 diag(1/2, 1)
+        >>> prior = SharedMixturePrior(torch.ones(2), means, 0.5, rows)
+        >>> prior.moments()[1]
+        tensor([[1.2500, 0.0000],
+                [0.0000, 0.5000]], dtype=torch.float64)
     """
 
-    log_weights: Tensor
-    means: Tensor
     V: Tensor
     h: Tensor
 
@@ -39,33 +58,22 @@ class SharedMixturePrior(Prior):
         rows: Tensor | None = None,
         sde: SDE | None = None,
     ) -> None:
-        super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
-        flat = means.double().flatten(1)
-        if tuple(weights.shape) != (len(means),) or not bool((weights > 0).all()):
-            raise ValueError(
-                f"with means {tuple(means.shape)}, weights must be ({len(means)},) and positive"
-            )
+        super().__init__(weights, means, sde)
         if not variance > 0:
             raise ValueError(f"the variance of a mixture must be positive, got {variance}")
-        F = flat.new_zeros(0, flat.shape[1]) if rows is None else rows.to(flat)
+        D = self.means.shape[1]
+        F = self.means.new_zeros(0, D) if rows is None else rows.to(self.means)
         _, s, Vt = torch.linalg.svd(F, full_matrices=False)
         self.variance = float(variance)
-        self.register_buffer("log_weights", torch.log_softmax(weights.double().log(), 0))
-        self.register_buffer("means", flat)
         self.register_buffer("V", Vt.T.contiguous())
         self.register_buffer("h", s**2 / (1 + s**2))
 
-    @property
-    def weights(self) -> Tensor:
-        return self.log_weights.exp()
-
     def _levels(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """alpha (B, 1) and variances of x_t, (B, 1) outside of V and (B, r) along it."""
+        """Alpha (B, 1) and the variances of x_t, (B, 1) orthogonal to V and (B, r) along it."""
         a, noise = alpha[:, None], sigma[:, None] ** 2
         return a, a**2 * self.variance + noise, a**2 * self.variance * (1 - self.h) + noise
 
-    def _joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """x (B, D), alpha and sigma (B,) -> log w_k p_k(x), (B, K)."""
+    def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         a, outside, along = self._levels(alpha, sigma)
         square = (
             x.square().sum(1, keepdim=True)
@@ -84,53 +92,50 @@ class SharedMixturePrior(Prior):
         alpha, sigma = self.sde.alpha(t.double()), self.sde.sigma(t.double())
         x = x_t.double().flatten(1)
         a, outside, along = self._levels(alpha, sigma)
-        mean = self._joint(x, alpha, sigma).softmax(-1) @ self.means
+        mean = self._log_joint(x, alpha, sigma).softmax(-1) @ self.means
         d, gain = x - a * mean, a * self.variance / outside
         extra = a * self.variance * (1 - self.h) / along - gain
         return (
             (mean + gain * d + (extra * (d @ self.V)) @ self.V.T).reshape(x_t.shape).to(x_t.dtype)
         )
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x_0 = x) in nats, (B,)."""
-        zero = torch.zeros(len(x), dtype=F64, device=x.device)
-        return self._joint(x.double().flatten(1), zero + 1, zero).logsumexp(-1)
-
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """p(component | x_0 = x), (B, K)."""
-        zero = torch.zeros(len(x), dtype=F64, device=x.device)
-        return self._joint(x.double().flatten(1), zero + 1, zero).softmax(-1)
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n exact draws, (n, *shape): C^(1/2) = v^(1/2) (I - V diag(1 - sqrt(1 - h)) V^T)."""
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, len(self.V), dtype=F64, generator=generator)
+    def _colour(self, k: Tensor, z: Tensor) -> Tensor:
+        # C^(1/2) = v^(1/2) (I - V diag(1 - sqrt(1 - h)) V^T)
         z = z - ((z @ self.V) * (1 - (1 - self.h).sqrt())) @ self.V.T
-        return (self.means[k] + self.variance**0.5 * z).reshape(n, *self.shape)
+        scale: float = self.variance**0.5
+        return scale * z
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean (D,) and covariance (D, D) of x_0."""
+        """Compute the mean and the covariance of the mixture.
+
+        Returns:
+            Mean, shape (D,), and covariance, shape (D, D), of x_0, float64.
+        """
         mean = self.weights @ self.means
         d = self.means - mean
-        within = self.variance * (torch.eye(len(self.V), dtype=F64) - (self.V * self.h) @ self.V.T)
+        eye = torch.eye(len(self.V), dtype=self.V.dtype, device=self.V.device)
+        within = self.variance * (eye - (self.V * self.h) @ self.V.T)
         return mean, within + (d.T * self.weights) @ d
 
-    def posterior(self, problem: InverseProblem, y: Tensor) -> "SharedMixturePrior":
-        r"""The exact posterior p(x_0 | y), y (1, ...), of a linear problem with Gaussian noise.
+    def posterior(self, problem: LinearGaussianProblem, y: Tensor) -> "SharedMixturePrior":
+        r"""Compute the exact posterior of a linear problem with Gaussian noise.
 
-        With :math:`B = L^{-1}A`, :math:`r_k = L^{-1}y - B\mu_k` and :math:`S = I + B C B^T`: means :math:`\mu_k + C B^T S^{-1} r_k`,
-        weights :math:`w_k N(r_k; 0, S)`.
+        With :math:`B = L^{-1}A`, :math:`r_k = L^{-1}y - B\mu_k` and :math:`S = I + B C B^T`, its
+        means are :math:`\mu_k + C B^T S^{-1} r_k` and its weights :math:`w_k N(r_k; 0, S)`.
+
+        Args:
+            problem: Operator and noise of the measurement.
+            y: One measurement, shape (1, ...).
+
+        Returns:
+            p(x_0 | y), with the SDE and the dtype of this prior.
+
+        Raises:
+            ValueError: If the problem is not linear with Gaussian noise, y is not one measurement
+                of the right size, or the noise level is 0.
         """
-        if missing := {"linear", "normal"} - problem.capabilities:
-            raise ValueError(
-                f"the exact posterior of a mixture needs a linear problem with Gaussian noise; missing: {sorted(missing)}"
-            )
-        if len(y) != 1:
-            raise ValueError(
-                f"one measurement at a time: y must have a leading axis of 1, got {tuple(y.shape)}"
-            )
-        A = problem.linear_operator.dense(self.shape)
-        L, failed = torch.linalg.cholesky_ex(problem.noise_covariance(tuple(y.shape[1:])))
+        A = self._matrix(problem, y)
+        L, failed = torch.linalg.cholesky_ex(problem.noise_covariance(tuple(y.shape[1:])).to(A))
         if int(failed):
             raise ValueError("the exact posterior of a shared mixture needs a noise level above 0")
         B = torch.linalg.solve_triangular(L, A, upper=False)
@@ -139,7 +144,8 @@ class SharedMixturePrior(Prior):
             - self.means @ B.T
         )
         BV = B @ self.V
-        S = torch.eye(len(B), dtype=F64) + self.variance * (B @ B.T - (BV * self.h) @ BV.T)
+        eye = torch.eye(len(B), dtype=B.dtype, device=B.device)
+        S = eye + self.variance * (B @ B.T - (BV * self.h) @ BV.T)
         weighed = torch.linalg.solve(S, r.T).T
         log_weights = torch.log_softmax(self.log_weights - 0.5 * (r * weighed).sum(1), 0).clamp_min(
             -700
@@ -149,4 +155,4 @@ class SharedMixturePrior(Prior):
         F = torch.cat([(self.h / (1 - self.h)).sqrt()[:, None] * self.V.T, self.variance**0.5 * B])
         return SharedMixturePrior(
             log_weights.exp(), means.reshape(-1, *self.shape), self.variance, F, self.sde
-        )
+        ).to(self.dtype)

@@ -1,7 +1,9 @@
-r"""Large images in bounded memory: the denoiser runs on overlapping tiles.
+"""Large images in bounded memory: the denoiser runs on overlapping tiles.
 
-Each tile's answer is weighted by a ramp that falls to (nearly) zero at the tile's inner edges, so that seams vanish. Where gradients flow,
-each tile is recomputed on the way back instead of kept (Chen et al. 2016), so that memory is that of one tile in both directions.
+The result of each tile is weighted by a ramp that falls to (nearly) zero at the inner edges of the
+tile, so that no seams are visible. Where gradients flow, each tile is computed again in the
+backward pass instead of being kept (Chen et al. 2016), so that memory is that of one tile in both
+directions.
 """
 
 import math
@@ -9,15 +11,39 @@ import math
 import torch
 from torch import Tensor
 
+from scoresde.defaults import TILE, TILE_OVERLAP
 from scoresde.priors.base import Prior, Wrapper
 
 __all__ = ["TiledPrior"]
 
 
 class TiledPrior(Wrapper):
-    """A prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time; smaller images pass through unchanged."""
+    """Prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time.
 
-    def __init__(self, prior: Prior, tile: int = 384, overlap: int = 48) -> None:
+    Images up to that size are not cut. The result on larger images differs from that of the whole
+    image, since a tile does not see pixels outside of it.
+
+    Args:
+        prior: Prior of images (C, H, W) that takes any size.
+        tile: Largest side of a tile, in pixels.
+        overlap: Pixels that adjacent tiles share at least, between 0 and half of the tile.
+
+    Raises:
+        ValueError: If the overlap is negative or larger than half of the tile.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import EDMSDE, ScorePrior
+        >>> from scoresde.networks import UNet, UNetConfig
+        >>> from scoresde.priors.tiled import TiledPrior
+        >>> network = UNet(UNetConfig(channels=1, widths=(8,), blocks=1, attention=()))
+        >>> prior = TiledPrior(ScorePrior(network, EDMSDE(), (1, 8, 8)), tile=16, overlap=4)
+        >>> x_t = torch.ones(1, 1, 40, 24)
+        >>> torch.allclose(prior.denoise(x_t, 0.5), prior.prior.denoise(x_t, 0.5))
+        True
+    """
+
+    def __init__(self, prior: Prior, tile: int = TILE, overlap: int = TILE_OVERLAP) -> None:
         super().__init__(prior)
         if not 0 <= 2 * overlap <= tile:
             raise ValueError(

@@ -44,9 +44,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         if min(self.steps, self.batch) < 1:
-            raise ValueError(
-                f"steps and batch must be positive, got {self.steps} and {self.batch}"
-            )
+            raise ValueError(f"steps and batch must be positive, got {self.steps} and {self.batch}")
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise ValueError("learning_rate and clip must be positive and ema in [0, 1)")
         if self.precision not in ("bf16", "no"):

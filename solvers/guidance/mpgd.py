@@ -67,8 +67,7 @@ class MPGD(Guidance):
         """
         return {
             "mpgd": Preset(
-                "gradient on the estimate without differentiating the network; fast, its spread "
-                "says little",
+                "gradient on the estimate, no VJPs through the network; fast, its draws are noisy",
                 lambda steps: cls(zeta=40.0),
                 steps=30,
                 sampler="ancestral",

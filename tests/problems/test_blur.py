@@ -1,4 +1,4 @@
-"""Convolutions and decimations against scipy, and their kernels against the curves they are named after."""
+"""Convolutions and decimations against scipy, and kernels against the curves they are named for."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from problems import Blur, Decimation, DiskBlur, GaussianBlur, MotionBlur
 from problems.operators.convolution import BOUNDARIES, Boundary
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
-# our name of a boundary -> scipy.ndimage's; the pad of torch called "reflect" does not repeat the edge pixel, which ndimage calls "mirror"
+# Our name of a boundary -> scipy.ndimage's. The padding that torch calls "reflect" does not repeat
+# the edge pixel; ndimage calls it "mirror".
 NDIMAGE: dict[Boundary, str] = {
     "circular": "wrap",
     "reflect": "mirror",
@@ -65,10 +66,13 @@ class TestBlur:
     def test_even_kernels_agree_with_a_padded_convolution(
         self, boundary: Boundary, size: tuple[int, int]
     ) -> None:
-        """y[i] = sum_j k[j] x[i + c - j] with c = (size - 1) // 2, x continued by the rule of the boundary."""
+        """Compare with y[i] = sum_j k[j] x[i + c - j], where c = (size - 1) // 2.
+
+        x is continued by the rule of the boundary.
+        """
         x, kernel = randn(1, 1, 9, 12), randn(*size, seed=1)
         margins = [(n - 1 - (n - 1) // 2, (n - 1) // 2) for n in size]
-        padded = np.pad(x[0, 0].numpy(), margins, mode=NUMPY[boundary])  # type: ignore[call-overload]
+        padded = np.pad(x[0, 0].numpy(), margins, mode=NUMPY[boundary])
         expected = scipy.signal.convolve2d(padded, kernel.numpy(), mode="valid")
         np.testing.assert_allclose(Blur(kernel, boundary).apply(x)[0, 0], expected, atol=1e-12)
 
@@ -77,7 +81,7 @@ class TestBlur:
     def test_even_kernels_agree_with_ndimage(
         self, boundary: Boundary, size: tuple[int, int]
     ) -> None:
-        """ndimage's middle of an even kernel is one further along, which ``origin`` takes back."""
+        """ndimage puts the middle of an even kernel one pixel further; ``origin`` undoes that."""
         x, kernel = randn(1, 1, 9, 12), randn(*size, seed=1)
         origin = [-1 if n % 2 == 0 else 0 for n in size]
         expected = scipy.ndimage.convolve(
@@ -98,7 +102,7 @@ class TestBlur:
     def test_a_point_becomes_the_whole_kernel(
         self, boundary: Boundary, size: tuple[int, int]
     ) -> None:
-        """The image of a point is the kernel with its middle on the point, no tap lost, and nothing else."""
+        """The image of a point is the whole kernel with its middle on the point."""
         height, width = 21, 20
         kernel = torch.rand(size, generator=seeded(), dtype=torch.float64) + 0.1
         x = torch.zeros(1, 1, height, width, dtype=torch.float64)
@@ -124,14 +128,18 @@ class TestBlur:
 
     @pytest.mark.parametrize("boundary", BOUNDARIES)
     def test_kernel_as_large_as_the_image(self, boundary: Boundary) -> None:
-        """One pixel of "valid" remains, the sum of x against the kernel turned by 180 degrees, which is in the middle of the others too."""
+        """A kernel as large as the image: "valid" leaves one pixel.
+
+        That pixel is the sum of x times the kernel turned by 180 degrees. The other boundaries have
+        the same value in the middle.
+        """
         x, kernel = randn(1, 1, 5, 7), randn(5, 7, seed=1)
         y = Blur(kernel, boundary).apply(x)[0, 0]
         middle = y[0, 0] if boundary == "valid" else y[2, 3]
         torch.testing.assert_close(middle, (x[0, 0] * kernel.flip(0, 1)).sum(), atol=1e-13, rtol=0)
 
     def test_long_kernel_on_a_flat_image(self) -> None:
-        """A row of nine taps fits on an image of 4 x 16 whatever the boundary: only its own axis matters."""
+        """A row of nine taps fits on a 4 x 16 image: only its own axis matters."""
         x, kernel = randn(1, 1, 4, 16), randn(1, 9, seed=1)
         np.testing.assert_allclose(
             Blur(kernel, "reflect").apply(x)[0, 0], ndimage(x[0, 0], kernel, "reflect"), atol=1e-12
@@ -155,7 +163,7 @@ class TestKernels:
         np.testing.assert_allclose(kernel, np.outer(line, line) / line.sum() ** 2, atol=1e-14)
 
     def test_gaussian_agrees_with_ndimage(self) -> None:
-        """ndimage cuts at round(truncate std), we at the next whole number of pixels: the same for std = 2."""
+        """ndimage cuts at round(truncate std), we at the next whole pixel: the same for std = 2."""
         x = randn(1, 1, 24, 25)
         expected = scipy.ndimage.gaussian_filter(x[0, 0].numpy(), 2.0, mode="mirror", truncate=3.0)
         np.testing.assert_allclose(
@@ -164,7 +172,7 @@ class TestKernels:
 
     @pytest.mark.parametrize("angle", [0.0, 30.0, 45.0, 90.0, -60.0, 135.0])
     def test_motion(self, angle: float) -> None:
-        """A stroke through the middle, anticlockwise from the horizontal as one sees it: with rows counted downwards."""
+        """A stroke through the middle, anticlockwise from the horizontal, with rows downwards."""
         kernel = MotionBlur(9, angle).kernel
         assert kernel.shape == (9, 9)
         assert float(kernel.sum()) == pytest.approx(1, abs=1e-12)
@@ -186,12 +194,16 @@ class TestKernels:
 
 
 class TestDisk:
-    """The kernel counts 33 x 33 points a pixel. Points stand for cells, which differ from the disk of radius R = 33 r (in cells) only where
-    the circle passes: within sqrt(1/2) of it, pi ((R + sqrt(1/2))^2 - R^2) = pi (sqrt(2) R + 1/2) cells at most."""
+    """The sampled disk kernel against areas.
+
+    The kernel counts 33 x 33 points per pixel. Points stand for cells, which differ from the disk
+    of radius R = 33 r (in cells) only where the circle passes: within sqrt(1/2) of it, which is at
+    most pi ((R + sqrt(1/2))^2 - R^2) = pi (sqrt(2) R + 1/2) cells.
+    """
 
     @staticmethod
     def sampling(radius: float) -> float:
-        """That share of the disk's area."""
+        """The largest error of sampling, as a share of the area of the disk."""
         R = 33 * radius
         return (np.sqrt(2) * R + 0.5) / R**2
 
@@ -212,8 +224,13 @@ class TestDisk:
 
     @pytest.mark.parametrize("radius", [0.3, 0.7, 1.0, 1.7, 2.5, 4.3])
     def test_taps_are_areas(self, radius: float) -> None:
-        """The chord of each line, cut to the pixel, integrated over 2000 lines a pixel. The kernel has 33 lines, and counts a chord to
-        within 1/33, half a point at each end; of what rises from 0 to 1 and falls again 33 lines give the mean to within 2/33."""
+        """Compare each tap with the area of the disk in its pixel.
+
+        The area is the chord of each line, cut to the pixel, integrated over 2000 lines per pixel.
+        The kernel has 33 lines and counts a chord to within 1/33: half a point at each end. A
+        function that rises from 0 to 1 and falls again has a mean over 33 lines that is right to
+        within 2/33.
+        """
         kernel = DiskBlur(radius).kernel.numpy()
         edges = np.arange(len(kernel) + 1) - len(kernel) / 2
         y = edges[:-1, None] + (np.arange(2000) + 0.5) / 2000
@@ -235,9 +252,14 @@ class TestDisk:
 
     @pytest.mark.parametrize("radius", [2.5, 4.3, 10.0])
     def test_second_moment(self, radius: float) -> None:
-        """A disk has the variance r^2 / 4 on each axis, with density p = 2 sqrt(r^2 - x^2) / (pi r^2). Where x = i + e lies in column i,
-        E x^2 - E i^2 = E e^2 + sum_i 2 i E_i e: at most 1/4, and, as e has mean zero where p is constant, 2 |i| osc_i(p) / 8 for each
-        column, whose sum is at most (r + 1/2) / 4 times the variation 4 / (pi r) of p. To this comes the sampling, twice for the norm."""
+        """A disk has the variance r^2 / 4 on each axis.
+
+        Its density on an axis is p = 2 sqrt(r^2 - x^2) / (pi r^2). Where x = i + e lies in column
+        i, E x^2 - E i^2 = E e^2 + sum_i 2 i E_i e. The first term is at most 1/4. Since e has mean
+        zero where p is constant, each column adds at most 2 |i| osc_i(p) / 8, and their sum is at
+        most (r + 1/2) / 4 times the variation 4 / (pi r) of p. The sampling adds its own error,
+        twice because of the normalisation.
+        """
         kernel = DiskBlur(radius).kernel.numpy()
         place = np.arange(len(kernel)) - len(kernel) // 2
         moment = (kernel.sum(0) * place**2).sum()
@@ -247,8 +269,12 @@ class TestDisk:
 
 
 class TestSolves:
-    """(0.3 I + 1.7 A A^T)^{-1} v. Kernels sum to one, A A^T has a norm of about one and the condition number is below 10, so that conjugate
-    gradients, which stop at a relative residual of 1e-12, leave a relative error of at most 1e-11."""
+    """Solves (0.3 I + 1.7 A A^T)^{-1} v against dense matrices.
+
+    Kernels sum to one, so A A^T has a norm of about one and the condition number is below 10.
+    Conjugate gradients stop at a relative residual of 1e-12 and so leave a relative error of at
+    most 1e-11.
+    """
 
     @pytest.mark.parametrize("boundary", BOUNDARIES)
     @pytest.mark.parametrize("shape", [(2, 12, 17), (1, 13, 13)])

@@ -1,4 +1,4 @@
-"""Operators made of operators, and operators made of functions."""
+"""Operators made of other operators, and operators made of functions."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from problems import (
     stack,
 )
 from problems.operators.compose import Composition, NonlinearComposition, NonlinearStack, Stack
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 SHAPE = (3, 8, 8)
 MASK = Inpainting(random_mask(8, 8, 0.4, seeded()))
@@ -110,7 +110,10 @@ class TestGrey:
 
     @pytest.mark.parametrize("name", GREY_VIEWS)
     def test_keeps_the_closed_form(self, name: str) -> None:
-        """The error of a solve in closed form is rounding times the condition number, below 100 here; 1e-12 leaves a factor of 45."""
+        """A closed-form solve errs by rounding times the condition number.
+
+        The condition number is below 100 here; the tolerance of 1e-12 leaves a factor of 45.
+        """
         operator = GREY_VIEWS[name] @ GREY
         assert isinstance(operator, LinearOperator)
         assert {"svd", "closed_form"} <= operator.capabilities

@@ -1,4 +1,4 @@
-"""Files and libraries of others."""
+"""Masks, kernels and physics from files and from other libraries."""
 
 import contextlib
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from problems import (
     read_kernel,
     read_mask,
 )
-from tests.problems.tools import randn
+from tests.conftest import randn
 
 OBSERVED = np.array([[1, 0, 1], [0, 1, 1]])
 KERNEL = np.array([[1.0, 2.0, 0.0], [3.0, 4.0, 2.0]])
 
 
 def write(path: Path, array: np.ndarray) -> Path:
-    """As a file of the kind that the name tells; alone in it."""
+    """Write the array as a file of the kind that its name says."""
     if path.suffix == ".npy":
         np.save(path, array)
     elif path.suffix == ".npz":
@@ -89,7 +89,7 @@ class TestKernel:
         np.testing.assert_allclose(kernel, KERNEL / 12, atol=1e-16)
 
     def test_of_a_picture(self, tmp_path: Path) -> None:
-        """As grey, the luma of Rec. 601, to half a level of 255."""
+        """A picture is read as grey, the luma of Rec. 601, to within half a level of 255."""
         picture = np.stack([KERNEL * 20, KERNEL * 60, KERNEL * 40], 2).astype(np.uint8)
         grey = picture @ [0.299, 0.587, 0.114]
         kernel = read_kernel(write(tmp_path / "kernel.png", picture))
@@ -132,16 +132,18 @@ class TestKernel:
     def test_damaged_files(
         self, tmp_path: Path, suffix: str, reader: Callable[[Path], Tensor]
     ) -> None:
-        """Cut anywhere, empty, of another kind, or not there at all. What is overwritten may be seen to be so, and raises nothing else."""
+        """Files that are cut, empty, of another kind or missing.
+
+        Overwritten bytes may be noticed or not, but raise nothing other than a ValueError.
+        """
         whole = write(tmp_path / f"whole{suffix}", np.full((2, 3), 255, np.uint8)).read_bytes()
         damaged, middle = tmp_path / f"damaged{suffix}", len(whole) // 2
         for content in (b"", b"nonsense", whole[:20], whole[:middle]):
             damaged.write_bytes(content)
             with pytest.raises(ValueError, match="damaged"):
                 reader(damaged)
-        for start in (
-            range(0, len(whole) - 4, 5) if suffix != ".mat" else ()
-        ):  # scipy's reader of .mat can fall where it cannot be caught
+        # scipy's reader of .mat can crash where it cannot be caught
+        for start in range(0, len(whole) - 4, 5) if suffix != ".mat" else ():
             damaged.write_bytes(whole[:start] + bytes(4) + whole[start + 4 :])
             with contextlib.suppress(ValueError):
                 reader(damaged)
@@ -160,7 +162,7 @@ class TestKernel:
 
 
 class TestPictures:
-    """Read as kernels, whose values are those of the picture but for their sum."""
+    """Pictures read as kernels: the values of the picture, divided by their sum."""
 
     def test_of_sixteen_bits(self, tmp_path: Path) -> None:
         picture = np.random.default_rng(0).integers(0, 65536, (4, 5), dtype=np.uint16)
@@ -180,7 +182,7 @@ class TestPictures:
         picture = np.random.default_rng(0).integers(0, 256, (4, 5), dtype=np.uint8)
         image = Image.fromarray(picture)
         exif = image.getexif()
-        exif[0x0112] = 6  # to be turned by a quarter clockwise
+        exif[0x0112] = 6  # orientation: turn by a quarter clockwise
         image.save(tmp_path / "a.png", exif=exif)
         np.testing.assert_allclose(
             read_kernel(tmp_path / "a.png"), np.rot90(picture, -1) / picture.sum(), rtol=1e-13
@@ -206,13 +208,13 @@ class TestPictures:
 
 
 class Blurred:
-    """What deepinv's linear physics look like from here."""
+    """An object with the interface of deepinv's linear physics."""
 
     def A(self, x: Tensor, **_: object) -> Tensor:
         return (x + x.roll(1, -1)) / 2
 
     def A_adjoint(self, y: Tensor, **_: object) -> Tensor:
-        return 7 * y  # wrong on purpose: it is not asked
+        return 7 * y  # wrong on purpose: it must not be called
 
 
 class Saturated:

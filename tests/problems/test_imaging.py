@@ -1,4 +1,4 @@
-"""The operators of cameras, scanners and converters against numpy, scipy, scikit-image and Pillow."""
+"""Operators of cameras, scanners and converters against numpy, scipy, scikit-image and Pillow."""
 
 import io
 import itertools
@@ -36,7 +36,7 @@ from problems import (
 )
 from problems.operators.colour import Pattern
 from problems.operators.compressed_sensing import Transform
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 
 class TestMasks:
@@ -53,7 +53,10 @@ class TestMasks:
         assert torch.equal(mask, random_mask(10, 20, missing, seeded()))
 
     def test_random_mask_is_uniform(self) -> None:
-        """Each pixel is a hole in half of 400 masks, a binomial count: 5 standard errors for the worst of 64 pixels."""
+        """Each pixel is a hole in half of 400 masks.
+
+        The count is binomial; the worst of 64 pixels may be 5 standard errors off.
+        """
         generator = seeded()
         rate = torch.stack([random_mask(8, 8, 0.5, generator) for _ in range(400)]).double().mean(0)
         assert float((rate - 0.5).abs().max()) < 5 * (0.25 / 400) ** 0.5
@@ -158,7 +161,7 @@ class TestCompressedSensing:
 
     @pytest.mark.parametrize("transform", ["dct", "hadamard", "random"])
     def test_the_number_of_coefficients(self, transform: Transform) -> None:
-        """And every one is another: all of them together are the transform, which keeps the norm."""
+        """All coefficients differ: together they are the transform, which preserves the norm."""
         assert CompressedSensing(0.3, (8, 8), transform).apply(randn(1, 2, 8, 8)).shape == (
             1,
             2,
@@ -244,15 +247,19 @@ class TestMRI:
     @pytest.mark.parametrize("centre", [0.0, 0.05, 0.3, 0.5])
     @pytest.mark.parametrize("width", [7, 8, 16])
     def test_cartesian_mask_always_samples_the_centre(self, centre: float, width: int) -> None:
-        """Of a share of the middle that is more than the acceleration allows, all is kept and nothing else."""
+        """A centre larger than the acceleration allows is sampled whole, and nothing else."""
         columns = cartesian_mask(4, width, 8.0, centre, seeded())[0]
         assert bool(columns[width // 2])
         assert int(columns.sum()) == max(1, round(centre * width), round(width / 8))
 
 
 class TestTomography:
-    """scikit-image turns the image by the same bilinear interpolation in float64, and sums: what remains is rounding, of n interpolated
-    values of size 3, each at a coordinate of size n, rounded by n eps: 3 n^2 eps = 1.4e-12 at most here. Found: 4e-15 to 1.2e-13."""
+    """Projections against scikit-image.
+
+    It turns the image by the same bilinear interpolation in float64 and sums, so only rounding
+    remains: n interpolated values of size 3, each at a coordinate of size n that is rounded by n
+    eps: at most 3 n^2 eps = 1.4e-12 here. Measured: 4e-15 to 1.2e-13.
+    """
 
     ANGLES = (0.0, 10.0, 31.0, 45.0, 90.0, 117.0, 135.0, 170.0, 180.0, -20.0)
 
@@ -277,7 +284,10 @@ class TestTomography:
         )
 
     def test_right_angles_are_sums_of_columns_and_rows(self) -> None:
-        """At 0 degrees rays run along columns, at 90 along rows, the lowest first; pi / 2 is rounded, by 1e-16 of the size."""
+        """At 0 degrees rays run along columns, at 90 along rows, the lowest first.
+
+        pi / 2 is rounded, by 1e-16 of the size.
+        """
         x = randn(1, 1, 9, 12)
         operator = Tomography((0.0, 90.0), (9, 12), spacing=1.0)
         columns, rows = operator.apply(x)[0, 0]
@@ -291,13 +301,16 @@ class TestTomography:
 
     @staticmethod
     def weight(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Of bilinear interpolation, of a pixel at distance (x, y)."""
+        """Bilinear interpolation weight of a pixel at the distance (x, y)."""
         return np.clip(1 - np.abs(x), 0, None) * np.clip(1 - np.abs(y), 0, None)
 
     def test_mass_is_conserved_within_the_interpolation(self) -> None:
-        """The weight of a pixel p, summed over the turned grid R g, is sum_k w^(R k) e^(2 pi i R k . p) by Poisson's formula, with the
-        transform w^ = sinc^2 sinc^2 >= 0 of the bilinear weight, and w^(0) = 1: it differs from 1 by at most as much as it does for p =
-        0."""
+        """The weights of a pixel on the turned grid sum to nearly 1.
+
+        By Poisson's formula the weight of a pixel p, summed over the turned grid R g, is sum_k w^(R
+        k) e^(2 pi i R k . p), where w^ = sinc^2 sinc^2 >= 0 is the transform of the bilinear weight
+        and w^(0) = 1. So it differs from 1 by at most as much as it does at p = 0.
+        """
         x = torch.rand(1, 1, 12, 15, generator=seeded(), dtype=torch.float64)
         angles = angles_between(36)
         masses = Tomography(angles, (12, 15), spacing=1.0).apply(x).sum(-1)[0, 0].numpy()
@@ -306,12 +319,15 @@ class TestTomography:
             c, s = np.cos(angle), np.sin(angle)
             excess = self.weight(c * i + s * j, c * j - s * i).sum() - 1
             assert abs(mass - float(x.sum())) <= (excess + 1e-12) * float(x.sum())
-        assert masses.mean() == pytest.approx(float(x.sum()), rel=0.01)  # found: 0.001
+        assert masses.mean() == pytest.approx(float(x.sum()), rel=0.01)  # measured: 0.001
 
     def test_mass_of_a_smooth_picture(self) -> None:
-        """By the same formula, with the transform of the picture: here a Gaussian, whose own is one around every whole frequency, where
-        w^ has its zeros. What it has beyond 20 frequencies is at most what w^ has there: all of it, the excess + 1, less what was
-        summed."""
+        """A smooth picture loses less mass: the same formula with the transform of the picture.
+
+        The picture is a Gaussian, whose transform is a Gaussian around every whole frequency, where
+        w^ has its zeros. Beyond 20 frequencies the sum is at most that of w^ there: the whole of
+        it, the excess + 1, minus the part that was summed.
+        """
         size, width, K = 33, 2.0, 20
         place = np.arange(size) - size // 2
         line = np.exp(-0.5 * (place / width) ** 2)
@@ -335,7 +351,10 @@ class TestTomography:
 
     @pytest.mark.parametrize("angles", [10, 40])
     def test_solve_against_its_matrix(self, angles: int) -> None:
-        """Conjugate gradients end at a relative residual of 1e-12, which the condition number may turn into an error."""
+        """Conjugate gradients stop at a relative residual of 1e-12.
+
+        The error may be larger than that by the condition number.
+        """
         operator = Tomography(angles_between(angles), (12, 10))
         A = operator.dense((1, 12, 10))
         v = randn(2, 1, angles, operator.detectors)
@@ -348,18 +367,21 @@ class TestTomography:
     def test_solve_takes_no_more_steps_than_the_theory(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In exact arithmetic k steps reduce the error by 2 ((sqrt(K) - 1) / (sqrt(K) + 1))^k in the norm of the matrix, K its condition
-        number: sqrt(K) more for the residual. A filter of the projections as preconditioner doubled the steps: it cannot tell the
-        readings that no picture has, which A A^T sends to zero, from the others."""
+        """Conjugate gradients converge as fast as their bound.
+
+        In exact arithmetic k steps reduce the error by 2 ((sqrt(K) - 1) / (sqrt(K) + 1))^k in the
+        norm of the matrix, where K is its condition number, and the residual by sqrt(K) more. A
+        filter of the projections as preconditioner doubled the number of steps: it cannot separate
+        the readings that no picture has, which A A^T sends to zero, from the others.
+        """
         operator = Tomography(angles_between(40), (32, 32))
         project, count = Tomography._project, itertools.count()
         rows, columns = (
             operator.apply(torch.ones(1, 1, 32, 32)),
             operator.adjoint(torch.ones(1, 1, 40, operator.detectors)),
         )
-        largest = float(
-            rows.max() * columns.max()
-        )  # |A|_2^2 <= |A|_inf |A|_1, and no entry is negative
+        # |A|_2^2 <= |A|_inf |A|_1, and no entry is negative
+        largest = float(rows.max() * columns.max())
         monkeypatch.setattr(
             Tomography, "_project", lambda self, x: (next(count), project(self, x))[1]
         )
@@ -401,7 +423,7 @@ class TestPointwise:
 
     @pytest.mark.parametrize("exponent", [2.2, 1 / 2.2, 0.7, 1.0])
     def test_gamma(self, exponent: float) -> None:
-        """Above the darkest value that it tells apart, 1e-4 of the light."""
+        """Values above the darkest one that gamma resolves, 1e-4 of the light."""
         x = torch.linspace(-0.999, 1.5, 101, dtype=torch.float64)[None]
         np.testing.assert_allclose(
             Gamma(exponent).apply(x), 2 * ((x.numpy() + 1) / 2) ** exponent - 1, atol=1e-14
@@ -412,7 +434,11 @@ class TestPointwise:
 
     @pytest.mark.parametrize("exponent", [2.2, 1 / 2.2, 3.0])
     def test_gamma_undoes_its_inverse(self, exponent: float) -> None:
-        """On [-0.9, 1] the light is at least 0.05, and 0.05^3 is still above the darkest 1e-4. A root magnifies rounding by 1 / 0.05^3."""
+        """Gamma inverts its inverse on [-0.9, 1], up to magnified rounding.
+
+        The light is at least 0.05 there, and 0.05^3 is still above the darkest value, 1e-4. A root
+        magnifies rounding by 1 / 0.05^3.
+        """
         x = torch.linspace(-0.9, 1, 1001, dtype=torch.float64)[None]
         torch.testing.assert_close(
             Gamma(1 / exponent).apply(Gamma(exponent).apply(x)), x, atol=1e-12, rtol=0
@@ -420,7 +446,7 @@ class TestPointwise:
 
     @pytest.mark.parametrize("levels", [2, 3, 8, 256])
     def test_quantisation(self, levels: int) -> None:
-        """Every level is hit exactly and kept, and no value in [-1, 1] moves by more than half a step."""
+        """Every level is reached and kept, and no value moves by more than half a step."""
         grid = np.linspace(-1, 1, levels)
         x = torch.linspace(-1, 1, 5003, dtype=torch.float64)[None]
         y = Quantisation(levels).apply(x)
@@ -445,9 +471,13 @@ PICTURES: dict[str, Callable[[], np.ndarray]] = {
 
 
 class TestJPEG:
-    """To the byte: every rounding within libjpeg's integer arithmetic is followed, so that in float64, which holds its 32-bit integers, no
-    pixel differs. Pillow writes and reads the files, with whatever libjpeg it has: the slow integer DCT and the filters of the chroma have
-    stayed the same since version 6b (1998)."""
+    """JPEG against Pillow, byte by byte.
+
+    Every rounding of libjpeg's integer arithmetic is reproduced. Double precision holds its 32-bit
+    integers exactly, so no pixel differs. Pillow writes and reads the files with whichever libjpeg
+    it has: the slow integer DCT and the filters of the chroma have been the same since version 6b
+    (1998).
+    """
 
     @staticmethod
     def through_pillow(picture: np.ndarray, quality: int, subsampling: bool) -> np.ndarray:
@@ -485,7 +515,7 @@ class TestJPEG:
     @pytest.mark.parametrize("height", [1, 2, 7, 8, 9, 15, 16, 17])
     @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 8, 15, 16, 17])
     def test_sides_are_filled_as_pillow_does(self, height: int, width: int) -> None:
-        """Blocks of 16 that the picture does not fill, and the chroma of pictures too narrow for a filter."""
+        """Pictures that do not fill blocks of 16, and pictures too narrow for a chroma filter."""
         pixels = np.random.default_rng(height * 20 + width).integers(
             0, 256, (height, width, 3), dtype=np.uint8
         )
@@ -495,8 +525,12 @@ class TestJPEG:
 
     @pytest.mark.parametrize("quality", [10, 50, 95])
     def test_in_single_precision(self, quality: int) -> None:
-        """Sums of 26 bits are rounded to 24: what falls within 2^-2 of 2^13 units of a half may go the other way, 3e-5 of all coefficients,
-        each of which is seen by 64 pixels or fewer."""
+        """In float32 few coefficients round the other way.
+
+        Sums of 26 bits are rounded to 24. A coefficient within 2^-2 of 2^13 units of a half may be
+        rounded the other way; that is 3e-5 of all coefficients, and each affects 64 pixels or
+        fewer.
+        """
         pixels = PICTURES["astronaut-all"]()
         ours = self.through_ours(pixels, quality, True, torch.float32)
         assert (ours != self.through_pillow(pixels, quality, True)).mean() < 64 * 3e-5

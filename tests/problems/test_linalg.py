@@ -1,4 +1,4 @@
-"""Conjugate gradients, sample by sample, and the orthonormal transforms, against dense matrices and scipy."""
+"""Batched conjugate gradients and orthonormal transforms against dense matrices and scipy."""
 
 import warnings
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import conjugate_gradients, dot, transposes
 from problems.linalg.transforms import dct2, hadamard2, hartley2, idct2
 from problems.random_numbers import randn_like
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 EPS = torch.finfo(torch.float64).eps
 SIZES = range(1, 10)
 
 
 def matrix_of(values: Tensor, seed: int = 0) -> Tensor:
-    """Symmetric, with these eigenvalues."""
+    """A symmetric matrix with these eigenvalues."""
     Q = torch.linalg.qr(randn(len(values), len(values), seed=seed)).Q
     return Q @ torch.diag(values) @ Q.T
 
@@ -34,7 +34,10 @@ def times(matrix: Tensor) -> Callable[[Tensor], Tensor]:
 class TestConjugateGradients:
     @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
     def test_reaches_the_residual_it_promises(self, dtype: torch.dtype, rtol: float) -> None:
-        """To which the rounding of the residual itself comes, eps times the condition number 100, a few times."""
+        """The requested residual is reached, up to rounding.
+
+        The residual itself is rounded by a few times eps times the condition number, 100.
+        """
         M, b = matrix_of(torch.logspace(0, 2, 40, dtype=torch.float64)), randn(3, 40).to(dtype)
         x = conjugate_gradients(times(M), b)
         assert x.dtype == dtype
@@ -44,7 +47,7 @@ class TestConjugateGradients:
         )
 
     def test_as_many_steps_as_eigenvalues(self) -> None:
-        """Three distinct eigenvalues: three products with M, then it stops by itself."""
+        """Three distinct eigenvalues: three products with M, then it stops."""
         M, products = matrix_of(torch.tensor([1.0, 2, 5], dtype=torch.float64).repeat(7)), []
 
         def matvec(x: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ class TestConjugateGradients:
         assert float((x @ M - b).norm() / b.norm()) < 1e-9
 
     def test_each_sample_for_itself(self) -> None:
-        """A sample that has converged, is zero, or is easy stays as it is while others go on."""
+        """A sample that has converged, is zero or is easy does not change while others continue."""
         M = matrix_of(torch.logspace(0, 3, 30, dtype=torch.float64))
         easy = torch.linalg.eigh(M).eigenvectors[:, 3]
         b = torch.stack(
@@ -108,7 +111,7 @@ class TestConjugateGradients:
         assert f"{residual:.1e}" in str(caught[0].message)
 
     def test_no_warning_without_need(self) -> None:
-        """A residual that is asked for and reached; samples that are zero."""
+        """No warning if the requested residual is reached, or if samples are zero."""
         M, b = matrix_of(torch.logspace(0, 8, 60, dtype=torch.float64)), randn(2, 60)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -119,7 +122,7 @@ class TestConjugateGradients:
             conjugate_gradients(times(M), b, iterations=1000, rtol=0.5)
 
     def test_gradient(self) -> None:
-        """The solve is linear in b and M symmetric, so that its vector-Jacobian product is the solve itself."""
+        """The vector-Jacobian product of a solve is a solve: it is linear in b, and M symmetric."""
         M, b, v = (
             matrix_of(torch.linspace(1, 3, 10, dtype=torch.float64)),
             randn(2, 10).requires_grad_(),
@@ -135,7 +138,7 @@ class TestSmallThings:
         assert torch.allclose(
             dot(a, b), torch.stack([(a[i] * b[i]).sum() for i in range(2)]), rtol=0, atol=1e-14
         )
-        assert expand_like(2.0, a) == 2.0 and expand_like(torch.tensor(2.0), a).shape == ()  # type: ignore[union-attr]
+        assert expand_like(2.0, a) == 2.0 and expand_like(torch.tensor(2.0), a).shape == ()
         assert torch.equal(
             expand_like(torch.tensor([1.0, 3.0]), a) * a, torch.stack([a[0], 3 * a[1]])
         )
@@ -150,7 +153,7 @@ class TestSmallThings:
         )
 
     def test_a_stream_for_each_sample(self) -> None:
-        """Row i is what generator i gives a batch of one."""
+        """Row i equals a batch of one with generator i."""
         x = torch.empty(3, 2, 5)
         drawn = randn_like(x, [seeded(i) for i in range(3)])
         assert drawn.shape == x.shape and drawn.dtype == x.dtype
@@ -171,10 +174,10 @@ class TestSmallThings:
 
 @pytest.mark.parametrize("height", SIZES)
 class TestTransforms:
-    """Rounding: a few eps in Euclidean norm, of transforms of at most 81 numbers that keep it."""
+    """Transforms of at most 81 numbers keep the norm: errors are a few eps in Euclidean norm."""
 
     def test_hartley(self, height: int) -> None:
-        """Its own inverse, symmetric, orthonormal: cas(2 pi (kh + lw))."""
+        """The transform is its own inverse, symmetric and orthonormal: cas(2 pi (kh + lw))."""
         for width in SIZES:
             x, n = randn(2, height, width), height * width
             assert float((hartley2(hartley2(x)) - x).norm() / x.norm()) < 20 * EPS
@@ -189,9 +192,8 @@ class TestTransforms:
                 torch.arange(width, dtype=torch.float64),
             )
             k, m = torch.arange(height)[:, None, None, None], torch.arange(width)[:, None, None]
-            angle = (
-                2 * torch.pi * (k * rows[:, None] + m * columns / width)
-            )  # up to 100, rounded as such
+            # values up to 100, rounded accordingly
+            angle = 2 * torch.pi * (k * rows[:, None] + m * columns / width)
             expected = (angle.cos() + angle.sin()).reshape(n, n) / n**0.5
             assert float((H - expected).abs().max()) < 200 * EPS
 
@@ -221,7 +223,7 @@ class TestTransforms:
     [(1, 1), (1, 2), (2, 1), (2, 4), (4, 4), (8, 4), (1, 32), (16, 8), (16, 16), (32, 32)],
 )
 def test_hadamard(height: int, width: int) -> None:
-    """All pixels together, in natural order."""
+    """One transform over all pixels, in natural order."""
     x, n = randn(2, height, width), height * width
     H = torch.from_numpy(scipy.linalg.hadamard(n).astype(np.float64)) / n**0.5
     expected = (x.flatten(1) @ H).reshape(x.shape)

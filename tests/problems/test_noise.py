@@ -1,4 +1,4 @@
-"""Each noise is the distribution that it is named after: its density, its draws and its moments against scipy.stats."""
+"""Noise against scipy.stats: densities, draws and moments."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from problems import (
     problem_from,
 )
 from problems.noise import known_noises
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 MEAN = 0.25
 SCALAR: dict[str, Noise] = {
@@ -49,7 +49,7 @@ EACH: dict[str, Noise] = SCALAR | {
 
 
 def poisson_gaussian(y: np.ndarray, mean: np.ndarray, peak: float, std: float) -> np.ndarray:
-    """ln sum_k Poisson(k) N(y; 2 k / peak - 1, std^2), all k at once."""
+    """ln sum_k Poisson(k) N(y; 2 k / peak - 1, std^2), for all k at once."""
     k = np.arange(int(8 * peak + 200))
     rate = peak * np.maximum((mean + 1) / 2, 1e-6)
     terms = scipy.stats.poisson(rate[..., None]).logpmf(k) + scipy.stats.norm(
@@ -83,16 +83,15 @@ class TestDensity:
         y, mean = randn(3, 2, 4, 5) * step / 2, torch.zeros(3, 2, 4, 5, dtype=torch.float64)
         expected = scipy.stats.uniform(-step / 2, step).logpdf(y.numpy())
         np.testing.assert_allclose(UniformNoise(step).log_density(y, mean), expected, rtol=1e-12)
-        ends = torch.tensor(
-            [[0.7 - step / 2, 0.7 + step / 2]], dtype=torch.float64
-        )  # the ends belong to it, however they round
+        # both ends are included, however they are rounded
+        ends = torch.tensor([[0.7 - step / 2, 0.7 + step / 2]], dtype=torch.float64)
         assert bool(
             torch.isfinite(UniformNoise(step).log_density(ends, torch.full_like(ends, 0.7))).all()
         )
 
     @pytest.mark.parametrize("peak", [0.5, 12.0, 1000.0])
     def test_poisson(self, peak: float) -> None:
-        """torch's lgamma is exact to about 1e-14 of a value of up to 1e4 here, as scipy's is."""
+        """torch's lgamma, like scipy's, is exact to about 1e-14 of a value of up to 1e4 here."""
         mean = torch.linspace(-0.9, 1.2, 30, dtype=torch.float64)[None]
         counts = torch.poisson(peak * (mean + 1) / 2, generator=seeded())
         expected = scipy.stats.poisson(peak * (mean.numpy() + 1) / 2).logpmf(counts.numpy())
@@ -120,7 +119,10 @@ class TestDensity:
     def test_poisson_gaussian_against_the_sum_over_all_counts(
         self, peak: float, std: float
     ) -> None:
-        """Where y is likely, and where it is not: far from the mean, and below black. What the sum leaves out is below exp(-32)."""
+        """Where y is likely, and where it is not: far from the mean, and below black.
+
+        The terms left out of the sum are below exp(-32).
+        """
         y, mean = torch.meshgrid(
             torch.linspace(-2, 2, 17, dtype=torch.float64),
             torch.linspace(-1.2, 2, 9, dtype=torch.float64),
@@ -174,11 +176,13 @@ class TestDensity:
         "name", ["gaussian", "laplace", "uniform", "poisson-gaussian", "salt-and-pepper"]
     )
     def test_densities_integrate_to_one(self, name: str) -> None:
-        """The trapezoidal rule on a grid of 5e-5, over 6 standard deviations of 0.3 and 20 of the Laplace scale, which leave 1e-9: a kink
-        or a step of the density, at most 1 / 0.3 high, costs at most a cell."""
-        y = torch.linspace(-6, 6, 240_002, dtype=torch.float64)[
-            None
-        ]  # an even number of points: none is an atom
+        """Densities integrate to 1 by the trapezoidal rule on a grid of spacing 5e-5.
+
+        The grid covers 6 standard deviations of 0.3 and 20 times the Laplace scale, which leaves
+        out 1e-9. A kink or a step of the density, at most 1 / 0.3 high, costs at most one cell.
+        """
+        # an even number of points: none is an atom
+        y = torch.linspace(-6, 6, 240_002, dtype=torch.float64)[None]
         density = SCALAR[name].log_density(y, torch.full_like(y, MEAN)).exp()
         total = float(torch.trapezoid(density, y)) + (0.2 if name == "salt-and-pepper" else 0)
         assert total == pytest.approx(1, abs=5e-5 / 0.3 + 1e-8)
@@ -206,8 +210,11 @@ class TestSample:
 
     @pytest.mark.parametrize("name", [name for name in SCALAR if name != "salt-and-pepper"])
     def test_moments(self, name: str) -> None:
-        """The mean within 5 standard errors, std / sqrt(n), and the variance that ``covariance_matvec`` tells within 5 of its own, by its fourth
-        moment."""
+        """Mean and variance of the draws.
+
+        The mean is within 5 standard errors, std / sqrt(n). The sample variance is within 5 of its
+        standard errors, from its fourth moment, of that of ``covariance_matvec``.
+        """
         draw = self.draw(SCALAR[name])
         one = torch.ones(1, 1, dtype=torch.float64)
         variance = float(SCALAR[name].covariance_matvec(MEAN * one, one))
@@ -281,8 +288,11 @@ class TestSample:
         ids=["square", "wide"],
     )
     def test_covariance_of_correlated_noise(self, root: GaussianBlur) -> None:
-        """Each entry of the sample covariance has a standard error of sqrt((C_ii C_jj + C_ij^2) / n): 6 of them for the worst of 16 x
-        16."""
+        """Sample covariance of correlated noise.
+
+        Each entry has a standard error of sqrt((C_ii C_jj + C_ij^2) / n); the worst of 16 x 16 may
+        be 6 of them off.
+        """
         n = 40_000
         y = (
             CorrelatedNoise(root)
@@ -310,7 +320,7 @@ class TestSample:
 
     @pytest.mark.parametrize("name", EACH)
     def test_a_generator_for_each_sample(self, name: str) -> None:
-        """What a sample gets depends on its own generator alone, not on its batch."""
+        """The noise of a sample depends on its own generator alone, not on its batch."""
         mean, noise = torch.zeros(3, 1, 4, 5, dtype=torch.float64), EACH[name]
         together = noise.sample(mean, [seeded(i) for i in range(3)])
         for i in range(3):
@@ -324,8 +334,11 @@ class TestSample:
 class TestScore:
     @pytest.mark.parametrize("name", EACH)
     def test_is_the_slope_of_the_density(self, name: str) -> None:
-        """Central differences of step h = 1e-5 are wrong by h^2 f''' / 6 (f''' below 1e3 for these widths) and by rounding of f (1e2)
-        over h."""
+        """The score against central differences of the log density.
+
+        With step h = 1e-5 they are wrong by h^2 f''' / 6 (f''' is below 1e3 at these widths) and by
+        the rounding of f (1e2) over h.
+        """
         noise, h = EACH[name], 1e-5
         mean = torch.rand(2, 1, 4, 5, generator=seeded(), dtype=torch.float64) * 1.2 - 0.6
         y = noise.sample(mean, seeded(1))
@@ -360,6 +373,19 @@ class TestScore:
         torch.testing.assert_close(curvature, torch.full_like(curvature, -4.0), atol=1e-14, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "kind", [k for k in known_noises() if k.__module__.startswith("problems.")]
+)
+def test_declared_capabilities_are_those_of_the_methods(kind: type[Noise]) -> None:
+    """Every noise declares its own, and declares what its methods can do."""
+    noise = next(noise for noise in EACH.values() if type(noise) is kind)
+    assert "capabilities" in vars(kind)
+    assert noise.capabilities <= {"covariance", "joint_density"}
+    overridden = kind.covariance_matvec is not Noise.covariance_matvec
+    assert ("covariance" in noise.capabilities) == overridden
+    assert ("joint_density" in noise.capabilities) == (kind.log_prob is not Noise.log_prob)
+
+
 class TestCovariance:
     def test_of_a_level_for_each_entry(self) -> None:
         std, v = torch.rand(1, 4, 5, generator=seeded(), dtype=torch.float64), randn(2, 1, 4, 5)
@@ -381,9 +407,7 @@ class TestCovariance:
         )
 
     def test_of_salt_and_pepper_is_none(self) -> None:
-        with pytest.raises(
-            ValueError, match="SaltAndPepperNoise is nothing that a Gaussian could stand for"
-        ):
+        with pytest.raises(ValueError, match="SaltAndPepperNoise has no Gaussian approximation"):
             SaltAndPepperNoise(0.1, 0.1).covariance_matvec(randn(1, 4), randn(1, 4))
 
     def test_variance(self) -> None:
@@ -395,7 +419,7 @@ class TestCovariance:
 class TestDescription:
     @pytest.mark.parametrize("name", EACH)
     def test_round_trip(self, name: str) -> None:
-        """Through the text of a JSON file: the same noise, draw by draw and to the bit."""
+        """A noise written to JSON and read back gives the same draws, bit by bit."""
         problem = InverseProblem(Denoising(), EACH[name])
         again = problem_from(json.loads(json.dumps(problem.describe())))
         mean = torch.zeros(2, 1, 4, 5)

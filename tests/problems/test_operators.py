@@ -1,6 +1,7 @@
-"""One sheet of identities for every operator there is: each class, each of its examples, on every shape and in both precisions.
+"""One set of identities for all operators.
 
-A new operator with ``examples`` is on the sheet without a line here.
+Each class, each of its examples, on every shape and in both precisions. A new operator that has
+``examples`` is included automatically.
 """
 
 import copy
@@ -41,18 +42,18 @@ from problems import (
 )
 from problems.operators.convolution import BOUNDARIES, example_kernel
 from problems.operators.jacobian import Jacobian
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 Shape = tuple[int, ...]
 
 SHAPES: list[Shape] = [(1, 8, 8), (3, 7, 7), (2, 8, 11), (3, 16, 12), (1, 1, 6), (1, 9, 1)]
-SMALL: Shape = (1, 6, 5)  # where thousands of draws are made
+SMALL: Shape = (1, 6, 5)  # for tests that make thousands of draws
 BATCH = 3
 DOUBLE = torch.finfo(torch.float64).eps
 
-ROUNDING = (Quantisation, JPEG)  # their vjp is by promise not the derivative of apply
-FUNCTIONS = (LinearFunction, NonlinearFunction)  # no text can hold them
-WITHOUT_EXAMPLES = {Jacobian}  # made by linearise alone
+ROUNDING = (Quantisation, JPEG)  # their vjp is documented not to be the derivative of apply
+FUNCTIONS = (LinearFunction, NonlinearFunction)  # cannot be written as text
+WITHOUT_EXAMPLES = {Jacobian}  # made only by linearise
 
 
 def library() -> list[type[Operator]]:
@@ -61,7 +62,10 @@ def library() -> list[type[Operator]]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """An operator at a shape, with x and y at random in its two spaces; compared and hashed as the one object it is."""
+    """An operator at a shape, with random x and y in its two spaces.
+
+    It is compared and hashed by identity.
+    """
 
     name: str
     shape: Shape
@@ -80,7 +84,7 @@ class Case:
         return self.operator.output_shape(self.shape)
 
     def x(self, dtype: torch.dtype = torch.float64, seed: int = 7) -> Tensor:
-        """Within (-0.8, 0.8), and off the multiples of 1/4, where the examples that clip have their kinks."""
+        """Within (-0.8, 0.8), away from multiples of 1/4, where examples that clip have kinks."""
         x = 1.6 * torch.rand(BATCH, *self.shape, generator=seeded(seed), dtype=torch.float64) - 0.8
         return torch.where((4 * x - (4 * x).round()).abs() < 0.01, x + 0.005, x).to(dtype)
 
@@ -106,7 +110,11 @@ SMALL_LINEAR = [case for case in collect([SMALL]) if isinstance(case.operator, L
 
 
 def in_turn(cases: list[Case]) -> list[Case]:
-    """Each example once, on a shape that its name picks, whatever else is on the sheet: for what has little to do with the shape."""
+    """Each example once, on a shape chosen by its name.
+
+    The choice does not depend on the other examples. Meant for properties that hardly depend on the
+    shape.
+    """
     shapes: dict[str, list[Case]] = {}
     for case in cases:
         shapes.setdefault(case.name, []).append(case)
@@ -133,7 +141,7 @@ def norm(case: Case) -> float:
 
 
 def cutoff(case: Case) -> float:
-    """Below it a computed singular value may as well be zero."""
+    """The size below which a computed singular value may be zero."""
     return max(case.pixels, math.prod(case.output)) * DOUBLE * norm(case)
 
 
@@ -154,7 +162,10 @@ def size(x: Tensor) -> Tensor:
 
 
 def relative(error: Tensor, scale: Tensor) -> float:
-    """Largest |error| / |scale| over the samples, in Euclidean norm, no error being 0 of anything. scale: of that shape, or (B,) norms."""
+    """Largest |error| / |scale| over the samples, in Euclidean norm; 0 for no error.
+
+    ``scale`` has the shape of the error, or holds one norm per sample, (B,).
+    """
     error, scale = size(error), size(scale) if scale.ndim > 1 else scale
     return float(torch.where(error == 0, 0, error / scale).max())
 
@@ -164,7 +175,10 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def condition(case: Case, c0: Tensor | float, c1: Tensor | float) -> float:
-    """Condition number of c0 I + c1 A A^T, the worst sample's, bounded by its largest eigenvalue over c0."""
+    """Condition number of c0 I + c1 A A^T for the worst sample.
+
+    Bounded by the largest eigenvalue over c0.
+    """
     return float((1 + torch.as_tensor(c1) * norm(case) ** 2 / torch.as_tensor(c0)).max())
 
 
@@ -173,13 +187,14 @@ def solve_tolerance(
 ) -> float:
     """Relative residual to expect of a solve of c0 I + c1 A A^T.
 
-    A backward stable solver leaves a residual of a few eps times the condition number, conjugate gradients what they are asked for.
+    A backward stable solver leaves a residual of a few eps times the condition number; conjugate
+    gradients leave the residual they were given.
     """
     asked = 1e-6 if dtype == torch.float32 else 1e-12
     return asked + 20 * torch.finfo(dtype).eps * condition(case, c0, c1)
 
 
-# c0 and c1 as numbers, and as one value per sample
+# c0 and c1 as numbers and as one value per sample
 COEFFICIENTS = {
     "numbers": (0.3, 1.7),
     "per-sample": (torch.tensor([0.1, 1.0, 3.0]), torch.tensor([2.0, 0.0, 0.5])),
@@ -191,7 +206,7 @@ def coefficients_of(kind: str, dtype: torch.dtype) -> tuple[Tensor | float, ...]
 
 
 def per_sample(value: Tensor | float, like: Tensor) -> Tensor:
-    """A coefficient shaped to multiply a batch."""
+    """A coefficient reshaped to multiply a batch."""
     return (
         torch.as_tensor(value, dtype=like.dtype)
         .expand(BATCH)
@@ -200,7 +215,7 @@ def per_sample(value: Tensor | float, like: Tensor) -> Tensor:
 
 
 def check_solve(case: Case, y: Tensor, kind: str) -> None:
-    """(c0 I + c1 A A^T) s = y."""
+    """Check (c0 I + c1 A A^T) s = y."""
     op, (c0, c1) = case.operator, coefficients_of(kind, y.dtype)
     s = op.solve(y, c0, c1)
     assert s.shape == y.shape and s.dtype == y.dtype
@@ -292,7 +307,7 @@ class TestEveryExample:
         assert not x.requires_grad and not y.requires_grad
 
     def test_inference_mode(self, case: Case) -> None:
-        """All of it works there too, on tensors made inside and outside, and what it caches there serves outside."""
+        """Everything works in inference mode, and caches made there can be used outside."""
         op, x, y = type(case.operator).examples(case.shape)[case.name], case.x(), case.y()
 
         def answers(op: Operator, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -333,7 +348,7 @@ class TestEveryExample:
             assert torch.equal(again.apply(case.x(dtype)), case.operator.apply(case.x(dtype)))
 
     def test_copies(self, case: Case) -> None:
-        """By copy and, where it is not made of a function, by pickle; what was cached is left behind."""
+        """By copy and, unless made of a function, by pickle; caches are not copied."""
         expected = case.operator.apply(case.x())
         copies = [copy.copy(case.operator), copy.deepcopy(case.operator)]
         if not isinstance(case.operator, FUNCTIONS):
@@ -345,7 +360,10 @@ class TestEveryExample:
             )
 
     def test_moved_to_another_precision(self, case: Case) -> None:
-        """The settings rounded to float32 change A by eps in each entry; x is float32 before and after."""
+        """Settings rounded to float32 change A by eps in each entry.
+
+        x is float32 before and after.
+        """
         x, op = case.x(torch.float32), case.operator
         before, precise = op.apply(x), op.apply(case.x())
         single = op.to(dtype=torch.float32)
@@ -361,7 +379,7 @@ class TestEveryExample:
                 setattr(case.operator, name, None)
 
     def test_what_it_cannot_take(self, case: Case) -> None:
-        """Complex numbers, integers, a single vector: the error says what to do."""
+        """For complex numbers, integers and a single vector the error says what to do."""
         op = case.operator
         methods = [(op.apply, case.x())] + (
             [(op.adjoint, case.y())] if isinstance(op, LinearOperator) else []
@@ -376,7 +394,7 @@ class TestEveryExample:
                     method(bad)
 
     def test_an_image_without_batch_is_a_batch_or_an_error(self, case: Case) -> None:
-        """(C, H, W) is either refused, or measured as C samples: never a crash of another kind."""
+        """(C, H, W) is refused or measured as C samples; nothing else is raised."""
         x = case.x()[0]
         try:
             y = case.operator.apply(x)
@@ -401,7 +419,10 @@ class TestEveryLinearOperator:
 
     @each_dtype
     def test_derivatives_and_dense_matrix(self, case: Case, dtype: torch.dtype) -> None:
-        """The vector-Jacobian product of apply is the adjoint, that of the adjoint is apply; the matrix agrees with both."""
+        """The vjp of apply is the adjoint and that of the adjoint is apply.
+
+        The dense matrix agrees with both.
+        """
         op, x, y, eps = case.operator, case.x(dtype), case.y(dtype), torch.finfo(dtype).eps
         forward, backward = op.apply(x), op.adjoint(y)
         u, v = x.clone().requires_grad_(), y.clone().requires_grad_()
@@ -413,7 +434,7 @@ class TestEveryLinearOperator:
         assert relative((y.flatten(1) @ matrix).reshape(x.shape) - backward, backward) < 50 * eps
 
     def test_claims(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is its own linearisation; A A^T = c I where it says so; a closed form needs no iterations."""
+        """It is its own linearisation; A A^T = c I if it says so; closed forms do not iterate."""
         op, y, c = case.operator, case.y(), case.operator.tight_constant
         assert op.linearise(case.x()) is op
         if c is not None:
@@ -451,7 +472,7 @@ class TestEveryLinearExample:
 
     @each_dtype
     def test_residuals_of_solves(self, case: Case, dtype: torch.dtype) -> None:
-        """Coefficients as numbers too, and of solve_primal."""
+        """Residuals of solve and solve_primal, with coefficients as numbers too."""
         op, x, y = case.operator, case.x(dtype), case.y(dtype)
         for kind in COEFFICIENTS:
             check_solve(case, y, kind)
@@ -459,7 +480,8 @@ class TestEveryLinearExample:
             s = op.solve_primal(x, c0, c1)
             assert s.shape == x.shape and s.dtype == dtype
             residual = per_sample(c0, x) * s + per_sample(c1, x) * op.adjoint(op.apply(s)) - x
-            # Woodbury multiplies the error of the inner solve by c1 |A|^2 / c0, the residual by another 1 + c1 |A|^2 / c0
+            # Woodbury multiplies the error of the inner solve by c1 |A|^2 / c0, and the residual by
+            # a further 1 + c1 |A|^2 / c0
             assert relative(residual, x) < solve_tolerance(case, dtype, c0, c1) * condition(
                 case, c0, c1
             ), kind
@@ -481,7 +503,7 @@ class TestEveryLinearExample:
 
     @each_dtype
     def test_batch_invariance_of_solves(self, case: Case, dtype: torch.dtype) -> None:
-        """A sample alone, with the coefficients that belong to it, gives what it gives in a batch."""
+        """A sample alone, with its own coefficients, has the result that it has in a batch."""
         (c0, c1), op, x, y, one = (
             coefficients_of("per-sample", dtype),
             case.operator,
@@ -489,12 +511,13 @@ class TestEveryLinearExample:
             case.y(dtype),
             slice(0, 1),
         )
-        # two solves, each within the tolerance in its residual: their difference is that times the condition number
+        # The residual of each solve is within the tolerance; their difference is larger by the
+        # condition number
         tolerance = 2 * solve_tolerance(case, dtype, c0, c1) * condition(case, c0, c1)
         whole = op.solve(y, c0, c1)[one]
-        assert relative(op.solve(y[one], c0[one], c1[one]) - whole, whole) < tolerance  # type: ignore[index]
+        assert relative(op.solve(y[one], c0[one], c1[one]) - whole, whole) < tolerance
         whole = op.prox(x, y, c0, c1)[one]
-        assert relative(op.prox(x[one], y[one], c0[one], c1[one]) - whole, whole) < tolerance  # type: ignore[index]
+        assert relative(op.prox(x[one], y[one], c0[one], c1[one]) - whole, whole) < tolerance
 
     @each_dtype
     def test_each_draw_has_its_own_generator(self, case: Case, dtype: torch.dtype) -> None:
@@ -508,11 +531,12 @@ class TestEveryLinearExample:
 
 
 def penrose_tolerance(case: Case, residual: float = 1e-12) -> float:
-    r"""Of all four conditions and of the pseudo-inverse itself, relative to |A|^i |A^+|^j |x| of matching units.
+    r"""Tolerance of the four Penrose conditions and of the pseudo-inverse.
 
-    By an SVD: a few eps, at worst one for each entry that a sum runs over, amplified by the condition number; that covers too what the
-    cutoff drops. By conjugate gradients on the normal equations, which leave :math:`r = residual |A^T y| + 20 \epsilon |A|^2 |x|`:
-    :math:`|A^+|^2 r`, in the second condition three times.
+    Relative to |A|^i |A^+|^j |x| of matching units. By an SVD: a few eps, at worst one for each
+    entry that a sum runs over, times the condition number; this also covers what the cutoff drops.
+    By conjugate gradients on the normal equations, which leave :math:`r = residual |A^T y| + 20
+    \epsilon |A|^2 |x|`: :math:`|A^+|^2 r`, in the second condition three times that.
     """
     if "svd" in case.operator.capabilities:
         return (20 + max(case.pixels, math.prod(case.output))) * DOUBLE * spread(case)
@@ -525,7 +549,10 @@ MEANINGFUL = 1e-3
 class TestPseudoInverse:
     @each(DECOMPOSED + in_turn(ITERATED))
     def test_penrose(self, case: Case) -> None:
-        """A A+ A = A, A+ A A+ = A+, and A A+ and A+ A symmetric; and the matrix has the same one."""
+        """A A+ A = A, A+ A A+ = A+, and A A+ and A+ A are symmetric.
+
+        The dense matrix has the same pseudo-inverse.
+        """
         if penrose_tolerance(case) > MEANINGFUL:
             pytest.skip(f"condition number {spread(case):.0e}: nothing is promised")
         op, x, y = case.operator, case.x(), case.y()
@@ -535,7 +562,8 @@ class TestPseudoInverse:
             Px, Py = found.chunk(2)
             PAPy = op.pinv(op.apply(Py))
         except SolveWarning as warning:
-            # the error falls at least by (k - 1) / (k + 1) a step, k the condition number of A: only a slower promise may be broken
+            # The error falls at least by (k - 1) / (k + 1) per step, where k is the condition
+            # number of A. Only an operator that converges more slowly than that may miss the target
             steps = int(re.findall(r"after (\d+) iterations", str(warning))[0])
             assert (
                 "svd" not in op.capabilities
@@ -543,7 +571,8 @@ class TestPseudoInverse:
             ), warning
             pytest.skip(f"condition number {spread(case):.0e}: {warning}")
         assert Py.shape == x.shape
-        # what the iterations have reached, should they have run out: not their target then, but without a warning its root
+        # If the iterations run out, they have reached not their target but its root, which gives no
+        # warning
         residual = relative(
             op.adjoint(op.apply(found) - torch.cat([Ax, y])), op.adjoint(torch.cat([Ax, y]))
         )
@@ -565,14 +594,14 @@ class TestPseudoInverse:
             )
 
     def test_most_are_well_enough_conditioned_for_that(self) -> None:
-        """Else the test above could skip everything and pass."""
+        """Otherwise the test above could skip every case and pass."""
         meaningful = [
             penrose_tolerance(case) < MEANINGFUL for case in DECOMPOSED + in_turn(ITERATED)
         ]
         assert sum(meaningful) > 0.95 * len(meaningful)
 
     def test_iterations_that_run_out_are_not_silent(self) -> None:
-        """A hopeless pseudo-inverse says so."""
+        """A pseudo-inverse that does not converge warns."""
         hopeless = Blur(torch.outer(*torch.tensor([[1.0, 4, 6, 4, 1]] * 2)) / 256, "reflect")
         with pytest.warns(SolveWarning, match="iterations"):
             hopeless.pinv(randn(1, 1, 32, 32))
@@ -588,7 +617,7 @@ class TestPseudoInverse:
 
 
 def coefficients(case: Case, svd: SVD) -> Tensor:
-    """At random, zero where the singular value is zero to rounding."""
+    """Random numbers, zero where the singular value is zero to rounding."""
     w = randn(BATCH, *svd.s.shape, seed=9).to(svd.s)
     return torch.where(svd.s > svd.s.numel() * torch.finfo(svd.s.dtype).eps * svd.s.max(), w, 0)
 
@@ -596,7 +625,7 @@ def coefficients(case: Case, svd: SVD) -> Tensor:
 @each(DECOMPOSED + [case for case in ITERATED if case.pixels < 200])
 @each_dtype
 def test_svd(case: Case, dtype: torch.dtype) -> None:
-    """A = U diag(s) V^T with orthonormal columns, whether by structure or from the dense matrix."""
+    """A = U diag(s) V^T with orthonormal columns, from the structure or from the dense matrix."""
     op, x, y, eps = case.operator, case.x(dtype), case.y(dtype), torch.finfo(dtype).eps
     svd = op.svd(case.shape, x)
     assert svd.s.dtype == dtype and bool((svd.s >= 0).all())
@@ -604,7 +633,8 @@ def test_svd(case: Case, dtype: torch.dtype) -> None:
     assert relative(svd.U(svd.s * svd.Vt(x)) - op.apply(x), norm(case) * size(x)) < 50 * eps
     assert relative(svd.V(svd.s * svd.Ut(y)) - op.adjoint(y), norm(case) * size(y)) < 50 * eps
 
-    # columns may come as A^T u / s or A v / s, in double precision: the rounding of A, over the singular value
+    # Columns may be computed as A^T u / s or A v / s, in double precision: the rounding of A over
+    # the singular value
     w, tolerance = coefficients(case, svd), 50 * eps + 20 * DOUBLE * spread(case)
     assert tolerance < MEANINGFUL
     assert relative(svd.Vt(svd.V(w)) - w, size(w)) < tolerance
@@ -620,7 +650,7 @@ def test_svd(case: Case, dtype: torch.dtype) -> None:
 
 @each(DECOMPOSED + in_turn([case for case in ITERATED if case.pixels < 200]))
 def test_svd_solves(case: Case) -> None:
-    """Its two resolvents are those of the operator."""
+    """The two resolvents of the SVD equal those of the operator."""
     svd, x, y = case.operator.svd(case.shape), case.x(), case.y()
     tolerance = 2 * solve_tolerance(case, torch.float64, 0.3, 1.7) * condition(case, 0.3, 1.7) ** 2
     expected = case.operator.solve(y, 0.3, 1.7)
@@ -631,9 +661,11 @@ def test_svd_solves(case: Case) -> None:
 
 @each(SMALL_LINEAR)
 def test_draws_have_the_law_of_the_posterior(case: Case) -> None:
-    """Whitened by the exact posterior, 2000 draws are N(0, I): their mean, their energy and their covariance, each within its quantile.
+    """2000 draws, whitened by the exact posterior, are N(0, I).
 
-    The statistics are chi-squared with D, N D and D (D + 1) / 2 degrees of freedom (the last, Nagao's, for large N); level 1e-4 over all.
+    Their mean, their energy and their covariance are each within a quantile. The statistics are
+    chi-squared with D, N D and D (D + 1) / 2 degrees of freedom (the last, Nagao's, for large N),
+    at level 1e-4 in total.
     """
     N, D, s2, r2 = 2000, case.pixels, 0.3, 1.7
     level = 1e-4 / len(SMALL_LINEAR) / 4
@@ -652,8 +684,11 @@ def test_draws_have_the_law_of_the_posterior(case: Case) -> None:
 
 
 def slope(op: Operator, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Central difference of apply along d, and its error per sample: what halving the step changes (three times the remainder), and
-    rounding over the step."""
+    """Central difference of apply along d, and its error per sample.
+
+    The error is the change when the step is halved (three times the remainder), plus rounding over
+    the step.
+    """
 
     def difference(h: float) -> Tensor:
         return (op.apply(x + h * d) - op.apply(x - h * d)) / (2 * h)
@@ -666,7 +701,7 @@ def slope(op: Operator, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 @each(NONLINEAR)
 class TestEveryNonlinearOperator:
     def test_derivative_by_finite_differences(self, case: Case) -> None:
-        """Of vjp and of the Jacobian, forwards and backwards."""
+        """Derivatives of vjp and of the Jacobian, in both directions."""
         if isinstance(case.operator, ROUNDING):
             return
         op, x, v = case.operator, case.x(), case.y()
@@ -718,7 +753,7 @@ class TestEveryNonlinearExample:
         assert relative(gradient, size(pull) + size(step)) < (1e-12 + 20 * DOUBLE * bound) * bound
 
     def test_what_only_linear_operators_can(self, case: Case) -> None:
-        """Asked for it, the error names itself, what was asked, and somebody who can."""
+        """The error names the operator, the missing method and an operator that has it."""
         assert case.operator.capabilities == {"apply", "vjp"}
         for name in (
             "linear",
@@ -738,15 +773,19 @@ class TestEveryNonlinearExample:
 
 
 def dense_jacobian(jacobian: LinearOperator, x: Tensor) -> Tensor:
-    """(B, m, D)."""
+    """The Jacobian of every sample, (B, m, D)."""
     units = torch.eye(x[0].numel(), dtype=x.dtype).reshape(-1, *x.shape[1:])
     return torch.stack([jacobian.apply(unit.expand_as(x)).flatten(1) for unit in units], -1)
 
 
 class TestRounding:
-    """Where the derivative is zero almost everywhere, the gradient is by promise that of the chain without its roundings."""
+    """Operators whose derivative is zero almost everywhere.
 
-    # The DCT of libjpeg, sqrt(8) times orthonormal, is off by at most 2^-13 in each of 8x8 entries: there and back, along two axes
+    The gradient is documented to be that of the chain without its roundings.
+    """
+
+    # The DCT of libjpeg, sqrt(8) times orthonormal, is off by at most 2^-13 in each of 8x8 entries:
+    # there and back, along two axes
     DCT = 2 * 2 * 8 * 2**-13 / 8**0.5
 
     def test_quantisation(self) -> None:
@@ -762,7 +801,7 @@ class TestRounding:
     def test_jpeg_without_subsampling_is_nearly_the_identity(
         self, channels: int, quality: int
     ) -> None:
-        """Every step of the chain but the roundings is undone by a later one, as long as nothing leaves 0..255."""
+        """Every step except the roundings is undone by a later one while values stay in 0..255."""
         x = torch.rand(2, channels, 13, 10, generator=seeded(), dtype=torch.float64) - 0.5
         v = randn(*x.shape, seed=1)
         assert relative(JPEG(quality, subsampling=False).vjp(x, v) - v, v) < self.DCT
@@ -788,7 +827,10 @@ def test_gamma_has_a_finite_slope_at_black() -> None:
 
 
 def test_vjp_is_differentiable() -> None:
-    """Its gradient with respect to x is the second derivative: sum_j v_j d^2 y_j = 2 a (a - 1) u^(a - 2) / 4 v for a power."""
+    """The gradient of the vjp with respect to x is the second derivative.
+
+    For a power, sum_j v_j d^2 y_j = 2 a (a - 1) u^(a - 2) / 4 v.
+    """
     x = torch.tensor([[[[-0.5, 0.0, 0.5]]]], dtype=torch.float64, requires_grad=True)
     pulled = Gamma(3.0).vjp(x, torch.ones_like(x))
     found = torch.autograd.grad(pulled.sum(), x)[0]
@@ -797,7 +839,10 @@ def test_vjp_is_differentiable() -> None:
 
 
 def test_solve_is_differentiable_where_a_sample_is_zero() -> None:
-    """(c0 I + c1 A A^T)^{-1} is symmetric, so its vector-Jacobian product is the solve itself; a zero sample makes no difference."""
+    """A zero sample does not change the gradient of a solve.
+
+    (c0 I + c1 A A^T)^{-1} is symmetric, so its vector-Jacobian product is a solve.
+    """
     operator = Blur(example_kernel(3, 3), "zero")
     v = randn(2, 1, 5, 5)
     v[1] = 0
@@ -811,7 +856,7 @@ def test_solve_is_differentiable_where_a_sample_is_zero() -> None:
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_made_in_inference_mode(boundary: Any) -> None:
-    """An operator that was made there can be differentiated through outside."""
+    """An operator made in inference mode can be differentiated through outside."""
     with torch.inference_mode():
         made = Blur(torch.ones(3, 3) / 9, boundary)
     x = torch.randn(1, 1, 5, 5, generator=seeded()).requires_grad_()
@@ -821,23 +866,23 @@ def test_made_in_inference_mode(boundary: Any) -> None:
 
 
 def test_no_dense_svd_of_a_large_image() -> None:
-    """It says so, what would do, and what is still possible."""
+    """The error says why, which operators have an SVD and what is still possible."""
     with pytest.raises(
         MissingCapability,
-        match=r"^Blur has no svd; operators that have: .*Inpainting.*at most 4096 pixels",
+        match=r"^Blur has no svd; operators that have it: .*Inpainting.*at most 4096 pixels",
     ):
         Blur(example_kernel(3, 3), "reflect").svd((3, 256, 256))
 
 
 def test_a_shape_that_is_left_open() -> None:
-    """Without ``shape`` x is as large as whole factors of y."""
+    """Without ``shape``, x has the size of y times whole factors."""
     assert SuperResolution(2).input_shape((3, 4, 5)) == (3, 8, 10)
     with pytest.raises(ValueError, match="does not shrink to"):
         SuperResolution(2, shape=(7, 7)).input_shape((3, 5, 5))
 
 
 def test_a_class_of_the_users_own_is_known() -> None:
-    """It is listed, described and found again by its name."""
+    """A user's operator class is listed, described and found by its name."""
 
     @dataclasses.dataclass(frozen=True, eq=False, repr=False)
     class Doubled(LinearOperator):

@@ -1,4 +1,4 @@
-"""A problem is its operator and its noise; and its description is the whole of it."""
+"""An inverse problem is its operator and its noise, and its description contains both."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ from problems import (
     stack,
 )
 from problems.description import encode
-from tests.problems.tools import randn, seeded
+from tests.conftest import randn, seeded
 
 MASK = random_mask(8, 8, 0.5, seeded())
 
@@ -67,7 +67,10 @@ class TestMeasure:
         ids=["mask", "clip", "ct"],
     )
     def test_a_generator_for_each_sample(self, operator: Operator) -> None:
-        """A measurement depends on its own generator alone, not on its batch; the rounding of A x may."""
+        """A measurement depends on its own generator alone, not on its batch.
+
+        Only the rounding of A x may depend on the batch.
+        """
         x = randn(3, 1, 8, 8)
         problem = InverseProblem(operator, LaplaceNoise(0.2))
         together = problem.measure(x, [seeded(i) for i in range(3)])
@@ -86,7 +89,7 @@ class TestMeasure:
 
 class TestLikelihood:
     def test_holes_say_nothing(self) -> None:
-        """What stands in the holes of y or x changes neither the residual nor the likelihood."""
+        """Values in the holes of y or x change neither the residual nor the likelihood."""
         problem = InverseProblem(Inpainting(MASK), GaussianNoise(0.5))
         x, y = randn(2, 3, 8, 8), randn(2, 3, 8, 8, seed=1)
         other_x, other_y = (
@@ -180,7 +183,7 @@ class TestCapabilities:
 
 
 def examples() -> dict[str, tuple[Operator, tuple[int, ...]]]:
-    """Every example of every operator of the package that is made of values."""
+    """Every example of every operator of the package that can be described by values."""
     found = {}
     for shape in ((3, 8, 8), (2, 8, 8)):
         for kind in known_operators():
@@ -296,7 +299,7 @@ BAD_DESCRIPTIONS: dict[str, tuple[Any, str]] = {
 class TestDescription:
     @pytest.mark.parametrize("name", EXAMPLES)
     def test_round_trip(self, name: str) -> None:
-        """Through the text of a JSON file: the same operator, to the bit."""
+        """An operator written to JSON and read back is the same, bit by bit."""
         operator, shape = EXAMPLES[name]
         again = through_text(InverseProblem(operator, GaussianNoise(0.1))).operator
         x = randn(1, *shape).clamp(-1, 1).float()
@@ -314,7 +317,7 @@ class TestDescription:
 
     @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 8)])
     def test_masks_keep_their_bits(self, shape: tuple[int, int]) -> None:
-        """Also where they do not fill their last byte."""
+        """Masks whose bits do not fill the last byte survive as well."""
         mask = torch.rand(shape, generator=seeded()) < 0.7
         mask[0, 0] = True
         again = through_text(InverseProblem(Inpainting(mask), PoissonNoise(3.0))).operator
@@ -327,8 +330,8 @@ class TestDescription:
         assert torch.equal(again.measure(x, seeded()), problem.measure(x, seeded()))
 
     def test_numbers_of_numpy(self) -> None:
-        """Whole numbers become plain ones, so that they can be written."""
-        for operator in (JPEG(np.int64(50)), Decimation(torch.ones(3, 3), np.int64(2))):  # type: ignore[arg-type]
+        """numpy integers become Python integers, so that they can be written."""
+        for operator in (JPEG(np.int64(50)), Decimation(torch.ones(3, 3), np.int64(2))):
             assert repr(
                 through_text(InverseProblem(operator, GaussianNoise(np.float64(0.1)))).operator
             ) == repr(operator)

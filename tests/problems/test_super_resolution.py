@@ -1,4 +1,4 @@
-"""Down-sampling against MATLAB's imresize, written out once more from its definition, and against torch."""
+"""Down-sampling against MATLAB's imresize, rewritten here from its definition, and torch."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from problems import SuperResolution
 from problems.operators.super_resolution import FILTERS, Filter, resize_matrix
-from tests.problems.tools import randn
+from tests.conftest import randn
 
 
 def cubic(x: float) -> float:
@@ -44,7 +44,10 @@ MATLAB: dict[Filter, tuple[Callable[[float], float], float]] = {
 def imresize_matrix(
     size: int, out: int, scale: float, kernel: Callable[[float], float], width: float
 ) -> np.ndarray:
-    """``contributions`` of MATLAB's imresize.m with antialiasing, for scale < 1: weights and mirrored places of each output, one by one."""
+    """``contributions`` of MATLAB's imresize.m with antialiasing, for scale < 1.
+
+    Weights and mirrored positions of each output, one at a time.
+    """
     width /= scale
     mirror = [*range(1, size + 1), *range(size, 0, -1)]
     matrix = np.zeros((out, size))
@@ -75,7 +78,7 @@ class TestImresize:
     @pytest.mark.parametrize("kind", MATLAB)
     @pytest.mark.parametrize("size", [1, 2, 3, 5])
     def test_images_smaller_than_the_filter(self, kind: Filter, size: int) -> None:
-        """The mirror is passed several times."""
+        """The index is mirrored several times."""
         out = math.ceil(size / 4)
         np.testing.assert_allclose(
             resize_matrix(size, out, kind, 4.0),
@@ -84,7 +87,10 @@ class TestImresize:
         )
 
     def test_bicubic_weights_by_half(self) -> None:
-        """Every tap stands at an odd multiple of a quarter: the cubic has the values -3, -9, 29, 111 / 128 there, and they sum to 1 / 2."""
+        """Every tap is at an odd multiple of a quarter.
+
+        There the cubic has the values -3, -9, 29 and 111 / 128, which sum to 1 / 2.
+        """
         expected = [
             -0.01171875,
             -0.03515625,
@@ -124,7 +130,10 @@ class TestImresize:
         ],
     )
     def test_imresize_of_one_to_eight(self, kind: Filter, expected: list[float]) -> None:
-        """imresize(1:8, 0.5, kind) by hand: symmetric weights keep a ramp, 2 i - 1/2, to which mirrored taps add what they miss of it."""
+        """imresize(1:8, 0.5, kind) by hand.
+
+        Symmetric weights preserve a ramp, 2 i - 1/2. Mirrored taps add the difference to the ramp.
+        """
         ramp = torch.arange(1.0, 9.0, dtype=torch.float64).reshape(1, 1, 1, 8)
         np.testing.assert_allclose(
             SuperResolution(2, kind).apply(ramp)[0, 0, 0], expected, atol=1e-14
@@ -135,7 +144,10 @@ class TestOtherDefinitions:
     @pytest.mark.parametrize("factor", [2, 3, 4])
     @pytest.mark.parametrize("kind", ["bicubic", "bilinear"])
     def test_agrees_with_torch_inside(self, factor: int, kind: Filter) -> None:
-        """Two rows from the border every tap lies inside the image; closer, torch drops the outer taps and we mirror."""
+        """Two rows from the border every tap lies inside the image.
+
+        Closer to it torch drops the outer taps, and we mirror.
+        """
         x = randn(1, 2, 48, 36)
         y = SuperResolution(factor, kind).apply(x)
         expected = F.interpolate(x, size=y.shape[-2:], mode=kind, antialias=True)
@@ -146,7 +158,7 @@ class TestOtherDefinitions:
     @pytest.mark.parametrize("factor", [2, 3, 2.5])
     @pytest.mark.parametrize("kind", FILTERS)
     def test_the_border_is_mirrored(self, factor: float, kind: Filter) -> None:
-        """A mirrored image is mirrored by the down-sampling as well: the borders of both see the same."""
+        """Down-sampling a mirrored image mirrors the result: both borders are treated alike."""
         size = 30
         x = randn(1, 1, size, size)
         there = SuperResolution(factor, kind).apply(x)
@@ -166,7 +178,7 @@ class TestOtherDefinitions:
         )
 
     def test_average_over_fractions_of_pixels(self) -> None:
-        """Five pixels by a factor of 2.5: the third is shared half and half."""
+        """Five pixels by a factor of 2.5: half of the third goes to each output."""
         matrix = resize_matrix(5, 2, "average", 2.5)
         expected = torch.tensor([[1, 1, 0.5, 0, 0], [0, 0, 0.5, 1, 1]], dtype=torch.float64) / 2.5
         torch.testing.assert_close(matrix, expected, atol=1e-15, rtol=0)
@@ -185,7 +197,10 @@ class TestSizes:
     @pytest.mark.parametrize("factor", [1.5, 2, 2.5, 3, 3.3])
     @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7])
     def test_a_size_can_always_be_guessed(self, factor: float, rows: int) -> None:
-        """Without ``shape`` the operator finds some image that shrinks to the measurement, of any number of rows."""
+        """Without ``shape`` the operator finds an image size for any number of rows.
+
+        That image shrinks to the measurement.
+        """
         operator = SuperResolution(factor)
         shape = operator.input_shape((1, rows, rows))
         assert operator.output_shape(shape) == (1, rows, rows)

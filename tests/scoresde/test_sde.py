@@ -1,4 +1,4 @@
-"""The forward SDEs: drift and diffusion follow from alpha and sigma, and simulation gives the transition kernel they promise."""
+"""The forward SDEs: coefficients from alpha and sigma, and simulated transition kernels."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineVPSDE, FlowMatchingSDE, SubVPSDE
 from scoresde.sde import sde_from
+from tests.conftest import seeded
 
 SDES: list[SDE] = [
     VPSDE(),
@@ -33,11 +34,12 @@ def times(sde: SDE, n: int = 41) -> Tensor:
 
 
 def derivative(function, t: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-    """df/dt at each t, also of a function that does not depend on t."""
+    """df/dt at each t; also for a function that does not depend on t."""
     t = t.clone().requires_grad_()
     return torch.autograd.grad((function(t) + 0 * t).sum(), t)[0]
 
 
+@pytest.mark.slow
 @each_sde
 class TestEverySDE:
     def test_drift_is_the_derivative_of_log_alpha(self, sde: SDE) -> None:
@@ -74,8 +76,9 @@ class TestEverySDE:
             function = getattr(sde, name)
             value, exact = function(t), function(t.double())
             assert value.dtype == torch.float32
-            # the exponents reach 10 in size, and so does the factor by which their rounding enters the value; where alpha falls to 0
-            # at t = 1 rounding pi t / 2 shifts the time itself, which the condition number t f' / f multiplies
+            # The exponents reach 10 in size, and so does the factor by which their rounding enters
+            # the value. Where alpha falls to 0 at t = 1, rounding pi t / 2 shifts the time itself,
+            # which the condition number t f' / f multiplies
             condition = (
                 (t.double() * derivative(function, t.double()) / exact).nan_to_num(0.0).abs()
             )
@@ -116,15 +119,19 @@ class TestEverySDE:
     def test_simulation_gives_the_transition_kernel(
         self, sde: SDE, part: tuple[float, float]
     ) -> None:
-        r"""x_t given x_s is N(a x_s, b^2), a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2.
+        r"""Simulated paths have the mean and variance of the transition kernel.
 
-        Euler-Maruyama with the coefficients of the middle of each step h: its variance is then second order in h, its mean is off by
-        a factor of exp(-h/2 \int f^2). Mean and variance of n paths have standard errors sqrt(v/n) and v sqrt(2/n); 5 of them are granted.
-        The late part stops short of t_max, where some drifts are infinite.
+        x_t given x_s is N(a x_s, b^2) with a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2
+        sigma_s^2.
+
+        Euler-Maruyama with the coefficients at the middle of each step h: its variance is then
+        second order in h, and its mean is off by a factor of exp(-h/2 \int f^2). Mean and variance
+        of n paths have standard errors sqrt(v/n) and v sqrt(2/n); 5 of them are allowed. The late
+        part stops short of t_max, where some drifts are infinite.
         """
         n, steps, start = 10_000, 2000, 2.0
         s, t = (sde.t_min + fraction * (sde.t_max - sde.t_min) for fraction in part)
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         h = (t - s) / steps
         middle = s + h * (torch.arange(steps, dtype=torch.float64) + 0.5)
         drift, diffusion = sde.drift(middle), sde.diffusion(middle)
@@ -146,11 +153,11 @@ class TestEverySDE:
         bias = float(h**2 * (drift**2).sum())  # twice the leading relative error of the mean
         assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / n) + bias * abs(mean)
         assert abs(float(x.var()) - variance) < 5 * variance * math.sqrt(2 / n) + bias * variance
-        # neither error could hide in the tolerance
+        # neither error is small against the tolerance
         assert bias < 0.01
 
     def test_transitions_chain(self, sde: SDE) -> None:
-        """Chapman-Kolmogorov: r -> s -> t is r -> t; and no time is no change."""
+        """Chapman-Kolmogorov: r -> s -> t equals r -> t; and no time changes nothing."""
         grid = times(sde, 9)
         for r, s, t in [(0, 1, 2), (0, 4, 8), (3, 7, 8)]:
             (a, b), (c, d) = sde.transition(grid[r], grid[s]), sde.transition(grid[s], grid[t])
@@ -165,18 +172,21 @@ class TestEverySDE:
 
     def test_the_density_from_which_sampling_starts(self, sde: SDE) -> None:
         assert sde.terminal_std() == float(sde.sigma(torch.tensor(sde.t_max, dtype=torch.float64)))
-        x = sde.terminal_std() * torch.randn(5, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+        x = sde.terminal_std() * torch.randn(5, 1, 3, 4, generator=seeded(0))
         std = torch.tensor(sde.terminal_std(), dtype=torch.float64)
         expected = torch.distributions.Normal(0 * std, std).log_prob(x.double()).flatten(1).sum(1)
         log_prob = sde.terminal_log_prob(x)
-        assert (
-            log_prob.shape == (5,) and log_prob.dtype == torch.float64
-        )  # a sum over many entries, so never in single precision
+        # a sum over many entries, so always in double precision
+        assert log_prob.shape == (5,) and log_prob.dtype == torch.float64
         torch.testing.assert_close(log_prob, expected, rtol=1e-12, atol=0)
 
 
 def test_published_values() -> None:
-    """Song et al. 2021: alpha^2 = exp(-(beta_min + beta_max)/2) at t = 1; sigma from 0.01 to 50. Karras et al. 2022: sigma = t."""
+    """Values from two papers.
+
+    Song et al. 2021: alpha^2 = exp(-(beta_min + beta_max)/2) at t = 1; sigma from 0.01 to 50.
+    Karras et al. 2022: sigma = t.
+    """
     one = torch.ones((), dtype=torch.float64)
     assert float(VPSDE().alpha(one) ** 2) == pytest.approx(math.exp(-10.05), rel=1e-12)
     assert float(VPSDE().alpha(one) ** 2 + VPSDE().sigma(one) ** 2) == pytest.approx(1, abs=1e-15)
@@ -190,7 +200,11 @@ def test_published_values() -> None:
 
 
 def test_sub_vp_is_vp_with_less_noise() -> None:
-    """Song et al. 2021, eqs. 38 and 29: g^2 = beta (1 - exp(-2 int beta)), alpha as VP, sigma = 1 - alpha^2, VP's variance squared."""
+    """Song et al. 2021, eqs. 38 and 29.
+
+    g^2 = beta (1 - exp(-2 int beta)), alpha as VP, sigma = 1 - alpha^2, the square of VP's
+    variance.
+    """
     t, sub, vp = times(VPSDE()), SubVPSDE(), VPSDE()
     torch.testing.assert_close(sub.sigma(t), 1 - sub.alpha(t) ** 2, rtol=0, atol=1e-15)
     torch.testing.assert_close(sub.sigma(t), vp.sigma(t) ** 2, rtol=1e-13, atol=0)
@@ -204,7 +218,7 @@ def test_sub_vp_is_vp_with_less_noise() -> None:
 
 
 def test_cosine_preserves_the_variance() -> None:
-    """alpha^2 + sigma^2 = 1, signal and noise even at t = 1/2, log SNR = -2 ln tan(pi t / 2)."""
+    """alpha^2 + sigma^2 = 1, equal parts at t = 1/2, log SNR = -2 ln tan(pi t / 2)."""
     sde, t = CosineVPSDE(), times(CosineVPSDE())
     torch.testing.assert_close(
         sde.alpha(t) ** 2 + sde.sigma(t) ** 2, torch.ones_like(t), rtol=1e-14, atol=0
@@ -213,13 +227,15 @@ def test_cosine_preserves_the_variance() -> None:
         sde.log_snr(t), -2 * (math.pi / 2 * t).tan().log(), rtol=1e-11, atol=1e-11
     )
     assert float(sde.log_snr(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(0, abs=1e-15)
-    torch.testing.assert_close(
-        sde.diffusion(t) ** 2, -2 * sde.drift(t), rtol=1e-12, atol=0
-    )  # as for every VP SDE, beta = -2 f
+    # as for every VP SDE, beta = -2 f
+    torch.testing.assert_close(sde.diffusion(t) ** 2, -2 * sde.drift(t), rtol=1e-12, atol=0)
 
 
 def test_the_flow_goes_straight_from_data_to_noise() -> None:
-    """x_t = (1 - t) x_0 + t eps has velocity eps - x_0, and so has the probability-flow ODE of one data point, with score -eps / sigma."""
+    """x_t = (1 - t) x_0 + t eps has velocity eps - x_0.
+
+    So has the probability-flow ODE of a single data point, with score -eps / sigma.
+    """
     sde, t = FlowMatchingSDE(), times(FlowMatchingSDE())
     x0, eps = 1.7, -0.6
     x = sde.alpha(t) * x0 + sde.sigma(t) * eps

@@ -1,4 +1,4 @@
-"""The covariances of MMPS: each is exact where it says so, and only there."""
+"""The covariances of MMPS: each is exact under its own assumption, and only there."""
 
 import pytest
 import torch
@@ -7,12 +7,13 @@ from torch import Tensor
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from scoresde import EDMSDE, GaussianPrior
 from solvers import MMPS, TMPD
+from tests.conftest import seeded
 
 D, M = 6, 4
 
 
 def setup(kind: str) -> tuple[GaussianPrior, InverseProblem, Tensor, Tensor, Tensor, Tensor]:
-    g = torch.Generator().manual_seed(3)
+    g = seeded(3)
     root = torch.randn(D, D, generator=g, dtype=torch.float64)
     spread = torch.linspace(0.2, 2, D, dtype=torch.float64)
     covariances = {
@@ -39,20 +40,26 @@ def denoised(guidance: MMPS | TMPD, kind: str, s: float = 0.8) -> Tensor:
 @pytest.mark.parametrize(
     ("covariance", "kind", "exact"),
     [
-        ("full", "white", True), ("full", "independent", True), ("full", "coloured", True),
-        ("diagonal", "white", True), ("diagonal", "independent", True), ("diagonal", "coloured", False),
-        ("isotropic", "white", True), ("isotropic", "independent", False), ("isotropic", "coloured", False),
+        ("full", "white", True),
+        ("full", "independent", True),
+        ("full", "coloured", True),
+        ("diagonal", "white", True),
+        ("diagonal", "independent", True),
+        ("diagonal", "coloured", False),
+        ("isotropic", "white", True),
+        ("isotropic", "independent", False),
+        ("isotropic", "coloured", False),
     ],
-)  # fmt: skip
+)
 def test_exact_where_the_prior_has_that_covariance(covariance: str, kind: str, exact: bool) -> None:
-    """Against E[x_0 | x_t, y] of the joint Gaussian, written out with dense matrices."""
+    """Against E[x_0 | x_t, y] of the joint Gaussian, computed with dense matrices."""
     _, problem, y, x, m, C = setup(kind)
     A, s = problem.linear_operator.matrix, 0.8
     H = torch.cat((torch.eye(D, dtype=torch.float64), A))
     noise = torch.diag(torch.tensor([s**2] * D + [0.3**2] * M, dtype=torch.float64))
     seen = torch.cat((x, y), 1)
     expected = m + (seen - m @ H.T) @ torch.linalg.solve(H @ C @ H.T + noise, H @ C)
-    found = denoised(MMPS(iterations=50, rtol=1e-12, covariance=covariance), kind)  # type: ignore[arg-type]
+    found = denoised(MMPS(iterations=50, rtol=1e-12, covariance=covariance), kind)
     error = float((found - expected).abs().max())
     assert error < 1e-8 if exact else error > 1e-3
 

@@ -1,4 +1,4 @@
-"""The variational bound against integrals in closed form, against the density that it bounds, and its error bars against their promise."""
+"""The variational bound against closed forms and densities, and the coverage of its error bars."""
 
 import math
 
@@ -22,7 +22,8 @@ from scoresde import (
 from scoresde.families import Diffusion, DiffusionConfig
 from scoresde.networks import UNet, UNetConfig
 from solvers import GaussianReference, LowerBound, elbo, log_likelihood
-from tests.solvers.tools import F64, each_sde, seeded
+from tests.conftest import F64, seeded
+from tests.laws import each_sde
 
 
 def ends(sde: SDE) -> tuple[float, float]:
@@ -43,7 +44,7 @@ def isotropic(d: int, variance: float = 0.5) -> GaussianReference:
 
 
 def mixture(sde: SDE | None = None, d: int = 8) -> GaussianMixturePrior:
-    """Three full-covariance components, neither aligned nor equal."""
+    """Three components with different full covariances."""
     g = seeded(0)
     roots = torch.randn(3, d, d, dtype=F64, generator=g)
     covariances = 0.3 * roots @ roots.mT / d + 0.02 * torch.eye(d, dtype=F64)
@@ -67,7 +68,7 @@ def network(shape: tuple[int, ...] = (1, 4, 4)) -> ScorePrior:
 
 
 class Biased(Prior):
-    """A denoiser that is off by -s b: its eps_hat is off by b at every noise level."""
+    """A denoiser that is off by -s b, so that its eps_hat is off by b at every noise level."""
 
     def __init__(self, prior: Prior, b: Tensor) -> None:
         super().__init__(prior.sde, prior.shape)
@@ -97,7 +98,7 @@ class White(Prior):
 
 
 def uncontrolled(prior: Prior, x: Tensor, nodes: int = 64) -> Tensor:
-    """The integral alone, in strata of ln s, as it comes; of the EDM."""
+    """The integral alone, in strata of ln s, without control variates, for the EDM."""
     s_min, s_max = ends(prior.sde)
     width, generator = math.log(s_max / s_min) / nodes, seeded(2)
     s = (
@@ -117,13 +118,16 @@ def uncontrolled(prior: Prior, x: Tensor, nodes: int = 64) -> Tensor:
 
 
 def repeated(prior: Prior, x: Tensor, n: int, **settings: object) -> tuple[Tensor, Tensor]:
-    """Mean of n estimates of the bound at each x, and its standard error by their scatter, (B,)."""
-    got = elbo(prior, x.repeat_interleave(n, 0), batch=4000, **settings).value.reshape(len(x), n)  # type: ignore[arg-type]
+    """Mean of n estimates of the bound at each x and the standard error by their scatter, (B,)."""
+    got = elbo(prior, x.repeat_interleave(n, 0), batch=4000, **settings).value.reshape(len(x), n)
     return got.mean(1), got.std(1) / math.sqrt(n)
 
 
 def written_out(prior: GaussianPrior, one: Tensor, reference: GaussianReference) -> float:
-    """The bound as the papers write it, with the exact denoiser of a Gaussian: decoder, integral over lambda by SciPy, KL at the end."""
+    """The bound as the papers write it, with the exact denoiser of a Gaussian.
+
+    Decoder, integral over lambda by SciPy, and KL divergence at the end.
+    """
     s_min, s_max = ends(prior.sde)
     d, lam, c = len(one), prior.lam[0], (one - prior.means[0]) @ prior.Q[0]
 
@@ -147,7 +151,7 @@ def entropy(prior: GaussianPrior, s: float) -> float:
 class TestGaussian:
     @each_sde
     def test_exact_with_its_own_reference(self, sde: SDE) -> None:
-        """Loss and reference then have the same noise, and all that is left is the formula."""
+        """The loss and the reference have the same noise, so that only the formula remains."""
         prior = gaussian(sde)
         x = torch.cat(
             [prior.sample(3, seeded(2)), 2 * torch.randn(2, 6, dtype=F64, generator=seeded(3))]
@@ -160,7 +164,7 @@ class TestGaussian:
 
     @each_sde
     def test_unbiased_with_another_reference(self, sde: SDE) -> None:
-        """Few nodes, wrong reference: the controls have much to do and must not shift the mean."""
+        """Few nodes and a wrong reference: control variates with large weights keep the mean."""
         prior, reference = gaussian(sde), isotropic(6)
         x = torch.cat(
             [prior.sample(3, seeded(2)), 2 * torch.randn(1, 6, dtype=F64, generator=seeded(3))]
@@ -171,7 +175,7 @@ class TestGaussian:
 
     @pytest.mark.parametrize("d", [1, 2])
     def test_unbiased_in_few_dimensions(self, d: int) -> None:
-        """There |eps|^2 may be next to nothing, and a ratio of losses anything."""
+        """|eps|^2 may be nearly zero, and ratios of losses arbitrarily large."""
         prior, reference = gaussian(EDMSDE(0.05, 20.0), d), isotropic(d, 0.3)
         x = prior.sample(2, seeded(2))
         mean, error = repeated(prior, x, 20_000, nodes=8, reference=reference, generator=seeded(0))
@@ -192,14 +196,16 @@ class TestGaussian:
         )
 
     def test_tight_in_the_mean_but_for_the_noise_of_the_decoder(self) -> None:
-        """E_p of the bound is minus the entropy at the lowest noise, and so below E_p[ln p], minus that of the data."""
+        """The mean bound is minus the entropy at the lowest noise.
+
+        It is below E_p[ln p], minus the entropy of the data.
+        """
         sde = EDMSDE(0.1, 80.0)
         prior = gaussian(sde)
         x = prior.sample(4000, seeded(2))
         value = elbo(prior, x, nodes=8, batch=4000, generator=seeded(0)).value
-        below = (
-            prior.log_prob(x) - value
-        )  # paired: the noise of x itself is mostly the same in both
+        # paired: the noise of x itself is mostly the same in both
+        below = prior.log_prob(x) - value
         gap = entropy(prior, 0.1) - entropy(prior, 0.0)
         error = float(below.std()) / math.sqrt(len(x))
         assert gap > 20 * error and abs(float(below.mean()) - gap) < 4 * error
@@ -208,10 +214,14 @@ class TestGaussian:
         )
 
 
+@pytest.mark.slow
 class TestMixture:
     @each_sde
     def test_pointwise(self, sde: SDE) -> None:
-        """With the exact denoiser the bound is E ln p_s(x + s eps) at the lowest noise, for every x; and without that noise ln p(x)."""
+        """With the exact denoiser the bound is E ln p_s(x + s eps) at the lowest noise, for all x.
+
+        Without that noise it is ln p(x).
+        """
         prior, (s_min, s_max), n = mixture(sde), ends(sde), 20_000
         x = torch.cat(
             [prior.sample(3, seeded(1)), torch.randn(2, 8, dtype=F64, generator=seeded(2))]
@@ -226,7 +236,7 @@ class TestMixture:
             return (prior.log_prob(alpha * u, t) + 8 * math.log(alpha)).reshape(len(x), n)
 
         first, last = log_prob(s_min, sde.t_min), log_prob(s_max, sde.t_max)
-        # the Gaussian at the highest noise is not quite the prior there
+        # the prior at the highest noise is not exactly Gaussian
         swap = (
             reference.log_prob((x[:, None] + s_max * eps).flatten(0, 1), s_max).reshape(len(x), n)
             - last
@@ -239,7 +249,10 @@ class TestMixture:
         assert bool(((mean - prior.log_prob(x)).abs() < 4 * error + 1e-3).all())
 
     def test_the_continuation_to_no_noise_matters(self) -> None:
-        """The check above would not see it at such small noise; here the noise of the decoder costs a tenth of a nat and more."""
+        """Here the noise of the decoder costs a tenth of a nat or more.
+
+        The check above uses so little noise that it would not notice.
+        """
         prior = mixture(EDMSDE(0.05, 80.0))
         x = prior.sample(4, seeded(1))
         chi = {}
@@ -250,7 +263,7 @@ class TestMixture:
         assert chi["t_min"] > 3 * limit and chi["data"] < limit
 
     def test_beside_the_exact_likelihood(self) -> None:
-        """Two ways to one number: the trace of the flow, and denoising losses."""
+        """Two ways to the same number: the trace of the flow, and denoising losses."""
         prior = mixture(VPSDE())
         x = prior.sample(4, seeded(1))
         flow = log_likelihood(prior, x, nodes=64).value
@@ -260,7 +273,10 @@ class TestMixture:
 
 class TestWrongDenoiser:
     def test_a_constant_error_costs_what_it_should(self) -> None:
-        """Over the data E[(eps - eps_hat) . b] = 0, so the bound falls by |b|^2 (lambda_max - lambda_min) / 2."""
+        """A constant error b lowers the bound by |b|^2 (lambda_max - lambda_min) / 2.
+
+        Over the data E[(eps - eps_hat) . b] = 0, so there is no mixed term.
+        """
         prior = mixture(EDMSDE(0.01, 20.0))
         b = torch.tensor([0.3, -0.2, 0.1, 0.0, 0.2, 0.0, -0.1, 0.1], dtype=F64)
         x = prior.sample(3000, seeded(1))
@@ -274,7 +290,12 @@ class TestWrongDenoiser:
         assert gap > 20 * error and abs(float((right - wrong).mean()) - gap) < 4 * error
 
     def test_another_law_costs_its_divergence(self) -> None:
-        """Shrunken and shifted: half the integral of |eps_hat' - eps_hat|^2; with its own end, KL(p_s || p'_s) at the lowest noise."""
+        """A shrunken and shifted law: half the integral of |eps_hat' - eps_hat|^2.
+
+        With its own end it is KL(p_s
+
+        p'_s) at the lowest noise.
+        """
         sde, lam, lam_wrong = (
             EDMSDE(0.05, 40.0),
             torch.tensor([1.0, 0.3, 0.05], dtype=F64),
@@ -292,9 +313,10 @@ class TestWrongDenoiser:
             q, q_wrong = lam + s**2, lam_wrong + s**2
             return float((s**2 * ((1 / q - 1 / q_wrong) ** 2 * q + shift**2 / q_wrong**2)).sum())
 
+        # half of it in lambda = -2 ln s
         integral = quad(lambda log_s: difference(math.exp(log_s)), math.log(0.05), math.log(40.0))[
             0
-        ]  # half of it in lambda = -2 ln s
+        ]
         q, q_wrong = lam + 0.05**2, lam_wrong + 0.05**2
         divergence = 0.5 * float((q / q_wrong - 1 + shift**2 / q_wrong + (q_wrong / q).log()).sum())
         for reference, gap in ((isotropic(3), integral), (None, divergence)):
@@ -306,13 +328,14 @@ class TestWrongDenoiser:
             assert gap > 10 * error and abs(float((right - wrong).mean()) - gap) < 4 * error
 
 
+@pytest.mark.slow
 class TestErrorBars:
     @pytest.mark.parametrize("reference", [None, isotropic(8)], ids=["own", "isotropic"])
     @pytest.mark.parametrize("draws", [1, 2])
     def test_intervals_cover_as_often_as_they_say(
         self, reference: GaussianReference | None, draws: int
     ) -> None:
-        """Over 1000 runs; 3.3 standard errors of a proportion, a level of 1e-3, are granted."""
+        """Over 1000 runs; 3.3 standard errors of a proportion (a level of 1e-3) are allowed."""
         prior, n = mixture(EDMSDE(0.01, 1000.0)), 1000
         x = prior.sample(n, seeded(1))
         u = x[:, None] + 0.01 * torch.randn(n, 400, 8, dtype=F64, generator=seeded(3))
@@ -336,7 +359,11 @@ class TestErrorBars:
         assert four.nfe == 4 * one.nfe == 256 and float(four.dof.mean()) > 2 * float(one.dof.mean())
 
     def test_the_controls_lower_the_variance(self) -> None:
-        """Against the same strata without them: the noise in few dimensions, and the place within the stratum in many."""
+        """Control variates lower the variance within the same strata.
+
+        In few dimensions they remove the variance of the noise; in many, that of the place in the
+        stratum.
+        """
         prior = mixture(EDMSDE())
         x = prior.sample(1, seeded(1)).expand(400, -1)
         controlled = elbo(prior, x, reference=isotropic(8), batch=400, generator=seeded(3)).value
@@ -393,7 +420,7 @@ class TestContract:
         assert float(elbo(prior, x[:1], s_max=5.0).s.max()) < 5
 
     def test_single_precision(self) -> None:
-        """Of x and of the network; sums are in double."""
+        """x and the network in single precision; sums are in double precision."""
         prior = network()
         x = 0.5 * torch.randn(3, 1, 4, 4, generator=seeded(0))
         exact = elbo(prior, x.double(), generator=seeded(1)).value
@@ -434,7 +461,10 @@ class TestContract:
 
 
 def test_of_a_diffusion_model() -> None:
-    """Beside its exact density, and below it in the mean: a network with random weights is far from exact."""
+    """The bound is below the exact density in the mean.
+
+    A network with random weights is far from exact, so the gap is large.
+    """
     model = Diffusion(network(), DiffusionConfig(nodes=24))
     x = model.sample(16, seeded(0))
     found = model.elbo(x, draws=4, generator=seeded(1))

@@ -1,8 +1,7 @@
-"""Problems of many dimensions whose posterior is known, and the measures of a verdict on draws that are exact."""
+"""Problems of many dimensions with a known posterior, and verdicts on draws that are exact."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from scoresde import VPSDE, GaussianMixturePrior
-from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from solvers.verification import (
     FULL_PROBLEMS,
@@ -23,43 +21,12 @@ from solvers.verification import (
     verify,
 )
 from solvers.verification.memory import memory_of_a_draw
-
-F64 = torch.float64
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@dataclass(frozen=True)
-class Exact(IndependentSampler):
-    """Draws of the posterior itself, for one measurement after the other; ``spread`` 1/2 halves their variance."""
-
-    exactness: ClassVar[Any] = "exact"
-    requires: ClassVar[frozenset[str]] = frozenset({"linear", "normal"})
-
-    name: str
-    seed: int = 0
-    spread: float = 1.0
-
-    def _draw(self, run: Run) -> tuple[Tensor, int]:
-        problem, y, generators = run.problem, run.y, run.generators
-        law, (distinct, which) = (
-            exact_problem(self.name, self.seed).prior,
-            y.unique(dim=0, return_inverse=True),
-        )
-        x = torch.empty(len(y), *law.shape, dtype=F64)
-        for i, one in enumerate(distinct):
-            rows, posterior = (which == i).nonzero()[:, 0], law.posterior(problem, one[None])
-            mean = posterior.moments()[0].reshape(law.shape)
-            x[rows] = mean + self.spread**0.5 * (
-                posterior.sample(len(rows), generators[int(rows[0])]) - mean
-            )
-        return x, 0
+from tests.conftest import F64, seeded
+from tests.laws import Exact
 
 
 class TestSharedMixture:
-    """Against the mixture of full covariances, whatever of the two is asked."""
+    """Every result against the mixture of full covariances."""
 
     @staticmethod
     def pair(sde: VPSDE | None = None) -> tuple[SharedMixturePrior, GaussianMixturePrior]:
@@ -103,7 +70,7 @@ class TestSharedMixture:
 
     @pytest.mark.parametrize("twice", [False, True])
     def test_the_posterior(self, twice: bool) -> None:
-        """And the posterior of the posterior, of a second measurement."""
+        """Also the posterior of the posterior, given a second measurement."""
         shared, dense = self.pair()
         for seed in range(1 + twice):
             A = torch.randn(3, 8, dtype=F64, generator=seeded(7 + seed))
@@ -168,7 +135,10 @@ class TestGridProblems:
 
 class TestVerdicts:
     def test_exact_draws(self) -> None:
-        """1 within five times the scatter of the floor, coverage at its levels, variances one."""
+        """Exact draws have distance 1, nominal coverage and variance ratio 1.
+
+        The distance may be five times the scatter of the floor off.
+        """
         for name in ("gaussian", "ambiguous", "grid-80-1"):
             found = verify(Exact(name), name, draws=400, seeds=1)
             assert abs(found.distance - 1) < 5 * found.floor_scatter
@@ -179,7 +149,7 @@ class TestVerdicts:
             assert math.isnan(found.memory)
 
     def test_draws_of_half_the_variance(self) -> None:
-        """P(|z| < q sqrt(1/2)) of a standard normal number."""
+        """Coverage is P(|z| < q sqrt(1/2)) of a standard normal number."""
         found = verify(Exact("gaussian", spread=0.5), "gaussian", draws=2000, seeds=1)
         for level, value in ((0.5, found.cover50), (0.9, found.cover90), (0.95, found.cover95)):
             q = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2)))
@@ -197,7 +167,10 @@ class TestVerdicts:
         assert interval_coverage(x, exact, 0.9) == pytest.approx(0.9, abs=0.005)
 
     def test_the_floor(self) -> None:
-        """The mean of what exact draws have, so that these have 1 on average; kept from one call to the next."""
+        """The mean distance of exact draws, so that exact draws have 1 on average.
+
+        It is cached between calls.
+        """
         given = reference("gaussian", 200, 0)
         posterior = given.case.posterior
         found = torch.tensor(
@@ -208,9 +181,10 @@ class TestVerdicts:
         assert reference("gaussian", 200, 0) is given
 
 
+@pytest.mark.slow
 class TestTable:
     def test_rows_do_not_depend_on_jobs(self) -> None:
-        """But for the times, which no two runs share."""
+        """Except for the times, which differ between any two runs."""
         pairs = [("ddrm", "gaussian"), ("repaint", "gaussian"), ("mpgd", "box")]
         alone, together = (list(table(pairs, draws=30, jobs=jobs)) for jobs in (1, 2))
         for row in [*alone, *together]:
@@ -228,7 +202,7 @@ class TestTable:
 
 @dataclass(frozen=True)
 class Hog(Exact):
-    """Holds a megabyte for each draw, twice as much of it for a moment."""
+    """Holds a megabyte per draw, and twice as much for a moment."""
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         held = torch.ones(len(run.y), 1 << 17, dtype=F64)

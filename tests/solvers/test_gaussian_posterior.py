@@ -1,15 +1,14 @@
-r"""Every solver against the exact posterior of a Gaussian prior: right where theory says right, biased as theory says biased.
+"""Every solver against the exact posterior of a Gaussian prior.
 
-Sample tests use n draws. If the draws have the law N(m, C), the mean error in each eigendirection, in units of sqrt(lambda/n), is standard
-normal, and n (u^T S u)/lambda is chi-squared with n - 1 degrees of freedom, so that the quantiles of both are known exactly. ``LEVEL``
-is the two-sided probability that a right solver fails, shared (Bonferroni) among the directions.
+A solver that theory says is right must be right, and one that theory says is biased must have that
+bias. Samples are compared by :func:`tests.laws.assert_exact`.
 """
 
 import math
 
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate
 from torch import Tensor
 
 from problems import Denoising, GaussianNoise, InverseProblem, LinearMatrix
@@ -30,14 +29,17 @@ from solvers import (
     ProbabilityFlowODE,
     Sampler,
     TimeGrid,
-)  # fmt: skip
+)
+from tests.conftest import F64, seeded
+from tests.laws import assert_exact, gaussian, measured, white, worst_deviations
 
-F64 = torch.float64
-LEVEL = 1e-4
+pytestmark = pytest.mark.slow
+
 SDES = [EDMSDE(), VPSDE(), VESDE()]
 LOG_SNR = TimeGrid("log_snr", s_max=50.0, s_min=0.005)
 
-# every kind of sampler, at settings where its own bias is far below the 4 % that 1000 draws know a variance to
+# Every kind of sampler, at settings where its own bias is far below 4 %, the standard error of a
+# variance from 1000 draws
 GUIDED: dict[str, Sampler] = {
     "heun": Heun(48),
     "heun-churn": Heun(64, churn=4.0),
@@ -47,70 +49,28 @@ GUIDED: dict[str, Sampler] = {
     "dpm-solver-sde": DPMSolver(96, LOG_SNR, stochastic=True),
     "ode-adaptive": ProbabilityFlowODE(grid=LOG_SNR),
     "ode-rk4": ProbabilityFlowODE(24, LOG_SNR, method="rk4"),
-    "predictor": PredictorCorrector(
-        500, LOG_SNR, corrections=0
-    ),  # the corrector favours large scores in so few dimensions
+    # the corrector favours large scores in so few dimensions
+    "predictor": PredictorCorrector(500, LOG_SNR, corrections=0),
     "langevin": AnnealedLangevin(
         60, TimeGrid("log_snr", s_max=10.0, s_min=0.01), corrections=20, step_size=0.2
     ),
 }
 
 
-def gaussian(sde: SDE, dimension: int = 6) -> GaussianPrior:
-    g = torch.Generator().manual_seed(1)
-    root = torch.randn(dimension, dimension, dtype=F64, generator=g)
-    covariance = root @ root.T / dimension + 0.05 * torch.eye(dimension, dtype=F64)
-    return GaussianPrior(0.5 * torch.randn(dimension, dtype=F64, generator=g), covariance, sde)
-
-
-def white(sde: SDE, dimension: int = 6, variance: float = 1.0) -> GaussianPrior:
-    g = torch.Generator().manual_seed(2)
-    return GaussianPrior(
-        0.5 * torch.randn(dimension, dtype=F64, generator=g),
-        variance * torch.eye(dimension, dtype=F64),
-        sde,
-    )
-
-
-def measured(
-    prior: GaussianPrior, rows: int = 3, std: float = 0.3
-) -> tuple[InverseProblem, Tensor]:
-    g = torch.Generator().manual_seed(3)
-    problem = InverseProblem(
-        LinearMatrix(torch.randn(rows, prior.shape[0], dtype=F64, generator=g)), GaussianNoise(std)
-    )
-    return problem, problem.measure(prior.sample(1, g), g)
-
-
-def worst_deviations(draws: Tensor, mean: Tensor, covariance: Tensor) -> tuple[float, float]:
-    """Largest |z| of the mean, and smallest chi-squared tail probability of the variance, over the eigendirections."""
-    n = len(draws)
-    lam, directions = torch.linalg.eigh(covariance)
-    along = (draws - mean) @ directions
-    z = along.mean(0) / (lam / n).sqrt()
-    chi2 = (n - 1) * along.var(0) / lam
-    tails = [2 * min(stats.chi2.cdf(float(c), n - 1), stats.chi2.sf(float(c), n - 1)) for c in chi2]
-    return float(z.abs().max()), min(tails)
-
-
-def assert_exact(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
-    z, tail = worst_deviations(draws, mean, covariance)
-    directions = len(mean)
-    assert z < stats.norm.isf(LEVEL / 2 / directions), f"the mean is {z:.1f} standard errors off"
-    assert tail > LEVEL / directions, f"a variance is off: tail probability {tail:.1e}"
-
-
 def linear_law(
     solver: PosteriorSampler, prior: GaussianPrior, problem: InverseProblem, y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Exact mean and covariance of a deterministic solver's draws: on a Gaussian prior it maps the start x_T affinely to x_0."""
+    """Exact mean and covariance of the draws of a deterministic solver.
+
+    On a Gaussian prior it maps the start x_T affinely to x_0.
+    """
     assert isinstance(solver, Guided)
     dimension = prior.shape[0]
     cond = solver.guidance.condition(prior, problem, y)
     times = solver.sampler.grid.times(prior.sde, solver.sampler.steps)
     starts = torch.cat([torch.zeros(1, dimension, dtype=F64), torch.eye(dimension, dtype=F64)])
     with torch.no_grad():
-        ends = solver.sampler._run(cond, prior.sde.sigma(times[0]) * starts, times, None, None)  # type: ignore[arg-type]
+        ends = solver.sampler._run(cond, prior.sde.sigma(times[0]) * starts, times, None, None)
     root = ends[1:] - ends[0]
     return ends[0], root.T @ root
 
@@ -122,7 +82,7 @@ def test_mmps_draws_the_exact_posterior(sde: SDE, name: str) -> None:
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
     posterior = Guided(MMPS(iterations=3), GUIDED[name]).sample(
-        prior, problem, y, 1000, generator=torch.Generator().manual_seed(0)
+        prior, problem, y, 1000, generator=seeded(0)
     )
     assert_exact(posterior.draws[:, 0], mean, covariance)
 
@@ -132,9 +92,7 @@ def test_pigdm_is_exact_on_a_white_prior(sde: SDE) -> None:
     prior = white(sde)
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
-    posterior = Guided(PiGDM(), Heun(48)).sample(
-        prior, problem, y, 2000, generator=torch.Generator().manual_seed(0)
-    )
+    posterior = Guided(PiGDM(), Heun(48)).sample(prior, problem, y, 2000, generator=seeded(0))
     assert_exact(posterior.draws[:, 0], mean, covariance)
 
 
@@ -150,13 +108,14 @@ def test_pigdm_with_the_right_variance_is_exact_and_with_another_is_not() -> Non
 
 
 def test_pigdm_with_adaptive_weights_has_the_bias_of_theory() -> None:
-    r"""On N(m, I) seen directly, du/ds = a(s) u + ..., with :math:`a = (1 - J + r^2 J^2 / (r^2 + \sigma_y^2))/s`; the variance is
-    :math:`s_{max}^2 \exp(-2 \int a\,ds)`."""
+    r"""PiGDM with adaptive weights on N(m, I) seen directly.
+
+    du/ds = a(s) u + ..., with :math:`a = (1 - J + r^2 J^2 / (r^2 + \sigma_y^2))/s`; the variance is
+    :math:`s_{max}^2 \exp(-2 \int a\,ds)`.
+    """
     noise, prior = 0.5, white(EDMSDE(), 4)
     problem = InverseProblem(Denoising(), GaussianNoise(noise))
-    y = problem.measure(
-        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
-    )
+    y = problem.measure(prior.sample(1, seeded(5)), seeded(6))
 
     def rate(log_s: float) -> float:
         s2 = math.exp(2 * log_s)
@@ -181,7 +140,10 @@ def test_pigdm_is_biased_on_a_coloured_prior() -> None:
 
 @pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
 def test_the_law_of_mmps_converges_at_second_order(sde: SDE) -> None:
-    """No Monte-Carlo error at all: the affine map from start to draw is computed, its covariance compared with the posterior's."""
+    """Second order, without any Monte-Carlo error.
+
+    The affine map from start to draw is computed, and its covariance compared with the posterior's.
+    """
     prior = gaussian(sde)
     problem, y = measured(prior)
     _mean, covariance = prior.posterior(problem, y).moments()
@@ -191,7 +153,8 @@ def test_the_law_of_mmps_converges_at_second_order(sde: SDE) -> None:
             Guided(MMPS(iterations=3), Heun(steps)), prior, problem, y
         )
         errors.append(((law_covariance - covariance).norm() / covariance.norm()).item())
-    # what the start leaves: alpha_T x_0 is not drawn, a relative error of order lambda / s_max^2; and what stopping at s_min leaves
+    # The start leaves a relative error of order lambda / s_max^2, because alpha_T x_0 is not drawn;
+    # stopping at s_min leaves the rest
     s_max, s_min = (
         float(sde.noise_to_signal(torch.tensor(t, dtype=F64))) for t in (sde.t_max, sde.t_min)
     )
@@ -203,13 +166,14 @@ def test_the_law_of_mmps_converges_at_second_order(sde: SDE) -> None:
 
 @pytest.mark.parametrize("noise", [0.5, 1.0])
 def test_dps_likelihood_has_the_bias_of_theory(noise: float) -> None:
-    """v exp(-v / sigma_y^2) instead of v sigma_y^2 / (v + sigma_y^2): derived in the docstring of the method's module."""
+    """v exp(-v / sigma_y^2) instead of v sigma_y^2 / (v + sigma_y^2).
+
+    Derived in the docstring of the method's module.
+    """
     v = 1.0
     prior = white(EDMSDE(), 4, v)
     problem = InverseProblem(Denoising(), GaussianNoise(noise))
-    y = problem.measure(
-        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
-    )
+    y = problem.measure(prior.sample(1, seeded(5)), seeded(6))
     _, law = linear_law(Guided(DPS(weight="likelihood"), Heun(256)), prior, problem, y)
     predicted = v * math.exp(-v / noise**2)
     exact = v * noise**2 / (v + noise**2)
@@ -222,7 +186,7 @@ def test_dps_with_the_residual_norm_is_far_from_the_posterior() -> None:
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
     posterior = Guided(DPS(zeta=0.3), DDIM(300, eta=1.0)).sample(
-        prior, problem, y, 500, generator=torch.Generator().manual_seed(0)
+        prior, problem, y, 500, generator=seeded(0)
     )
     _z, tail = worst_deviations(posterior.draws[:, 0], mean, covariance)
     assert tail < 1e-12, "DPS is a heuristic: its variance is known to be wrong"
@@ -230,24 +194,26 @@ def test_dps_with_the_residual_norm_is_far_from_the_posterior() -> None:
 
 @pytest.mark.parametrize("zeta", [0.3, 1.0])
 def test_diffpir_follows_its_recursion_and_misses_the_posterior(zeta: float) -> None:
-    """On N(m, v I), seen through diag(a), DiffPIR is an affine recursion per direction with Gaussian noise, so its law is known."""
+    """On N(m, v I) seen through diag(a), the law of DiffPIR is known.
+
+    It is an affine recursion per direction with Gaussian noise.
+    """
     v, lam, noise, steps = 0.7, 8.0, 0.3, 30
     prior = white(EDMSDE(), 4, v)
     a = torch.tensor([0.0, 0.3, 1.0, 2.0], dtype=F64)
     problem = InverseProblem(LinearMatrix(torch.diag(a)), GaussianNoise(noise))
-    y = problem.measure(
-        prior.sample(1, torch.Generator().manual_seed(5)), torch.Generator().manual_seed(6)
-    )
+    y = problem.measure(prior.sample(1, seeded(5)), seeded(6))
     m = prior.means[0]
 
     times = TimeGrid().times(prior.sde, steps)
     mean, variance = torch.zeros(4, dtype=F64), torch.full((4,), float(times[0]) ** 2, dtype=F64)
     x0_slope = x0_offset = torch.zeros(4, dtype=F64)
     for i, s in enumerate(times.tolist()):
+        # D = m + gain (x - m); prox: (D / r2 + a y / noise^2) / (1 / r2 + a^2 / noise^2)
         r2, gain = (
             s**2 / lam,
             v / (v + s**2),
-        )  # D = m + gain (x - m); prox: (D / r2 + a y / noise^2) / (1 / r2 + a^2 / noise^2)
+        )
         precision = 1 / r2 + a**2 / noise**2
         x0_slope, x0_offset = (
             gain / r2 / precision,
@@ -263,9 +229,7 @@ def test_diffpir_follows_its_recursion_and_misses_the_posterior(zeta: float) -> 
     mean, variance = x0_slope * mean + x0_offset, x0_slope**2 * variance
 
     draws = (
-        DiffPIR(steps, lam, zeta)
-        .sample(prior, problem, y, 4000, generator=torch.Generator().manual_seed(0))
-        .draws[:, 0]
+        DiffPIR(steps, lam, zeta).sample(prior, problem, y, 4000, generator=seeded(0)).draws[:, 0]
     )
     assert_exact(draws, mean, torch.diag(variance))
     exact_mean, exact_covariance = prior.posterior(problem, y).moments()

@@ -1,4 +1,4 @@
-"""Measurements beyond a matrix and white noise: other Gaussian noise, nonlinear operators, counts."""
+"""Measurements other than a matrix with white noise: other noise, nonlinear operators, counts."""
 
 import pytest
 import torch
@@ -19,13 +19,8 @@ from problems import (
 )
 from scoresde import EDMSDE, GaussianMixturePrior, GaussianPrior
 from solvers import DDIM, DPS, MMPS, DiffPIR, Guided, Heun
-from tests.solvers.test_gaussian_posterior import assert_exact, gaussian
-
-F64 = torch.float64
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import F64, seeded
+from tests.laws import assert_exact, gaussian
 
 
 def matrix(rows: int = 3, columns: int = 6) -> Tensor:
@@ -33,7 +28,7 @@ def matrix(rows: int = 3, columns: int = 6) -> Tensor:
 
 
 def images(variance: float = 0.3) -> GaussianPrior:
-    """A coloured Gaussian on images 1 x 4 x 5."""
+    """A Gaussian prior with a full covariance on images 1 x 4 x 5."""
     root = torch.randn(20, 20, dtype=F64, generator=seeded(1))
     return GaussianPrior(
         torch.zeros(1, 4, 5, dtype=F64),
@@ -46,9 +41,10 @@ LEVELS = torch.tensor([0.1, 0.3, 1.0], dtype=F64)
 GRAIN = CorrelatedNoise(Blur(torch.tensor([[0.05, 0.2, 0.1], [0.0, 0.4, -0.1]], dtype=F64)))
 
 
+@pytest.mark.slow
 class TestOtherGaussianNoise:
     def test_the_exact_posterior_by_stacking_whitened_rows(self) -> None:
-        """A level for each entry is white noise after dividing each row of A and y by its level."""
+        """A noise level per entry is white noise after dividing the rows of A and y by it."""
         prior, A = gaussian(EDMSDE()), matrix()
         y = torch.randn(1, 3, dtype=F64, generator=seeded(5))
         posterior = prior.posterior(InverseProblem(LinearMatrix(A), GaussianNoise(LEVELS)), y)
@@ -84,7 +80,7 @@ class TestOtherGaussianNoise:
         assert_exact(draws, mean, covariance)
 
     def test_the_correlation_matters(self) -> None:
-        """The exact posterior under white noise of the same variance is far from it, further than the test above lets pass."""
+        """The posterior under white noise of the same variance fails the test above."""
         prior = images()
         problem = InverseProblem(Blur(torch.ones(1, 2, dtype=F64) / 2), GRAIN)
         variance = float(problem.noise_covariance((1, 4, 5)).diagonal().mean())
@@ -105,7 +101,7 @@ class TestNonlinear:
         ],
     )
     def test_an_affine_function_is_its_matrix(self, solver: Guided) -> None:
-        """Given as a nonlinear function, A x + b has the same draws as the matrix with y - b."""
+        """A x + b as a nonlinear function has the same draws as the matrix with y - b."""
         prior, A, b = gaussian(EDMSDE()), matrix(), torch.tensor([0.3, -1.0, 0.2], dtype=F64)
         y = torch.randn(2, 3, dtype=F64, generator=seeded(5))
         known = InverseProblem(LinearMatrix(A), GaussianNoise(0.3))
@@ -121,7 +117,10 @@ class TestNonlinear:
         )
 
     def test_mmps_finds_the_posterior_of_a_gentle_curve(self) -> None:
-        """A light bend, precisely measured: the exact posterior on the line, by quadrature, against the draws' mean and deviation."""
+        """Mean and deviation of the draws on a slightly nonlinear operator.
+
+        The exact posterior on the line is computed by quadrature; the measurement is precise.
+        """
         prior = GaussianPrior(
             torch.tensor([0.1], dtype=F64), torch.tensor([[0.04]], dtype=F64), EDMSDE()
         )
@@ -139,12 +138,13 @@ class TestNonlinear:
             .sample(prior, problem, y, n, generator=seeded())
             .draws.flatten()
         )
-        # the curvature 2^{1-1.3} 1.3 .3 (1 + x)^{-.7} < .3 bends A by at most .3 std^2 / 2 within a deviation: 1 % of std here
+        # The curvature 2^{1-1.3} 1.3 .3 (1 + x)^{-.7} < .3 bends A by at most .3 std^2 / 2 within a
+        # deviation: 1 % of std here
         assert abs(float(draws.mean()) - mean) < std * (4 / n**0.5 + 0.02)
         assert abs(float(draws.std()) / std - 1) < 4 / (2 * n) ** 0.5 + 0.02
 
     def test_a_coarse_converter_keeps_its_levels(self) -> None:
-        """Quantised to 4 levels and restored, most pixels fall back to the level that was read."""
+        """Most pixels, quantised to 4 levels and restored, have the level that was measured."""
         prior = images(0.2)
         problem = InverseProblem(Quantisation(4), GaussianNoise(0.2))
         x = prior.sample(1, seeded(4)).clamp(-0.9, 0.9)
@@ -156,9 +156,13 @@ class TestNonlinear:
         assert float((draws.mean(0) - x).square().mean()) < float((y - x).square().mean())
 
 
+@pytest.mark.slow
 class TestOtherNoise:
     def test_mmps_on_many_counts_is_the_gaussian_limit(self) -> None:
-        """20000 photons: a count is Gaussian with the variance of its mean; the exact posterior with the variances at the truth."""
+        """20000 photons: a count is Gaussian with the variance of its mean.
+
+        The exact posterior takes the variances at the truth.
+        """
         prior, peak = images(0.05), 20000.0
         blur = Blur(torch.ones(1, 2, dtype=F64) / 2)
         x = prior.sample(1, seeded(5)).clamp(-0.9, 0.9)
@@ -185,7 +189,10 @@ class TestOtherNoise:
         ],
     )
     def test_dps_follows_the_gradient_of_the_likelihood(self, noise: GaussianNoise) -> None:
-        """The shift of the denoiser is s^2 times the gradient of log p(y | D(u)), by finite differences."""
+        """The shift of the denoiser is s^2 times the gradient of log p(y | D(u)).
+
+        The gradient is computed by finite differences.
+        """
         prior = GaussianMixturePrior(
             torch.ones(2),
             torch.tensor([[0.2, -0.1, 0.3], [-0.3, 0.2, 0.0]], dtype=F64),
@@ -216,7 +223,8 @@ class TestOtherNoise:
         y = torch.zeros(1, 3, dtype=F64)
         with pytest.raises(
             ValueError,
-            match=r"DiffPIR needs a problem with gaussian_noise; solvers that can do this one: mmps",
+            match=r"DiffPIR needs a problem with gaussian_noise; "
+            r"solvers that can do this one: mmps",
         ):
             DiffPIR(4).sample(prior, InverseProblem(LinearMatrix(matrix()), LaplaceNoise(0.1)), y)
         with pytest.raises(

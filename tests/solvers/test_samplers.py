@@ -1,7 +1,8 @@
-r"""Samplers on priors whose law is known.
+"""Samplers on priors whose law is known.
 
-Where theory says that a sampler is right, its draws are held against exact ones; where theory says that it is biased, against that bias.
-``LEVEL`` is the probability that a right sampler fails one check.
+Where theory says that a sampler is right, its draws are compared with exact ones. Where theory says
+that it is biased, they are compared with that bias. ``LEVEL`` is the probability that a right
+sampler fails one check.
 """
 
 import functools
@@ -28,7 +29,7 @@ from scoresde import (
     Prior,
     ScorePrior,
     SubVPSDE,
-)  # fmt: skip
+)
 from solvers import (
     DDIM,
     MMPS,
@@ -41,12 +42,14 @@ from solvers import (
     ProbabilityFlowODE,
     Sampler,
     TimeGrid,
-)  # fmt: skip
+)
 from solvers.ode import dopri5
 from solvers.streams import NormalStream, spawn
+from tests.conftest import F64, seeded
+from tests.laws import LEVEL
 
-F64 = torch.float64
-LEVEL = 1e-4
+pytestmark = pytest.mark.slow
+
 SDES: list[SDE] = [
     VPSDE(),
     SubVPSDE(),
@@ -60,10 +63,6 @@ WHOLE = TimeGrid("log_snr", s_max=80.0, s_min=0.02)  # within the range of every
 SHORT = TimeGrid("log_snr", s_max=10.0, s_min=0.1)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def kernel(length: float, amplitude: float, nugget: float, side: int = 8) -> Tensor:
     """amplitude exp(-|p - q|^2 / (2 length^2)) + nugget, between the pixels p and q."""
     line = torch.arange(side, dtype=F64)
@@ -74,7 +73,10 @@ def kernel(length: float, amplitude: float, nugget: float, side: int = 8) -> Ten
 
 
 def pictures(sde: SDE | None = None) -> GaussianMixturePrior:
-    """6 components with full covariances in 64 dimensions, at least 8 apart: the spread of the whole is 5, of its finest detail 0.3."""
+    """6 components with full covariances in 64 dimensions, at least 8 apart.
+
+    The spread of the whole is 5, that of the finest detail 0.3.
+    """
     g = seeded()
     means = (
         torch.randn(6, 64, dtype=F64, generator=g) @ torch.linalg.cholesky(kernel(2.0, 1.0, 1e-3)).T
@@ -111,7 +113,7 @@ def draw(sampler: Sampler, prior: Prior, n: int = 6, seed: int = 0) -> Tensor:
 
 
 def assert_variances(x: Tensor, expected: Tensor) -> None:
-    """Independent Gaussian columns: (n - 1) times the variance over the expected one is chi-squared."""
+    """Independent Gaussian columns: (n - 1) times the variance over its value is chi-squared."""
     statistic = ((len(x) - 1) * x.var(0) / expected).numpy()
     tails = 2 * np.minimum(
         stats.chi2.cdf(statistic, len(x) - 1), stats.chi2.sf(statistic, len(x) - 1)
@@ -125,7 +127,7 @@ def assert_variances(x: Tensor, expected: Tensor) -> None:
 
 
 class Judge:
-    """Statistics of n draws of :func:`pictures`, and how the statistics of exact draws scatter, from 40 sets of them."""
+    """Statistics of n draws of :func:`pictures`, with their scatter over 40 sets of exact draws."""
 
     def __init__(self, n: int, sets: int = 40) -> None:
         self.prior, self.n = pictures(), n
@@ -137,7 +139,8 @@ class Judge:
         self.reference = self._profile(self.prior.sample(n, g).flatten(1))
         exact = [self.prior.sample(n, g).flatten(1) for _ in range(sets)]
         spread = torch.stack([self.distances(x) for x in exact])
-        # the quantile of one more observation of a normal law known from so many; both distances are positive, so in their logarithms
+        # The quantile of one more observation from a normal law estimated from ``sets`` of them.
+        # Both distances are positive, so their logarithms are used
         factor = stats.t.isf(LEVEL, sets - 1) * math.sqrt(1 + 1 / sets)
         self.limits = (spread.mean(0) + factor * spread.std(0)).tolist()
         self.responsibility_std = self.prior.responsibilities(torch.cat(exact)).std(0)
@@ -149,7 +152,11 @@ class Judge:
         return torch.linalg.solve_triangular(self.root, (x - self.mean).T, upper=False).T
 
     def distances(self, x: Tensor) -> Tensor:
-        """ln of the Frobenius norm of the error of the whitened covariance, and of the sliced Wasserstein distance to an exact set."""
+        """Logarithms of two distances from the exact law.
+
+        The Frobenius norm of the error of the whitened covariance, and the sliced Wasserstein
+        distance to an exact set.
+        """
         covariance = torch.cov(self._whitened(x).T)
         sliced = (self._profile(x) - self.reference).square().mean().sqrt()
         return torch.stack([(covariance - torch.eye(64, dtype=F64)).norm(), sliced]).log()
@@ -168,18 +175,21 @@ class Judge:
         )
         covariance, sliced = self.distances(x).tolist()
         assert covariance < self.limits[0], (
-            f"the covariance is off by {math.exp(covariance):.3f}, exact draws by {math.exp(self.limits[0]):.3f}"
+            f"the covariance is off by {math.exp(covariance):.3f}, "
+            f"exact draws by {math.exp(self.limits[0]):.3f}"
         )
         assert sliced < self.limits[1], (
-            f"sliced Wasserstein distance {math.exp(sliced):.3f}, of exact draws {math.exp(self.limits[1]):.3f}"
+            f"sliced Wasserstein distance {math.exp(sliced):.3f}, "
+            f"of exact draws {math.exp(self.limits[1]):.3f}"
         )
 
 
 judge = functools.cache(Judge)
 
-# Settings at which theory predicts a bias of at most 1 or 2 % of each variance, where n draws have a standard error of 6 or 14 %. The noise
-# of the start hides the mean m but for |m|/s_max = 0.04 standard errors of one draw. First-order and Langevin samplers need many
-# evaluations for it, and get fewer draws; the covariance check sees a bias common to all directions just as well.
+# Settings at which theory predicts a bias of at most 1 or 2 % of each variance, where n draws have
+# a standard error of 6 or 14 %. The noise of the start hides the mean m up to |m|/s_max = 0.04
+# standard errors of one draw. First-order and Langevin samplers need many evaluations for that, and
+# have fewer draws; the covariance check finds a bias common to all directions just as well.
 LAWS: dict[str, tuple[Sampler, int]] = {
     "heun": (Heun(48, WHOLE), 600),
     "heun-churn": (Heun(56, WHOLE, churn=3.0), 600),
@@ -199,7 +209,8 @@ LAWS: dict[str, tuple[Sampler, int]] = {
     ),
     "pc-ancestral": (PredictorCorrector(400, WHOLE, predictor="ancestral", snr=0.05), 96),
     "pc-euler-maruyama": (PredictorCorrector(400, WHOLE, predictor="euler_maruyama", snr=0.05), 96),
-    # at s = 10 there are no modes yet, so that the walk forgets its start; 100 and more steps of size 0.4 for each e-fold of s
+    # At s = 10 there are no modes yet, so that the walk forgets its start; at least 100 steps of
+    # size 0.4 for each e-fold of s
     "langevin": (
         AnnealedLangevin(
             60, TimeGrid("log_snr", s_max=10.0, s_min=0.05), corrections=20, step_size=0.4
@@ -221,13 +232,13 @@ LAWS: dict[str, tuple[Sampler, int]] = {
 
 @functools.cache
 def drawn(name: str, index: int) -> Tensor:
-    """By a sampler of ``LAWS`` under one of ``SDES``."""
+    """Draws by a sampler of ``LAWS`` under one of ``SDES``."""
     sampler, n = LAWS[name]
     return draw(sampler, pictures(SDES[index]), n, seed=1 + index)
 
 
 def laws(most: float) -> pytest.MarkDecorator:
-    """Each sampler of ``LAWS`` with at most so many draws, which stay with one process."""
+    """Each sampler of ``LAWS`` with at most this many draws; they are cached within one process."""
     few = [name for name, (_, n) in LAWS.items() if n <= most]
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"law-{name}")) for name in few]
@@ -237,18 +248,26 @@ def laws(most: float) -> pytest.MarkDecorator:
 @each_sde
 @laws(math.inf)
 def test_samplers_draw_the_mixture(name: str, sde: SDE) -> None:
-    """Mean by Hotelling's test, component weights by z-scores, covariance and sliced Wasserstein distance as those of exact draws."""
+    """Mean, component weights, covariance and distance agree with exact draws.
+
+    The mean by Hotelling's test, the weights by z-scores, the covariance and the sliced Wasserstein
+    distance by their scatter over exact sets.
+    """
     judge(LAWS[name][1]).check(drawn(name, SDES.index(sde)))
 
 
 @laws(96)
 def test_few_draws_are_judged_together(name: str) -> None:
-    """96 draws could miss a rare component; those under all SDEs, six times as many from other seeds, could not."""
+    """96 draws could miss a rare component, but not those under all SDEs together.
+
+    These are six times as many, from other seeds.
+    """
     judge(6 * LAWS[name][1]).check(torch.cat([drawn(name, index) for index in range(len(SDES))]))
 
 
-# what the command line runs, on each SDE's whole range; at their own few steps these four are a few per cent wider than exact draws
-# (benchmarks/results/samplers.md), which twice the steps mend
+# The settings of the command line, on the whole range of each SDE. At their own few steps these
+# four are a few per cent wider than exact draws (benchmarks/results/samplers.md); twice the steps
+# remove that
 MENDED_BY_TWICE = ("heun", "dpm-solver", "dpm-solver-fast", "langevin")
 SLOW = ("predictor-corrector", "langevin")
 
@@ -263,7 +282,10 @@ def test_named_samplers_as_they_come_draw_the_mixture(name: str, sde: SDE) -> No
 
 @pytest.mark.parametrize("n", [576, 600])
 def test_the_judge_misses_no_component(n: int) -> None:
-    """Of as many draws as samplers are judged by, when one component is left out, whichever."""
+    """The check fails when any one component is left out.
+
+    With as many draws as the samplers are checked with.
+    """
     prior = pictures()
     x = prior.sample(2 * n, seeded(6))
     component = prior.responsibilities(x).argmax(1)
@@ -274,7 +296,10 @@ def test_the_judge_misses_no_component(n: int) -> None:
 
 
 def test_the_judge_sees_small_errors() -> None:
-    """Exact draws pass; not those with 12 % too much variance, a faint checkerboard in each, or too few of one component."""
+    """Exact draws pass; slightly wrong draws fail.
+
+    12 % too much variance, a faint checkerboard in each, or too few of one component.
+    """
     prior = pictures()
     mean = prior.moments()[0].reshape(1, 8, 8)
     x = prior.sample(1000, seeded(5))
@@ -296,14 +321,23 @@ def test_the_judge_sees_small_errors() -> None:
 @pytest.mark.parametrize(
     "sampler",
     [
-        Heun(12, SHORT, churn=4.0), DDIM(12, SHORT, eta=0.5), DPMSolver(12, SHORT), DPMSolver(12, SHORT, stochastic=True),
-        DPMSolver(12, SHORT, start="mean"), ProbabilityFlowODE(grid=SHORT), ProbabilityFlowODE(6, SHORT, method="rk4"),
-        AnnealedLangevin(4, SHORT, corrections=3, mala=True), PredictorCorrector(12, SHORT, predictor="ancestral", corrections=0),
+        Heun(12, SHORT, churn=4.0),
+        DDIM(12, SHORT, eta=0.5),
+        DPMSolver(12, SHORT),
+        DPMSolver(12, SHORT, stochastic=True),
+        DPMSolver(12, SHORT, start="mean"),
+        ProbabilityFlowODE(grid=SHORT),
+        ProbabilityFlowODE(6, SHORT, method="rk4"),
+        AnnealedLangevin(4, SHORT, corrections=3, mala=True),
+        PredictorCorrector(12, SHORT, predictor="ancestral", corrections=0),
     ],
     ids=lambda sampler: f"{type(sampler).__name__}-{sampler.start}",
-)  # fmt: skip
+)
 def test_the_sde_is_only_a_clock(sampler: Sampler, sde: SDE) -> None:
-    """The same noise under another SDE, on the same levels sigma / alpha: the same draws, up to rounding."""
+    """Under another SDE the same noise gives the same draws up to rounding.
+
+    On the same levels sigma / alpha.
+    """
     prior = pictures(EDMSDE())
     torch.testing.assert_close(
         draw(sampler, prior.with_sde(sde)), draw(sampler, prior), rtol=1e-9, atol=1e-9
@@ -316,7 +350,11 @@ def test_the_sde_is_only_a_clock(sampler: Sampler, sde: SDE) -> None:
 @each_sde
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_on_a_gaussian_is_an_affine_recursion(sde: SDE, eta: float) -> None:
-    """With D(u) = m + g (u - m), g = v / (v + s^2), the deviation u - m shrinks by g + (1 - g) sqrt(s'^2 - eta^2 w) / s at each step."""
+    """On a Gaussian the deviation u - m shrinks by a known factor at each step.
+
+    With D(u) = m + g (u - m) and g = v / (v + s^2) the factor is g + (1 - g) sqrt(s'^2 - eta^2 w) /
+    s.
+    """
     sampler, prior = DDIM(7, SHORT, eta=eta), gaussian(sde)
     s = sde.noise_to_signal(SHORT.times(sde, 7))
     slope, variance = torch.ones(4, dtype=F64), torch.full((4,), float(s[0]) ** 2, dtype=F64)
@@ -330,27 +368,29 @@ def test_ddim_on_a_gaussian_is_an_affine_recursion(sde: SDE, eta: float) -> None
     if eta == 0:
         start = s[0] * torch.randn(20_000, 4, dtype=F64, generator=seeded())
         torch.testing.assert_close(x, MEAN + g * slope * (start - MEAN), rtol=1e-9, atol=1e-9)
-    # and the bias is real: 7 steps lose a good part of the variance
+    # and the bias is visible: 7 steps lose much of the variance
     assert float((g**2 * variance / VARIANCES).min()) < 0.9
 
 
 @pytest.mark.parametrize("step_size", [0.4, 1.5])
 @pytest.mark.parametrize("sde", [EDMSDE(), FlowMatchingSDE()], ids=lambda sde: type(sde).__name__)
 def test_unadjusted_langevin_is_too_wide_and_mala_is_not(sde: SDE, step_size: float) -> None:
-    r"""On one level the target has the variance V = v + s^2, and the unadjusted walk :math:`V / (1 - \epsilon / (4 V))`."""
+    r"""On one level the target has the variance V = v + s^2.
+
+    The unadjusted walk has :math:`V / (1 - \epsilon / (4 V))`.
+    """
     n, s, prior = 8000, 1.0, gaussian(sde)
     grid = TimeGrid(s_max=s)
     V, epsilon = VARIANCES + s**2, step_size * s**2
-    corrections = math.ceil(
-        4 * 2 * float(V.max()) / epsilon
-    )  # what is left of the start's variance: exp(-8)
+    # what remains of the variance of the start: exp(-8)
+    corrections = math.ceil(4 * 2 * float(V.max()) / epsilon)
     for mala, expected in [(False, V / (1 - epsilon / (4 * V))), (True, V)]:
         sampler = AnnealedLangevin(1, grid, corrections=corrections, step_size=step_size, mala=mala)
         run = sampler.trajectory(prior, n, generator=seeded(3))
         u = run.x_t[-1] / sde.alpha(grid.times(sde, 1))
         left = (1 - epsilon / (2 * V)) ** (2 * corrections) * (s**2 - expected)
         assert_variances(u, expected + (0 if mala else left))
-        # a draw is the denoised state, for Gaussian data an affine function of it
+        # a draw is the denoised state, an affine function of the state for Gaussian data
         torch.testing.assert_close(
             run.draws, MEAN + VARIANCES / V * (u - MEAN), rtol=1e-9, atol=1e-9
         )
@@ -358,7 +398,10 @@ def test_unadjusted_langevin_is_too_wide_and_mala_is_not(sde: SDE, step_size: fl
 
 
 def test_mala_accepts_as_metropolis_and_hastings_say() -> None:
-    """For a Gaussian the rule gives the log-ratio of densities exactly: the decisions are those of the density itself."""
+    """Decisions are those of the exact density.
+
+    For a Gaussian the rule gives the log-ratio of densities exactly.
+    """
     n, s, step_size, prior = 500, 1.3, 3.0, gaussian()
     sampler = AnnealedLangevin(1, TimeGrid(s_max=s), corrections=1, step_size=step_size, mala=True)
     g = seeded(4)
@@ -388,7 +431,10 @@ def test_mala_accepts_as_metropolis_and_hastings_say() -> None:
 
 
 def test_mala_keeps_the_weights_of_modes_that_it_crosses_between() -> None:
-    """From draws of the law itself, after 100 steps in which a third of them change sides; the trapezoidal rule loses 0.035 there."""
+    """From exact draws, after 100 steps in which a third of them change sides.
+
+    The trapezoidal rule loses 0.035 there.
+    """
     n, s, grid = 20_000, 2.0, TimeGrid(s_max=2.0)
     weights, means = torch.tensor([0.8, 0.2], dtype=F64), torch.tensor([[-3.0], [3.0]], dtype=F64)
     prior = GaussianMixturePrior(weights, means, 0.5 * torch.ones(2, 1, 1, dtype=F64), EDMSDE())
@@ -411,7 +457,7 @@ def test_mala_keeps_the_weights_of_modes_that_it_crosses_between() -> None:
 
 
 class White(Prior):
-    """N(0, v I) in so many dimensions that norms are sure."""
+    """N(0, v I) in so many dimensions that norms hardly vary."""
 
     def __init__(self, v: float, dimension: int, sde: SDE) -> None:
         super().__init__(sde, (dimension,))
@@ -428,8 +474,12 @@ class White(Prior):
 
 @pytest.mark.parametrize("snr", [0.16, 0.5])
 def test_the_corrector_is_too_wide_by_its_snr_squared(snr: float) -> None:
-    r"""On one level epsilon = 2 r^2 D / |score|^2; the walk's variance rho V gives |score|^2 = rho D / V, and the Langevin walk in turn
-    :math:`\rho = 1 / (1 - \epsilon / (2 V)) = 1 / (1 - r^2 / \rho)`, that is, :math:`\rho = 1 + r^2`."""
+    r"""The corrector's variance is too large by the factor 1 + r^2.
+
+    On one level epsilon = 2 r^2 D / |score|^2. The variance rho V of the walk gives |score|^2 = rho
+    D / V, and the Langevin walk in turn :math:`\rho = 1 / (1 - \epsilon / (2 V)) = 1 / (1 - r^2 /
+    \rho)`, that is, :math:`\rho = 1 + r^2`.
+    """
     grid = TimeGrid("log_snr", s_max=1 + 1e-9, s_min=1.0)
     steps = 2 + math.ceil(12 / (4 * snr**2))
     sampler = PredictorCorrector(steps, grid, predictor="none", snr=snr)
@@ -438,17 +488,17 @@ def test_the_corrector_is_too_wide_by_its_snr_squared(snr: float) -> None:
     assert abs(ratio / (1 + snr**2) - 1) < 5 * math.sqrt(2 / state.numel()) + 2 / 4096
 
 
-# Orders of convergence, and what is equal to what
+# Orders of convergence, and identities between samplers
 
 
 @functools.cache
 def exact_ends(sde: SDE) -> Tensor:
-    """Where the probability-flow ODE takes 20 starts."""
+    """The ends of the probability-flow ODE for 20 starts."""
     return draw(ProbabilityFlowODE(grid=SHORT, rtol=1e-11, atol=1e-11), pictures(sde), 20)
 
 
-def slope(make, steps: tuple[int, int], reference: Tensor, prior: Prior) -> float:  # type: ignore[no-untyped-def]
-    """Of ln error against ln of the number of intervals."""
+def slope(make, steps: tuple[int, int], reference: Tensor, prior: Prior) -> float:
+    """Slope of ln error against ln of the number of intervals."""
     errors = [float((draw(make(n + 1), prior, len(reference)) - reference).norm()) for n in steps]
     return math.log(errors[0] / errors[1]) / math.log(steps[1] / steps[0])
 
@@ -469,14 +519,17 @@ def slope(make, steps: tuple[int, int], reference: Tensor, prior: Prior) -> floa
     ids=["ddim", "heun", "dpm-solver", "dpm-solver-karras", "euler", "midpoint", "heun3", "rk4"],
 )
 def test_order_of_convergence(sde: SDE, order: int, make) -> None:  # type: ignore[no-untyped-def]
-    """Halving the steps divides the distance to the exact solution from the same start by 2^order, up to a term of the next order."""
+    """Halving the steps divides the error of the solution by 2^order.
+
+    Up to a term of the next order, against the exact solution from the same start.
+    """
     assert abs(slope(make, (64, 128), exact_ends(sde), pictures(sde)) - order) < 0.15
 
 
 def test_the_ode_solvers_agree() -> None:
     prior = pictures(VPSDE())
     own, scipy, torchdiffeq = (
-        draw(ProbabilityFlowODE(grid=SHORT, method=method, rtol=1e-9, atol=1e-9), prior, 3)  # type: ignore[arg-type]
+        draw(ProbabilityFlowODE(grid=SHORT, method=method, rtol=1e-9, atol=1e-9), prior, 3)
         for method in ("adaptive", "scipy", "dopri5")
     )
     torch.testing.assert_close(own, scipy, rtol=0, atol=1e-6)
@@ -502,7 +555,10 @@ def test_tolerances_hold_and_steps_have_no_meaning_for_the_adaptive_method() -> 
 
 
 def test_first_orders_are_ddim() -> None:
-    """DPM-Solver++ of order 1 is DDIM; its stochastic form and the ancestral predictor are DDIM with eta = 1, under every SDE."""
+    """DPM-Solver++ of order 1 is DDIM, under every SDE.
+
+    Its stochastic form and the ancestral predictor are DDIM with eta = 1.
+    """
     for sde in SDES:
         prior = pictures(sde)
         torch.testing.assert_close(
@@ -530,7 +586,10 @@ def test_churn_without_effect_is_no_churn() -> None:
 
 
 def test_dopri5_keeps_a_clock_for_each_sample() -> None:
-    """dz/dw = k (w - z) with a different k in every row, forwards and backwards, each row as if it were alone."""
+    """dz/dw = k (w - z) with a different k per row, forwards and backwards.
+
+    Each row is integrated as if it were alone.
+    """
     k = torch.tensor([[0.1], [3.0], [40.0]], dtype=F64)
 
     def f(w: Tensor, z: Tensor, k: Tensor = k) -> Tensor:
@@ -545,9 +604,8 @@ def test_dopri5_keeps_a_clock_for_each_sample() -> None:
         f, z, 0.0, 1.0, rtol=1e-9, atol=1e-9, on_step=lambda w, *_: clocks.append(w.clone())
     )
     torch.testing.assert_close(end, exact(1.0, k), rtol=0, atol=1e-7)
-    back = dopri5(
-        lambda w, z: f(w, z, k[:2]), end[:2], 1.0, 0.0, rtol=1e-9, atol=1e-9
-    )  # the third has forgotten its start
+    # the third no longer depends on its start
+    back = dopri5(lambda w, z: f(w, z, k[:2]), end[:2], 1.0, 0.0, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(back, z[:2], rtol=0, atol=1e-6)
     assert (
         clocks[0].tolist() == [0.0, 0.0, 0.0]
@@ -600,7 +658,7 @@ def test_dopri5_says_what_went_wrong() -> None:
         dopri5(lambda w, z: -50 * z, z, 0.0, 1.0, rtol=1e-10, max_steps=5)
 
 
-# What every sampler promises
+# The contract of every sampler
 
 
 @each_sde
@@ -613,7 +671,10 @@ def test_grids_decrease_between_the_ends(sde: SDE, spacing: str) -> None:
 
 
 def test_the_karras_grid_of_the_paper() -> None:
-    """18 steps from 80 to 0.002, rho 7: the second level is (80^(1/7) + (0.002^(1/7) - 80^(1/7)) / 17)^7."""
+    """18 steps from 80 to 0.002 with rho 7.
+
+    The second level is (80^(1/7) + (0.002^(1/7) - 80^(1/7)) / 17)^7.
+    """
     times = TimeGrid().times(EDMSDE(), 18)
     a, b = 80 ** (1 / 7), 0.002 ** (1 / 7)
     assert float(times[1]) == pytest.approx((a + (b - a) / 17) ** 7, rel=1e-12)
@@ -626,12 +687,16 @@ def test_a_grid_can_be_cut_short(sde: SDE) -> None:
     assert float(s[0]) == pytest.approx(20.0, rel=1e-9) and float(s[-1]) == pytest.approx(
         0.05, rel=1e-9
     )
-    whole = TimeGrid(s_max=1e9, s_min=1e-9).times(sde, 9)  # beyond what the SDE has: its own range
+    # beyond the range of the SDE: its own range
+    whole = TimeGrid(s_max=1e9, s_min=1e-9).times(sde, 9)
     assert torch.equal(whole, TimeGrid().times(sde, 9))
 
 
 def test_langevin_defaults_are_the_paper_s() -> None:
-    """Levels as far apart as 10 from 1 to 0.01 are, and epsilon = 2e-5 at sigma = 0.01 (Song and Ermon 2019, section 5)."""
+    """Levels as far apart as 10 from 1 to 0.01, and epsilon = 2e-5 at sigma = 0.01.
+
+    Song and Ermon 2019, section 5.
+    """
     sampler = AnnealedLangevin()
     s = sampler.grid.times(EDMSDE(), sampler.steps)
     assert float(s[0]) == pytest.approx(50) and float(s[-1]) == pytest.approx(0.01)
@@ -673,7 +738,10 @@ def test_evaluations_are_as_documented(sampler: Sampler, nfe: int) -> None:
 
 
 def test_evaluations_of_the_adaptive_ode() -> None:
-    """Six a round, one to begin with, and the denoiser at the end; a tighter tolerance costs more."""
+    """Six evaluations per round, one at the start, and the denoiser at the end.
+
+    A tighter tolerance costs more.
+    """
     runs = [
         ProbabilityFlowODE(rtol=tol, atol=tol).trajectory(mixture(), 4, generator=seeded())
         for tol in (1e-3, 1e-6)
@@ -684,7 +752,10 @@ def test_evaluations_of_the_adaptive_ode() -> None:
 
 
 def test_a_step_that_is_refused_leaves_no_state() -> None:
-    """A draw alone has its refused steps to itself: they cost six evaluations, and the state before them is kept once."""
+    """A rejected step costs six evaluations and stores no state.
+
+    A single draw has all its rejected steps to itself, and the state before them is kept once.
+    """
     refused = 0
     for seed in range(6):
         run = ProbabilityFlowODE(grid=SHORT, rtol=1e-2, atol=1e-2).trajectory(
@@ -695,7 +766,7 @@ def test_a_step_that_is_refused_leaves_no_state() -> None:
     assert refused > 0
 
 
-# Few evaluations of each sampler that has a name, and of the methods that have none
+# Few evaluations of each named sampler, and of methods without a name
 NAMED: dict[str, Sampler] = {name: make(4, SHORT) for name, make in SAMPLERS.items()} | {
     "langevin": AnnealedLangevin(3, SHORT, corrections=4),
     "mala": AnnealedLangevin(3, SHORT, corrections=4, mala=True),
@@ -733,9 +804,8 @@ def test_nothing_is_mutated(sampler: Sampler) -> None:
         torch.get_rng_state(),
     )
     draw(sampler, prior)
-    assert torch.equal(
-        torch.get_rng_state(), global_state
-    )  # a given generator is the only source of randomness
+    # a given generator is the only source of randomness
+    assert torch.equal(torch.get_rng_state(), global_state)
     assert all(torch.equal(v, kept[k]) for k, v in prior.state_dict().items())
     assert repr(sampler) == before
 
@@ -760,9 +830,8 @@ def test_callbacks_and_trajectories_see_every_step(sampler: Sampler) -> None:
         callback=lambda i, steps, t, x_t, x0_hat: seen.append((i, steps, x_t.shape, x0_hat.shape)),
     )
     run = sampler.trajectory(prior, 3, generator=seeded())
-    assert torch.equal(run.draws, x) and torch.equal(
-        run.x0_hat[-1], x
-    )  # the last step ends in the denoiser
+    # the last step ends in the denoiser
+    assert torch.equal(run.draws, x) and torch.equal(run.x0_hat[-1], x)
     assert run.x_t.shape == run.x0_hat.shape == (len(seen), 3, 8) and run.t.shape == (len(seen), 3)
     indices = [i for i, *_ in seen]
     assert indices == sorted(indices) and {steps for _, steps, *_ in seen} == {indices[-1]}
@@ -777,16 +846,14 @@ def test_trajectories_pair_each_state_with_its_time_and_what_the_denoiser_makes_
 ) -> None:
     prior = mixture(VPSDE())
     run = sampler.trajectory(prior, 3, generator=seeded())
-    behind = (
-        isinstance(sampler, AnnealedLangevin) and not sampler.mala
-    )  # states one update after their x0_hat, but for the last
+    # states one update after their x0_hat, except for the last
+    behind = isinstance(sampler, AnnealedLangevin) and not sampler.mala
     for i in range(len(run.t) - 1 if behind else 0, len(run.t)):
         torch.testing.assert_close(
             run.x0_hat[i], prior.denoise(run.x_t[i], run.t[i]), rtol=1e-9, atol=1e-9
         )
-    assert not any(
-        torch.equal(a, b) for a, b in itertools.pairwise(run.x_t)
-    )  # each state is kept, none twice
+    # each state is kept, none twice
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(run.x_t))
     churned = getattr(sampler, "churn", 0) > 0
     assert churned or bool((run.t[1:] <= run.t[:-1]).all())
     times = sampler.grid.times(prior.sde, 4)
@@ -795,9 +862,8 @@ def test_trajectories_pair_each_state_with_its_time_and_what_the_denoiser_makes_
     )
     if sampler.start == "noise" and not churned and not isinstance(sampler, AnnealedLangevin):
         noise = prior.sde.sigma(times[0]) * NormalStream(seeded())((3, 8), F64, torch.device("cpu"))
-        torch.testing.assert_close(
-            run.x_t[0], noise, rtol=1e-9, atol=1e-9
-        )  # it begins with the noise itself
+        # the first state is the noise itself
+        torch.testing.assert_close(run.x_t[0], noise, rtol=1e-9, atol=1e-9)
 
 
 @each_sampler
@@ -833,7 +899,7 @@ class Single(Prior):
 
 
 class SameNoise(NormalStream):
-    """The numbers of double precision, rounded."""
+    """The random numbers of double precision, rounded."""
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         return super().__call__(shape, F64, device).to(dtype)
@@ -842,7 +908,10 @@ class SameNoise(NormalStream):
 @each_sde
 @each_sampler
 def test_single_precision_is_enough(sampler: Sampler, sde: SDE) -> None:
-    """From the same noise the draws are those of double precision, up to its rounding and what the prior makes of that."""
+    """From the same noise the draws agree with double precision.
+
+    Up to its rounding, and the amplification by the prior.
+    """
     prior, x = pictures(sde), []
     grid = (
         sampler.grid
@@ -870,8 +939,12 @@ def test_a_network_in_single_precision() -> None:
 
 @each_sde
 def test_a_start_at_the_mean_forgets_what_the_noise_could_not_hide(sde: SDE) -> None:
-    r"""The ODE on a Gaussian shrinks u - m by r = sqrt(v / (v + s^2)): starts around 0 leave the mean off by -r m, starts around D(0, s) by
-    :math:`-r\,v/(v + s^2)\,m`, and the same noise gives draws that differ by just that."""
+    r"""A start at the mean removes the error of the mean.
+
+    The ODE on a Gaussian shrinks u - m by r = sqrt(v / (v + s^2)). Starts around 0 leave the mean
+    off by -r m, and starts around D(0, s) by :math:`-r\,v/(v + s^2)\,m`. With the same noise the
+    draws differ by exactly the difference.
+    """
     prior = gaussian(sde)
     s = 5.0
     grid = TimeGrid("log_snr", s_max=s, s_min=0.02)
@@ -880,7 +953,7 @@ def test_a_start_at_the_mean_forgets_what_the_noise_could_not_hide(sde: SDE) -> 
         for start in ("noise", "mean")
     )  # type: ignore[arg-type]
     difference = draw(mean, prior) - draw(noise, prior)
-    # denoising at the end stops the shrinking at s_min and goes on by v / (v + s_min^2)
+    # denoising at the end replaces the shrinking below s_min by v / (v + s_min^2)
     r = ((VARIANCES + 0.02**2) / (VARIANCES + s**2)).sqrt() * VARIANCES / (VARIANCES + 0.02**2)
     shift = s**2 / (VARIANCES + s**2) * MEAN
     torch.testing.assert_close(difference, (r * shift).expand(6, 4), rtol=0, atol=1e-6)

@@ -1,15 +1,17 @@
-"""Simulation-based calibration accepts what is exact and rejects what is not."""
+"""Simulation-based calibration accepts exact draws and rejects others."""
 
 import pytest
 import torch
 
 from solvers import MMPS, DiffPIR, Guided, Heun, PosteriorSampler
 from solvers.verification import VERIFIED, Ranks, exact_problem, ranks
-from tests.solvers.test_exact_problems import Exact
+from tests.laws import Exact
+
+pytestmark = pytest.mark.slow
 
 
 def test_exact_draws_have_uniform_ranks() -> None:
-    """The p-values of several problems are themselves spread over (0, 1): none tiny, not all large."""
+    """The p-values of several problems are spread over (0, 1): none tiny, not all large."""
     found = [ranks(Exact(name), name, measurements=256) for name in ("gaussian", "grid-8-2")]
     values = torch.tensor([p for one in found for p in one.p.values()])
     assert all(one.p_all > 0.005 for one in found) and 0.25 < float(values.mean()) < 0.75
@@ -18,14 +20,17 @@ def test_exact_draws_have_uniform_ranks() -> None:
 
 @pytest.mark.parametrize(("spread", "outer"), [(0.5, True), (2.0, False)])
 def test_a_wrong_variance_is_rejected(spread: float, outer: bool) -> None:
-    """Too narrow: ranks heap at both ends. Too wide: in the middle."""
+    """Too narrow: many ranks at both ends. Too wide: many in the middle."""
     found = ranks(Exact("gaussian", spread=spread), "gaussian", measurements=256)
     ends = found.histograms[:5, [0, -1]].sum(1) / 256
     assert found.p_all < 1e-6 and bool(((ends > 0.25) == outer).all())
 
 
 def test_a_solver_that_ignores_the_measurement_is_rejected() -> None:
-    """Draws of the prior have uniform ranks for every function of x alone; the likelihood betrays them."""
+    """Draws of the prior have uniform ranks for every function of x alone.
+
+    Only the likelihood shows that they ignore y.
+    """
 
     class Ignorant(Exact):
         def _draw(self, run):  # type: ignore[no-untyped-def]
@@ -45,7 +50,7 @@ def test_a_solver_that_ignores_the_measurement_is_rejected() -> None:
     ids=["mmps", "diffpir", "dps"],
 )
 def test_solvers_on_a_gaussian(solver: PosteriorSampler, right: bool) -> None:
-    """MMPS is exact there, in one call for all measurements; DiffPIR and DPS are not, and far from it."""
+    """MMPS is exact, in one call for all measurements; DiffPIR and DPS are far from it."""
     p = ranks(solver, "gaussian").p_all
     assert p > 0.01 if right else p < 1e-6
 

@@ -1,4 +1,7 @@
-"""The second-order kernel: exact on Gaussians in a handful of steps, where the ancestral sampler of MMPS is far too narrow."""
+"""The second-order kernel: exact on Gaussians in a few steps.
+
+The ancestral sampler of MMPS is far too narrow there.
+"""
 
 import pytest
 import torch
@@ -7,19 +10,17 @@ from problems import LinearMatrix
 from scoresde import EDMSDE, VPSDE
 from solvers import DDIM, MMPS, Guided, SecondOrderAncestral
 from solvers.posterior.second_order import square_root_product
-from tests.solvers.test_gaussian_posterior import assert_exact, gaussian, measured
-
-F64 = torch.float64
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import F64, seeded
+from tests.laws import assert_exact, gaussian, measured
 
 
 @pytest.mark.parametrize("sde", [EDMSDE(), VPSDE()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("steps", [3, 10])
 def test_exact_on_a_gaussian_in_a_few_steps(sde: EDMSDE | VPSDE, steps: int) -> None:
-    """Mean and variances in every eigendirection, by z-scores and quantiles of chi-squared: with all of Lanczos and of CG no step errs."""
+    """Mean and variances in every eigendirection, by z-scores and quantiles of chi-squared.
+
+    With all products of Lanczos and of CG no step has an error.
+    """
     prior = gaussian(sde)
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()
@@ -41,8 +42,9 @@ def test_as_few_steps_of_the_ancestral_sampler_are_too_narrow() -> None:
     assert float(torch.cov(draws.T).trace() / covariance.trace()) < 0.6
 
 
+@pytest.mark.slow
 def test_a_few_products_are_enough() -> None:
-    """With 3 products of Lanczos and 3 of CG the covariance is right as a whole; with one of each it is not."""
+    """Three products of Lanczos and three of CG make the covariance right, one of each not."""
     prior = gaussian(EDMSDE())
     problem, y = measured(prior)
     covariance = prior.posterior(problem, y).moments()[1]
@@ -77,7 +79,10 @@ class TestSquareRoot:
         )
 
     def test_an_exhausted_space_and_a_projection(self) -> None:
-        """J = P with P^2 = P is its own square root, found after two products; more change nothing. J = 0 gives 0."""
+        """J = P with P^2 = P is its own square root, found after two products.
+
+        More products change nothing. J = 0 gives 0.
+        """
         P = torch.diag(torch.tensor([1.0, 1, 0, 0, 0], dtype=F64)).expand(3, 5, 5)
         z = torch.randn(3, 5, dtype=F64, generator=seeded())
         for k in (2, 3, 5):

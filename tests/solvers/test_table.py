@@ -1,8 +1,8 @@
-"""No row of the table of solvers gets worse unseen: each is run again, and compared with ``table.json``.
+"""No row of the table of solvers may get worse: each is run again and compared.
+
+After a change that is known to be right, write ``table.json``, or the rows of some solvers, with
 
     python benchmarks/verification.py --regression [--solver NAME]
-
-makes that file anew, or the rows of some solvers: after a change that is known to be right.
 """
 
 import json
@@ -13,12 +13,15 @@ import pytest
 import torch
 
 from solvers.verification import EXACT_PROBLEMS, VERIFIED
-from solvers.verification.regression import measure, worse
+from tests.solvers.regression import measure, worse
+
+pytestmark = pytest.mark.slow
 
 ROWS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("table.json").read_text())
 
-# Where modes lie far apart one stray draw among these few decides a row, and five runs do not tell how often that happens: on the lattices
-# only the solver that finds the right modes is held to its row.
+# Where modes are far apart, a single stray draw among these few decides a row, and five runs do not
+# show how often that happens. So on the lattices only the solver that finds the right modes must
+# keep its row.
 HELD = [
     row
     for row in ROWS
@@ -63,6 +66,5 @@ def test_what_is_worse_is_named() -> None:
         "distance",
         "seen",
     ]
-    assert (
-        worse(row, same | {"distance": 0.5, "mean": 0.0, "seen": 1.0}) == []
-    )  # better is not worse
+    # better is not worse
+    assert worse(row, same | {"distance": 0.5, "mean": 0.0, "seen": 1.0}) == []

@@ -33,6 +33,8 @@ from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, VERIFIED, sliced
 from tests.conftest import F64, seeded
 from tests.laws import assert_exact, gaussian, measured, white
 
+pytestmark = pytest.mark.slow
+
 
 class TestTheBenchmarks:
     @pytest.mark.parametrize("name", EXACT_PROBLEMS)
@@ -125,7 +127,7 @@ class TestPredictedTwist:
         )
 
     def test_the_evidence(self) -> None:
-        """Without truncation, ln p(y) of the whitened measurement, which the mixture knows exactly."""
+        """Without truncation, ln p(y) of the whitened measurement, known for the mixture."""
         case = EXACT_PROBLEMS["ambiguous"][1](0)
         A, std = (
             case.problem.linear_operator.dense(case.prior.shape),
@@ -254,7 +256,7 @@ class TestPredictedBiases:
         "name", ["dps", "ddrm", "ddnm", "diffpir", "daps", "lgd-mc", "mpgd", "red-diff", "sitcom"]
     )
     def test_heuristics_are_not_the_posterior(self, name: str) -> None:
-        """Declared heuristic, and rightly: on a coloured Gaussian each is further from the posterior than any exact set."""
+        """On a coloured Gaussian each heuristic is further off than exact sets."""
         assert VERIFIED[name].exactness == "heuristic"
         verdict = verify(VERIFIED[name], "gaussian", draws=300, seeds=1)
         assert (

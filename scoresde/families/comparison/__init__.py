@@ -1,0 +1,1 @@
+"""Comparison of the families of generative models at equal cost."""

@@ -1,4 +1,4 @@
-"""Seconds that do not depend on what else the machine is doing."""
+"""Clocks that measure the cost of computations."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,17 @@ __all__ = ["clock_for"]
 
 
 def clock_for(device: torch.device) -> Callable[[], float]:
-    """On a processor its own time, divided by the threads that torch computes with; on a GPU the time on the wall, once it has finished."""
+    """Choose a clock for computations on a device.
+
+    Process time does not depend on the other load of the machine.
+
+    Args:
+        device: Device that computes.
+
+    Returns:
+        A function that returns seconds since a fixed, arbitrary origin. On a CPU it is the process
+        time divided by torch's number of threads; on a GPU, the wall time after synchronisation.
+    """
     if device.type == "cpu":
         threads = torch.get_num_threads()
         return lambda: time.process_time() / threads

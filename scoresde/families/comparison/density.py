@@ -1,4 +1,4 @@
-"""Bits per dimension of held-out pictures, and what the number is: exact, or which bound."""
+"""Bits per dimension of held-out pictures, labelled as exact or by the name of the bound."""
 
 import math
 from collections.abc import Callable
@@ -19,8 +19,19 @@ _IWAE = 64
 
 
 def model_bits_per_dim(found: LogProb, dimensions: int) -> Tensor:
-    r""":math:`-\log_2 p / D` of 8-bit pictures, (B,). A density p(x) on [-1, 1] speaks of grey levels 2/256 wide: it adds
-    :math:`\log_2(256/2)`, and is a bound on that of the levels themselves (Theis et al. 2016)."""
+    r"""Convert log-probabilities to bits per dimension of 8-bit pictures, :math:`-\log_2 p / D`.
+
+    A density p(x) on [-1, 1] is that of grey levels 2/256 wide. Its conversion adds
+    :math:`\log_2(256/2)`, and the result bounds that of the discrete levels from above (Theis et
+    al. 2016).
+
+    Args:
+        found: Log-probabilities in nats, shape (B,).
+        dimensions: Number D of entries of a picture.
+
+    Returns:
+        Bits per dimension, shape (B,).
+    """
     bits = -found.value / (dimensions * math.log(2))
     return bits if found.discrete else bits + math.log2(256 / 2)
 
@@ -28,9 +39,19 @@ def model_bits_per_dim(found: LogProb, dimensions: int) -> Tensor:
 def judge_density(
     model: GenerativeModel, levels: Tensor, generator: torch.Generator, batch: int = 50
 ) -> dict[str, Any]:
-    """levels: (N, C, H, W) uint8. Mean and standard error over the pictures, by the name of what they are; empty for an implicit model.
+    """Compute the bits per dimension of held-out pictures.
 
     Continuous models see one uniform dequantisation of each picture.
+
+    Args:
+        model: Model to judge.
+        levels: Held-out pictures, shape (N, C, H, W), uint8.
+        generator: Source of the random numbers of the dequantisation and of the estimates.
+        batch: Pictures per call of the model.
+
+    Returns:
+        "pictures": N; and for each kind ("exact", "ELBO", "IWAE") the "mean" over the pictures and
+        its standard "error", in bits per dimension. Empty for an implicit model.
     """
     if model.density == "implicit":
         return {}
@@ -43,9 +64,8 @@ def judge_density(
         kinds["ELBO"] = lambda x: model.elbo(x, generator=generator)
     found: dict[str, list[Tensor]] = {}
     for part in levels.split(batch):
-        noisy = dequantised(
-            part, generator
-        )  # for every model, so that the random numbers after it are the same for all
+        # also for discrete models, so that the random numbers after it are the same for all
+        noisy = dequantised(part, generator)
         x = (noisy if model.continuous else from_bytes(part)).to(model.device)
         for log_prob in kinds.values():
             result = log_prob(x)

@@ -1,4 +1,8 @@
-"""Who takes part: five families at one budget, the score model under other samplers, and an embedded prior of another budget."""
+"""Entrants of the comparison.
+
+They are the five families at one budget, the score model with other samplers, and an embedded prior
+of another budget.
+"""
 
 from pathlib import Path
 
@@ -22,20 +26,36 @@ SAMPLERS_SHOWN: dict[str, DiffusionConfig] = {
     "predictor-corrector": DiffusionConfig("predictor-corrector", 50, schedule="karras"),
     "adaptive ODE": DiffusionConfig("ode", 1),
 }
-"""Title -> how else the score model is shown to draw."""
+"""Further samplers of the score model, by title."""
 
 
 def embedded_families() -> dict[str, Path]:
-    """Family -> file of the weights that come with the package, for digits of 28x28."""
+    """List the trained families that come with the package, for digits of 28x28.
+
+    Returns:
+        Files of the weights by the name of the family.
+    """
     return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
 
 
 def load_family(name: str, device: str | torch.device = "cpu") -> GenerativeModel:
-    """An embedded model of a family. ValueError that names the known ones."""
+    """Load the embedded model of a family.
+
+    Args:
+        name: Name of the family, a key of :func:`embedded_families`.
+        device: Device of the weights.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: If the package has no weights of this family; the message lists those it has.
+    """
     known = embedded_families()
     if name not in known:
         raise ValueError(
-            f"no weights of a family {name!r} come with the package; there are {', '.join(known) or 'none'}"
+            f"no weights of a family {name!r} come with the package; there are "
+            f"{', '.join(known) or 'none'}"
         )
     return load_model(known[name], device)
 
@@ -43,7 +63,18 @@ def load_family(name: str, device: str | torch.device = "cpu") -> GenerativeMode
 def entrants(
     models: dict[str, GenerativeModel], device: str | torch.device = "cpu"
 ) -> list[Entrant]:
-    """In the order of the families; ``whole`` for the first of each and for the embedded prior of the same shape."""
+    """List the entrants of a comparison, in the order of the families.
+
+    With a score model, its other samplers follow, judged by their draws alone, and for pictures
+    (1, 28, 28) the embedded prior "mnist".
+
+    Args:
+        models: Trained models by the name of their family.
+        device: Device of the embedded prior.
+
+    Returns:
+        The entrants.
+    """
     found = [
         Entrant(name, FAMILIES[name].title, models[name]) for name in FAMILIES if name in models
     ]

@@ -1,4 +1,7 @@
-"""The five families at a like-for-like size, about a million parameters each for pictures of 28x28, and how each is trained."""
+"""The five families at equal size, with the settings of their training.
+
+Each has about a million parameters for pictures of 28x28.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +28,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Family:
-    """title: as tables name it. build: the model of pictures of a shape (C, H, W), with random weights. fit: its training but for the
-    number of steps, which the budget decides."""
+    """Recipe of a family: its network and its training.
+
+    Args:
+        title: Name in tables.
+        build: Makes the model of samples of a given shape, for pictures (C, H, W), with random
+            weights.
+        fit: Settings of the training. The number of steps is set by the budget instead.
+    """
 
     title: str
     build: Callable[[Shape], GenerativeModel]
@@ -50,7 +59,10 @@ def _autoregressive(shape: Shape) -> GenerativeModel:
 
 
 def _diffusion(shape: Shape) -> GenerativeModel:
-    """As the embedded prior of digits, with narrower levels: noise down to a fraction of a grey level and features that resolve them."""
+    """Build a score model like the embedded prior of digits, with fewer channels.
+
+    The noise goes down to a fraction of a grey level; the Fourier features resolve grey levels.
+    """
     noise, exponents = NoiseLevels(-3.2, 2.4, 1e-4, 80.0), (4, 5, 6, 7, 8)
     network = UNetConfig(
         shape[0], widths=(48, 96), blocks=3, attention=(1,), extra=2 * shape[0] * len(exponents)
@@ -72,7 +84,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "flow": Family("flow", _flow, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")),
     "autoregressive": Family(
-        "autoregressive", _autoregressive, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")
+        "autoregressive",
+        _autoregressive,
+        LoopConfig(batch=32, learning_rate=1e-3, precision="bf16"),
     ),
     "diffusion": Family(
         "diffusion", _diffusion, LoopConfig(batch=32, learning_rate=1e-3, precision="bf16")
@@ -81,7 +95,19 @@ FAMILIES: dict[str, Family] = {
 
 
 def build(name: str, shape: Shape, seed: int = 0) -> GenerativeModel:
-    """A family's model of pictures of a shape; the seed decides its random weights."""
+    """Build the untrained model of a family.
+
+    Args:
+        name: Name of the family, a key of ``FAMILIES``.
+        shape: Shape of a picture, (C, H, W).
+        seed: Seed of the random weights.
+
+    Returns:
+        The model, with random weights.
+
+    Raises:
+        ValueError: If the family is unknown.
+    """
     check_choice("family", name, FAMILIES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,7 @@
-"""One entrant of the comparison, judged by everything: draws, density, restorations. Kept on disk, so that nothing runs twice."""
+"""Judgement of one entrant of the comparison: draws, density, restorations.
+
+Results are kept on disk, so that nothing is computed twice.
+"""
 
 import hashlib
 import json
@@ -24,13 +27,23 @@ from scoresde.files import write_atomically, write_json
 __all__ = ["SHOWN", "Entrant", "JudgeConfig", "Judged", "judge"]
 
 SHOWN = 100
-"""Draws that are kept to be looked at."""
+"""Number of draws that are kept for display."""
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """samples: draws of each model. likelihoods: test pictures for the density. pictures, draws: restored pictures of each problem, and
-    posterior draws of each."""
+    """Sizes of the comparison.
+
+    Args:
+        samples: Draws of each model, at least 100.
+        likelihoods: Test pictures for the density, at least 2.
+        pictures: Restored test pictures of each problem, at least 2.
+        draws: Posterior draws of each restored picture, at least 3.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: If a size is too small.
+    """
 
     samples: int = 1000
     likelihoods: int = 200
@@ -41,13 +54,21 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         if self.samples < 100 or min(self.likelihoods, self.pictures) < 2 or self.draws < 3:
             raise ValueError(
-                f"a comparison needs 100 samples, 2 pictures of each kind and 3 draws at least, got {self}"
+                "a comparison needs at least 100 samples, 2 likelihoods, 2 pictures and 3 draws, "
+                f"got {self}"
             )
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model under a name. whole: also its density and its restorations, not only its draws."""
+    """A model that takes part in the comparison.
+
+    Args:
+        name: Name in file names.
+        title: Name in tables and figures.
+        model: The trained model.
+        whole: True to judge draws, density and restorations; False to judge the draws alone.
+    """
 
     name: str
     title: str
@@ -57,7 +78,15 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Judged:
-    """scores: plain numbers. pictures: "draws" (100, C, H, W) and, for each problem, its restorations (n, B, C, H, W), uint8."""
+    """Results of one entrant.
+
+    Args:
+        name: Name in file names.
+        title: Name in tables and figures.
+        scores: Scores as plain values.
+        pictures: Images, uint8: "draws", shape (100, C, H, W), and for each problem its posterior
+            draws, shape (n, B, C, H, W).
+    """
 
     name: str
     title: str
@@ -72,14 +101,27 @@ def judge(
     cache: Path,
     progress: Callable[[str], None] | None = None,
 ) -> Judged:
-    """Judge it, or take from ``cache`` what an earlier run found of the same model, data and settings."""
+    """Judge an entrant, or read the results of an earlier run from the cache.
+
+    An earlier result is used if model, data and settings are the same.
+
+    Args:
+        entrant: Model to judge.
+        reference: Training and test pictures.
+        config: Sizes of the comparison.
+        cache: Folder of the results, made if it does not exist.
+        progress: Called with the name of each stage as it begins; None for no reports.
+
+    Returns:
+        The results.
+    """
     say = progress or (lambda _: None)
     key = fingerprint(entrant, reference, config)
     numbers, images = cache / f"{entrant.name}.json", cache / f"{entrant.name}.safetensors"
     if numbers.is_file() and images.is_file():
         kept = json.loads(numbers.read_text())
         if kept["fingerprint"] == key:
-            say("judged before")
+            say("read from the cache")
             return Judged(entrant.name, entrant.title, kept["scores"], load_file(images))
 
     model, seed = entrant.model, config.seed
@@ -120,19 +162,47 @@ def judge(
 
 
 def chosen(reference: RealData, config: JudgeConfig) -> Tensor:
-    """The test pictures that are restored: the last ones, which the likelihood does not see."""
+    """Choose the test pictures that are restored: the last ones.
+
+    They are taken from the other end than those of the likelihood.
+
+    Args:
+        reference: Training and test pictures.
+        config: Sizes of the comparison.
+
+    Returns:
+        Pictures on [-1, 1], shape (config.pictures, C, H, W).
+    """
     return reference.test[-config.pictures :]
 
 
 def measurement(reference: RealData, config: JudgeConfig, name: str) -> Tensor:
-    """Of the chosen pictures under a named problem: the same for everybody."""
+    """Measure the chosen pictures; the measurements are the same for all entrants.
+
+    Args:
+        reference: Training and test pictures.
+        config: Sizes of the comparison.
+        name: Name of the problem, a key of ``problems_for``.
+
+    Returns:
+        Measurements, shape (config.pictures, ...).
+    """
     truth = chosen(reference, config)
     problem = problems_for(tuple(truth.shape[1:]))[name]
     return problem.measure(truth, torch.Generator().manual_seed(config.seed))
 
 
 def fingerprint(entrant: Entrant, reference: RealData, config: JudgeConfig) -> str:
-    """Of all that decides the result but the code."""
+    """Hash everything that decides the result, except the code and the training pictures.
+
+    Args:
+        entrant: Model to judge.
+        reference: Training and test pictures.
+        config: Sizes of the comparison.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     digest = hashlib.sha256(
         json.dumps(
             [

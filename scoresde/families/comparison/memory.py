@@ -1,4 +1,7 @@
-"""How much memory a step of training takes, counted by the tensors that are alive, the same on every machine."""
+"""Memory of a training step.
+
+It is counted over the live tensors, so it is the same on every machine.
+"""
 
 import tempfile
 import weakref
@@ -22,7 +25,7 @@ __all__ = ["peak_of_tensors", "training_memory"]
 
 
 class _Living(TorchDispatchMode):
-    """Bytes of the storages that operators have made under this mode and that are still there, and their peak."""
+    """Count the bytes of live storages that operators made under this mode, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,8 +64,13 @@ class _Peak:
 
 @contextmanager
 def peak_of_tensors() -> Iterator[_Peak]:
-    """``bytes`` of the yielded object, after the block: the most that tensors made within it held at a time. Scratch of kernels is not
-    seen, nor are tensors of before."""
+    """Measure the peak memory of the tensors that are made within the block.
+
+    Scratch memory of kernels and tensors made before the block are not counted.
+
+    Yields:
+        An object whose attribute ``bytes`` is set to the peak when the block ends.
+    """
     found = _Peak()
     with _Living() as living:
         yield found
@@ -70,8 +78,21 @@ def peak_of_tensors() -> Iterator[_Peak]:
 
 
 def training_memory(model: GenerativeModel, data: Dataset, config: LoopConfig) -> int:
-    """Bytes that training holds at its peak: model, average, gradients, moments, what a step keeps for the way back, or its checkpoint."""
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as fit has it
+    """Measure the peak memory of training, by two steps of it.
+
+    It covers the model, its average, gradients, moments of the optimiser, and what a step keeps for
+    the backward pass or a checkpoint, whichever is larger.
+
+    Args:
+        model: Model to train.
+        data: Samples of the model's shape.
+        config: Settings of the training.
+
+    Returns:
+        Bytes.
+    """
+    # as training does, so that no tensor is copied and counted twice
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     own = sum(t.untyped_storage().nbytes() for t in model.state_dict().values())
     with tempfile.TemporaryDirectory() as folder, peak_of_tensors() as found:
         train_model(model, data, Path(folder), replace(config, steps=2, warmup=1))

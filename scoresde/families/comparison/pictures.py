@@ -1,4 +1,4 @@
-"""What the comparison looks like: grids of draws, the trilemma, and the restoration sheet."""
+"""Figures of the comparison: grids of draws, the trilemma, and the sheet of restorations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
 
 
 def _show(axes, picture: Tensor) -> None:  # type: ignore[no-untyped-def]
-    """picture (C, H, W) uint8."""
+    """Show a picture, shape (C, H, W), uint8."""
     array = picture.permute(1, 2, 0).numpy()
     axes.imshow(
         array if array.shape[2] == 3 else array[..., 0],
@@ -47,7 +47,12 @@ def _show(axes, picture: Tensor) -> None:  # type: ignore[no-untyped-def]
 
 
 def draws_sheet(entries: Sequence[tuple[str, Tensor]], path: Path) -> None:
-    """A grid of draws (n, C, H, W) uint8 under each title, three grids to a row."""
+    """Write a PNG with a grid of draws under each title, three grids per row.
+
+    Args:
+        entries: Titles and draws, each shape (n, C, H, W), uint8.
+        path: Path of the PNG.
+    """
     rows = -(-len(entries) // 3)
     figure = _figure(10.5, 3.75 * rows)
     for k, (title, draws) in enumerate(entries):
@@ -61,7 +66,16 @@ def draws_sheet(entries: Sequence[tuple[str, Tensor]], path: Path) -> None:
 
 
 def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
-    """Quality and coverage against speed. Families with several samplers are joined by a line; entrants outside the budget are hollow."""
+    """Plot quality and coverage against speed.
+
+    The samplers of one network are joined by a line. The five families have large solid markers,
+    all other entrants small hollow ones.
+
+    Args:
+        judged: Results of the entrants.
+        data: Scores of other data, shown as a dashed line.
+        path: Path of the PNG.
+    """
     figure = _figure(11, 4.6)
     panels = (
         ("fid", "quality: Fréchet distance, log scale (up is better)"),
@@ -73,17 +87,26 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
             data.scores["quality"][what], color=_COLOURS["data"], linestyle="--", linewidth=1
         )
         axes.annotate(
-            "other data", (0.01, data.scores["quality"][what]), xycoords=("axes fraction", "data"), xytext=(0, 3),
-            textcoords="offset points", fontsize=8, color=_COLOURS["data"],
-        )  # fmt: skip
+            "other data",
+            (0.01, data.scores["quality"][what]),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=_COLOURS["data"],
+        )
         points: dict[str, list[tuple[float, float, str, str]]] = {}
         for one in judged:
-            family = (
-                one.name if "restoration" in one.scores else one.name.split("-")[0]
-            )  # one network, other samplers
+            # entrants without restorations are other samplers of one network
+            family = one.name if "restoration" in one.scores else one.name.split("-")[0]
             points.setdefault(family, []).append(
-                (1 / one.scores["seconds_per_sample"], one.scores["quality"][what], one.title, one.name)
-            )  # fmt: skip
+                (
+                    1 / one.scores["seconds_per_sample"],
+                    one.scores["quality"][what],
+                    one.title,
+                    one.name,
+                )
+            )
         for family, members in points.items():
             colour = _COLOURS.get(family.split("-")[0], _COLOURS["data"])
             members.sort()
@@ -105,9 +128,14 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
                     markerfacecolor=colour if main else "white",
                 )
                 axes.annotate(
-                    title, (speed, value), xytext=(6, 6) if main else (5, 4 if alone else -10), textcoords="offset points",
-                    fontsize=8.5 if main else 7, color=colour, fontweight="bold" if main else "normal",
-                )  # fmt: skip
+                    title,
+                    (speed, value),
+                    xytext=(6, 6) if main else (5, 4 if alone else -10),
+                    textcoords="offset points",
+                    fontsize=8.5 if main else 7,
+                    color=colour,
+                    fontweight="bold" if main else "normal",
+                )
         axes.set_xscale("log")
         if what == "fid":
             axes.set_yscale("log")
@@ -125,8 +153,18 @@ def trilemma(judged: Sequence[Judged], data: Judged, path: Path) -> None:
 def restoration_sheet(
     judged: Sequence[Judged], truth: Tensor, measured: dict[str, Tensor], path: Path, rows: int = 3
 ) -> None:
-    """For each problem the first pictures: the truth, what was measured, and of every entrant its mean, one draw and the deviation of its
-    draws. truth (B, C, H, W) uint8; measured: by problem, as pictures of any size, uint8."""
+    """Write a PNG of the restorations of each problem.
+
+    A row shows the truth, the measurement, and for each entrant the mean of its draws, one draw,
+    and the standard deviation of the draws.
+
+    Args:
+        judged: Results of the entrants.
+        truth: True pictures, shape (B, C, H, W), uint8.
+        measured: Measurements of these by problem, as pictures of any size, uint8.
+        path: Path of the PNG.
+        rows: Pictures of each problem, from the first.
+    """
     problems, rows = list(measured), min(rows, len(truth))
     columns, side, head, left = 2 + 3 * len(judged), 0.62, 0.5, 0.25
     width, height = (

@@ -1,4 +1,7 @@
-"""The five families on the plane, where every density can be summed over a grid and every evidence over the latent space."""
+"""The five families on the plane.
+
+There, every density can be summed over a grid and every evidence over the latent space.
+"""
 
 import math
 
@@ -71,12 +74,20 @@ PLANE_FAMILIES: dict[str, Family] = {
         "diffusion", _diffusion, LoopConfig(batch=512, learning_rate=4e-3, warmup=20, ema=0.99)
     ),
 }
-"""As ``FAMILIES``, for vectors of two entries of order one."""
+"""Recipes by family, as ``FAMILIES``, for vectors of two entries of order one."""
 
 
 def lattice(reach: float, spacing: float) -> tuple[Tensor, float]:
-    """(n^2, 2): the middles of n x n equal cells that fill [-reach, reach]^2, as near to this spacing as can be, the second coordinate
-    running fastest; and the area of a cell."""
+    """Divide the square [-reach, reach]^2 into n x n equal cells.
+
+    Args:
+        reach: Half the side of the square.
+        spacing: Wanted side of a cell; n is 2 reach / spacing, rounded.
+
+    Returns:
+        The midpoints of the cells, shape (n^2, 2), float64, the second coordinate running fastest;
+        and the area of a cell.
+    """
     n = round(2 * reach / spacing)
     axis = (torch.arange(n, dtype=torch.float64) + 0.5) * (2 * reach / n) - reach
     return torch.cartesian_prod(axis, axis), (2 * reach / n) ** 2
@@ -86,14 +97,30 @@ def lattice(reach: float, spacing: float) -> tuple[Tensor, float]:
 def evidence(
     model: VAE, x: Tensor, reach: float = 6.0, spacing: float = 0.05, rows: int = 1 << 20
 ) -> Tensor:
-    r"""ln p(x) = ln ∫ p(x|z) N(z; 0, I) dz of x (B, D), nats, (B,), for a VAE of two latent entries: a sum over a lattice of z.
+    r"""Compute the evidence of a VAE with two latent entries by a sum over a lattice of z.
 
-    Its error falls off faster than any power of the spacing once that resolves the posterior of z, down to the 1e-8 of the mass that lie
-    beyond ``reach``. rows: pairs of x and z at a time.
+    .. math:: \ln p(x) = \ln \int p(x|z)\, N(z; 0, I)\, dz
+
+    Once the spacing resolves the posterior of z, the error falls faster than any power of the
+    spacing, down to the prior mass beyond ``reach``, about 1e-8 for the default.
+
+    Args:
+        model: VAE with two latent entries.
+        x: Samples, shape (B, D).
+        reach: Half the side of the square of z, in standard deviations of the prior.
+        spacing: Spacing of the lattice, in the same unit.
+        rows: Pairs of x and z per evaluation of the likelihood.
+
+    Returns:
+        ln p(x) in nats, shape (B,), float64.
+
+    Raises:
+        ValueError: If the model does not have two latent entries.
     """
     if model.config.latent != 2:
         raise ValueError(
-            f"the evidence is summed over two latent entries, this model has {model.config.latent}"
+            "the evidence needs a model with two latent entries, "
+            f"this one has {model.config.latent}"
         )
     points, area = lattice(reach, spacing)
     z = points.to(next(model.parameters()))

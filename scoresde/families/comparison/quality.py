@@ -1,4 +1,8 @@
-"""How well a model draws: distances to held-out pictures, fidelity, diversity, classes, copies of the training set, and the cost."""
+"""Quality of a model's draws.
+
+Distances to held-out pictures, fidelity, diversity, classes, copies of the training set, and the
+cost.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +28,14 @@ __all__ = ["RealData", "draw", "judge_draws"]
 
 @dataclass(frozen=True)
 class RealData:
-    """train, test: pictures (N, C, H, W) on [-1, 1] as 8 bits have them. features: what distances are measured in; ``digits``: whether the
-    pictures are digits, whose classes can be counted."""
+    """Pictures that the draws are compared with.
+
+    Args:
+        train: Training pictures rounded to 8 bits, shape (N, C, H, W), on [-1, 1].
+        test: Held-out pictures rounded to 8 bits, shape (M, C, H, W), on [-1, 1].
+        features: Features in which distances are measured.
+        digits: True if the pictures are digits, whose classes can be counted.
+    """
 
     train: Tensor
     test: Tensor
@@ -34,14 +44,25 @@ class RealData:
 
     @cached_property
     def test_features(self) -> Tensor:
-        """Of all test pictures, (N, F): the same for every entrant."""
+        """Features of all test pictures, shape (M, F); the same for all entrants."""
         return self.features.extract(self.test)
 
 
 def draw(
     model: GenerativeModel, n: int, generator: torch.Generator, batch: int = 250
 ) -> tuple[Tensor, float]:
-    """n draws as 8-bit pictures show them, and the seconds that each took, by :func:`clock_for`."""
+    """Draw samples and measure their cost.
+
+    Args:
+        model: Model to draw from.
+        n: Number of draws.
+        generator: Source of the random numbers.
+        batch: Largest number of draws per call.
+
+    Returns:
+        The draws rounded to 8 bits, shape (n, C, H, W), on [-1, 1], on the CPU; and the seconds per
+        draw by the clock of ``clock_for``.
+    """
     clock = clock_for(model.device)
     start = clock()
     with torch.no_grad():
@@ -53,7 +74,19 @@ def draw(
 
 
 def judge_draws(draws: Tensor, reference: RealData) -> dict[str, Any]:
-    """Of n draws against the test pictures: all for the distances, n of them for the neighbourhoods (whose sizes should be equal)."""
+    """Score draws against the test pictures.
+
+    Distances use all test pictures. Precision, recall, density and coverage use the first n of
+    them, as they need sets of equal size.
+
+    Args:
+        draws: Draws, shape (n, C, H, W), on [-1, 1].
+        reference: Training and test pictures.
+
+    Returns:
+        Scores as plain values: Fréchet and kernel distance, precision, recall, density, coverage,
+        copies of training pictures, and for digits the classes.
+    """
     real, fake = reference.test_features, reference.features.extract(draws)
     distance = kernel_distance(real, fake)
     report: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The same measurements restored by every family."""
+"""Restoration of the same measurements by every family."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,19 +31,32 @@ __all__ = [
 ]
 
 SIGMA = 0.1
-"""Of the noise, on [-1, 1]: 0.05 on [0, 1]."""
+"""Standard deviation of the noise on [-1, 1]; 0.05 on [0, 1]."""
 
 
 @dataclass(frozen=True)
 class RestorationScores:
-    """draws: (n, B, C, H, W), as 8-bit pictures. scores: plain numbers."""
+    """Restorations of one problem by one model.
+
+    Args:
+        draws: Posterior draws rounded to 8 bits, shape (n, B, C, H, W), on [-1, 1].
+        scores: Scores as plain numbers.
+    """
 
     draws: Tensor
     scores: dict[str, Any]
 
 
 def problems_for(shape: tuple[int, ...]) -> dict[str, InverseProblem]:
-    """A hole of half the side in the middle, a Gaussian blur, half the resolution; all with noise."""
+    """Build the problems of the comparison, all with Gaussian noise of deviation ``SIGMA``.
+
+    Args:
+        shape: Shape of a picture, (C, H, W).
+
+    Returns:
+        "inpainting": a central hole of half the side; "deblurring": a Gaussian blur;
+        "super-resolution": half the resolution.
+    """
     height, width = shape[1:]
     hole = box_mask(height, width, height // 4, width // 4, height // 2, width // 2)
     noise = GaussianNoise(SIGMA)
@@ -55,7 +68,17 @@ def problems_for(shape: tuple[int, ...]) -> dict[str, InverseProblem]:
 
 
 def family_settings(model: GenerativeModel, n: int) -> dict[str, Any]:
-    """What its own means are given: about as long a chain as each needs to forget its start, fewer chains where one is dear."""
+    """Choose the settings of a model's own posterior sampler.
+
+    Chains are about as long as their mixing time. Families whose chains are slow get fewer chains.
+
+    Args:
+        model: Model that restores.
+        n: Posterior draws per picture.
+
+    Returns:
+        Keyword arguments for ``model.restore``.
+    """
     if isinstance(model, Diffusion):
         return {}
     if isinstance(model, Autoregressive):
@@ -66,11 +89,20 @@ def family_settings(model: GenerativeModel, n: int) -> dict[str, Any]:
 
 
 def range_coverage(draws: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[float, int]:
-    """The share of entries whose truth lies within the range of the n draws (n, ...), and how many entries there were.
+    """Compute the share of entries whose truth lies within the range of the draws.
 
-    For draws of the exact posterior the expectation is (n - 1)/(n + 1): truth and draws are then exchangeable, and of their n + 1 ranks all
-    but the first and the last count as within. Equal values are ranked at random, and entries where all n + 1 are equal are left out, both
-    of which leave exchangeability as it is.
+    For draws of the exact posterior its expectation is (n - 1)/(n + 1): truth and draws are then
+    exchangeable, and of the n + 1 ranks of the truth all but the first and the last count as
+    within. Equal values are ranked at random, and entries where all n + 1 values are equal are left
+    out; both preserve exchangeability.
+
+    Args:
+        draws: Posterior draws, shape (n, ...).
+        truth: True values, shape (...).
+        generator: Source of the random ranks of equal values.
+
+    Returns:
+        The share, and the number of entries that were counted.
     """
     n = len(draws)
     below, same = (draws < truth).sum(0), (draws == truth).sum(0)
@@ -83,10 +115,22 @@ def range_coverage(draws: Tensor, truth: Tensor, generator: torch.Generator) -> 
 def judge_restoration(
     model: GenerativeModel, problem: InverseProblem, truth: Tensor, y: Tensor, n: int, seed: int
 ) -> RestorationScores:
-    """truth (B, C, H, W), 8-bit pictures on [-1, 1]; y: their measurements.
+    """Restore measurements with a model and score the restorations.
 
-    misfit: mean of |y - A x|^2 / (M sigma^2) over the draws, as they come; about 1 - k/M for a posterior that the measurement binds in k
-    directions. range: see :func:`range_coverage`.
+    The score "misfit" is the mean of |y - A x|^2 / (M sigma^2) over the draws before rounding, M
+    being the number of measured entries. It is about 1 - k/M for a posterior that the measurement
+    constrains in k directions. The score "range" is that of :func:`range_coverage`.
+
+    Args:
+        model: Model that restores.
+        problem: Operator and noise of the measurement.
+        truth: True pictures rounded to 8 bits, shape (B, C, H, W), on [-1, 1].
+        y: Measurements of these, shape (B, ...).
+        n: Posterior draws per picture.
+        seed: Seed of the draws.
+
+    Returns:
+        The draws and their scores.
     """
     clock = clock_for(model.device)
     start = clock()

@@ -1,4 +1,4 @@
-"""The tables of the comparison, as Markdown."""
+"""Tables of the comparison, as Markdown."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,10 @@ PUBLISHED = {
     "FFJORD (Grathwohl et al. 2019)": 0.99,
     "Residual Flow (Chen et al. 2019)": 0.97,
 }
-"""bits/dim on MNIST 28x28 with uniform dequantisation, as the Residual Flow paper quotes them."""
+"""Published bits per dimension on MNIST 28x28 with uniform dequantisation.
+
+The numbers are those that the Residual Flow paper quotes.
+"""
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,10 +26,29 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def quality_table(judged: Sequence[Judged], data: Judged) -> str:
+    """Tabulate the quality of the draws.
+
+    Args:
+        judged: Results of the entrants.
+        data: Scores of other data, the last row.
+
+    Returns:
+        The table in Markdown.
+    """
     head = (
-        "model", "FID", "KID", "precision", "recall", "density", "coverage", "classes", "KL of classes", "copies",
-        "evaluations", "pictures / s",
-    )  # fmt: skip
+        "model",
+        "FID",
+        "KID",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "classes",
+        "KL of classes",
+        "copies",
+        "evaluations",
+        "pictures / s",
+    )
     rows = []
     for one in (*judged, data):
         q, s = one.scores["quality"], one.scores
@@ -38,10 +60,18 @@ def quality_table(judged: Sequence[Judged], data: Judged) -> str:
         )
         rows.append(
             (
-                one.title, f"{q['fid']:.2f}", f"{q['kid']:.3f} ± {q['kid_error']:.3f}", f"{q['precision']:.3f}",
-                f"{q['recall']:.3f}", f"{q['density']:.2f}", f"{q['coverage']:.3f}", *classes, f"{100 * q['copies']:.1f} %", *speed,
+                one.title,
+                f"{q['fid']:.2f}",
+                f"{q['kid']:.3f} ± {q['kid_error']:.3f}",
+                f"{q['precision']:.3f}",
+                f"{q['recall']:.3f}",
+                f"{q['density']:.2f}",
+                f"{q['coverage']:.3f}",
+                *classes,
+                f"{100 * q['copies']:.1f} %",
+                *speed,
             )
-        )  # fmt: skip
+        )
     return _rows(head, rows)
 
 
@@ -50,6 +80,14 @@ def _three_digits(value: float) -> str:
 
 
 def training_table(judged: Sequence[Judged]) -> str:
+    """Tabulate the size of the models and the cost of their training.
+
+    Args:
+        judged: Results of the entrants.
+
+    Returns:
+        The table in Markdown.
+    """
     rows = []
     for one in judged:
         card = one.scores["training"]
@@ -60,10 +98,14 @@ def training_table(judged: Sequence[Judged]) -> str:
         )
         rows.append(
             (
-                one.title, f"{one.scores['parameters'] / 1e6:.2f} M", f"{samples:,}" if samples else "", f"{cpu / 60:.1f}" if cpu else "",
-                f"{card['seconds'] / 60:.1f}" if card.get("seconds") else "", f"{memory / 2**20:.0f}" if memory else "",
+                one.title,
+                f"{one.scores['parameters'] / 1e6:.2f} M",
+                f"{samples:,}" if samples else "",
+                f"{cpu / 60:.1f}" if cpu else "",
+                f"{card['seconds'] / 60:.1f}" if card.get("seconds") else "",
+                f"{memory / 2**20:.0f}" if memory else "",
             )
-        )  # fmt: skip
+        )
     return _rows(
         ("model", "parameters", "pictures seen", "processor, min", "clock, min", "memory, MiB"),
         rows,
@@ -71,6 +113,15 @@ def training_table(judged: Sequence[Judged]) -> str:
 
 
 def density_table(judged: Sequence[Judged], published: bool) -> str:
+    """Tabulate the bits per dimension of held-out pictures.
+
+    Args:
+        judged: Results of the entrants.
+        published: True to add the published results on MNIST.
+
+    Returns:
+        The table in Markdown.
+    """
     rows = []
     for one in judged:
         bits: dict[str, Any] = dict(one.scores.get("bits_per_dim") or {})
@@ -85,6 +136,14 @@ def density_table(judged: Sequence[Judged], published: bool) -> str:
 
 
 def restoration_table(judged: Sequence[Judged]) -> str:
+    """Tabulate the scores of the restorations.
+
+    Args:
+        judged: Results of the entrants, all with restorations.
+
+    Returns:
+        The table in Markdown, under a line with the number of pictures and the noise.
+    """
     problems = list(judged[0].scores["restoration"])
     rows = []
     for problem in problems:
@@ -92,13 +151,27 @@ def restoration_table(judged: Sequence[Judged]) -> str:
             r = one.scores["restoration"][problem]
             rows.append(
                 (
-                    problem, one.title, f"{r['psnr_mean']:.2f}", f"{r['psnr_draw']:.2f}", f"{100 * r['range']:.0f} %", f"{r['misfit']:.2f}",
-                    f"{r['rhat']:.2f}" if r.get("rhat") else "", f"{r['nfe']} + {r['vjps']}", f"{r['seconds']:.1f}",
+                    problem,
+                    one.title,
+                    f"{r['psnr_mean']:.2f}",
+                    f"{r['psnr_draw']:.2f}",
+                    f"{100 * r['range']:.0f} %",
+                    f"{r['misfit']:.2f}",
+                    f"{r['rhat']:.2f}" if r.get("rhat") else "",
+                    f"{r['nfe']} + {r['vjps']}",
+                    f"{r['seconds']:.1f}",
                 )
-            )  # fmt: skip
+            )
     first = judged[0].scores["restoration"][problems[0]]
     head = (
-        "problem", "model", f"PSNR, mean of {first['draws']}", "PSNR, a draw", f"truth in range ({100 * first['range_expected']:.0f} %)",
-        "misfit", "R-hat", "evaluations + products / draw", "s / picture",
-    )  # fmt: skip
+        "problem",
+        "model",
+        f"PSNR, mean of {first['draws']}",
+        "PSNR, a draw",
+        f"truth in range ({100 * first['range_expected']:.0f} %)",
+        "misfit",
+        "R-hat",
+        "evaluations + products / draw",
+        "s / picture",
+    )
     return f"{first['pictures']} pictures, noise σ = {SIGMA} on [−1, 1].\n\n" + _rows(head, rows)

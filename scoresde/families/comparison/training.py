@@ -1,4 +1,7 @@
-"""Every family trained at the same cost: the same data, about as many parameters, the same time."""
+"""Training of every family at the same cost.
+
+The data and the time are the same, the numbers of parameters about equal.
+"""
 
 import json
 import math
@@ -28,9 +31,21 @@ def steps_within(
     folder: Path,
     trial: int = 12,
 ) -> int:
-    """How many steps of this training fit into that time, by a short ``trial`` in ``folder``.
+    """Find the number of training steps that fit into a time, by a short trial.
 
-    Time as :func:`clock_for` has it, so that other work on the machine does not shorten the training.
+    Time is that of ``clock_for``, so that on a CPU other load of the machine does not shorten the
+    training.
+
+    Args:
+        seconds: Time of the training, in seconds.
+        model: Model to train. The trial changes its weights.
+        data: Samples of the model's shape.
+        config: Settings of the training.
+        folder: Folder for the files of the trial.
+        trial: Steps of the trial.
+
+    Returns:
+        Number of steps, at least 1.
     """
     clock = clock_for(model.device)
     warm, timed = replace(config, steps=2, warmup=1), replace(config, steps=trial, warmup=1)
@@ -51,7 +66,29 @@ def train_family(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> GenerativeModel:
-    """The trained model of a family for the pictures ``key`` of an array file; goes on with what ``out`` holds of the same run."""
+    """Train a family for a given time, or continue the same run in its folder.
+
+    The number of steps is found once by a trial and kept in ``plan.json``. A finished run is read
+    from the folder.
+
+    Args:
+        name: Name of the family, a key of ``FAMILIES``.
+        path: Array file of the pictures.
+        key: Name of the array in that file.
+        out: Folder of the run.
+        minutes: Time of the training, in minutes.
+        seed: Seed of the weights and of the training.
+        device: Device that trains and that holds the result.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: If the family is unknown.
+        InputError: If the file or the folder does not fit the run.
+        TrainingError: If a loss or a gradient is not finite.
+    """
     data = ImageArray(path, key)
     shape = (data.channels, *data.images.shape[1:3])
     model = build(name, shape, seed).to(device)
@@ -77,5 +114,7 @@ def train_family(
     config = replace(config, steps=int(known["steps"]))
     finished, state = out / "model.safetensors", out / "state.safetensors"
     if not (finished.is_file() and load_model(finished).card.get("step") == config.steps):
-        train_model(model, data, out, config, resume=state.is_file(), save_every=500, progress=progress)
+        train_model(
+            model, data, out, config, resume=state.is_file(), save_every=500, progress=progress
+        )
     return load_model(finished, device)

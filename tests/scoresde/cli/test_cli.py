@@ -72,6 +72,7 @@ PROBLEM_OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("options", PROBLEM_OPTIONS.values(), ids=PROBLEM_OPTIONS.keys())
 def test_restore_simulated(
@@ -112,6 +113,7 @@ def restore_by_mmps(
     return restore(capsys, prior, image, out, "--solver", "mmps", *more)  # the last --solver counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("problem", [*MORE_OPTIONS, *COLOUR_ONLY])
 def test_every_problem_is_simulated_and_repeated(
@@ -437,7 +439,8 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "solver that needs linearity": (
             [good, "--problem", "hdr", "--solver", "pigdm"],
             "PiGDM needs a problem with adjoint, linear, solve; "
-            "solvers that can do this one: mmps, second-order, daps, dps, lgd-mc, mpgd, red-diff, sitcom, tmpd",
+            "solvers that can do this one: mmps, second-order, daps, dps, lgd-mc, mpgd, "
+            "red-diff, sitcom, tmpd",
         ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),
         "bad scale": ([good, "--problem", "super-resolve", "--scale", "0.5"], "above 1"),
@@ -521,6 +524,7 @@ def test_sample_writes_a_grid(
         assert grid.size == (26, 26)
 
 
+@pytest.mark.slow
 def test_train_then_restore(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -560,6 +564,7 @@ def test_train_then_restore(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_the_installed_command_lists_what_there_is() -> None:
     """Run in a process of its own, as a user starts it."""
     done = subprocess.run(
@@ -574,6 +579,7 @@ def test_the_installed_command_lists_what_there_is() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         "verify",

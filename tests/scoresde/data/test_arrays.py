@@ -1,4 +1,4 @@
-"""Small images from arrays: reading, dequantisation, Fourier features of the grey levels, and the way from array to likelihood."""
+"""Small images from arrays: reading, dequantisation, Fourier features and likelihoods."""
 
 import json
 import math
@@ -16,10 +16,7 @@ from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.score import fourier_features
 from scoresde.training import TrainConfig
 from tests.commands import run
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 @pytest.fixture
@@ -143,7 +140,7 @@ class TestFourierFeatures:
         x = torch.rand(2, 1, 8, 8, generator=seeded())
         expected = prior.denoise(x, 0.01)
         assert network.seen == (2, 5, 8, 8) and expected.shape == x.shape
-        network.__class__ = UNet  # the checkpoint names the class
+        network.__class__ = UNet  # the checkpoint stores the class name
         save_prior(prior, tmp_path / "p.safetensors")
         again = load_prior(tmp_path / "p.safetensors")
         assert again.fourier == (7, 8)
@@ -154,6 +151,7 @@ class TestFourierFeatures:
             TrainConfig(fourier=(7, 8), network=UNetConfig(channels=1))
 
 
+@pytest.mark.slow
 class TestCommands:
     SMALL = (
         "--channels",
@@ -214,21 +212,21 @@ class TestCommands:
         code, text, err = run(capsys, *arguments, "--json")
         assert code == 0, err
         report = json.loads(text)
-        assert len(report["bits_per_dim"]) == 5 and report["products"] == (16 + 8) * 4
-        assert report["nfe"] == 16 + 3 * 15 and report["density_at"] == pytest.approx(
-            0.001
-        )  # trained too coarsely to go further
+        assert len(report["bits_per_dim"]) == 5 and report["vjps"] == (16 + 8) * 4
+        # trained too coarsely for a smaller noise
+        assert report["nfe"] == 16 + 3 * 15 and report["density_at"] == pytest.approx(0.001)
         assert report["mean"] == pytest.approx(np.mean(report["bits_per_dim"]))
-        # noise of 256 even levels costs at least 8 bits on average, whatever the model
+        # noise of 256 equally likely levels costs at least 8 bits on average under any model
         assert report["mean"] > 7.5
         assert (
             json.loads(run(capsys, *arguments, "--json")[1])["bits_per_dim"]
             == report["bits_per_dim"]
         )
+        # the last of two options with the same name counts
         for more in (
             ("--batch", 5),
             ("--batch", 1, "--count", 3),
-        ):  # of two options of a name the last counts
+        ):
             others = json.loads(run(capsys, *arguments, *more, "--json")[1])["bits_per_dim"]
             assert others == pytest.approx(report["bits_per_dim"][: len(others)], abs=1e-5)
         code, text, err = run(capsys, *arguments)
@@ -241,8 +239,17 @@ class TestCommands:
         from PIL import Image
 
         code, text, err = run(
-            capsys, "train", archive, "--out", tmp_path / "run", *self.SMALL, "--array", "train", "--dequantise", "--json"
-        )  # fmt: skip
+            capsys,
+            "train",
+            archive,
+            "--out",
+            tmp_path / "run",
+            *self.SMALL,
+            "--array",
+            "train",
+            "--dequantise",
+            "--json",
+        )
         assert code == 0, err
         path = json.loads(text)["prior"]
         pixels = np.load(archive)["test"][:1]

@@ -1,4 +1,4 @@
-"""Photographs in and out: every kind of file that people have, and one clear line where one cannot be used."""
+"""Reading and writing photographs: every common kind of file, and one clear line for bad ones."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from scoresde import InputError
 from scoresde.data.datasets import ImageFolder, list_images
-from scoresde.data.images import read_array, read_image, to_uint8, write_image
+from scoresde.data.images import centre_crop, read_array, read_image, to_uint8, write_image
 from scoresde.files import check_writable
+from tests.conftest import seeded
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -27,6 +28,22 @@ def tensor_of(pixels: np.ndarray) -> Tensor:
 
 def one_line(error: pytest.ExceptionInfo, path: Path) -> bool:
     return "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+class TestCentreCrop:
+    @pytest.mark.parametrize(("side", "top", "left"), [(5, 0, 1), (3, 1, 2), (2, 1, 2), (1, 2, 3)])
+    def test_it_is_the_middle(self, tmp_path: Path, side: int, top: int, left: int) -> None:
+        Image.fromarray(COLOUR).save(tmp_path / "a.png")
+        crop = centre_crop(tmp_path / "a.png", side)
+        expected = tensor_of(COLOUR)[None, :, top : top + side, left : left + side]
+        assert crop.is_contiguous()
+        torch.testing.assert_close(crop, expected)
+
+    def test_a_picture_that_is_too_small_is_named(self, tmp_path: Path) -> None:
+        Image.fromarray(GREY).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=r"a\.png is 7x5, smaller than the crop 6") as error:
+            centre_crop(tmp_path / "a.png", 6)
+        assert one_line(error, tmp_path / "a.png")
 
 
 class TestReading:
@@ -90,7 +107,7 @@ class TestReading:
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_upright_whatever_the_camera_says(self, tmp_path: Path, orientation: int) -> None:
-        """EXIF orientation k: how the stored pixels have to be turned to be seen upright (TIFF 6.0, tag 274)."""
+        """EXIF orientation k: the turn that makes the stored pixels upright (TIFF 6.0, tag 274)."""
         upright = {
             1: lambda a: a,
             2: lambda a: a[:, ::-1],
@@ -185,7 +202,7 @@ class TestWriting:
 
     @pytest.mark.parametrize("name", ["a.xyz", "a", "a.psd", "a.fits"])
     def test_formats_that_cannot_be_written(self, tmp_path: Path, name: str) -> None:
-        """Pillow knows none of the first two and only reads the others."""
+        """Pillow does not know the first two and can only read the others."""
         with pytest.raises(InputError) as error:
             write_image(torch.zeros(3, 4, 4), tmp_path / name)
         assert "\n" not in str(error.value)
@@ -229,7 +246,7 @@ class TestWriting:
 class TestImageFolder:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """Two images whose pixels tell which image, row and column they are."""
+        """Two images whose pixels encode image, row and column."""
         (tmp_path / "sub").mkdir()
         rows, columns = np.mgrid[:20, :30].astype(np.uint8)
         Image.fromarray(np.dstack([rows, columns, 0 * rows])).save(tmp_path / "b.png")
@@ -245,9 +262,12 @@ class TestImageFolder:
 
     @pytest.mark.parametrize("cache_bytes", [1 << 20, 0])
     def test_crops_are_pieces_of_the_images(self, folder: Path, cache_bytes: int) -> None:
-        """Each crop is one of the eight turns of a window, and among many every image, corner and turn occurs."""
+        """Each crop is one of the eight turns of a window.
+
+        Among many crops every image, corner and turn occurs.
+        """
         data = ImageFolder(folder, cache_bytes=cache_bytes)
-        crops = data.batch(400, 8, torch.Generator().manual_seed(0))
+        crops = data.batch(400, 8, seeded(0))
         assert crops.shape == (400, 3, 8, 8) and crops.dtype == torch.float32
         pixels = np.rint((crops.numpy() + 1) * 127.5).astype(int)
         kinds, tops, lefts, turns = set(), set(), set(), set()
@@ -278,18 +298,18 @@ class TestImageFolder:
 
     def test_the_seed_decides(self, folder: Path) -> None:
         data, again = ImageFolder(folder), ImageFolder(folder, cache_bytes=0)
-        first, second = (d.batch(5, 8, torch.Generator().manual_seed(1)) for d in (data, again))
+        first, second = (d.batch(5, 8, seeded(1)) for d in (data, again))
         assert torch.equal(first, second)
 
     def test_channels_are_made_to_fit(self, folder: Path) -> None:
-        grey = ImageFolder(folder, channels=1).batch(3, 8, torch.Generator().manual_seed(0))
-        colour = ImageFolder(folder).batch(3, 8, torch.Generator().manual_seed(0))
+        grey = ImageFolder(folder, channels=1).batch(3, 8, seeded(0))
+        colour = ImageFolder(folder).batch(3, 8, seeded(0))
         assert grey.shape == (3, 1, 8, 8)
         torch.testing.assert_close(grey, colour.mean(1, keepdim=True), atol=1 / 255 + 1e-6, rtol=0)
 
     def test_grey_images_become_colour(self, tmp_path: Path) -> None:
         Image.fromarray(GREY).save(tmp_path / "a.png")
-        crops = ImageFolder(tmp_path).batch(2, 4, torch.Generator().manual_seed(0))
+        crops = ImageFolder(tmp_path).batch(2, 4, seeded(0))
         assert crops.shape == (2, 3, 4, 4) and torch.equal(crops[:, 0], crops[:, 2])
 
     def test_bad_folders(self, folder: Path, tmp_path: Path) -> None:

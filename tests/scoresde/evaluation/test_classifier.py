@@ -1,4 +1,4 @@
-"""The classifier of digits, the features made of it, and the report on classes; on the 64 test digits that come with the package."""
+"""The digit classifier, its features and the class report, on the 64 packaged test digits."""
 
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from scoresde.evaluation import (
 )
 from scoresde.evaluation.classifier import save_classifier
 from scoresde.files import read_header, read_tensors, write_tensors
+from tests.conftest import seeded
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -42,7 +43,10 @@ def bright(classes: Tensor) -> Tensor:
 
 class TestClassifier:
     def test_reads_the_shipped_digits(self) -> None:
-        """33 of 10,000 test images are read wrongly; of these 64 more than two would be a 1e-3 event."""
+        """At most two of the 64 shipped digits are read wrongly.
+
+        33 of 10,000 test images are, so more than two of 64 would have a probability of 1e-3.
+        """
         x, y = digits()
         logits = load_classifier()(x)
         assert logits.shape == (64, 10) and logits.dtype == torch.float32
@@ -130,7 +134,7 @@ class TestFeatures:
         )
 
     def test_of_pixels_are_the_pixels(self) -> None:
-        x = torch.randn(7, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(7, 2, 3, 4, generator=seeded(0))
         assert (
             torch.equal(pixel_features().extract(x), x.double().flatten(1))
             and pixel_features().name == "pixels"
@@ -194,9 +198,8 @@ class TestClassReport:
         x, y = digits()
         report = class_report(load_classifier(), x)
         expected = torch.bincount(y, minlength=10) / 64
-        assert (
-            float((report.shares - expected).abs().sum()) <= 2 * 2 / 64 + 1e-9
-        )  # two may be read wrongly
+        # two may be read wrongly
+        assert float((report.shares - expected).abs().sum()) <= 2 * 2 / 64 + 1e-9
         assert report.found == 10 and not report.collapsed and 0.9 < report.confidence <= 1
 
     def test_divergence_is_that_of_the_shares(self) -> None:
@@ -214,10 +217,10 @@ class TestClassReport:
         assert report.confidence == pytest.approx(1, abs=1e-6)
 
     def test_of_a_perfect_generator_is_chi_squared(self) -> None:
-        """2 n KL has mean 9 and variance 18 over draws of the law."""
+        """2 n KL has mean 9 and variance 18 over draws of the right law."""
         classifier, generator, n, repeats = (
             Bright(list(range(1, 11))),
-            torch.Generator().manual_seed(0),
+            seeded(0),
             2000,
             100,
         )
@@ -233,7 +236,10 @@ class TestClassReport:
         assert abs(sum(values) / repeats - 9) < 4 * (18 / repeats) ** 0.5
 
     def test_found_are_those_with_a_tenth_of_their_share(self) -> None:
-        """Of ten equal classes a tenth of the share is 1 %: one of 99 draws is enough, one of 101 is not."""
+        """A class is found if it has a tenth of its share.
+
+        For ten equal classes that is 1 %: one of 99 draws is enough, one of 101 is not.
+        """
         assert class_report(Bright(), bright(torch.eye(99)[0])).found == 2
         report = class_report(Bright(), bright(torch.eye(101)[0]))
         assert report.found == 1 and report.collapsed

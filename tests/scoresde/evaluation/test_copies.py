@@ -1,4 +1,4 @@
-"""Copies of training images, of Gaussian images: fresh draws give what exchangeability says, copies are found."""
+"""Copies of training images: fresh draws agree with exchangeability, copies are found."""
 
 import math
 from importlib import import_module
@@ -9,14 +9,11 @@ from scipy.stats import betabinom, binomtest, chi2, norm
 from torch import Tensor
 
 from scoresde.evaluation import Memorisation, memorisation
+from tests.conftest import seeded
 
 
 def gaussian(n: int, generator: torch.Generator) -> Tensor:
     return torch.randn(n, 1, 2, 4, generator=generator, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 REPEATS = 300
@@ -24,7 +21,10 @@ REPEATS = 300
 
 @pytest.fixture(scope="module")
 def fresh() -> list[Memorisation]:
-    """Perfect generators: REPEATS sets of 400 draws, each with its own 100 training images and 199 held out."""
+    """REPEATS perfect generators.
+
+    Each is a set of 400 draws with 100 training images and 199 held-out images of its own.
+    """
     g = seeded()
     return [
         memorisation(gaussian(400, g), gaussian(100, g), gaussian(199, g)) for _ in range(REPEATS)
@@ -36,8 +36,8 @@ class TestFreshDraws:
         assert all(f.expected == 2 / 200 == 0.01 for f in fresh)
         z = (torch.tensor([f.copies for f in fresh]) - 0.01) / fresh[0].error
         assert abs(float(z.mean())) * math.sqrt(REPEATS) < 4
-        # copies have heavier tails than a normal law: the spread of their variance is estimated; without the factor for the threshold,
-        # which is 3, the test would fail
+        # Copies have heavier tails than a normal law, so the spread of their variance is estimated.
+        # Without the factor 3 for the threshold the test would fail
         assert (
             abs(float(z.square().mean()) - 1) < 4 * float(z.square().std()) / math.sqrt(REPEATS) < 1
         )
@@ -71,9 +71,8 @@ class TestCopies:
         found = memorisation(train[chosen], train, held_out)
         assert found.copies == 1 and found.ratio == 0 and torch.equal(found.index, chosen)
         assert torch.equal(found.distance, torch.zeros(150, dtype=torch.float64))
-        assert found.z == pytest.approx(
-            -math.sqrt(150 * 200 * 3 / 351)
-        )  # no pair has the draw further off
+        # no pair has a larger distance to the draw
+        assert found.z == pytest.approx(-math.sqrt(150 * 200 * 3 / 351))
 
     def test_among_fresh_draws_raise_the_share_by_theirs(self) -> None:
         g = seeded()
@@ -94,10 +93,11 @@ class TestCopies:
 
 
 def test_distances_are_root_mean_squares_over_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a function of the same name hides the module
     g, module = (
         seeded(),
         import_module("scoresde.evaluation.copies"),
-    )  # the function goes by the name of the module
+    )
     draws, train, held_out = gaussian(50, g), gaussian(70, g), gaussian(120, g)
     every = (draws[:, None] - train).square().flatten(2).mean(2).sqrt().min(1)
     for rows, columns in ((1024, 4096), (7, 11)):

@@ -1,4 +1,4 @@
-"""Distances of features against closed forms: Gaussians of exact moments, and moments of a shifted normal law."""
+"""Distances of features against closed forms: Gaussians with exact moments, shifted normal laws."""
 
 import math
 
@@ -7,14 +7,11 @@ import torch
 from torch import Tensor
 
 from scoresde.evaluation import frechet_distance, kernel_distance
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def exact(n: int, mean: Tensor, covariance: Tensor, seed: int) -> Tensor:
-    """n points with exactly these moments."""
+    """n points that have exactly these moments."""
     x = torch.randn(n, len(mean), generator=seeded(seed), dtype=torch.float64)
     x = x - x.mean(0)
     white = torch.linalg.solve_triangular(
@@ -25,7 +22,7 @@ def exact(n: int, mean: Tensor, covariance: Tensor, seed: int) -> Tensor:
 
 class TestFrechet:
     def test_of_exact_moments(self) -> None:
-        """Of 2x2 matrices that do not commute: tr (S S')^(1/2) = sqrt(tr S S' + 2 sqrt det S S')."""
+        """2x2 matrices that do not commute: tr (S S')^(1/2) = sqrt(tr S S' + 2 sqrt det S S')."""
         S, T = (
             torch.tensor(v, dtype=torch.float64)
             for v in ([[2.0, 0.8], [0.8, 1.0]], [[0.5, -0.3], [-0.3, 3.0]])
@@ -40,9 +37,8 @@ class TestFrechet:
         real, fake = exact(50, 0 * m, S, 1), exact(70, m, T, 2)
         assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-10)
         assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-10)
-        assert frechet_distance(real + 1e6, fake + 1e6) == pytest.approx(
-            expected, rel=1e-7
-        )  # far from the origin
+        # far from the origin
+        assert frechet_distance(real + 1e6, fake + 1e6) == pytest.approx(expected, rel=1e-7)
 
     def test_of_independent_features_adds_up(self) -> None:
         a, b = (
@@ -79,7 +75,7 @@ class TestFrechet:
 
 class TestKernel:
     def test_is_unbiased_and_its_error_is_true(self) -> None:
-        """Same law: the mean is that of 0, and of its square that of the squared error."""
+        """Equal laws: the mean estimates 0, and its square the squared error."""
         pairs = [
             torch.randn(2, 200, 4, generator=seeded(k), dtype=torch.float64) for k in range(300)
         ]
@@ -92,12 +88,16 @@ class TestKernel:
         )
         for values in (means, means.square() - errors.square()):
             assert abs(float(values.mean() / values.std())) * math.sqrt(300) < 4
+        # the test has power
         assert float((means.square() - errors.square()).std()) * 4 / math.sqrt(300) < 0.5 * float(
             errors.square().mean()
-        )  # power
+        )
 
     def test_of_a_shifted_normal_law(self) -> None:
-        """With F = 1 it is 3 d_1^2 + 3 d_2^2 + d_3^2, d_k the differences of the k-th moments: mu, mu^2, mu^3 + 3 mu."""
+        """With F = 1 it is 3 d_1^2 + 3 d_2^2 + d_3^2.
+
+        d_k are the differences of the k-th moments: mu, mu^2 and mu^3 + 3 mu.
+        """
         mu, n, repeats = 0.5, 400, 100
         expected, g = 3 * mu**2 + 3 * mu**4 + (mu**3 + 3 * mu) ** 2, seeded()
         means = []
@@ -106,10 +106,10 @@ class TestKernel:
             means.append(kernel_distance(real, fake + mu, generator=g).mean)
         sample = torch.tensor(means)
         assert abs(float(sample.mean()) - expected) < 4 * float(sample.std()) / math.sqrt(repeats)
-        assert float(sample.std()) / math.sqrt(repeats) < 0.1 * expected  # and the test has power
+        assert float(sample.std()) / math.sqrt(repeats) < 0.1 * expected  # the test has power
 
     def test_by_hand(self) -> None:
-        """Two subsets of two of points that are all the same."""
+        """Two subsets of two from points that are all equal."""
         real, fake = torch.zeros(4, 3), torch.ones(4, 3)  # k(x, x) = 1, k(y, y) = 8, k(x, y) = 1
         found = kernel_distance(real, fake, subsets=2)
         assert found.mean == pytest.approx(1 + 8 - 2) and found.error == 0
@@ -134,7 +134,7 @@ class TestKernel:
         (torch.zeros(9, 2), torch.full((9, 2), torch.nan), "fake features must be finite"),
     ],
 )
-def test_errors(distance, real: Tensor, fake: Tensor, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_errors(distance, real: Tensor, fake: Tensor, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         distance(real, fake)
 

@@ -1,4 +1,7 @@
-"""Precision, recall, density and coverage: against counting by hand, modes that are missing, outliers, and the mean over equal laws."""
+"""Precision, recall, density and coverage against counts by hand.
+
+Also missing modes, outliers, and the mean over equal laws.
+"""
 
 import math
 from dataclasses import astuple
@@ -15,40 +18,39 @@ from scoresde.evaluation import (
     manifold,
     precision_recall,
 )
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def modes(counts: list[int], seed: int) -> Tensor:
-    """So many points of a standard normal law in the plane around each of the places (100 c, 0)."""
+    """n points of a standard normal law in the plane around each of the places (100 c, 0)."""
     centre = 100.0 * torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     x = torch.randn(sum(counts), 2, generator=seeded(seed), dtype=torch.float64)
     return x + torch.stack([centre, 0 * centre], 1)
 
 
 def test_by_hand() -> None:
-    """On a line with k = 1: balls of 0, 1, 5 reach 1, 1, 4; balls of 0.5, 0.75, 40 reach 0.25, 0.25, 39.25."""
+    """On a line with k = 1.
+
+    The radii around 0, 1, 5 are 1, 1, 4, and around 0.5, 0.75, 40 they are 0.25, 0.25, 39.25.
+    """
     real, fake = (torch.tensor(v)[:, None] for v in ([0.0, 1.0, 5.0], [0.5, 0.75, 40.0]))
     found = manifold(real, fake, k=1)
     assert found.precision == pytest.approx(2 / 3)  # 40 is in no ball
-    assert found.recall == pytest.approx(
-        2 / 3
-    )  # 1 is 0.25 from 0.75, 5 is 35 from 40; 0 is in no ball
+    # 1 is 0.25 from 0.75, 5 is 35 from 40; 0 is in no ball
+    assert found.recall == pytest.approx(2 / 3)
     assert found.density == pytest.approx(4 / 3)  # 2 + 2 + 0 pairs: 5 is 4.25 from 0.75
     assert found.coverage == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_identical_sets(k: int) -> None:
-    """Each ball has its own centre and k others, that on the edge with them."""
+    """Each ball contains its own centre and k others, one of them on its edge."""
     x = 1e3 + torch.randn(400, 30, generator=seeded(), dtype=torch.float64)
     assert astuple(manifold(x, x.flip(0), k)) == (1, 1, (k + 1) / k, 1)
 
 
 def test_sets_of_copies() -> None:
-    """Balls of no radius hold their centre."""
+    """Balls of radius zero contain their centre."""
     x = torch.randn(3, 8, generator=seeded(), dtype=torch.float64).repeat(6, 1)
     assert astuple(manifold(x, x[:6], k=1)) == (1, 1, 6, 1)
 
@@ -64,7 +66,7 @@ def test_a_missing_mode_costs_recall_and_coverage_their_share() -> None:
     counts, kept = [100, 200, 300, 400], 700
     real, fake = modes(counts, 1), modes([200, 300, 500], 2) + torch.tensor([100.0, 0.0])
     found, without = manifold(real, fake), manifold(real[100:], fake)
-    # the balls around the 100 reach no other mode
+    # the balls around the 100 contain no point of another mode
     assert found.precision == without.precision > 0.9 and found.density == without.density
     assert found.recall == pytest.approx(without.recall * 0.9) and found.coverage == pytest.approx(
         without.coverage * 0.9
@@ -96,8 +98,8 @@ def test_mean_over_equal_laws(n: int, m: int, k: int) -> None:
     ):
         x = torch.tensor(values)
         assert abs(float(x.mean()) - expected) < 4 * float(x.std()) / math.sqrt(200)
-        assert float(x.std()) / math.sqrt(200) < 0.02  # and the test has power
-    # with the numbers of real and fake exchanged it would not hold, if they differ
+        assert float(x.std()) / math.sqrt(200) < 0.02  # the test has power
+    # with the numbers of real and fake exchanged it would not hold if they differ
     wrong, x = expected_coverage(m, n, k), torch.tensor([f.coverage for f in found])
     assert n == m or abs(float(x.mean()) - wrong) > 10 * float(x.std()) / math.sqrt(200)
 

@@ -1,4 +1,4 @@
-"""Order, densities that sum to one, cached draws, and posteriors against the enumeration of all images."""
+"""Order, normalised densities, cached draws, and posteriors against a list of all images."""
 
 import itertools
 import math
@@ -27,6 +27,7 @@ from scoresde.families.autoregressive.posterior import RestoreSettings, likeliho
 from scoresde.families.autoregressive.potentials import GaussianLookahead, LookaheadFactors
 from scoresde.families.autoregressive.raster import Raster
 from solvers import Posterior
+from tests.conftest import seeded
 
 MODELS = {
     "grey": AutoregressiveConfig((1, 5, 4), widths=(4,), blocks=1, components=2, levels=4),
@@ -41,12 +42,8 @@ MODELS = {
 each_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def built(config: AutoregressiveConfig, spread: float = 0.3, seed: int = 0) -> Autoregressive:
-    """Random weights larger than those of a fresh model, so that entries depend on each other."""
+    """A model with larger random weights than a fresh one, so that entries depend on each other."""
     torch.manual_seed(seed)  # for the weights of the fresh model
     model, g = Autoregressive(config).double(), seeded(seed)
     with torch.no_grad():
@@ -56,7 +53,10 @@ def built(config: AutoregressiveConfig, spread: float = 0.3, seed: int = 0) -> A
 
 
 def order(shape: tuple[int, ...]) -> list[int]:
-    """Flat indices of the entries in the order of the factors: pixels in raster order, channels of a pixel last."""
+    """Flat indices of the entries in the order of the factors.
+
+    Pixels are in raster order, and the channels of a pixel last.
+    """
     index = torch.arange(math.prod(shape)).reshape(shape)
     return (index.movedim(0, -1) if len(shape) == 3 else index).flatten().tolist()
 
@@ -68,9 +68,8 @@ class TestCausality:
     ) -> None:
         model = built(config)
         x = model.sample(1, seeded(1)).requires_grad_(True)
-        entries = torch.cat(
-            [p.flatten(1, -2)[0] for p in model.mixture(x)], -1
-        )  # (entries, 3 components)
+        # (entries, 3 components)
+        entries = torch.cat([p.flatten(1, -2)[0] for p in model.mixture(x)], -1)
         sequence, weights = (
             order(config.shape),
             torch.randn(entries.shape[1], generator=seeded(2), dtype=torch.float64),
@@ -85,9 +84,8 @@ class TestCausality:
             )
             neighbour = position - 1
             if len(config.shape) == 3 and position % (config.shape[0] * config.shape[2]) == 0:
-                neighbour = (
-                    position - config.shape[0] * config.shape[2]
-                )  # at the beginning of a row, the pixel above
+                # at the beginning of a row: the pixel above
+                neighbour = position - config.shape[0] * config.shape[2]
             if neighbour >= 0:
                 assert float(gradient[sequence[neighbour]]) != 0
 
@@ -111,7 +109,7 @@ class TestDensity:
         found = model.log_prob(states(shape, 4))
         assert found.kind == "exact" and found.discrete and found.value.dtype == torch.float64
         assert float(found.value.exp().sum()) == pytest.approx(1, abs=1e-10)
-        assert float(found.value.exp().std()) > 0.001  # and it is not the uniform one
+        assert float(found.value.exp().std()) > 0.001  # not the uniform distribution
 
     def test_factors_are_the_conditionals_of_the_joint_probability(self) -> None:
         model = built(
@@ -119,13 +117,11 @@ class TestDensity:
             spread=0.6,
         )
         x = states((2, 1, 2), 3)
-        p = (
-            model.log_prob(x).value.exp().reshape(3, 3, 3, 3)
-        )  # axes: (c0, j0), (c0, j1), (c1, j0), (c1, j1)
+        # axes: (c0, j0), (c0, j1), (c1, j0), (c1, j1)
+        p = model.log_prob(x).value.exp().reshape(3, 3, 3, 3)
         p = p.permute(0, 2, 1, 3)  # the order of the factors
-        third = (
-            (p.sum(3) / p.sum((2, 3))[..., None]).permute(0, 2, 1).flatten()
-        )  # p(c0 of pixel 1 | both of pixel 0)
+        # p(c0 of pixel 1 | both of pixel 0)
+        third = (p.sum(3) / p.sum((2, 3))[..., None]).permute(0, 2, 1).flatten()
         entry = model.entry_log_prob(x)[:, 0, 0, 1].exp().reshape(3, 3, 3, 3)[..., 0].flatten()
         torch.testing.assert_close(entry, third)
 
@@ -166,7 +162,10 @@ class TestDensity:
             assert loss.ndim == 0 and not dead
 
     def test_learns_a_toy(self) -> None:
-        """Stripes: x_1 = -x_0. The entropy is ln 2 of the first entry, nothing of the other three."""
+        """Stripes: x_1 = -x_0.
+
+        The entropy is ln 2, from the first entry; the other three add nothing.
+        """
         torch.manual_seed(0)
         model = Autoregressive(
             AutoregressiveConfig((1, 2, 2), widths=(8,), blocks=1, components=2, levels=2)
@@ -209,7 +208,7 @@ class TestSampling:
         model = built(MODELS["grey, three resolutions, odd"])
         x = model.sample(3, seeded(5))
         index = torch.tensor([2, 2, 0])
-        raster, whole = Raster(model.network, 3, model.shape, x), model.network(x[index])  # type: ignore[arg-type]
+        raster, whole = Raster(model.network, 3, model.shape, x), model.network(x[index])
         for i, j in itertools.product(range(7), range(5)):
             if (i, j) == (3, 2):
                 raster.select(index)
@@ -235,7 +234,10 @@ def states(shape: tuple[int, ...], levels: int) -> Tensor:
 
 
 def statistic(draws: Tensor, everything: Tensor, log_p: Tensor) -> tuple[float, int]:
-    """Pearson's chi-squared of draws against probabilities, and its degrees of freedom; rare states count as one."""
+    """Pearson's chi-squared of draws against probabilities, and its degrees of freedom.
+
+    Rare states count as one.
+    """
     nearest = torch.cdist(draws.double().flatten(1), everything.flatten(1)).min(1)
     assert float(nearest.values.max()) < 1e-5, "a draw is not on the levels"
     counts = torch.bincount(nearest.indices, minlength=len(everything)).double()
@@ -290,6 +292,7 @@ def truth(model: Autoregressive, problem: InverseProblem, y: Tensor) -> tuple[Te
     )
 
 
+@pytest.mark.slow
 class TestRestore:
     @pytest.mark.parametrize("problem", POINTWISE.values(), ids=POINTWISE)
     def test_particles_draw_the_enumerated_posterior(self, problem: InverseProblem) -> None:
@@ -300,7 +303,10 @@ class TestRestore:
         assert fits(posterior.draws[:, 0], *truth(model, problem, y))
 
     def test_particles_without_weights_would_not(self) -> None:
-        """The power of the test above: one particle follows the tilted factors, and never learns what the last pixel said."""
+        """The power of the test above.
+
+        A single particle follows the tilted factors and ignores the information of the last pixel.
+        """
         model, problem = built(SMALL, spread=0.5), POINTWISE["the last pixel alone"]
         y = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]], dtype=torch.float64)
         wrong = model.restore(problem, y, 6000, generator=seeded(13), particles=1, sweeps=0)
@@ -310,7 +316,7 @@ class TestRestore:
         )
 
     def test_sweeps_alone_correct_a_population_of_two(self) -> None:
-        """Particle Gibbs is invariant with any number of particles."""
+        """Particle Gibbs leaves the posterior invariant with any number of particles."""
         model, problem = built(SMALL, spread=0.5), POINTWISE["denoising"]
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))
         posterior = model.restore(problem, y, 2000, generator=seeded(13), particles=2, sweeps=20)
@@ -346,7 +352,10 @@ class TestRestore:
     def test_looking_ahead_draws_the_enumerated_posterior(
         self, particles: int, sweeps: int, channels: int
     ) -> None:
-        """Of measurements that mix all entries; whatever the Gaussian that stands for what is to come."""
+        """Measurements that mix all entries.
+
+        The draws are right whichever Gaussian stands for the entries to come.
+        """
         model = built(
             replace(SMALL, shape=(channels, 2, 2), levels=3 if channels == 2 else SMALL.levels),
             spread=0.5,
@@ -361,7 +370,10 @@ class TestRestore:
         assert fits(posterior.draws[:, 0], *truth(model, problem, y))
 
     def test_the_factors_are_ratios_of_gaussian_likelihoods(self) -> None:
-        """Against dense algebra: psi_i is N(y; E[A x | x_<=i], cov) under the Gaussian, for every level of every entry."""
+        """psi_i is N(y; E[A x | x_<=i], cov), against dense algebra.
+
+        For every level of every entry.
+        """
         g = seeded(3)
         draws = torch.rand(40, 1, 2, 3, generator=g, dtype=torch.float64)
         A = torch.randn(6, 4, generator=g, dtype=torch.float64)
@@ -394,7 +406,10 @@ class TestRestore:
             potential.put(0, i, j, torch.tensor([placed[-1]], dtype=torch.float64))
 
     def test_langevin_draws_the_enumerated_posterior(self) -> None:
-        """Given the steps that its modes ask for; a chain a tenth as long is seen not to have arrived."""
+        """With enough steps for its modes.
+
+        A chain a tenth as long has visibly not converged.
+        """
         model = built(SMALL, spread=0.5)
         problem = InverseProblem(SuperResolution(2), LaplaceNoise(0.6))
         y = problem.measure(model.sample(1, seeded(11)), seeded(12))

@@ -1,4 +1,4 @@
-"""The score prior on the interface of the families."""
+"""The score prior on the common interface of the families."""
 
 import torch
 
@@ -7,10 +7,7 @@ from scoresde import EDMSDE, ScorePrior
 from scoresde.families import Diffusion, DiffusionConfig
 from scoresde.networks import UNet, UNetConfig
 from solvers import log_likelihood
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def diffusion() -> Diffusion:

@@ -1,4 +1,4 @@
-"""Flows: determinants against dense Jacobians, inverses, the integral of the density, and the posterior of a linear one."""
+"""Flows: dense determinants, inverses, the integral of the density, and a linear posterior."""
 
 import math
 
@@ -11,25 +11,22 @@ from scoresde.families.flow.couplings import Coupling, SplineCoupling, Split
 from scoresde.families.flow.layers import ActNorm, Bijection, Logit, Mixing, Squeeze
 from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.priors.mixture import GaussianPrior
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def shaken(module: torch.nn.Module, size: float = 0.3, seed: int = 0) -> torch.nn.Module:
-    """Every parameter away from the identity that it starts at; float64."""
+    """A flow in float64 with every parameter moved away from the identity it starts at."""
     torch.manual_seed(seed)
     module = module.double()
     with torch.no_grad():
         for p in module.parameters():
-            p.add_(size * torch.randn(p.shape, dtype=p.dtype, generator=generator(p.numel())))
+            p.add_(size * torch.randn(p.shape, dtype=p.dtype, generator=seeded(p.numel())))
     return module.eval()
 
 
 def image_flow(**changes: object) -> Flow:
     torch.manual_seed(0)
-    config = FlowConfig(**({"shape": (1, 8, 4), "levels": 2, "steps": 2, "hidden": 6} | changes))  # type: ignore[arg-type]
+    config = FlowConfig(**({"shape": (1, 8, 4), "levels": 2, "steps": 2, "hidden": 6} | changes))
     flow = shaken(Flow(config), 0.1)
     assert isinstance(flow, Flow)
     return flow
@@ -37,7 +34,7 @@ def image_flow(**changes: object) -> Flow:
 
 def dense_log_det(f: object, x: Tensor) -> Tensor:
     """ln|det| of the Jacobian of f at one x."""
-    jacobian = torch.autograd.functional.jacobian(lambda v: f(v[None]).flatten(), x)  # type: ignore[operator]
+    jacobian = torch.autograd.functional.jacobian(lambda v: f(v[None]).flatten(), x)
     return torch.linalg.slogdet(jacobian.reshape(-1, x.numel())).logabsdet
 
 
@@ -58,8 +55,7 @@ def test_layers_against_the_dense_jacobian(name: str) -> None:
     layer = shaken(LAYERS[name]())
     assert isinstance(layer, Bijection)
     x = (
-        2
-        * torch.rand(3, 3 if "odd" in name else 4, 2, 4, generator=generator(), dtype=torch.float64)
+        2 * torch.rand(3, 3 if "odd" in name else 4, 2, 4, generator=seeded(), dtype=torch.float64)
         - 1
     )
     z, log_det = layer(x)
@@ -73,12 +69,12 @@ def test_layers_against_the_dense_jacobian(name: str) -> None:
 
 def test_split_against_the_dense_jacobian() -> None:
     split = shaken(Split(4, 5, 2.0))
-    x = torch.randn(2, 4, 2, 2, generator=generator(), dtype=torch.float64)
+    x = torch.randn(2, 4, 2, 2, generator=seeded(), dtype=torch.float64)
     kept, z, log_det = split(x)
     assert log_det[0].item() == pytest.approx(
         float(dense_log_det(lambda v: torch.cat(split(v)[:2], 1), x[0])), abs=1e-10
     )
-    torch.testing.assert_close(split.inverse(kept, z), x, rtol=0, atol=1e-12)  # type: ignore[operator]
+    torch.testing.assert_close(split.inverse(kept, z), x, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("coupling", ["affine", "spline"])
@@ -87,7 +83,7 @@ def test_the_whole_flow_against_the_dense_jacobian(
     shape: tuple[int, ...], levels: int, coupling: str
 ) -> None:
     flow = image_flow(shape=shape, levels=levels, coupling=coupling)
-    x = 2 * torch.rand(2, *shape, generator=generator(1), dtype=torch.float64) - 1
+    x = 2 * torch.rand(2, *shape, generator=seeded(1), dtype=torch.float64) - 1
     z, log_det = flow(x)
     assert z.shape == (2, flow.dimension)
     for i in range(2):
@@ -106,8 +102,11 @@ def test_the_whole_flow_against_the_dense_jacobian(
 def test_the_inverse_both_ways(
     alpha: float, coupling: str, dtype: torch.dtype, tolerance: float
 ) -> None:
-    """At the size of its actual use, with actnorms that have seen data, so that z is of order one. (The logit of numbers near 0 and 1
-    loses digits in float32 by itself: z is taken there and back without it.)"""
+    """Both directions of the inverse at realistic sizes.
+
+    The actnorms have seen data, so that z is of order one. The logit of numbers near 0 and 1 loses
+    digits in float32, so z is mapped back and forth without it.
+    """
     flow = image_flow(
         shape=(1, 28, 28),
         hidden=16,
@@ -115,13 +114,13 @@ def test_the_inverse_both_ways(
         alpha=alpha,
         coupling=coupling,
     )
-    x = 2 * torch.rand(8, 1, 28, 28, generator=generator(), dtype=torch.float64) - 1
+    x = 2 * torch.rand(8, 1, 28, 28, generator=seeded(), dtype=torch.float64) - 1
     flow.train().loss(x)
     flow, x = flow.eval().to(dtype), x.to(dtype)
     with torch.no_grad():
         torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=tolerance)
         if not alpha:
-            z = torch.randn(2, 784, generator=generator(), dtype=dtype)
+            z = torch.randn(2, 784, generator=seeded(), dtype=dtype)
             torch.testing.assert_close(flow(flow.inverse(z))[0], z, rtol=0, atol=10 * tolerance)
 
 
@@ -138,7 +137,7 @@ def trained() -> tuple[Flow, list[float]]:
         Flow(
             FlowConfig(shape=(2,), levels=0, steps=4, hidden=32, coupling="spline", alpha=0.0)
         ).train(),
-        generator(),
+        seeded(),
         [],
     )
     optimizer = torch.optim.Adam(flow.parameters(), 5e-3)
@@ -159,12 +158,11 @@ def test_a_trained_flow_learns_and_its_density_integrates_to_one() -> None:
     with torch.no_grad():
         density = flow.double().log_prob(grid).value.exp()
     assert float(density.sum()) * 0.02**2 == pytest.approx(1, abs=1e-3)
-    draws = flow.sample(4000, generator(1))
-    truth = two_moons(4000, generator(2)).double()
+    draws = flow.sample(4000, seeded(1))
+    truth = two_moons(4000, seeded(2)).double()
     assert float((draws.mean(0) - truth.mean(0)).abs().max()) < 0.15
-    entropy = (
-        -flow.log_prob(draws).value.mean().item()
-    )  # draws and density are of one law: E[-ln p] over both agree
+    # draws and density have the same law: E[-ln p] over both agree
+    entropy = -flow.log_prob(draws).value.mean().item()
     assert entropy == pytest.approx(
         float(-(density * density.clamp_min(1e-300).log()).sum()) * 0.02**2, abs=0.06
     )
@@ -176,14 +174,14 @@ def test_outside_the_support_of_the_logit_the_density_is_zero() -> None:
     x[1, 0, 0, 0] = 1.2
     value = flow.log_prob(x).value
     assert bool(value[0].isfinite()) and float(value[1]) == -math.inf
-    assert float(flow.sample(5, generator()).abs().max()) <= 1 / 0.9
+    assert float(flow.sample(5, seeded()).abs().max()) <= 1 / 0.9
     assert FlowConfig(shape=(2,), levels=0).alpha == 0 and FlowConfig().alpha == 0.05
 
 
 def test_the_first_batch_sets_the_actnorms_and_is_remembered() -> None:
     torch.manual_seed(0)
     flow = Flow(FlowConfig(shape=(1, 4, 4), levels=1, steps=2, hidden=4, alpha=0.0)).train()
-    x = 3 + 5 * torch.randn(500, 1, 4, 4, generator=generator())
+    x = 3 + 5 * torch.randn(500, 1, 4, 4, generator=seeded())
     flow.log_prob(x)
     assert not any(bool(m.initialised) for m in flow.modules() if isinstance(m, ActNorm))
     flow.loss(x)
@@ -200,7 +198,7 @@ def test_the_first_batch_sets_the_actnorms_and_is_remembered() -> None:
 
 def test_half_precision_is_kept_to_the_couplings() -> None:
     flow = image_flow().float()
-    x = 2 * torch.rand(2, 1, 8, 4, generator=generator()) - 1
+    x = 2 * torch.rand(2, 1, 8, 4, generator=seeded()) - 1
     full = flow.log_prob(x).value
     with torch.autocast("cpu", torch.bfloat16):
         half = flow.log_prob(x).value
@@ -209,7 +207,7 @@ def test_half_precision_is_kept_to_the_couplings() -> None:
 
 def test_a_seed_decides_the_draws() -> None:
     flow = image_flow()
-    a, b, c = (flow.sample(3, generator(seed)) for seed in (1, 1, 2))
+    a, b, c = (flow.sample(3, seeded(seed)) for seed in (1, 1, 2))
     assert (
         torch.equal(a, b)
         and not torch.equal(a, c)
@@ -219,14 +217,14 @@ def test_a_seed_decides_the_draws() -> None:
 
 
 def linear_flow() -> tuple[Flow, Tensor, Tensor]:
-    """Couplings that are the identity leave x = W z + shift."""
+    """A flow whose couplings are the identity, so that x = W z + shift."""
     torch.manual_seed(3)
     flow = Flow(FlowConfig(shape=(3,), levels=0, steps=2, hidden=4, alpha=0.0)).double().eval()
     with torch.no_grad():
         for m in flow.modules():
             if isinstance(m, ActNorm):
-                m.shift.copy_(torch.randn(3, 1, 1, generator=generator(1)))
-                m.log_scale.copy_(0.4 * torch.randn(3, 1, 1, generator=generator(2)))
+                m.shift.copy_(torch.randn(3, 1, 1, generator=seeded(1)))
+                m.log_scale.copy_(0.4 * torch.randn(3, 1, 1, generator=seeded(2)))
         shift = flow.inverse(torch.zeros(1, 3, dtype=torch.float64))[0]
         W = (flow.inverse(torch.eye(3, dtype=torch.float64)) - shift).T
     return flow, W, shift
@@ -235,14 +233,14 @@ def linear_flow() -> tuple[Flow, Tensor, Tensor]:
 def test_a_linear_flow_restores_by_the_exact_gaussian_posterior() -> None:
     flow, W, shift = linear_flow()
     prior, n = GaussianPrior(shift, W @ W.T), 800
-    x = torch.randn(2, 3, generator=generator(), dtype=torch.float64)
+    x = torch.randn(2, 3, generator=seeded(), dtype=torch.float64)
     torch.testing.assert_close(flow.log_prob(x).value, prior.log_prob(x))
-    A = torch.randn(2, 3, generator=generator(4), dtype=torch.float64)
+    A = torch.randn(2, 3, generator=seeded(4), dtype=torch.float64)
     problem = InverseProblem(LinearMatrix(A), GaussianNoise(0.4))
-    y = problem.measure(flow.sample(2, generator(5)), generator(6))
+    y = problem.measure(flow.sample(2, seeded(5)), seeded(6))
     fractions: list[float] = []
     posterior = flow.restore(
-        problem, y, n, generator=generator(7), progress=fractions.append, steps=50, leapfrog=5
+        problem, y, n, generator=seeded(7), progress=fractions.append, steps=50, leapfrog=5
     )
     assert posterior.draws.shape == (n, 2, 3) and posterior.nfe > posterior.vjps > 500
     assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1)
@@ -256,11 +254,11 @@ def test_a_linear_flow_restores_by_the_exact_gaussian_posterior() -> None:
 
 def test_restore_of_an_image_agrees_with_its_measurement() -> None:
     flow = image_flow(shape=(1, 4, 4), levels=1).float()
-    x = flow.sample(2, generator())
+    x = flow.sample(2, seeded())
     problem = InverseProblem(Denoising(), GaussianNoise(0.1))
-    y = problem.measure(x, generator(1))
+    y = problem.measure(x, seeded(1))
     a, b = (
-        flow.restore(problem, y, 3, generator=generator(2), steps=40, leapfrog=5).draws
+        flow.restore(problem, y, 3, generator=seeded(2), steps=40, leapfrog=5).draws
         for _ in range(2)
     )
     assert torch.equal(a, b) and a.shape == (3, 2, 1, 4, 4)
@@ -297,7 +295,10 @@ def test_samples_of_another_shape_are_refused() -> None:
     ids=lambda layer: type(layer).__name__,
 )
 def test_what_lies_far_off_is_not_answered_with_more(layer: torch.nn.Module) -> None:
-    """Channels beyond the data move the others no further than those at its edge, so that layers cannot feed on each other."""
+    """Channels far beyond the data have no more influence than channels at its edge.
+
+    Otherwise layers could amplify each other.
+    """
     torch.manual_seed(0)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

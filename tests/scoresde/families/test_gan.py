@@ -1,4 +1,4 @@
-"""Losses by their formulas, penalties by differences, the average by arithmetic, a ring of modes, and what the diagnostics see of it."""
+"""Losses and penalties by their formulas, the average, a ring of modes, and the diagnostics."""
 
 import math
 from typing import Any
@@ -12,10 +12,7 @@ from problems import Denoising, GaussianNoise, InverseProblem, LinearFunction
 from scoresde.evaluation.collapse import ModeReport, SpreadReport, collapse_report
 from scoresde.families.gan.losses import discriminator_game, generator_game, gradient_penalty
 from scoresde.families.gan.model import GAN, GANConfig
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def built(config: GANConfig, seed: int = 0) -> GAN:
@@ -29,7 +26,7 @@ VECTORS = GANConfig((2,), latent=3, widths=(16, 16))
 
 
 def bent(model: GAN) -> GAN:
-    """Away from the zeros that some weights start at."""
+    """A model moved away from the zeros that some weights start at."""
     with torch.no_grad():
         for p in model.parameters():
             p += 0.2 * torch.randn(p.shape, generator=seeded(9), dtype=p.dtype)
@@ -69,7 +66,7 @@ class TestLosses:
 
     @pytest.mark.parametrize("config", [PICTURES, VECTORS])
     def test_penalties_of_the_discriminator_by_differences(self, config: GANConfig) -> None:
-        """L_D - (game) is r1/2 E|grad D(x)|^2 + r2/2 E|grad D(G(z))|^2."""
+        """L_D minus the game is r1/2 E|grad D(x)|^2 + r2/2 E|grad D(G(z))|^2."""
         model, x = (
             bent(built(config)),
             torch.randn(3, *config.shape, generator=seeded(1), dtype=torch.float64),
@@ -213,6 +210,7 @@ def ring(n: int, generator: torch.Generator) -> Tensor:
     )
 
 
+@pytest.mark.slow
 class TestCollapse:
     @staticmethod
     def report(model: GAN) -> ModeReport:
@@ -281,10 +279,10 @@ class TestCollapse:
             and good.recall > 0.5
         )
         assert bad.collapsed and bad.nearest < 0.05 and bad.vendi < 11 and bad.recall < 0.3
-        assert 7 < bad.support < 13  # the birthday test counts the ten
+        assert 7 < bad.support < 13  # the birthday test finds the ten
 
     def test_a_ring_is_found_with_pairs_and_penalties(self) -> None:
-        """Draws that know only the circle, not its modes, would lie outside of them with probability 0.35."""
+        """Draws of the circle without its modes would miss them with probability 0.35."""
         found = self.report(self.trained(8e-3, (0.0, 0.9), r1=0.3, r2=0.3))
         assert found.found == 8 and found.kl < 0.05 and found.outside < 0.33
 
@@ -314,7 +312,7 @@ class TestCollapse:
 
 class TestRestore:
     def test_is_the_posterior_over_the_latents(self) -> None:
-        """Against importance sampling with many latents, of which nothing but the generator is known."""
+        """Against importance sampling with many latents, which uses only the generator."""
         model = bent(built(GANConfig((2,), latent=2, widths=(8,))))
         for _ in range(30):
             model.update_average()

@@ -16,6 +16,7 @@ from scoresde.families.autoregressive.logistic import (
     sample_logistic_mixture,
     to_levels,
 )
+from tests.conftest import seeded
 
 GRID = torch.arange(GREY_LEVELS, dtype=torch.float64) * BIN - 1
 
@@ -73,7 +74,10 @@ def test_density_of_the_line_against_scipy() -> None:
 
 
 def test_far_tails_and_narrow_scales_keep_their_digits_and_gradients() -> None:
-    """In the tail ln P = -distance/scale + ln(1 - e^(-h/s)), where the naive difference of two sigmoids is 0 - 0."""
+    """In the tail ln P = -distance/scale + ln(1 - e^(-h/s)).
+
+    There the naive difference of two sigmoids is 0 - 0.
+    """
     mean = torch.tensor(-1.0, requires_grad=True)
     log_scale = torch.tensor(-7.0, requires_grad=True)
     value = discretised_logistic_log_prob(torch.tensor(BIN * 200 - 1), mean, log_scale)
@@ -99,7 +103,7 @@ def test_gradients_against_finite_differences() -> None:
 def test_draws_have_the_law() -> None:
     n, parts = 40000, mixture()
     wide = [v.expand(n, 3) for v in parts]
-    x = sample_logistic_mixture(*wide, torch.Generator().manual_seed(0))
+    x = sample_logistic_mixture(*wide, seeded(0))
     weights = parts[0].softmax(0).numpy()
     laws = [
         scipy.stats.logistic(float(m), float(s.exp()))
@@ -111,7 +115,7 @@ def test_draws_have_the_law() -> None:
         ).pvalue
         > 1e-3
     )
-    levels = sample_discretised_logistic_mixture(*wide, torch.Generator().manual_seed(0))
+    levels = sample_discretised_logistic_mixture(*wide, seeded(0))
     assert torch.equal(levels, to_levels(x))
     counts = torch.bincount(((levels + 1) / BIN).round().long(), minlength=GREY_LEVELS).double()
     expected = n * discretised_logistic_mixture_log_prob(GRID, *parts).exp()
@@ -122,9 +126,7 @@ def test_draws_have_the_law() -> None:
 
 def test_a_seed_decides_and_float32_stays() -> None:
     parts = mixture(torch.float32)
-    a, b, c = (
-        sample_logistic_mixture(*parts, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    a, b, c = (sample_logistic_mixture(*parts, seeded(seed)) for seed in (1, 1, 2))
     assert (
         torch.equal(a, b) and not torch.equal(a, c) and a.dtype == torch.float32 and a.shape == ()
     )

@@ -1,7 +1,8 @@
-"""Every family on distributions of the plane that are known everywhere.
+"""Every family on distributions of the plane whose density is known everywhere.
 
-What claims an exact density integrates to one, has the draws' law, and is near the truth, as far as held-out samples and the plane agree;
-the bound of a VAE lies below its evidence and tightens; a collapse is seen.
+A family with an exact density must integrate to one, draw from that density, and be near the truth,
+both on held-out samples and on the plane. The bound of a VAE must lie below its evidence and
+tighten with more draws. A collapse must be noticed.
 """
 
 import math
@@ -28,22 +29,22 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.plane import PLANE_FAMILIES, evidence, lattice
 from scoresde.families.diffusion import Diffusion
 from scoresde.families.gan.model import GAN, GANConfig
-from scoresde.families.training import FitConfig, fit
+from scoresde.families.training import train_model
 from scoresde.families.vae.model import VAE
+from scoresde.training.config import LoopConfig
+from tests.conftest import seeded
 
-SPACING = (
-    1 / 64
-)  # divides the fields of the checkerboard and the cells of the test; a standard deviation of the modes is three of it
+pytestmark = pytest.mark.slow
 
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+# Divides the fields of the checkerboard and the cells of the test; a third of the standard
+# deviation of the modes
+SPACING = 1 / 64
 
 
 def trained(family: str, toy: Plane, folder: Path, steps: int) -> GenerativeModel:
     torch.manual_seed(0)  # for the fresh weights
     entry = PLANE_FAMILIES[family]
-    return fit(
+    return train_model(
         entry.build((2,)),
         TensorData(toy.sample(20_000, seeded()).float()),
         folder,
@@ -52,7 +53,10 @@ def trained(family: str, toy: Plane, folder: Path, steps: int) -> GenerativeMode
 
 
 def cell_chi2(draws: Tensor, points: Tensor, mass: Tensor) -> float:
-    """p-value of the numbers of draws in 14 x 14 cells of [-1.3125, 1.3125]^2 and outside, given the masses of a lattice's cells there."""
+    """p-value of the numbers of draws in 14 x 14 cells of [-1.3125, 1.3125]^2 and outside it.
+
+    The expected numbers come from the masses of the cells of a lattice.
+    """
 
     def cell(x: Tensor) -> Tensor:
         index = ((x + 1.3125) / 0.1875).floor()
@@ -62,9 +66,8 @@ def cell_chi2(draws: Tensor, points: Tensor, mass: Tensor) -> float:
     expected = len(draws) * torch.zeros(197, dtype=torch.float64).index_add_(0, cell(points), mass)
     seen = torch.bincount(cell(draws.double()), minlength=197).double()
     often = expected >= 5
-    expected, seen = (
-        torch.cat((v[~often].sum()[None], v[often])) for v in (expected, seen)
-    )  # the rare ones count together
+    # rare cells count together
+    expected, seen = (torch.cat((v[~often].sum()[None], v[often])) for v in (expected, seen))
     if expected[0] < 5:
         assert float(seen[0]) <= 5 + 5 * math.sqrt(float(expected[0])), (
             "draws where next to none should be"
@@ -83,7 +86,7 @@ class TestToys:
         draws = toy.sample(20_000, seeded(1))
         assert draws.dtype == torch.float64 and draws.shape == (20_000, 2)
         assert cell_chi2(draws, points, mass) > 1e-3
-        assert cell_chi2(1.05 * draws, points, mass) < 1e-6  # the judge sees 5 %
+        assert cell_chi2(1.05 * draws, points, mass) < 1e-6  # the test notices 5 %
 
     def test_centres(self) -> None:
         grid = gaussian_grid()
@@ -93,9 +96,8 @@ class TestToys:
             and Checkerboard().centres is None
         )
         report = collapse_report(grid.sample(5000, seeded()), centres=grid.centres, radius=0.15)
-        assert (
-            isinstance(report, ModeReport) and report.found == 25 and report.outside < 0.02
-        )  # exp(-9/2) lie beyond three deviations
+        # a share of exp(-9/2) is beyond three deviations
+        assert isinstance(report, ModeReport) and report.found == 25 and report.outside < 0.02
         skew = skew_mixture()
         report = collapse_report(
             skew.sample(5000, seeded()), centres=skew.centres, weights=skew.weights, radius=2.0
@@ -132,16 +134,15 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
     model = trained(family, toy, tmp_path, STEPS[family])
     assert model.density == "exact"
     if isinstance(model, Diffusion):
-        model.config = replace(model.config, sampler="ode")  # the flow whose density it is
+        model.config = replace(model.config, sampler="ode")  # the flow that defines its density
 
     def log_q(x: Tensor) -> Tensor:
         found = model.log_prob(x.float(), k=2)
         assert found.kind == "exact" and not found.discrete
         return found.value.double()
 
-    reach = (
-        1.5 if family == "diffusion" else 4.0
-    )  # the flow's and the logistics' tails are the longer ones
+    # flows and logistic mixtures have the longer tails
+    reach = 1.5 if family == "diffusion" else 4.0
     points, area = lattice(reach, SPACING)
     q = log_q(points).exp() * area
     assert float(q.sum()) == pytest.approx(1, abs=2e-3)
@@ -162,9 +163,8 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
     gaussian = (math.log(2 * math.pi * math.e) * 2 + float(torch.cov(held.T).logdet())) / 2 + float(
         toy.log_prob(held).mean()
     )
-    assert (
-        kl < gaussian / 2
-    )  # it has learnt more than mean and covariance, whose divergence this is
+    # it has learnt more than mean and covariance, whose divergence this is
+    assert kl < gaussian / 2
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -174,9 +174,10 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
     assert isinstance(model, VAE)
     x = toy.sample(300, seeded(1)).float()
     truth = evidence(model, x)
+    # the sum has converged
     torch.testing.assert_close(
         truth, evidence(model, x, spacing=0.07, rows=10_000), rtol=0, atol=1e-4
-    )  # the sum has converged
+    )
 
     found = model.log_prob(x.repeat(40, 1), generator=seeded(2))
     assert found.kind == "ELBO"
@@ -193,25 +194,26 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
         assert means[k] > -4 * errors[k]
     assert means[-1] < 0.25 * means[0]
     held = toy.sample(4000, seeded(4))
+    # a bound on a model that is below the truth
     assert (
         float((toy.log_prob(held) - model.log_prob(held.float(), generator=seeded(5)).value).mean())
         > 0
-    )  # a bound on a model below the truth
+    )
 
 
 @pytest.mark.parametrize("name", TOYS)
 def test_a_collapse_is_seen(name: str, tmp_path: Path) -> None:
-    """Without penalties and in a hurry a GAN forgets most of the data; with them, as ever, it does not."""
+    """Trained fast without penalties, a GAN forgets most of the data; with them it does not."""
     toy = TOYS[name]()
     data, reference = TensorData(toy.sample(20_000, seeded()).float()), toy.sample(1000, seeded(1))
     well = trained("gan", toy, tmp_path / "well", 500)
     torch.manual_seed(0)
     ill = GAN(GANConfig((2,), latent=4, widths=(64, 64), r1=0.0, r2=0.0, game="non-saturating"))
-    ill = fit(
+    ill = train_model(
         ill,
         data,
         tmp_path / "ill",
-        FitConfig(
+        LoopConfig(
             steps=300,
             batch=64,
             learning_rate=3e-3,

@@ -1,4 +1,7 @@
-"""One loop for all families: it learns, resumes to the bit, stops at a NaN with the step and the reason; files come back as they were."""
+"""One training loop for all families: it learns, resumes exactly and stops at a NaN.
+
+The error names the step and the reason. Files are read back as they were written.
+"""
 
 from pathlib import Path
 from typing import ClassVar
@@ -17,10 +20,7 @@ from scoresde.families.training import train_model
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.training import TrainingError
 from scoresde.training.config import LoopConfig
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import seeded
 
 
 def data() -> TensorData:
@@ -44,7 +44,7 @@ SETTINGS = LoopConfig(steps=12, batch=32, learning_rate=2e-3, warmup=2)
 def test_interrupted_and_resumed_is_the_same_to_the_bit(kind: str, tmp_path: Path) -> None:
     whole = train_model(build(kind), data(), tmp_path / "whole", SETTINGS)
     train_model(build(kind), data(), tmp_path / "parts", SETTINGS, stop_after=5)
-    torch.manual_seed(77)  # nothing may come from the global generator
+    torch.manual_seed(77)  # nothing may use the global generator
     model = build(kind)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
@@ -55,11 +55,12 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(kind: str, tmp_path: Pat
         first, second = (
             (tmp_path / run / f"{name}.safetensors").stat().st_size for run in ("whole", "parts")
         )
-        assert abs(first - second) < 100  # the seconds in the card
+        assert abs(first - second) < 100  # the seconds in the card may differ
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
-    """A flow comes near the entropy of a Gaussian; untrained it is far."""
+    """A flow comes near the entropy of a Gaussian; untrained it is far from it."""
     torch.manual_seed(0)
     x = data().samples
     model = build("Flow")
@@ -102,7 +103,9 @@ class TestWhatGoesWrong:
         with pytest.raises(InputError, match=r"exists; resume it or choose another folder"):
             train_model(build("VAE"), data(), tmp_path / "run", SETTINGS)
         with pytest.raises(InputError, match="made with other settings"):
-            train_model(build("VAE"), data(), tmp_path / "run", LoopConfig(steps=13, batch=32), resume=True)
+            train_model(
+                build("VAE"), data(), tmp_path / "run", LoopConfig(steps=13, batch=32), resume=True
+            )
         for bad in ({"steps": 0}, {"learning_rate": 0.0}, {"ema": 1.0}, {"precision": "fp8"}):
             with pytest.raises(ValueError, match=r"must be|at least"):
                 LoopConfig(**bad)

@@ -32,6 +32,8 @@ from solvers import Posterior
 from tests.commands import run
 from tests.conftest import seeded
 
+pytestmark = pytest.mark.slow
+
 POPULATION = 600
 
 

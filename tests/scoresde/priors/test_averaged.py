@@ -1,4 +1,4 @@
-"""Averaging a prior over a group: the identity it rests on, equivariance, priors that it must leave alone, costs and errors."""
+"""Averaging a prior over a group: its identity, equivariance, invariant priors, costs, errors."""
 
 import json
 from pathlib import Path
@@ -24,10 +24,11 @@ from scoresde.cli import app
 from scoresde.networks import UNet, UNetConfig
 from scoresde.priors.averaged import GROUPS, Transform
 from solvers import MMPS, GaussianReference, Guided, Heun, log_likelihood
+from tests.conftest import seeded
 
 
 class Patterned(Prior):
-    """A denoiser that treats the places of a pixel in blocks of 2 x 2 as different: D(x) = w x, w of period 2."""
+    """A denoiser with different weights in a block of 2 x 2: D(x) = w x, w of period 2."""
 
     def __init__(self, weights: Tensor, size: int = 8) -> None:
         super().__init__(EDMSDE(), (1, size, size))
@@ -38,7 +39,10 @@ class Patterned(Prior):
 
 
 def stationary(size: int = 6) -> GaussianPrior:
-    """N(m 1, C) with C a circulant of both axes: shifts around the edges, turns and flips leave it as it is."""
+    """N(m 1, C) with C a circulant on both axes.
+
+    Cyclic shifts, turns and flips leave it unchanged.
+    """
     ring = torch.arange(size).minimum(size - torch.arange(size)).double()
     kernel = torch.exp(-(ring[:, None] ** 2) - ring**2)
     index = torch.arange(size)
@@ -68,13 +72,15 @@ class TestEveryGroup:
             torch.equal(g.invert(y), x) for g, y in zip(GROUPS[group].members, images, strict=True)
         )
         square = [
-            g.apply(torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
-            for g in GROUPS[group].members
+            g.apply(torch.randn(1, 1, 6, 6, generator=seeded(0))) for g in GROUPS[group].members
         ]
         assert not any(torch.equal(a, b) for i, a in enumerate(square) for b in square[:i])
 
     def test_the_error_falls_by_the_scatter(self, group: str) -> None:
-        """Mean over g of |g^-1 D(g x) - x_0|^2 = |mean - x_0|^2 + scatter about the mean, at every x."""
+        """The error of the average is the average error minus the scatter.
+
+        Mean over g of |g^-1 D(g x) - x_0|^2 = |mean - x_0|^2 + scatter about the mean, at every x.
+        """
         prior = network().double()
         x_0 = torch.randn(4, 1, 8, 8, dtype=torch.float64)
         x_t, t = x_0 + 0.5 * torch.randn_like(x_0), torch.tensor(0.5, dtype=torch.float64)
@@ -84,7 +90,7 @@ class TestEveryGroup:
         mean = EquivariantPrior(prior, group).denoise(x_t, t)
         each = (answers - x_0).square().flatten(2).sum(2).mean(0)
         scatter = (answers - mean).square().flatten(2).sum(2).mean(0)
-        assert scatter.min() > 1e-3  # the answers do disagree
+        assert scatter.min() > 1e-3  # the results do differ
         torch.testing.assert_close((mean - x_0).square().flatten(1).sum(1), each - scatter)
 
     def test_an_invariant_prior_is_left_alone(self, group: str) -> None:
@@ -96,7 +102,7 @@ class TestEveryGroup:
 
     def test_its_likelihood(self, group: str) -> None:
         prior = stationary()
-        x = prior.sample(3, generator=torch.Generator().manual_seed(1))
+        x = prior.sample(3, generator=seeded(1))
         value = log_likelihood(EquivariantPrior(prior, group), x, nodes=64).value
         torch.testing.assert_close(value, prior.log_prob(x).double(), atol=1e-3, rtol=0)
 
@@ -114,7 +120,10 @@ class TestEveryGroup:
 class TestEquivariance:
     @pytest.mark.parametrize("group", ["turns", "turns-flips"])
     def test_turns_and_flips_commute_with_it(self, group: str) -> None:
-        """These are groups, so the average commutes with each member, of pictures that are not square too."""
+        """These are groups, so the average commutes with each member.
+
+        This holds for pictures that are not square too.
+        """
         prior = network().double()
         averaged = EquivariantPrior(prior, group)
         x, t = torch.randn(2, 1, 8, 12, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
@@ -156,7 +165,10 @@ class TestAsAPrior:
         assert EquivariantPrior(averaged, "shifts").cost == 32 and CountingPrior(averaged).cost == 8
 
     def test_recomputing_changes_nothing_but_the_memory(self) -> None:
-        """The same value and gradient; and the graph of one member at a time, which saves what the others would keep."""
+        """Recomputing gives the same value and gradient.
+
+        The graph of only one member at a time is kept, which saves the memory of the others.
+        """
         x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
         results = []
         for recompute in (False, True):
@@ -175,27 +187,25 @@ class TestAsAPrior:
         assert results[1][2] < 0.2 * results[0][2]
 
     def test_the_reference_knows_the_network(self) -> None:
-        """The likelihood's reference takes the variance of the data from the network within."""
+        """The likelihood's reference takes the variance of the data from the network inside."""
         reference = GaussianReference.of(CountingPrior(EquivariantPrior(network())), (1, 8, 8))
         assert torch.equal(reference.variances, torch.full((64,), 0.25, dtype=torch.float64))
 
     def test_posterior_of_an_invariant_prior(self) -> None:
-        """The same random numbers, the same draws: a guided sampler does not see the average."""
+        """With the same random numbers a guided sampler draws the same as without the average."""
         from problems import GaussianNoise, Inpainting, InverseProblem
 
         prior = stationary()
         problem = InverseProblem(
-            Inpainting(torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.5),
+            Inpainting(torch.rand(1, 6, 6, generator=seeded(0)) < 0.5),
             GaussianNoise(0.1),
         )
         y = problem.measure(
-            prior.sample(1, generator=torch.Generator().manual_seed(1)),
-            generator=torch.Generator().manual_seed(2),
+            prior.sample(1, generator=seeded(1)),
+            generator=seeded(2),
         )
         plain, averaged = (
-            Guided(MMPS(), Heun(steps=5))
-            .sample(p, problem, y, n=4, generator=torch.Generator().manual_seed(3))
-            .draws
+            Guided(MMPS(), Heun(steps=5)).sample(p, problem, y, n=4, generator=seeded(3)).draws
             for p in (prior, EquivariantPrior(prior))
         )
         torch.testing.assert_close(plain, averaged, atol=1e-6, rtol=1e-6)
@@ -276,7 +286,7 @@ class TestCommandLine:
         assert averaged["nfe"] == 4 * plain["nfe"]
         score = ("likelihood", paths[1], "--prior", paths[0], "--nodes", "8", "--probes", "1")
         plain, averaged = self.run(*score), self.run(*score, "--average", "shifts")
-        assert (averaged["nfe"], averaged["products"]) == (4 * plain["nfe"], 4 * plain["products"])
+        assert (averaged["nfe"], averaged["vjps"]) == (4 * plain["nfe"], 4 * plain["vjps"])
         assert averaged["mean"] != plain["mean"]
 
     def test_an_unknown_group_is_named(self, paths: tuple[str, str]) -> None:

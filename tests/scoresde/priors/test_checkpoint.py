@@ -1,4 +1,4 @@
-"""Priors on disk: they come back as they went, and a file that is none is refused in one line."""
+"""Priors on disk: they are read back as written, and a bad file is refused in one line."""
 
 import json
 import pickle
@@ -15,13 +15,14 @@ from scoresde import EDMSDE, VPSDE, InputError, ScorePrior, load_prior, save_pri
 from scoresde.files import read_tensors, write_tensors
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.priors.checkpoint import embedded_priors
+from tests.conftest import seeded
 
 CONFIG = UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16)
 
 
 def make_prior() -> ScorePrior:
-    """Every weight random, every setting other than its default."""
-    generator, network = torch.Generator().manual_seed(0), UNet(CONFIG)
+    """A prior with random weights and no setting at its default."""
+    generator, network = seeded(0), UNet(CONFIG)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
@@ -46,7 +47,7 @@ def path(prior: ScorePrior, tmp_path: Path) -> Path:
 
 
 def refused(path: str | Path, match: str | None = None) -> str:
-    """The message with which a file is refused: one line that names the file."""
+    """The message that refuses a file: one line that names the file."""
     with pytest.raises(InputError, match=match) as error:
         load_prior(path)
     message = str(error.value)
@@ -71,7 +72,7 @@ class TestRoundTrip:
             assert value.dtype == torch.float32 and torch.equal(value, expected[name]), name
 
     def test_answers_are_the_same(self, prior: ScorePrior, path: Path) -> None:
-        x = torch.randn(2, 1, 10, 7, generator=torch.Generator().manual_seed(1))
+        x = torch.randn(2, 1, 10, 7, generator=seeded(1))
         torch.testing.assert_close(
             load_prior(path).denoise(x, 0.4), prior.denoise(x, 0.4).detach(), rtol=1e-5, atol=1e-5
         )
@@ -82,7 +83,7 @@ class TestRoundTrip:
         assert back.autocast == torch.bfloat16 and load_prior(str(path)).autocast is None
 
     def test_half_precision(self, prior: ScorePrior, tmp_path: Path) -> None:
-        """Half the file; each weight rounded to 11 bits, or to the spacing of the smallest numbers."""
+        """Half the file size; weights rounded to 11 bits, or to the smallest spacing."""
         save_prior(prior, tmp_path / "half.safetensors", torch.float16)
         save_prior(prior, tmp_path / "full.safetensors")
         stored = load_file(tmp_path / "half.safetensors")
@@ -101,7 +102,7 @@ class TestRoundTrip:
         assert all(torch.equal(v, expected[k]) for k, v in prior.network.state_dict().items())
 
     def test_the_file_is_plain_safetensors(self, path: Path) -> None:
-        """Eight bytes of length, a JSON header, raw numbers: nothing that could run."""
+        """Eight bytes of length, a JSON header and raw numbers: nothing that could be executed."""
         raw = path.read_bytes()
         (length,) = struct.unpack("<Q", raw[:8])
         header = json.loads(raw[8 : 8 + length])
@@ -137,7 +138,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("name", embedded_priors())
     def test_embedded_priors_load(self, name: str) -> None:
         prior = load_prior(name)
-        x = torch.randn(1, prior.shape[0], 16, 16, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(1, prior.shape[0], 16, 16, generator=seeded(0))
         assert torch.isfinite(prior.denoise(x, prior.sde.t_max)).all()
 
 
@@ -210,7 +211,7 @@ class TestRefused:
         refused(path, key)
 
     def test_weights_of_another_network(self, path: Path) -> None:
-        """A message that says which weight is wrong."""
+        """The message says which weight is wrong."""
         tensors, header = read_tensors(path)
         del tensors["head.bias"]
         write_tensors(path, tensors, header)

@@ -1,6 +1,8 @@
-"""Gaussian mixtures: the score, the likelihood and the posterior against scipy, autograd and Bayes' rule on a grid."""
+"""Gaussian mixtures: score, likelihood and posterior against scipy, autograd and Bayes' rule."""
 
+import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ import torch
 from torch import Tensor
 
 from problems import Blur, Denoising, GaussianNoise, Inpainting, InverseProblem, LinearMatrix
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, GaussianMixturePrior, GaussianPrior
-
-SDES: dict[str, SDE] = {"VP": VPSDE(), "VE": VESDE(), "EDM": EDMSDE()}
-each_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
+from scoresde import EDMSDE, SDE, VPSDE, CountingPrior, GaussianMixturePrior, GaussianPrior
+from scoresde.priors.mixture import ExactMixture
+from scoresde.priors.shared_mixture import SharedMixturePrior
+from solvers.samplers import Heun
+from solvers.streams import NormalStream
+from tests.conftest import seeded
+from tests.laws import each_of_three_sdes
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[-1.0, 0.5], [1.2, 1.0], [0.3, -1.4]], dtype=torch.float64)
@@ -20,10 +25,6 @@ COVARIANCES = torch.tensor(
     [[[0.20, 0.05], [0.05, 0.10]], [[0.15, -0.10], [-0.10, 0.30]], [[0.40, 0.00], [0.00, 0.05]]],
     dtype=torch.float64,
 )
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def mixture(sde: SDE | None = None, shape: tuple[int, ...] = (2,)) -> GaussianMixturePrior:
@@ -40,7 +41,7 @@ def density(x: np.ndarray, alpha: float = 1.0, sigma: float = 0.0) -> np.ndarray
 
 
 def noisy_points(sde: SDE, t: float, n: int = 32) -> Tensor:
-    """Draws of x_t."""
+    """Random x_t."""
     generator, time = seeded(1), torch.tensor(t, dtype=torch.float64)
     noise = torch.randn(n, 2, generator=generator, dtype=torch.float64)
     return sde.alpha(time) * mixture().sample(n, generator) + sde.sigma(time) * noise
@@ -51,7 +52,10 @@ def fractions(sde: SDE) -> list[float]:
 
 
 class Grid:
-    """Integrals over the plane by the rectangle rule, exact to rounding for smooth densities that vanish at the border."""
+    """Integrals over the plane by the rectangle rule.
+
+    It is exact to rounding for smooth densities that vanish at the border.
+    """
 
     def __init__(self, extent: float = 6.0, n: int = 601) -> None:
         line = np.linspace(-extent, extent, n)
@@ -59,12 +63,12 @@ class Grid:
         self.cell = (line[1] - line[0]) ** 2
 
     def integral(self, values: np.ndarray) -> np.ndarray:
-        """Over the first two axes."""
+        """Integrate over the first two axes."""
         return values.sum((0, 1)) * self.cell
 
 
 class TestNoisyMarginal:
-    @each_sde
+    @each_of_three_sdes
     def test_log_prob_agrees_with_scipy(self, sde: SDE) -> None:
         for t in fractions(sde):
             x, time = noisy_points(sde, t), torch.tensor(t, dtype=torch.float64)
@@ -80,7 +84,7 @@ class TestNoisyMarginal:
         )
 
     def test_log_prob_far_away_does_not_underflow(self) -> None:
-        """Where every component's density is 0 in double precision the nearest one still counts."""
+        """Where all component densities underflow in double precision, the nearest still counts."""
         x = torch.tensor([[200.0, 0.0]], dtype=torch.float64)
         normals = [
             scipy.stats.multivariate_normal(m, c)
@@ -92,18 +96,18 @@ class TestNoisyMarginal:
         )
         assert float(mixture().log_prob(x)) == pytest.approx(expected, rel=1e-12)
 
-    @each_sde
+    @each_of_three_sdes
     def test_score_is_the_gradient_of_log_prob(self, sde: SDE) -> None:
         prior = mixture(sde)
         for t in fractions(sde):
             x = noisy_points(sde, t).requires_grad_()
             gradient = torch.autograd.grad(prior.log_prob(x, t).sum(), x)[0]
-            # the denoiser rounds at |x| eps, and the score divides that by sigma^2
+            # the denoiser is rounded at |x| eps, and the score divides that by sigma^2
             sigma = float(sde.sigma(torch.tensor(t, dtype=torch.float64)))
             atol = 100 * torch.finfo(torch.float64).eps * float(x.detach().abs().max()) / sigma**2
             torch.testing.assert_close(prior.score(x, t).detach(), gradient, rtol=1e-10, atol=atol)
 
-    @each_sde
+    @each_of_three_sdes
     def test_denoiser_obeys_tweedie(self, sde: SDE) -> None:
         """E[x_0 | x_t] = (x_t + sigma^2 grad log p_t) / alpha."""
         prior = mixture(sde)
@@ -121,7 +125,7 @@ class TestNoisyMarginal:
             )
 
     def test_denoiser_is_the_posterior_mean_on_a_grid(self) -> None:
-        """E[x_0 | x_t] by Bayes' rule, no formula of a Gaussian posterior involved."""
+        """E[x_0 | x_t] by Bayes' rule, without any formula of a Gaussian posterior."""
         sde, grid = VPSDE(), Grid()
         time = torch.tensor(0.3, dtype=torch.float64)
         alpha, sigma = float(sde.alpha(time)), float(sde.sigma(time))
@@ -160,7 +164,10 @@ class TestNoisyMarginal:
         np.testing.assert_allclose(gaussian.log_prob(x).numpy(), expected, rtol=1e-11)
 
     def test_singular_covariance(self) -> None:
-        """Data on a line through the origin: the denoiser projects on it and shrinks by 1 / (1 + sigma^2 / 2)."""
+        """Data on a line through the origin.
+
+        The denoiser projects onto it and shrinks by 1 / (1 + sigma^2 / 2).
+        """
         ones = torch.ones(2, 2, dtype=torch.float64)
         answer = GaussianPrior(torch.zeros(2), ones, EDMSDE()).denoise(
             torch.tensor([[1.0, 3.0]], dtype=torch.float64), 0.5
@@ -185,7 +192,7 @@ class TestSamples:
         )
 
     def test_sample_moments(self) -> None:
-        """Means, and means of products, within 5 standard errors estimated from the draws themselves."""
+        """Means, and means of products, within 5 standard errors estimated from the draws."""
         x = mixture().sample(self.N, seeded())
         mean, covariance = mixture().moments()
         d = x - mean
@@ -196,7 +203,10 @@ class TestSamples:
         )
 
     def test_sample_fills_space_as_the_density_does(self) -> None:
-        """Share of the draws in each cell of a 6 x 6 grid, binomial, within 5 standard errors (and half a draw)."""
+        """Share of the draws in each cell of a 6 x 6 grid.
+
+        The counts are binomial and within 5 standard errors (and half a draw).
+        """
         x = mixture().sample(self.N, seeded(1)).numpy()
         edges = np.linspace(-3, 3, 7)
         share = np.histogram2d(x[:, 0], x[:, 1], (edges, edges))[0] / self.N
@@ -228,6 +238,134 @@ class TestSamples:
         )
 
 
+def shared_mixture(sde: SDE | None = None) -> SharedMixturePrior:
+    rows = torch.tensor([[1.5, -0.7]], dtype=torch.float64)
+    return SharedMixturePrior(WEIGHTS, MEANS, 0.3, rows, sde)
+
+
+def dense(shared: SharedMixturePrior) -> GaussianMixturePrior:
+    """The same law with full covariances v (I - V diag(h) V^T)."""
+    eye = torch.eye(2, dtype=torch.float64)
+    covariance = shared.variance * (eye - shared.V * shared.h @ shared.V.T)
+    return GaussianMixturePrior(
+        shared.weights, shared.means, covariance.expand(3, 2, 2), shared.sde
+    )
+
+
+class TestSharedCovariance:
+    @each_of_three_sdes
+    def test_log_prob_of_the_noisy_marginal_is_that_of_the_dense_mixture(self, sde: SDE) -> None:
+        prior = shared_mixture(sde)
+        for t in fractions(sde):
+            x = noisy_points(sde, t)
+            torch.testing.assert_close(
+                prior.log_prob(x, t), dense(prior).log_prob(x, t), rtol=1e-10, atol=1e-10
+            )
+
+    def test_log_prob_of_a_time_per_sample_and_of_the_data(self) -> None:
+        prior, x = shared_mixture(VPSDE()), noisy_points(VPSDE(), 0.3, 3)
+        t = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64)
+        for time in (t, t[0], 0.4, None):
+            torch.testing.assert_close(
+                prior.log_prob(x, time), dense(prior).log_prob(x, time), rtol=1e-10, atol=1e-10
+            )
+
+    def test_score_is_the_gradient_of_log_prob(self) -> None:
+        prior, x = shared_mixture(VPSDE()), noisy_points(VPSDE(), 0.4).requires_grad_()
+        gradient = torch.autograd.grad(prior.log_prob(x, 0.4).sum(), x)[0]
+        torch.testing.assert_close(prior.score(x, 0.4).detach(), gradient, rtol=1e-9, atol=1e-9)
+
+    def test_bad_input_is_named_as_for_the_dense_mixture(self) -> None:
+        with pytest.raises(ValueError, match="positive"):
+            SharedMixturePrior(torch.tensor([1.0, 0.0, 1.0]), MEANS, 0.3)
+        with pytest.raises(ValueError, match="finite"):
+            SharedMixturePrior(WEIGHTS, MEANS * NAN, 0.3)
+        with pytest.raises(ValueError, match=r"has 2 entries, got y of shape \(1, 1\)"):
+            shared_mixture().posterior(PROBLEM, torch.zeros(1, 1))
+
+
+EXACT: dict[str, ExactMixture] = {
+    "mixture": mixture(VPSDE()),
+    "Gaussian": GaussianPrior(MEANS[0], COVARIANCES[0], VPSDE()),
+    "shared": shared_mixture(VPSDE()),
+}
+each_exact = pytest.mark.parametrize("name", EXACT)
+CONVERSIONS: dict[str, Callable[[ExactMixture], ExactMixture]] = {
+    "float": lambda prior: prior.float(),
+    "half": lambda prior: prior.half(),
+    "bfloat16": lambda prior: prior.to(torch.bfloat16),
+    "with a device": lambda prior: prior.to("cpu", torch.float32),
+}
+
+
+class _SameNoise(NormalStream):
+    """Normal numbers in float64, rounded to the dtype wanted, so that all samplers start alike."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        return super().__call__(shape, torch.float64, device).to(dtype)
+
+
+class TestPrecision:
+    """A prior in closed form computes in float64, whatever dtype it is converted to."""
+
+    @each_exact
+    @pytest.mark.parametrize("conversion", CONVERSIONS)
+    def test_the_denoiser_is_that_of_float64_rounded(self, name: str, conversion: str) -> None:
+        """At the same x_t and t, to the bit."""
+        prior = copy.deepcopy(EXACT[name])
+        converted = CONVERSIONS[conversion](prior)
+        dtype = converted.dtype
+        assert converted is prior and dtype != torch.float64
+        x_t = noisy_points(VPSDE(), 0.5).to(dtype)
+        for t in (0.01, 0.5, torch.linspace(0.05, 0.95, len(x_t))):
+            time = torch.as_tensor(t).to(dtype)
+            expected = EXACT[name].denoise(x_t.double(), time.double())
+            answer = converted.denoise(x_t, t)
+            assert answer.dtype == dtype
+            assert torch.equal(answer, expected.to(dtype))
+
+    @each_exact
+    @pytest.mark.parametrize("conversion", CONVERSIONS)
+    def test_no_digit_is_lost(self, name: str, conversion: str) -> None:
+        prior = CONVERSIONS[conversion](copy.deepcopy(EXACT[name]))
+        x = noisy_points(VPSDE(), 0.5)
+        for before, after in zip(EXACT[name].buffers(), prior.buffers(), strict=True):
+            assert torch.equal(before, after) and before.dtype == after.dtype
+        assert torch.equal(prior.log_prob(x, 0.3), EXACT[name].log_prob(x, 0.3))
+        assert torch.equal(prior.denoise(x, 0.3), EXACT[name].denoise(x, 0.3))
+        samples = prior.sample(5, seeded())
+        assert torch.equal(samples, EXACT[name].sample(5, seeded()).to(prior.dtype))
+
+    @each_exact
+    def test_dtype_is_the_one_set_last(self, name: str) -> None:
+        prior = copy.deepcopy(EXACT[name])
+        assert prior.dtype == torch.float64
+        assert prior.float().dtype == torch.float32
+        assert prior.to("cpu").dtype == torch.float32  # a move alone sets no dtype
+        assert prior.with_sde(EDMSDE()).dtype == torch.float32
+        assert CountingPrior(prior).bfloat16().dtype == torch.bfloat16  # through a wrapper too
+        posterior = prior.posterior(PROBLEM, torch.zeros(1, 2))
+        assert posterior.dtype == torch.bfloat16 and posterior.means.dtype == torch.float64
+        assert prior.double().dtype == torch.float64
+
+    @each_exact
+    def test_moves_between_devices_happen(self, name: str) -> None:
+        prior = copy.deepcopy(EXACT[name]).to("meta", torch.float32)
+        assert prior.device.type == "meta" and prior.dtype == torch.float32
+        assert all(b.device.type == "meta" and b.dtype == torch.float64 for b in prior.buffers())
+
+    @each_exact
+    def test_a_sampler_runs_in_it(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From the same start, single precision changes the draws of Heun's method by rounding."""
+        monkeypatch.setattr("solvers.samplers.base.NormalStream", _SameNoise)
+        single, double = (
+            Heun(20).sample(prior, 64, generator=seeded())
+            for prior in (copy.deepcopy(EXACT[name]).float(), EXACT[name])
+        )
+        assert single.dtype == torch.float32 and double.dtype == torch.float64
+        torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-5)
+
+
 ROW = torch.tensor([[0.8, -0.5]], dtype=torch.float64)
 SQUARE = torch.tensor([[1.0, 0.4], [-0.3, 0.7]], dtype=torch.float64)
 TALL = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]], dtype=torch.float64)
@@ -243,7 +381,10 @@ each_posterior = pytest.mark.parametrize("name", POSTERIORS)
 
 
 class Bayes:
-    """The posterior by Bayes' rule on a grid: prior density times likelihood, divided by its integral."""
+    """The posterior by Bayes' rule on a grid.
+
+    Prior density times likelihood, divided by its integral.
+    """
 
     def __init__(self, matrix: np.ndarray, y: list[float], std: float) -> None:
         self.grid = Grid()
@@ -289,7 +430,10 @@ class TestPosterior:
         np.testing.assert_allclose(posterior.weights.numpy(), bayes.weights(), atol=1e-10)
 
     def test_of_an_image_with_a_hole(self) -> None:
-        """Two pixels, the second missing: only the first one's likelihood counts, whatever y holds in the hole."""
+        """Two pixels, the second missing: only the likelihood of the first counts.
+
+        The value of y in the hole has no influence.
+        """
         bayes = Bayes(np.array([[1.0, 0.0]]), [0.7], 0.25)
         problem = InverseProblem(Inpainting(torch.tensor([[1, 0]])), GaussianNoise(0.25))
         for filling in (0.0, 9.0):
@@ -300,7 +444,7 @@ class TestPosterior:
             np.testing.assert_allclose(posterior.weights.numpy(), bayes.weights(), atol=1e-9)
 
     def test_of_denoising_is_the_denoiser(self) -> None:
-        """The EDM's x_t is a measurement of x_0 with noise t: two independent paths to the same mean."""
+        """The EDM's x_t is a measurement of x_0 with noise t: two ways to the same mean."""
         x_t = torch.tensor([[0.3, -0.6]], dtype=torch.float64)
         posterior = mixture(EDMSDE()).posterior(
             InverseProblem(Denoising(), GaussianNoise(0.8)), x_t
@@ -325,11 +469,14 @@ class TestPosterior:
             InverseProblem(LinearMatrix(ROW), GaussianNoise(0.0)), torch.tensor([[0.6]])
         )
         draws = posterior.sample(100, seeded())
-        # eigenvalues of the singular covariances are 0 to rounding, and draws carry their root
+        # eigenvalues of the singular covariances are 0 up to rounding, and draws contain their root
         np.testing.assert_allclose((draws @ ROW.T).numpy(), 0.6, atol=1e-6)
 
     def test_of_a_blurred_image(self) -> None:
-        """One Gaussian, nine pixels: the information form (C^-1 + A^T A / s^2)^-1, which shares no step with the gain form."""
+        """One Gaussian with nine pixels, by the information form (C^-1 + A^T A / s^2)^-1.
+
+        It has no step in common with the gain form.
+        """
         generator = seeded()
         root = torch.randn(9, 9, generator=generator, dtype=torch.float64)
         mean, covariance = (

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from scoresde import (
     EDMSDE,
     SDE,
-    VESDE,
     VPSDE,
     CountingPrior,
     FlowMatchingSDE,
@@ -18,14 +17,10 @@ from scoresde import (
     ScorePrior,
 )
 from scoresde.networks import UNet, UNetConfig
+from tests.conftest import seeded
+from tests.laws import each_of_three_sdes
 
-SDES: dict[str, SDE] = {"VP": VPSDE(), "VE": VESDE(), "EDM": EDMSDE()}
-each_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 LEVELS = [0.02, 0.3, 1.0, 5.0, 40.0]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 class Zero(nn.Module):
@@ -34,7 +29,7 @@ class Zero(nn.Module):
 
 
 class Toy(nn.Module):
-    """A smooth function of the image and the label, with one parameter, and a record of what it was asked."""
+    """A smooth function of image and label with one parameter, which records its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,13 +50,16 @@ def time_of(sde: SDE, ratio: float, n: int = 4) -> Tensor:
 
 
 class TestPreconditioning:
-    @each_sde
+    @each_of_three_sdes
     @pytest.mark.parametrize("level", LEVELS)
     @pytest.mark.parametrize("sigma_data", [0.5, 2.0])
     def test_of_a_network_that_says_nothing(
         self, sde: SDE, level: float, sigma_data: float
     ) -> None:
-        """D = c_skip x / alpha: the best linear denoiser of data with standard deviation sigma_data."""
+        """With F = 0, D = c_skip x / alpha.
+
+        This is the best linear denoiser of data with standard deviation sigma_data.
+        """
         t = time_of(sde, level)
         answer = ScorePrior(Zero(), sde, (3, 8, 8), sigma_data).denoise(images(), t)
         u = images() / sde.alpha(t)[:, None, None, None]
@@ -69,7 +67,7 @@ class TestPreconditioning:
             answer, sigma_data**2 / (level**2 + sigma_data**2) * u, rtol=1e-10, atol=1e-13
         )
 
-    @each_sde
+    @each_of_three_sdes
     def test_a_network_that_says_nothing_is_exact_on_gaussian_data(self, sde: SDE) -> None:
         x, t = images(), torch.tensor([0.02, 0.1, 0.5, 1.0], dtype=torch.float64)
         white = GaussianPrior(torch.zeros(3, 8, 8), 0.25 * torch.eye(192), sde)
@@ -79,7 +77,10 @@ class TestPreconditioning:
 
     @pytest.mark.parametrize("level", LEVELS)
     def test_input_and_target_have_unit_variance(self, level: float) -> None:
-        """On Gaussian data; a sample variance of n normal numbers has standard error sqrt(2/n), and 5 are granted."""
+        """Input and target have unit variance on Gaussian data.
+
+        A sample variance of n normal numbers has standard error sqrt(2/n); 5 are allowed.
+        """
         n, sigma_data = 50_000, 0.4
         x_0, noise = torch.randn(2, n, generator=seeded(), dtype=torch.float64)
         x = sigma_data * x_0 + level * noise
@@ -105,7 +106,7 @@ class TestPreconditioning:
             ScorePrior(Zero(), EDMSDE(), (1,), sigma_data)
 
     def test_autocast_touches_only_the_network(self) -> None:
-        """The network computes in bfloat16, its answer and the rest stay in the type of the image."""
+        """Only the network computes in bfloat16; its output and the rest keep the image's type."""
         seen: list[torch.dtype] = []
 
         class Spy(nn.Linear):
@@ -120,7 +121,7 @@ class TestPreconditioning:
 
 
 class TestPrior:
-    @each_sde
+    @each_of_three_sdes
     @pytest.mark.parametrize("level", [0.05, 0.5, 3.0])
     def test_another_sde_answers_the_same_at_equal_noise_to_signal(
         self, sde: SDE, level: float
@@ -143,7 +144,7 @@ class TestPrior:
         assert type(vp) is ScorePrior and vp.shape == edm.shape and vp.card == edm.card
         assert next(vp.parameters()) is next(edm.parameters())
 
-    @each_sde
+    @each_of_three_sdes
     def test_score_is_tweedie(self, sde: SDE) -> None:
         prior, t = ScorePrior(Toy(), sde, (3, 8, 8)), time_of(sde, 0.5)
         alpha, sigma = (c[:, None, None, None] for c in (sde.alpha(t), sde.sigma(t)))
@@ -158,7 +159,7 @@ class TestPrior:
         assert torch.equal(prior(images(), 0.5), expected)
 
     def test_a_prior_of_single_precision_takes_images_of_double(self) -> None:
-        """Samplers that integrate in float64 need answers from networks in float32."""
+        """Samplers that integrate in float64 need results from networks in float32."""
         prior = ScorePrior(perturbed_unet(), EDMSDE(), (3, 8, 8))
         answer = prior.denoise(images(), 0.5)
         assert answer.dtype == torch.float64
@@ -195,13 +196,15 @@ class TestCounted:
         assert counted.nfe == 1 and prior.sde == EDMSDE()
 
 
-SMALL = UNetConfig(
-    channels=3, patch=2, widths=(8, 64), blocks=1, attention=(1,), embedding=16
-)  # two heads of attention
+# two heads of attention
+SMALL = UNetConfig(channels=3, patch=2, widths=(8, 64), blocks=1, attention=(1,), embedding=16)
 
 
 def perturbed_unet(config: UNetConfig = SMALL) -> UNet:
-    """Layers that start at zero would hide what the rest does, so every weight gets a random value."""
+    """A UNet with random weights.
+
+    Layers that start at zero would hide the effect of the others.
+    """
     network, generator = UNet(config), seeded(3)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -249,7 +252,7 @@ class TestUNet:
         assert float((low - high).abs().max()) > 0.01 * float(low.abs().max())
 
     def test_every_pixel_can_reach_every_other(self) -> None:
-        """The attention of the coarsest level makes the answer global."""
+        """The attention of the coarsest level makes the output depend on every pixel."""
         x = torch.randn(1, 3, 32, 32, generator=seeded())
         changed = x.clone()
         changed[..., 0, 0] += 5
@@ -312,7 +315,11 @@ def test_features_of_no_noise_are_finite() -> None:
 
 
 def test_beyond_the_levels_of_its_training_the_network_is_asked_at_the_nearest() -> None:
-    """Another SDE may reach further; there D tends to the skip's answer, and nothing is extrapolated in the noise label."""
+    """Beyond its training levels the network is evaluated at the nearest one.
+
+    Another SDE may reach further. There D tends to the skip's output, and the noise label is not
+    extrapolated.
+    """
 
     class Label(nn.Module):
         def forward(self, x: Tensor, label: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training: the objective against its closed form, exact resumption, and clear ends to runs that cannot go on."""
+"""Training: the objective in closed form, exact resumption, and clear errors."""
 
 import dataclasses
 import json
@@ -31,6 +31,7 @@ from scoresde.training import (
     denoising_score_matching,
     train,
 )
+from tests.conftest import seeded
 
 CONFIG = TrainConfig(
     steps=8,
@@ -45,7 +46,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps its choice of device and precision for the whole process; other tests shall find none."""
+    """Forget accelerate's device and precision, which it keeps for the whole process."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -74,7 +75,7 @@ def scalars(folder: Path, name: str) -> list:
 
 
 def assert_same_state(left: Path, right: Path) -> None:
-    """Bit by bit: weights, their average and the optimizer's memory."""
+    """Weights, their average and the optimizer's state agree bit by bit."""
     (a, step_a), (b, step_b) = state_of(left), state_of(right)
     assert step_a == step_b and a.keys() == b.keys()
     assert {key.split(".")[0] for key in a} == {"network", "average", "optimizer"}
@@ -86,18 +87,19 @@ class TestObjective:
     @pytest.mark.parametrize("gain", [0.0, 0.5, -1.0])
     @pytest.mark.parametrize("level", [0.01, 0.3, 1.0, 20.0])
     def test_closed_form_on_gaussian_data(self, gain: float, level: float) -> None:
-        r"""On x_0 ~ N(0, sigma_d^2 I) the loss of the network F(x) = a x is exactly 1 + a^2, least for a = 0.
+        """On x_0 ~ N(0, sigma_d^2 I) the loss of F(x) = a x is exactly 1 + a^2, least for a = 0.
 
-        Input c_in x_sigma and target (x_0 - c_skip x_sigma) / c_out are then uncorrelated, each of variance 1:
-        ((1 - c_skip)^2 sigma_d^2 + c_skip^2 sigma^2) / c_out^2 = 1 and (1 - c_skip) sigma_d^2 = c_skip sigma^2. The mean of n d squares of
-        normal numbers of variance v has standard error v sqrt(2 / (n d)); 5 of them are granted.
+        Input c_in x_sigma and target (x_0 - c_skip x_sigma) / c_out are then uncorrelated, each of
+        variance 1: ((1 - c_skip)^2 sigma_d^2 + c_skip^2 sigma^2) / c_out^2 = 1 and (1 - c_skip)
+        sigma_d^2 = c_skip sigma^2. The mean of n d squares of normal numbers of variance v has
+        standard error v sqrt(2 / (n d)); 5 of them are allowed.
         """
 
         class Linear(nn.Module):
             def forward(self, x: Tensor, label: Tensor) -> Tensor:
                 return gain * x
 
-        n, sigma_data, generator = 200, 0.4, torch.Generator().manual_seed(0)
+        n, sigma_data, generator = 200, 0.4, seeded(0)
         x_0, noise = torch.randn(2, n, 1, 16, 16, generator=generator, dtype=torch.float64)
         prior = ScorePrior(Linear(), EDMSDE(), (1, 16, 16), sigma_data)
         loss = denoising_score_matching(
@@ -112,7 +114,7 @@ class TestObjective:
             def forward(self, x: Tensor, label: Tensor) -> Tensor:
                 return torch.sin(3 * x) + label[:, None, None, None]
 
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         x_0, noise = torch.randn(2, 3, 1, 4, 4, generator=generator, dtype=torch.float64)
         sigma = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
         prior = ScorePrior(Wave(), EDMSDE(), (1, 4, 4), 0.5)
@@ -126,25 +128,21 @@ class TestObjective:
 
 class TestNoiseLevels:
     def test_log_normal_and_stratified(self) -> None:
-        """One level in each n-th of the distribution, anywhere in it."""
+        """One level in each n-th of the distribution, anywhere within it."""
         n, noise = 1000, NoiseLevels(mean=-0.7, std=1.1, sigma_min=1e-9, sigma_max=1e9)
-        sigma = noise.draw(n, torch.Generator().manual_seed(0)).double()
+        sigma = noise.draw(n, seeded(0)).double()
         position = scipy.special.ndtr((sigma.log().numpy() + 0.7) / 1.1) * n - np.arange(n)
         rounding = 1e-2  # float32 logarithms, times n
         assert position.min() > -rounding and position.max() < 1 + rounding
         assert scipy.stats.kstest(position, "uniform").pvalue > 1e-6
 
     def test_cut_to_its_limits(self) -> None:
-        sigma = NoiseLevels(sigma_min=0.1, sigma_max=0.5).draw(
-            100, torch.Generator().manual_seed(0)
-        )
+        sigma = NoiseLevels(sigma_min=0.1, sigma_max=0.5).draw(100, seeded(0))
         assert float(sigma.min()) == pytest.approx(0.1) and float(sigma.max()) == pytest.approx(0.5)
         assert len(sigma.unique()) > 10
 
     def test_the_seed_decides(self) -> None:
-        first, again, other = (
-            NoiseLevels().draw(5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-        )
+        first, again, other = (NoiseLevels().draw(5, seeded(seed)) for seed in (0, 0, 1))
         assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -196,7 +194,7 @@ class TestResume:
     def test_control_c_between_two_halves_of_a_step(
         self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
     ) -> None:
-        """Ctrl-C just before or after the average takes up new weights: what is saved is a whole number of steps."""
+        """Ctrl-C just before or after the update of the average saves a whole number of steps."""
         train(data, tmp_path / "whole", CONFIG, cpu=True)
         calls, update = 0, AveragedModel.update_parameters
 
@@ -272,7 +270,7 @@ class TestResume:
 
 class TestFailure:
     def spoil(self, monkeypatch: pytest.MonkeyPatch, step: int, gradient: bool = False) -> None:
-        """Make the loss of one step NaN, or let it be and make its gradient infinite."""
+        """Make the loss of one step NaN, or keep it and make its gradient infinite."""
         calls = 0
 
         def spoiled(*args: Tensor) -> Tensor:
@@ -310,7 +308,7 @@ class TestFailure:
     def test_bad_gradients_never_reach_the_saved_state(
         self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The loss of step 3 is finite and its gradient is not: the state must stay the last good one."""
+        """The loss of step 3 is finite and its gradient is not: the last good state is kept."""
         self.spoil(monkeypatch, 3, gradient=True)
         with pytest.raises(TrainingError, match=r"step 3\b"):
             train(data, tmp_path / "out", CONFIG, cpu=True, save_every=1)
@@ -350,7 +348,10 @@ class TestTraining:
     def test_the_average_forgets_exponentially(
         self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """average <- d average + (1 - d) weights with d = min(ema, (1 + k) / (10 + k)) after k updates, from the first weights on."""
+        """average <- d average + (1 - d) weights with d = min(ema, (1 + k) / (10 + k)).
+
+        k is the number of updates; the average starts from the first weights.
+        """
         history: list[Tensor] = []
         update = AveragedModel.update_parameters
 
@@ -379,14 +380,17 @@ class TestTraining:
         np.testing.assert_allclose(rates, [0.5 * cosine[0], *cosine[1:]], rtol=1e-6)
 
     def test_loss_falls_on_flat_images(self, tmp_path: Path) -> None:
-        """One shade of grey and nothing else: most of the target can be told from the noisy image, so half of the loss has to go."""
+        """Images of one shade of grey: the loss falls to less than half.
+
+        Most of the target can be computed from the noisy image.
+        """
         (tmp_path / "images").mkdir()
         Image.fromarray(np.full((16, 16), 200, np.uint8)).save(tmp_path / "images" / "a.png")
         flat = ImageFolder(tmp_path / "images", channels=1)
         config = dataclasses.replace(CONFIG, steps=100, batch=16, crops=(8,), learning_rate=5e-3)
         trained = train(flat, tmp_path / "out", config, cpu=True)
 
-        generator = torch.Generator().manual_seed(5)
+        generator = seeded(5)
         x_0, sigma = flat.batch(256, 8, generator), config.noise.draw(256, generator)
         noise = torch.randn(x_0.shape, generator=generator)
         before = ScorePrior(
@@ -427,10 +431,14 @@ class TestTraining:
             train(data, tmp_path / "out", dataclasses.replace(CONFIG, crops=(64,)), cpu=True)
 
 
+@pytest.mark.slow
 class TestCompiled:
     @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
     def test_the_same_steps(self, data: ImageFolder, tmp_path: Path) -> None:
-        """Compiled or not: one run in float32 up to rounding, which Adam's division can blow up to a part of a step at most."""
+        """Compiled and plain runs agree in float32 up to rounding.
+
+        Adam's division can magnify rounding to a part of a step at most.
+        """
         from torch._dynamo.utils import counters
 
         torch._dynamo.reset()
@@ -473,7 +481,7 @@ class TestCompiled:
 
 class TestStartFromAPrior:
     def test_the_run_begins_with_its_weights(self, data: ImageFolder, tmp_path: Path) -> None:
-        """With a learning rate too small to move anything, what comes out is what went in."""
+        """With a tiny learning rate the initial weights come out unchanged."""
         first = train(data, tmp_path / "first", CONFIG, cpu=True)
         still = dataclasses.replace(CONFIG, learning_rate=1e-30, seed=1)
         second = train(data, tmp_path / "second", still, init=first, cpu=True)

@@ -1,4 +1,4 @@
-"""The comparison from beginning to end on tiny pictures; the weights that come with the package."""
+"""The whole comparison on tiny pictures, and the weights that come with the package."""
 
 import json
 from collections.abc import Iterator
@@ -16,13 +16,16 @@ from scoresde.families.comparison.families import FAMILIES, Family, build
 from scoresde.families.comparison.judge import JudgeConfig
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.store import load_model
-from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import UNet, UNetConfig
 from scoresde.pipelines import compare as module
 from scoresde.pipelines.compare import CompareOptions, compare
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
+from scoresde.training.config import LoopConfig
+from tests.conftest import seeded
+
+pytestmark = pytest.mark.slow
 
 SMALL = JudgeConfig(samples=100, likelihoods=2, pictures=2, draws=3)
 
@@ -41,13 +44,13 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two families of a few hundred parameters, and restorations of a few steps."""
+    """Two families with a few hundred parameters, and restorations of a few steps."""
 
     def score(shape: tuple[int, ...]) -> Diffusion:
         network = UNet(UNetConfig(channels=1, widths=(8, 16), blocks=1, attention=(), embedding=16))
         return Diffusion(ScorePrior(network, EDMSDE(), shape), DiffusionConfig(steps=4, nodes=8))
 
-    fit, real = FitConfig(batch=8, warmup=1), dict(FAMILIES)
+    fit, real = LoopConfig(batch=8, warmup=1), dict(FAMILIES)
     FAMILIES.clear()
     FAMILIES["vae"] = Family(
         "VAE", lambda shape: VAE(VAEConfig(shape, latent=4, widths=(8, 8))), fit
@@ -128,7 +131,7 @@ class TestCompare:
     def test_an_interrupted_training_goes_on(
         self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """To the same weights as one that was not, though the budget is measured anew elsewhere."""
+        """An interrupted training reaches the same weights, though the budget is measured again."""
         monkeypatch.setattr(training, "steps_within", lambda *_: 6)
         arguments = ("vae", dataset, "train_images")
         whole = training.train_family(*arguments, tmp_path / "whole", 1.0)
@@ -145,7 +148,10 @@ class TestCompare:
             assert torch.equal(a, b), name
 
     def test_the_budget_decides_the_steps(self, dataset: Path, tmp_path: Path) -> None:
-        """A third of the time, about a third of the steps; measured on a machine that may be busy, so within a factor."""
+        """A third of the time gives about a third of the steps.
+
+        Measured on a machine that may be busy, so only within a factor.
+        """
         data = module.read_reference(options(dataset, tmp_path))
         assert data.train.shape == (300, 1, 16, 16)
         from scoresde.data.datasets import ImageArray
@@ -212,7 +218,7 @@ class TestFamilies:
             assert path.stat().st_size < 4e6
             model = load_family(name)
             assert model.shape == (1, 28, 28) and model.card["cpu_seconds"] > 0
-            x = model.sample(2, torch.Generator().manual_seed(0))
+            x = model.sample(2, seeded(0))
             assert x.shape == (2, 1, 28, 28) and bool(x.isfinite().all())
         with pytest.raises(ValueError, match="no weights of a family 'magic'"):
             load_family("magic")

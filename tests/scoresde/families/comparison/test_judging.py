@@ -1,4 +1,4 @@
-"""The judges judge rightly: units of bits per dimension, coverage of the range, a cache that knows its models."""
+"""The judges: units of bits per dimension, coverage, and a cache that depends on the model."""
 
 import copy
 import math
@@ -23,19 +23,19 @@ from scoresde.families.comparison.restoration import (
     problems_for,
     range_coverage,
 )
-from scoresde.families.training import FitConfig
 from scoresde.families.vae.model import VAE, VAEConfig
+from scoresde.training.config import LoopConfig
 from solvers.posterior.records import Draws, Request
+from tests.conftest import seeded
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 class White(GenerativeModel):
-    """Independent uniform entries: of the 256 levels, or of the line from -1 to 1. Its restorations ignore y."""
+    """Independent uniform entries, of the 256 levels or of the line from -1 to 1.
+
+    Its restorations ignore y.
+    """
 
     density = "exact"
 
@@ -75,11 +75,12 @@ class White(GenerativeModel):
     ) -> LogProb:
         each = math.log(2) if self.continuous else math.log(256)
         if self.continuous:
+            # dequantised
             assert (
                 float(x.min()) >= -1
                 and float(x.max()) < 1
                 and float((128 * (x + 1) % 1).std()) > 0.2
-            )  # dequantised
+            )
         else:
             torch.testing.assert_close((x + 1) * 127.5, ((x + 1) * 127.5).round())
         return LogProb(
@@ -135,7 +136,10 @@ def test_bits_of_a_bound_and_of_none() -> None:
 
 @pytest.mark.parametrize("continuous", [True, False])
 def test_as_pictures_lie_on_the_levels(continuous: bool) -> None:
-    """Of k levels dequantised, or of the levels themselves, the same pictures come back; beyond the range they end at black and white."""
+    """Pictures on k levels come back unchanged, dequantised or not.
+
+    Values beyond the range end at black and white.
+    """
     k = torch.arange(256).float()
     x = (k + 0.999 * torch.rand(256, generator=seeded())) / 128 - 1 if continuous else k / 127.5 - 1
     model = White(continuous)
@@ -248,12 +252,12 @@ def test_a_perfect_model_scores_as_other_data_does() -> None:
 
 
 def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
-    mebi = torch.ones(2**18)  # made before, so not counted
+    mebi = torch.ones(2**18)  # allocated before, so not counted
     with peak_of_tensors() as found:
         first = mebi + 1
         second = first * 2
         del first
-        third = second[:10].clone()  # 40 bytes; the view and what is done in place are none
+        third = second[:10].clone()  # 40 bytes; views and in-place operations allocate nothing
         second.mul_(3)
         fourth = mebi + third.sum()
         del second, fourth
@@ -261,17 +265,17 @@ def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
 
 
 def test_the_memory_of_training_grows_with_the_batch() -> None:
-    """Five numbers for each parameter, and of the batch what its own size says."""
+    """Five numbers for each parameter, and memory in proportion to the batch."""
     data = TensorData(torch.randn(64, 2, generator=seeded()))
     sizes = [
-        training_memory(PLANE_FAMILIES["vae"].build((2,)), data, FitConfig(batch=batch))
+        training_memory(PLANE_FAMILIES["vae"].build((2,)), data, LoopConfig(batch=batch))
         for batch in (1000, 2000, 4000)
     ]
     assert sizes[0] > 5 * 4 * PLANE_FAMILIES["vae"].build((2,)).parameter_count
     pictures = TensorData(torch.rand(4, 1, 8, 8, generator=seeded()))
     model = VAE(VAEConfig((1, 8, 8), latent=4, widths=(8, 8)))
     layouts = [
-        training_memory(copy.deepcopy(model).to(memory_format=kind), pictures, FitConfig(batch=1))
+        training_memory(copy.deepcopy(model).to(memory_format=kind), pictures, LoopConfig(batch=1))
         for kind in LAYOUTS
     ]  # type: ignore[call-overload]
     assert layouts[0] == layouts[1]

@@ -1,0 +1,18 @@
+"""Helpers that tests of every part share."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["F64", "randn", "seeded"]
+
+F64 = torch.float64
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator on the CPU that starts from this seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers in double precision."""
+    return torch.randn(shape, generator=seeded(seed), dtype=F64)
