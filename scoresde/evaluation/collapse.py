@@ -3,8 +3,8 @@
 Where the modes are known (toys), the report has the modes that are found, the shares of the draws
 among them, and the divergence of these shares from the true ones. Where they are not (images), it
 has distances. Draws of a collapsed generator lie closer to each other than samples of the data do,
-have near-duplicates in small batches (the birthday test, Arora and Zhang 2018) and fewer effective
-members (the Vendi score, Friedman and Dieng 2023).
+have near-duplicates in small batches (the birthday test, Arora, Risteski and Zhang 2018) and fewer
+effective members (the Vendi score, Friedman and Dieng 2023).
 """
 
 import math
