@@ -1,11 +1,12 @@
-"""Calibrated intervals on photographs that the calibration has not seen: coverage promised, coverage held, before and after.
+"""Coverage of calibrated intervals on photographs that the calibration has not seen.
 
     python benchmarks/calibration.py --images PATH/bsds500/val
 
-Centre crops of 96x96 of the 100 pictures, noise sigma = 0.05 on [-1, 1], circular blur, MMPS as it comes, 8 draws. The sorted scores
-of each picture are kept under --cache, one file for each problem and picture, so that an interrupted run goes on where it stopped, and
-several processes may share the work by --problems. Then 100 random halves calibrate and the other halves judge. Writes calibration.json,
-the results alone, and calibration.md beside it.
+Centre crops of 96x96 of the 100 pictures, noise sigma = 0.05 on [-1, 1], circular blur, MMPS with
+its default settings, 8 draws. The sorted scores of each picture are kept under --cache, one file
+for each problem and picture, so that an interrupted run resumes, and several processes may share
+the work by --problems. Then 100 random halves calibrate and the other halves judge. Writes
+calibration.json, the results alone, and calibration.md beside it.
 """
 
 import argparse
@@ -18,14 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import t as student
+from tables import RESULTS, table, write_json, write_page
 
 from problems import GaussianNoise
 from scoresde.data.datasets import list_images
+from scoresde.data.images import centre_crop
 from scoresde.evaluation.conformal import LEVELS, ScoreTable, pictures_needed
-from scoresde.files import write_atomically, write_json
-from scoresde.pipelines.calibrate import PictureScores, centre_crop, score_picture
-from scoresde.pipelines.named_problems import ImageContext, ProblemOptions, build_operator
-from scoresde.pipelines.restore import RestoreOptions, choose_device, make_measurement, open_prior
+from scoresde.files import write_atomically
+from scoresde.pipelines.calibrate import PictureScores, score_picture
+from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.plan import make_plan
+from scoresde.pipelines.protocol import protocol
+from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
 
 SIDE, SIGMA, SPLITS = 96, 0.05, 100
@@ -39,11 +44,10 @@ PROBLEMS = {
 
 def run(path: Path, damage: ProblemOptions, prior: Prior, options: RestoreOptions) -> PictureScores:
     """One picture, measured and restored as ``scoresde calibrate`` does it."""
-    truth, generator = centre_crop(path, SIDE), torch.Generator().manual_seed(options.seed)
-    operator, _ = build_operator(damage, ImageContext(path, SIDE, SIDE, True, generator))
-    measurement = make_measurement(
-        operator, GaussianNoise(SIGMA), truth, True, prior, options.prior, generator
-    )
+    truth, size = centre_crop(path, SIDE), (SIDE, SIDE)
+    options = replace(options, sigma=SIGMA)
+    plan = make_plan(damage, options, image=path, size=size, simulate=True, seed=options.seed)
+    measurement = plan.measure(truth, prior, options.prior)
     return score_picture(measurement, truth, prior, options, LEVELS)
 
 
@@ -69,7 +73,10 @@ def fetch(path: Path) -> PictureScores:
 
 
 def held_out(judged: list[PictureScores], splits: int = SPLITS) -> list[dict[str, Any]]:
-    """For each level: coverage and mean width on the halves held out, raw and calibrated, with their standard deviations over splits."""
+    """For each level: coverage and mean width on the held-out halves, raw and calibrated.
+
+    With their standard deviations over splits.
+    """
     table, n = ScoreTable(tuple(one.scores for one in judged)), len(judged) // 2
     rows = []
     for j, level in enumerate(LEVELS):
@@ -101,26 +108,26 @@ def held_out(judged: list[PictureScores], splits: int = SPLITS) -> list[dict[str
 
 
 def ideal_raw(level: float, draws: int) -> float:
-    """Coverage of mean ± z std over n draws of an exact Gaussian posterior: (x - mean) / std is sqrt(1 + 1/n) times Student's t, n - 1."""
+    """Coverage of mean ± z std over n draws of an exact Gaussian posterior.
+
+    (x - mean) / std is sqrt(1 + 1/n) times Student's t with n - 1 degrees of freedom.
+    """
     z = NormalDist().inv_cdf((1 + level) / 2)
     return 2 * float(student.cdf(z / math.sqrt(1 + 1 / draws), draws - 1)) - 1
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = [
-        "| problem | level | raw coverage | calibrated | scale q | raw width | calibrated width |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def lines_of(results: dict[str, Any]) -> list[str]:
+    cells = []
     for name, rows in results.items():
         for row in rows:
             raw, calibrated = (
                 f"{row[kind]:.1%} ± {row[f'{kind}_std']:.1%}" for kind in ("raw", "calibrated")
             )
-            widths = f"{row['raw_width']:.3f} | {row['calibrated_width']:.3f}"
-            lines.append(
-                f"| {name} | {row['level']:.0%} | {raw} | **{calibrated}** | {row['scale']:.2f} ± {row['scale_std']:.2f} | {widths} |"
-            )
-    return "\n".join(lines) + "\n"
+            scale = f"{row['scale']:.2f} ± {row['scale_std']:.2f}"
+            widths = [f"{row[key]:.3f}" for key in ("raw_width", "calibrated_width")]
+            cells.append([name, f"{row['level']:.0%}", raw, f"**{calibrated}**", scale, *widths])
+    head = ("problem", "level", "raw coverage", "calibrated", "scale q", "raw width")
+    return table((*head, "calibrated width"), cells)
 
 
 def main() -> None:
@@ -130,9 +137,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument(
-        "--steps", type=int, default=None, help="of MMPS; its own default otherwise"
-    )
+    parser.add_argument("--steps", type=int, default=None, help="of MMPS; its default otherwise")
     parser.add_argument(
         "--problems",
         nargs="+",
@@ -148,7 +153,7 @@ def main() -> None:
         default=Path("out/calibration"),
         help="folder for the scores of each picture",
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     prior = open_prior(a.prior, choose_device(a.device), "auto")
@@ -159,7 +164,7 @@ def main() -> None:
         options = RestoreOptions(
             solver="mmps", steps=a.steps, samples=a.draws, prior=a.prior, device=a.device
         )
-        facts = options.procedure(damage, GaussianNoise(SIGMA))
+        facts = protocol(damage, GaussianNoise(SIGMA), options)
         weights = facts["prior_file"].removeprefix("sha256:")
         folder = a.cache / f"{key}-{weights}-{facts['steps']}-steps-{a.draws}-draws"
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,14 +182,17 @@ def main() -> None:
     half = len(paths) // 2
     ideal = ", ".join(f"{ideal_raw(level, a.draws):.1%}" for level in LEVELS)
     text = (
-        f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1]; MMPS, {facts['steps']} steps, "
-        f"{a.draws} draws. {half} pictures drawn at random calibrate, the other {len(paths) - half} judge: mean share of the pixels (all "
-        f"channels) whose interval holds the truth, mean ± standard deviation over {SPLITS} such splits. Raw: the posterior mean ± "
-        "Φ⁻¹((1 + level)/2) standard deviations of the draws. Calibrated: conformal risk control, mean ± q √(std² + (1/255)²). Widths "
-        f"are means, on [−1, 1]. Few draws alone make raw intervals too narrow: {a.draws} draws of an exact Gaussian posterior would "
-        f"cover {ideal}.\n\n`python benchmarks/calibration.py --images bsds500/val{some}`\n\n"
+        f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1]; "
+        f"MMPS, {facts['steps']} steps, {a.draws} draws. {half} pictures drawn at random "
+        f"calibrate, the other {len(paths) - half} judge: mean share of the pixels (all channels) "
+        f"whose interval holds the truth, mean ± standard deviation over {SPLITS} such splits. "
+        "Raw: the posterior mean ± Φ⁻¹((1 + level)/2) standard deviations of the draws. "
+        "Calibrated: conformal risk control, mean ± q √(std² + (1/255)²). Widths are means, on "
+        "[−1, 1]. Few draws alone make raw intervals too narrow: "
+        f"{a.draws} draws of an exact Gaussian posterior would cover {ideal}."
     )
-    (a.out / "calibration.md").write_text(text + table(results))
+    command = f"`python benchmarks/calibration.py --images bsds500/val{some}`"
+    write_page(a.out / "calibration.md", [text, "", command, "", *lines_of(results)])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Classical answers to compare with, all from scikit-image: biharmonic inpainting, Wiener, total variation, bicubic.
+"""Classical restoration methods from scikit-image, as baselines.
 
-Each takes (operator, y, parameter) with y (1, C, h, w) in [-1, 1] and returns an estimate. Those with a parameter are given the value
-that is best on average over the very pictures they are judged on, which flatters them.
+Biharmonic inpainting, Wiener filter, total variation and bicubic interpolation. Each takes
+(operator, y, parameter) with y (1, C, h, w) in [-1, 1] and returns an estimate. A parameter is
+chosen as the best on average over the same pictures that the method is judged on, which flatters
+these methods.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -30,7 +34,7 @@ def biharmonic(operator: Inpainting, y: Tensor, _: float) -> Tensor:
 
 
 def biharmonic_tv(operator: Inpainting, y: Tensor, weight: float) -> Tensor:
-    """Biharmonic knows nothing of noise; this removes it afterwards."""
+    """Biharmonic inpainting, which has no model of noise, and TV denoising afterwards."""
     return _bchw(
         denoise_tv_chambolle(_hwc(biharmonic(operator, y, 0)), weight=weight, channel_axis=-1)
     )
@@ -50,7 +54,10 @@ def wiener_filter(operator: Convolution, y: Tensor, balance: float) -> Tensor:
 
 
 def tv_deconvolution(operator: Convolution, y: Tensor, weight: float) -> Tensor:
-    """min_x |y - A x|^2 / 2 + weight TV(x) by FISTA (Beck and Teboulle 2009), the prox by Chambolle's algorithm; |A| <= 1."""
+    """min_x |y - A x|^2 / 2 + weight TV(x) by FISTA (Beck and Teboulle 2009), for |A| <= 1.
+
+    The prox of TV is computed by Chambolle's algorithm.
+    """
     x = z = y.double()
     momentum = 1.0
     for _ in range(40):
@@ -70,7 +77,7 @@ def bicubic(operator: SuperResolution, y: Tensor, _: float) -> Tensor:
 
 
 def bicubic_tv(operator: SuperResolution, y: Tensor, weight: float) -> Tensor:
-    """Bicubic knows nothing of noise; this removes it first."""
+    """TV denoising, and then bicubic interpolation, which has no model of noise."""
     clean = _bchw(denoise_tv_chambolle(_hwc(y), weight=weight, channel_axis=-1))
     return bicubic(operator, clean, 0)
 
@@ -85,7 +92,7 @@ _BLUR = {
 }
 _SUPER_RESOLUTION = {"bicubic": (bicubic, [0.0]), "TV, then bicubic": (bicubic_tv, [0.01, 0.02])}
 
-CLASSICAL = {
+CLASSICAL: dict[str, dict[str, tuple[Callable[..., Tensor], list[float]]]] = {
     "random 70 %": _INPAINTING,
     "box 40×40": _INPAINTING,
     "Gaussian blur 1.6": _BLUR,

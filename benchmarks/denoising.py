@@ -1,4 +1,4 @@
-"""Denoising by the prior alone: PSNR at sigma 15, 25 and 50 of 255, whole pictures.
+"""Denoising by the prior alone: PSNR at sigma 15, 25 and 50 of 255, on whole pictures.
 
 python benchmarks/denoising.py --images PATH/bsds500/val [--average turns]
 """
@@ -11,16 +11,19 @@ import torch
 
 from scoresde.data.datasets import list_images
 from scoresde.data.images import read_image
-from scoresde.pipelines.restore import choose_device, open_prior
+from scoresde.pipelines.devices import choose_device, open_prior
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument(
-        "--count", type=int, default=None, help="the first so many by name; all by default"
+        "--count",
+        type=int,
+        default=None,
+        help="number of pictures, the first by name; all by default",
     )
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--average", default=None, help="a group of EquivariantPrior")

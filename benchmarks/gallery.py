@@ -38,14 +38,10 @@ from problems import (
 )
 from scoresde.data.figures import Panel, sheet
 from scoresde.pipelines.demo import photograph
-from scoresde.pipelines.restore import (
-    RestoreOptions,
-    choose_device,
-    open_prior,
-    panels,
-    restore_tensor,
-    scores,
-)
+from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.plan import restore_tensor
+from scoresde.pipelines.restore import panels, scores
+from scoresde.pipelines.settings import RestoreOptions
 
 SIDE = 128
 WIDTH = 1000
@@ -60,7 +56,7 @@ CAT, CUP, PORTRAIT = ("chelsea", (60, 130)), ("coffee", (60, 230)), ("astronaut"
 LIGHT_BLUR = Gamma(1 / 2.2) @ DiskBlur(2.5, "reflect") @ Gamma(2.2)
 COILS = MRI(cartesian_mask(*SIZE, 4.0, generator=seeded()), birdcage_maps(4, *SIZE))
 
-# title, picture and the corner of its crop, operator, noise, steps (None for the solver's own)
+# title, picture and corner of its crop, operator, noise, steps (None for the default)
 Scene = tuple[str, tuple[str, tuple[int, int]], Operator, Noise, int | None]
 SCENES: list[Scene] = [
     ("denoising, σ = 0.4", CAT, Denoising(), GaussianNoise(0.4), None),
@@ -107,10 +103,12 @@ SCENES: list[Scene] = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/gallery.png"))
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--only", help="the rows whose title holds this text")
+    parser.add_argument("--only", help="only rows whose title contains this text")
     arguments = parser.parse_args()
     prior = open_prior("natural", choose_device("auto"), "auto")
     rows: list[list[Panel]] = []

@@ -1,16 +1,19 @@
-"""Each operator beside deepinv's same one: speed, memory, adjoint and residual of the prox, on 256x256 images in float32, batch 1.
+"""Each operator beside the same one of deepinv, on 256x256 images in float32, batch 1.
 
     python benchmarks/operators.py
 
-deepinv takes part where it can be imported; without it the table has our columns alone. Both sides run in this process, in turns, and
-get the same kernel, mask, angles, x, y and z; the largest difference of their A x is in the table. Times are medians of warm calls
-without gradients. "First use" is a fresh operator, made and asked A, A^T and prox once. Peak memory is that of a forked process (see
+Speed, memory, and the accuracy of the adjoint and of the prox. deepinv takes part if it can be
+imported (``pip install --no-deps deepinv``); without it the table has our columns alone. Both sides
+run in this process, in turns, on the same kernel, mask, angles, x, y and z; the largest difference
+of their A x is in the table. Times are medians of warm calls without gradients. "First use" makes a
+fresh operator and calls A, A^T and prox once. Peak memory is that of a forked process (see
 ``peak_memory``).
 
-The prox solves (A^T A / s2 + I / r2) x = A^T y / s2 + z / r2, with s = 0.05 (times 256 for the line integrals of the tomography, whose
-unit is the pixel) and r = 0.3; its residual is |left - right| / |right| by the side's own A and adjoint. deepinv's ``prox_l2`` keeps its
-defaults, and is asked once more for our tolerance where it is less exact by them. The adjoint error is |<A x, v> - <x, A^T v>| /
-(|A x| |v|). Of nonlinear operators the vjp stands for the adjoint.
+The prox solves (A^T A / s2 + I / r2) x = A^T y / s2 + z / r2, with s = 0.05 (times 256 for the line
+integrals of the tomography, whose unit is the pixel) and r = 0.3; its residual is
+|left - right| / |right| by the side's own A and adjoint. deepinv's ``prox_l2`` keeps its defaults,
+and is called once more with our tolerance if it is less exact by default. The adjoint error is
+|<A x, v> - <x, A^T v>| / (|A x| |v|). For nonlinear operators the vjp replaces the adjoint.
 Writes operators.json and operators.md.
 """
 
@@ -33,6 +36,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from peers import optional
+from tables import RESULTS, table, write_json, write_page
 from torch import Tensor
 
 from problems import (
@@ -62,16 +67,14 @@ from problems import (
     stack,
 )
 from problems.linalg.transforms import hadamard2
-from scoresde.files import write_json
 
 SIDE = 256
 STD, PRIOR_STD = 0.05, 0.3
-RESULTS = Path(__file__).parent / "results"
 COSTS = ("apply", "adjoint", "prox", "first use", "peak MB")
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """deepinv imports these for its data sets and metrics; its physics uses none of them, so empty modules do."""
+    """Empty modules that deepinv imports for data sets and metrics, and does not use in physics."""
 
     names = ("torchvision", "natsort", "h5py")
 
@@ -97,14 +100,11 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def import_physics() -> ModuleType | None:
-    """deepinv.physics, or None. The stand-ins come last, so that what is installed comes first."""
+    """deepinv.physics, or None. Installed modules take precedence over the stand-ins."""
     finder = _StandIns()
     sys.meta_path.append(finder)
     try:
-        return importlib.import_module("deepinv.physics")
-    except ImportError as error:
-        print(f"without deepinv: {error}")
-        return None
+        return optional("deepinv.physics", "pip install --no-deps deepinv")
     finally:
         sys.meta_path.remove(finder)
 
@@ -115,7 +115,10 @@ def same(y: Any) -> Any:
 
 @dataclass(frozen=True)
 class Peer:
-    """A deepinv physics; ``ours`` turns its measurement into the layout of ours, ``theirs`` goes the other way."""
+    """A physics of deepinv.
+
+    ``ours`` converts its measurement to our layout, and ``theirs`` ours to its layout.
+    """
 
     label: str
     make: Callable[[], Any]
@@ -134,7 +137,7 @@ class Case:
 
 @dataclass
 class Side:
-    """One implementation at work on its own layout of the measurement."""
+    """One implementation with the measurement in its own layout."""
 
     make: Callable[[], "Calls"]
     x: Tensor
@@ -234,7 +237,7 @@ def cases(dp: ModuleType | None) -> list[Case]:
 
     def camera() -> Any:
         physics = dp.SinglePixelCamera(m=sensing.count, img_size=image)
-        physics.mask = places  # our random places in the stead of its lowest ones
+        physics.mask = places  # our random places instead of its lowest ones
         return physics
 
     places = hadamard2(sensing.adjoint(torch.ones(1, 1, sensing.count))).round()
@@ -344,7 +347,7 @@ def cases(dp: ModuleType | None) -> list[Case]:
 
 
 def data(case: Case) -> tuple[list[Side], Tensor]:
-    """Ours and then each peer, with x, y and a direction v; and z."""
+    """Our side and then each peer, with x, y and a direction v; and z."""
     g = torch.Generator().manual_seed(0)
     x = (
         torch.nn.functional.interpolate(
@@ -379,10 +382,11 @@ def once(side: Side, z: Tensor) -> Calls:
 
 
 def peak_memory(case: Case, index: int, threads: int) -> float:
-    """MB by which the resident memory of a forked process grows at its peak, while a fresh operator is made and asked A, A^T and prox once.
+    """MB by which the resident memory of a forked process grows at its peak during a first use.
 
-    The kernel's own peak (VmHWM), reset just before: unlike PyTorch's accounting it sees the scratch of FFTs and convolutions. Every block
-    above 64 kB is mapped for itself, and what the heap holds free is given back before; libraries are warmed up by a first round.
+    This is the peak of the operating system (VmHWM), reset just before. Unlike PyTorch's count it
+    includes the work space of FFTs and convolutions. Every block above 64 kB is mapped separately,
+    and free memory of the heap is returned before; a first round warms up the libraries.
     """
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
@@ -409,7 +413,7 @@ def peak_memory(case: Case, index: int, threads: int) -> float:
 
 
 def _status(key: str) -> int:
-    """kB."""
+    """An entry of /proc/self/status, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key + ":")).split()[1])
 
@@ -418,7 +422,7 @@ Clock = Callable[[], float]
 
 
 def in_turns(works: list[Callable[[], object]], seconds: float, clock: Clock) -> list[list[float]]:
-    """Of each, at least 3 and at most 100 times, one after the other. They have run before."""
+    """Times of each function, run in turns 3 to 100 times. They have run before."""
     times: list[list[float]] = [[] for _ in works]
     end = time.perf_counter() + seconds
     while len(times[0]) < 3 or (len(times[0]) < 100 and time.perf_counter() < end):
@@ -434,7 +438,7 @@ def norm(a: Tensor) -> float:
 
 
 def inner(a: Any, b: Any) -> float:
-    """Also of deepinv's lists of tensors."""
+    """Inner product, also of deepinv's lists of tensors."""
     if not isinstance(a, Tensor):
         return sum(inner(p, q) for p, q in zip(a, b, strict=True))
     return float((a.double() * b.double()).sum())
@@ -463,7 +467,10 @@ def exactness(case: Case, side: Side, calls: Calls, z: Tensor) -> dict[str, floa
 def tightened(
     case: Case, peer: Peer, side: Side, calls: Calls, z: Tensor, clock: Clock
 ) -> dict[str, float]:
-    """deepinv's prox once more, asked for our tolerance: one call. Of a physics of its own, for the settings would stay."""
+    """One call of deepinv's prox with our tolerance.
+
+    On a fresh physics, because the settings would stay.
+    """
     physics = peer.make()
     start = clock()
     found = physics.prox_l2(z, side.y, PRIOR_STD**2 / case.std**2, max_iter=60, tol=1e-6)
@@ -489,12 +496,12 @@ def measure(case: Case, memory: list[float], seconds: float, clock: Clock) -> di
         if row["prox residual"] > 10 * rows[0]["prox residual"]:
             row |= tightened(case, peer, side, call, z, clock)
     works: dict[str, list[Callable[[], object]]] = {
-        "apply": [lambda s=s, c=c: c.apply(s.x) for s, c in zip(sides, calls, strict=True)],  # type: ignore[misc]
-        "adjoint": [lambda s=s, c=c: c.adjoint(s.v) for s, c in zip(sides, calls, strict=True)],  # type: ignore[misc]
+        "apply": [lambda s=s, c=c: c.apply(s.x) for s, c in zip(sides, calls, strict=True)],
+        "adjoint": [lambda s=s, c=c: c.adjoint(s.v) for s, c in zip(sides, calls, strict=True)],
         "first use": [lambda s=s: once(s, z) for s in sides],  # type: ignore[misc]
     }
     if all(c.prox is not None for c in calls):
-        works["prox"] = [lambda s=s, c=c: c.prox(z, s.y) for s, c in zip(sides, calls, strict=True)]  # type: ignore[misc]
+        works["prox"] = [lambda s=s, c=c: c.prox(z, s.y) for s, c in zip(sides, calls, strict=True)]
     for what, work in works.items():
         for row, times in zip(rows, in_turns(work, seconds, clock), strict=True):
             row[what] = 1e3 * statistics.median(times)
@@ -511,7 +518,7 @@ def number(value: float, what: str) -> str:
 
 
 def cell(mine: dict[str, Any], theirs: dict[str, Any] | None, what: str) -> str:
-    """ours / theirs, the cheaper one in bold if by 10 % or more."""
+    """ours / theirs, with the cheaper one in bold if by 10 % or more."""
     if what not in mine:
         return ""
     values = [mine[what]] + ([theirs[what]] if theirs is not None else [])
@@ -522,22 +529,23 @@ def cell(mine: dict[str, Any], theirs: dict[str, Any] | None, what: str) -> str:
     return " / ".join(texts)
 
 
-def write_table(results: dict[str, Any], path: Path) -> None:
+def page(results: dict[str, Any]) -> list[str]:
     lines = [
-        f"Images of {SIDE}×{SIDE} in float32, 3 channels (MRI: real and imaginary part), batch 1; {results['facts']}. Ours / deepinv's, "
-        "the cheaper in bold where it is so by 10 % or more; times in ms, medians of warm calls in turns. First use: a fresh operator, "
-        "made and asked A, Aᵀ and prox once. Peak: growth of the resident memory of a forked process at its peak during a first use. "
-        "|A − A'|: the largest difference of the two A x, relative to the largest entry. Adjoint error: |⟨Ax, v⟩ − ⟨x, Aᵀv⟩| / "
-        "(|Ax| |v|). Prox residual: of (AᵀA/s² + I/r²) x = Aᵀy/s² + z/r², relative, s = 0.05, r = 0.3 (tomography: s = 0.05 · 256, its "
-        "unit is the pixel); deepinv's prox_l2 with its defaults (CG to 1e-4), and, where it is then less exact, one call at our "
-        "tolerance, with its residual. Of nonlinear operators the vjp stands for the adjoint.",
+        f"Images of {SIDE}×{SIDE} in float32, 3 channels (MRI: real and imaginary part), batch 1; "
+        f"{results['facts']}. Ours / deepinv's, the cheaper in bold if by 10 % or more; times in "
+        "ms, medians of warm calls in turns. First use: a fresh operator is made, and A, Aᵀ and "
+        "prox are called once. Peak: growth of the resident memory of a forked process at its peak "
+        "during a first use. |A − A'|: the largest difference of the two A x, relative to the "
+        "largest entry. Adjoint error: |⟨Ax, v⟩ − ⟨x, Aᵀv⟩| / (|Ax| |v|). Prox residual: of "
+        "(AᵀA/s² + I/r²) x = Aᵀy/s² + z/r², relative, s = 0.05, r = 0.3 (tomography: "
+        "s = 0.05 · 256, its unit is the pixel); deepinv's prox_l2 with its defaults (CG to 1e-4), "
+        "and, where it is then less exact, one call at our tolerance, with its residual. For "
+        "nonlinear operators the vjp replaces the adjoint.",
         "",
         f"`{results['command']}`",
         "",
-        "| operator | deepinv's | apply | adjoint | prox | first use | peak MB | \\|A − A'\\| | adjoint error | prox residual "
-        "| deepinv's prox, tol 1e-6 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    table_rows = []
     for row in results["rows"]:
         mine, *others = row["sides"].values()
         for label, theirs in list(zip(list(row["sides"])[1:], others, strict=True)) or [
@@ -552,8 +560,9 @@ def write_table(results: dict[str, Any], path: Path) -> None:
                 else ""
             )
             cells.append(tight)
-            lines.append(f"| {row['name']} | {label} | {' | '.join(cells)} |")
-    path.write_text("\n".join(lines) + "\n")
+            table_rows.append([row["name"], label, *cells])
+    head = ("operator", "deepinv's", *COSTS, "\\|A − A'\\|", "adjoint error", "prox residual")
+    return [*lines, *table((*head, "deepinv's prox, tol 1e-6"), table_rows)]
 
 
 def main() -> None:
@@ -562,19 +571,19 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--seconds", type=float, default=0.5, help="for the timing of each method of an operator"
+        "--seconds", type=float, default=0.5, help="time for each method of an operator"
     )
-    parser.add_argument("--only", nargs="+", help="operators whose name holds one of these")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--only", nargs="+", help="operators whose name contains one of these")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     parser.add_argument(
         "--busy",
         action="store_true",
-        help="the machine does other work: count processor time, on one thread",
+        help="count processor time on one thread, because the machine does other work",
     )
     a = parser.parse_args()
     clock, threads = (time.process_time, 1) if a.busy else (time.perf_counter, a.threads)
     warnings.simplefilter("ignore", UserWarning)
-    torch.set_num_threads(1)  # a process with threads of its own cannot be forked
+    torch.set_num_threads(1)  # a process with threads cannot be forked
     dp = import_physics()
     with torch.no_grad():
         chosen = [
@@ -603,7 +612,7 @@ def main() -> None:
     }
     a.out.mkdir(parents=True, exist_ok=True)
     write_json(results, a.out / "operators.json")
-    write_table(results, a.out / "operators.md")
+    write_page(a.out / "operators.md", page(results))
 
 
 if __name__ == "__main__":

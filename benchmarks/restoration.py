@@ -1,19 +1,23 @@
-"""Restoration of photographs: every solver, its mean of 8 draws and a single draw, against classical answers.
+"""Restoration of photographs: the mean of 8 draws and a single draw of every solver.
 
     python benchmarks/restoration.py --images PATH/bsds500/val
 
-The first 20 pictures by name, centre crops of 160x160, noise sigma = 0.05 on [-1, 1] (0.025 on [0, 1]), circular blur. Each finished
-cell is kept in restoration.json, so that an interrupted run goes on where it stopped. Writes restoration.md beside it.
+Against classical methods. The first 20 pictures by name, centre crops of 160x160, noise sigma =
+0.05 on [-1, 1] (0.025 on [0, 1]), circular blur. LPIPS is computed if its package and weights are
+available (``pip install lpips``). Each finished cell is kept in restoration.json, so that an
+interrupted run resumes. Writes restoration.md beside it.
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from classical import CLASSICAL
+from peers import optional
+from tables import RESULTS, read_json, table, write_json, write_page
 from torch import Tensor
 
 from problems import (
@@ -28,17 +32,16 @@ from problems import (
     random_mask,
 )
 from scoresde.data.datasets import list_images
+from scoresde.data.images import centre_crop
 from scoresde.evaluation import lpips, psnr, ssim
-from scoresde.files import write_json
-from scoresde.pipelines.calibrate import centre_crop
-from scoresde.pipelines.restore import choose_device, open_prior
+from scoresde.pipelines.devices import choose_device, open_prior
 from solvers import PosteriorSampler, make_solver
 
 SIDE, SIGMA = 160, 0.05
 
 
 def operators(index: int) -> dict[str, LinearOperator]:
-    """The five problems; the random mask and the box are the picture's own."""
+    """The five problems; each picture has its own random mask and box."""
     g = torch.Generator().manual_seed(1000 + index)
     top, left = (int(torch.randint(20, SIDE - 60, (), generator=g)) for _ in range(2))
     return {
@@ -51,10 +54,22 @@ def operators(index: int) -> dict[str, LinearOperator]:
 
 
 NAMES = {
-    "DiffPIR": "diffpir", "MMPS": "mmps", "PiGDM": "pigdm", "DPS": "dps", "SecondOrderAncestral": "second-order", "DDRM": "ddrm",
-    "DDNM+": "ddnm", "split Gibbs": "split-gibbs", "TMPD": "tmpd", "LGD-MC": "lgd-mc", "MPGD": "mpgd", "DAPS": "daps",
-    "RED-diff": "red-diff", "SITCOM": "sitcom", "RePaint": "repaint",
-}  # fmt: skip
+    "DiffPIR": "diffpir",
+    "MMPS": "mmps",
+    "PiGDM": "pigdm",
+    "DPS": "dps",
+    "SecondOrderAncestral": "second-order",
+    "DDRM": "ddrm",
+    "DDNM+": "ddnm",
+    "split Gibbs": "split-gibbs",
+    "TMPD": "tmpd",
+    "LGD-MC": "lgd-mc",
+    "MPGD": "mpgd",
+    "DAPS": "daps",
+    "RED-diff": "red-diff",
+    "SITCOM": "sitcom",
+    "RePaint": "repaint",
+}
 SOLVERS: dict[str, PosteriorSampler] = {title: make_solver(name) for title, name in NAMES.items()}
 
 INPAINTING_ONLY = {"RePaint"}
@@ -70,11 +85,11 @@ def score(x: Tensor, truth: Tensor) -> dict[str, float | None]:
 
 
 class Results:
-    """Cells by (problem, method, picture), kept on disk."""
+    """Cells by (problem, method, picture), stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.cells: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+        self.cells: dict[str, dict] = read_json(path, {})
 
     def get(self, *key: str) -> dict | None:
         return self.cells.get("/".join(key))
@@ -97,18 +112,14 @@ def classical(
                 results.put({"estimate": score(x, truth), "seconds": seconds}, *key)
 
 
-def table(results: Results, pictures: list[str], draws: int) -> str:
-    """Markdown: a block per problem, a row per method, averages over the pictures."""
+def lines_of(results: Results, pictures: list[str], draws: int) -> list[str]:
+    """A table for each problem, with a row per method: averages over the pictures."""
     lines: list[str] = []
 
-    def mean(cells: list[dict], kind: str, what: str) -> float:
-        return statistics.fmean(cell[kind][what] for cell in cells)
+    def mean(cells: list[dict], kind: str, measure: str) -> float:
+        return statistics.fmean(cell[kind][measure] for cell in cells)
 
     for problem in CLASSICAL:
-        lines.append(
-            f"| {problem} | PSNR, mean of {draws} | SSIM | PSNR, one draw | SSIM | s / picture | NFE + products / draw |"
-        )
-        lines.append("|---|---|---|---|---|---|---|")
         names: dict[str, list[dict]] = {}
         for key, cell in results.cells.items():
             where, method, picture = key.split("/")
@@ -119,34 +130,34 @@ def table(results: Results, pictures: list[str], draws: int) -> str:
         for name, cells in complete.items():
             if "@" in name:
                 base = name.split("@")[0]
-                best[base] = max(
-                    best.get(base, (-1.0, "")), (mean(cells, "estimate", "psnr"), name)
-                )
+                value = mean(cells, "estimate", "psnr")
+                best[base] = max(best.get(base, (-1.0, "")), (value, name))
+        rows: list[list[str]] = []
         for base, (value, name) in best.items():
             cells = complete[name]
             parameter = name.split("@")[1]
             label = base if parameter == "0" else f"{base} ({parameter})"
             seconds = statistics.median(cell["seconds"] for cell in cells)
-            lines.append(
-                f"| {label} | {value:.2f} | {mean(cells, 'estimate', 'ssim'):.3f} | | | {seconds:.2f} | |"
-            )
+            ssims = f"{mean(cells, 'estimate', 'ssim'):.3f}"
+            rows.append([label, f"{value:.2f}", ssims, "", "", f"{seconds:.2f}", ""])
         for name, cells in complete.items():
             if "@" not in name:
                 timed = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
-                seconds = f"{statistics.median(timed):.1f}" if timed else ""
-                scores = " | ".join(
-                    f"{mean(cells, kind, 'psnr'):.2f} | {mean(cells, kind, 'ssim'):.3f}"
+                scores = [
+                    f"{mean(cells, kind, measure):{form}}"
                     for kind in ("mean", "draw")
-                )
-                lines.append(
-                    f"| **{name}** | {scores} | {seconds} | {cells[0]['nfe']} + {cells[0]['vjps']} |"
-                )
-        lines.append("")
-    return "\n".join(lines) + "\n"
+                    for measure, form in (("psnr", ".2f"), ("ssim", ".3f"))
+                ]
+                seconds = f"{statistics.median(timed):.1f}" if timed else ""
+                cost = f"{cells[0]['nfe']} + {cells[0]['vjps']}"
+                rows.append([f"**{name}**", *scores, seconds, cost])
+        head = (problem, f"PSNR, mean of {draws}", "SSIM", "PSNR, one draw", "SSIM")
+        lines += [*table((*head, "s / picture", "NFE + products / draw"), rows), ""]
+    return lines
 
 
-def write_tables(results: Results, pictures: list[str], draws: int, facts: str, path: Path) -> None:
-    """All pictures, for the methods that have done them all; then the pictures that every method has done."""
+def page(results: Results, pictures: list[str], draws: int, facts: str) -> list[str]:
+    """All pictures, for methods that have finished them; then those that every method has done."""
     done: dict[str, set[str]] = {}
     for key in results.cells:
         problem, method, picture = key.split("/")
@@ -156,25 +167,19 @@ def write_tables(results: Results, pictures: list[str], draws: int, facts: str, 
         {cell["threads"] for cell in results.cells.values() if cell.get("threads")}
         or {torch.get_num_threads()}
     )
-    text = (
-        facts.format(threads=" or ".join(map(str, threads)))
-        + "\n\n"
-        + table(results, pictures, draws)
-    )
+    lines = [facts.format(threads=" or ".join(map(str, threads))), ""]
+    lines += lines_of(results, pictures, draws)
     if common and len(common) < len(pictures):
-        text += f"\n## All methods, on the first {len(common)} of these pictures\n\n" + table(
-            results, common, draws
-        )
+        lines += [f"## All methods, on the first {len(common)} of these pictures", ""]
+        lines += lines_of(results, common, draws)
     if all(
         cell[kind]["lpips"] is None
         for cell in results.cells.values()
         for kind in ("estimate", "mean", "draw")
         if kind in cell
     ):
-        text += (
-            "\nLPIPS is left out: its AlexNet weights could not be had where this table was made.\n"
-        )
-    path.write_text(text)
+        lines.append("LPIPS is left out: its weights were not available for this table.")
+    return lines
 
 
 def main() -> None:
@@ -187,29 +192,32 @@ def main() -> None:
         "--first",
         type=int,
         default=None,
-        help="run on the first so many of them only; slow methods get a table of their own",
+        help="run only on the first pictures, this many; slow methods get a separate table",
     )
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument(
         "--untimed",
         action="store_true",
-        help="the machine is busy with other work: keep these runs out of the seconds",
+        help="do not record seconds, because the machine is busy with other work",
     )
     parser.add_argument(
         "--methods", nargs="+", default=["classical", *SOLVERS], choices=["classical", *SOLVERS]
     )
     parser.add_argument("--prior", default="natural")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
+    optional("lpips", "pip install lpips, which downloads AlexNet's weights")
     device = choose_device(a.device)
     prior = open_prior(a.prior, device, "auto") if set(a.methods) & set(SOLVERS) else None
     results, paths = Results(a.out / "restoration.json"), list_images(a.images)[: a.count]
     facts = (
-        f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] (that is {SIGMA / 2} on [0, 1]); averages of "
-        f"PSNR (dB) and SSIM, median seconds for {a.draws} draws on {{threads}} threads of {device.type}. "
-        "Classical parameters (in brackets) are the best on these very pictures.\n\n`python benchmarks/restoration.py --images bsds500/val`"
+        f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] "
+        f"(that is {SIGMA / 2} on [0, 1]); averages of PSNR (dB) and SSIM, median seconds for "
+        f"{a.draws} draws on {{threads}} threads of {device.type}. Classical parameters (in "
+        "brackets) are the best on these same pictures.\n\n"
+        "`python benchmarks/restoration.py --images bsds500/val`"
     )
     for method in a.methods:
         for index, path in enumerate(paths[: a.first]):
@@ -229,7 +237,7 @@ def main() -> None:
                         a.draws,
                         generator=torch.Generator().manual_seed(index),
                     )
-                    cell = {
+                    cell: dict[str, Any] = {
                         "mean": score(posterior.mean.cpu(), truth),
                         "draw": score(posterior.draws[0].cpu(), truth),
                     }
@@ -241,7 +249,8 @@ def main() -> None:
                     cell["threads"] = None if a.untimed else torch.get_num_threads()
                     results.put(cell, problem, method, path.stem)
             print(f"{method}: {index + 1}/{len(paths)} {path.stem}", flush=True)
-        write_tables(results, [p.stem for p in paths], a.draws, facts, a.out / "restoration.md")
+        lines = page(results, [p.stem for p in paths], a.draws, facts)
+        write_page(a.out / "restoration.md", lines)
 
 
 if __name__ == "__main__":

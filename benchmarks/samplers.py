@@ -1,21 +1,23 @@
-"""Samplers on a prior whose law is known: distance from exact draws against evaluations of the denoiser, under every SDE.
+"""Samplers on a prior whose law is known, under every SDE.
 
     python benchmarks/samplers.py
 
-The prior is a Gaussian mixture on 8x8 pictures: 6 components, means and covariances from squared-exponential kernels. The distance is the
-sliced 2-Wasserstein distance (SW2) to exact draws, over its floor, the mean SW2 between two exact sets of the same size: 1 is perfect. Each
-finished cell is kept in samplers.json, so that an interrupted run goes on where it stopped. Writes samplers.md beside it.
+Distance from exact draws against evaluations of the denoiser. The prior is a Gaussian mixture on
+8x8 pictures: 6 components, means and covariances from squared-exponential kernels. The distance is
+the sliced 2-Wasserstein distance (SW2) to exact draws, divided by its floor, the mean SW2 between
+two exact sets of the same size: 1 is perfect. Each finished cell is kept in samplers.json, so that
+an interrupted run resumes. Writes samplers.md beside it.
 """
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tables import RESULTS, read_json, table, write_json, write_page
 from torch import Tensor
 
 from scoresde import (
@@ -29,7 +31,6 @@ from scoresde import (
     GaussianMixturePrior,
     SubVPSDE,
 )
-from scoresde.files import write_json
 from solvers import (
     DDIM,
     AnnealedLangevin,
@@ -67,7 +68,7 @@ WITHIN: dict[str, Callable[[int], Sampler | None]] = {
         AnnealedLangevin(LEVELS, LOG_SNR, corrections=(nfe - 1) // LEVELS) if nfe > LEVELS else None
     ),
 }
-"""The sampler that makes the most of so many evaluations; None: they are too few."""
+"""The best sampler for at most this many evaluations; None if they are too few."""
 
 PUBLISHED: dict[str, tuple[str, Sampler]] = {
     "Heun": ("18 steps, Karras, ρ = 7", Heun(18)),
@@ -90,7 +91,7 @@ PUBLISHED: dict[str, tuple[str, Sampler]] = {
 
 
 def kernel(length: float, amplitude: float, nugget: float) -> Tensor:
-    """amplitude exp(-|p - q|^2 / (2 length^2)) + nugget, between the pixels p and q."""
+    """Covariance amplitude exp(-|p - q|^2 / (2 length^2)) + nugget between pixels p and q."""
     line = torch.arange(SIDE, dtype=F64)
     pixels = torch.cartesian_prod(line, line)
     return amplitude * (
@@ -111,7 +112,7 @@ def mixture(seed: int) -> GaussianMixturePrior:
 
 
 class Judge:
-    """SW2 to exact draws, in units of the same between exact draws."""
+    """SW2 to exact draws, in units of the SW2 between exact draws."""
 
     def __init__(self, prior: GaussianMixturePrior, n: int) -> None:
         g = torch.Generator().manual_seed(1000)
@@ -139,7 +140,7 @@ class Judge:
 
 
 def runs(sampler: str) -> dict[str, Sampler]:
-    """Column -> sampler."""
+    """The sampler of each column."""
     within = {str(nfe): WITHIN[sampler](nfe) for nfe in BUDGETS}
     return {column: made for column, made in within.items() if made} | {
         "published": PUBLISHED[sampler][1]
@@ -147,7 +148,7 @@ def runs(sampler: str) -> dict[str, Sampler]:
 
 
 def number(value: float | None) -> str:
-    """Three digits that count; a run that left the finite numbers is ∞."""
+    """Three significant digits; ∞ for a run that became infinite or NaN."""
     if value is None:
         return "∞"
     return (
@@ -161,8 +162,8 @@ def number(value: float | None) -> str:
     )
 
 
-def tables(cells: dict[str, dict], floors: dict[str, float], scatter: float, n: int) -> str:
-    """Markdown: a block per SDE, a row per sampler; then the published settings."""
+def page(cells: dict[str, dict], floors: dict[str, float], scatter: float, n: int) -> list[str]:
+    """A table per SDE with a row per sampler, then the published settings."""
 
     def cell(sampler: str, sde: SDE, column: str) -> list[dict]:
         where = [f"{sampler}/{type(sde).__name__}/{column}/{seed}" for seed in floors]
@@ -176,40 +177,34 @@ def tables(cells: dict[str, dict], floors: dict[str, float], scatter: float, n: 
 
     floor = ", ".join(f"{value:.4f}" for value in floors.values())
     lines = [
-        f"Mixture of {COMPONENTS} Gaussians in {SIDE**2} dimensions, {n} draws, means over {len(floors)} priors (seeds {', '.join(floors)}"
-        f"; the first only where there are more than {EXPENSIVE} evaluations). SW2 over {DIRECTIONS} directions to {REFERENCES} exact sets "
-        f"of {n}, divided by the floor, the mean SW2 between these ({floor}); one exact set scatters about 1 by {scatter:.2f}. "
-        f"Columns: evaluations of the denoiser, at most. Grids: from s = σ/α = {S_MAX:g} (VESDE: its 50; from the mean: 20) to each SDE's "
-        "smallest (from the mean: 0.02); Karras, ρ = 7, for Heun, DDIM, ancestral and RK4, log-SNR for DPM-Solver++ and Langevin, uniform "
-        f"in time for predictor-corrector. Langevin always has {LEVELS} levels. –: not possible with so few; ∞: left the finite numbers.",
+        f"Mixture of {COMPONENTS} Gaussians in {SIDE**2} dimensions, {n} draws, means over "
+        f"{len(floors)} priors (seeds {', '.join(floors)}; only the first above {EXPENSIVE} "
+        f"evaluations). SW2 over {DIRECTIONS} directions to {REFERENCES} exact sets of {n}, "
+        f"divided by the floor, the mean SW2 between these ({floor}); one exact set scatters about "
+        f"1 by {scatter:.2f}. Columns: evaluations of the denoiser, at most. Grids: from s = σ/α "
+        f"= {S_MAX:g} (VESDE: its 50; from the mean: 20) to each SDE's smallest (from the mean: "
+        "0.02); Karras, ρ = 7, for Heun, DDIM, ancestral and RK4, log-SNR for DPM-Solver++ and "
+        f"Langevin, uniform in time for predictor-corrector. Langevin always has {LEVELS} levels. "
+        "–: not possible with so few evaluations; ∞: infinite or NaN.",
         "",
         "`python benchmarks/samplers.py`",
     ]
     for sde in SDES:
-        lines += [
-            "",
-            f"| {type(sde).__name__} | {' | '.join(map(str, BUDGETS))} |",
-            "|---" * (1 + len(BUDGETS)) + "|",
-        ]
-        lines += [
-            f"| {name} | {' | '.join(mean(cell(name, sde, str(nfe))) for nfe in BUDGETS)} |"
-            for name in WITHIN
-        ]
+        head = (type(sde).__name__, *map(str, BUDGETS))
+        rows = ([name, *(mean(cell(name, sde, str(b))) for b in BUDGETS)] for name in WITHIN)
+        lines += ["", *table(head, rows)]
     lines += ["", "## Published settings, on each SDE's whole range of times", ""]
-    lines += [
-        f"| sampler | setting | NFE | {' | '.join(type(sde).__name__ for sde in SDES)} |",
-        "|---" * (3 + len(SDES)) + "|",
-    ]
+    published = []
     for name, (setting, _) in PUBLISHED.items():
         nfes = [one["nfe"] for sde in SDES for one in cell(name, sde, "published")]
         spread = (
             "–" if not nfes else str(nfes[0]) if len(set(nfes)) == 1 else f"{min(nfes)}–{max(nfes)}"
         )
         label = {"Heun, churn 10": "Heun, churn", "ODE, RK4": "ODE"}.get(name, name)
-        lines.append(
-            f"| {label} | {setting} | {spread} | {' | '.join(mean(cell(name, sde, 'published')) for sde in SDES)} |"
-        )
-    return "\n".join(lines) + "\n"
+        values = [mean(cell(name, sde, "published")) for sde in SDES]
+        published.append([label, setting, spread, *values])
+    head = ("sampler", "setting", "NFE", *(type(sde).__name__ for sde in SDES))
+    return [*lines, *table(head, published)]
 
 
 def main() -> None:
@@ -217,17 +212,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=3, help="how many priors")
+    parser.add_argument("--seeds", type=int, default=3, help="number of priors")
     parser.add_argument("--samplers", nargs="+", default=list(WITHIN), choices=list(WITHIN))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     path = a.out / "samplers.json"
-    kept = (
-        json.loads(path.read_text())
-        if path.exists()
-        else {"draws": a.draws, "floors": {}, "cells": {}}
-    )
+    kept = read_json(path, {"draws": a.draws, "floors": {}, "cells": {}})
     if kept["draws"] != a.draws:
         raise SystemExit(
             f"{path} holds runs of {kept['draws']} draws, not of {a.draws}; move it away first"
@@ -253,9 +244,8 @@ def main() -> None:
                 f"prior {seed}: {name}, {type(sde).__name__}, {time.perf_counter() - start:.0f} s",
                 flush=True,
             )
-            (a.out / "samplers.md").write_text(
-                tables(kept["cells"], kept["floors"], judge.scatter, a.draws)
-            )
+            lines = page(kept["cells"], kept["floors"], judge.scatter, a.draws)
+            write_page(a.out / "samplers.md", lines)
 
 
 if __name__ == "__main__":

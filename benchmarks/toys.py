@@ -1,7 +1,8 @@
-"""Five families on distributions of the plane that are known everywhere, each trained for the same processor time:
-benchmarks/results/comparison/toys.
+"""Five families on distributions of the plane whose density is known everywhere.
 
-python benchmarks/toys.py
+    python benchmarks/toys.py
+
+Each is trained for the same processor time. Writes benchmarks/results/comparison/toys.md and .png.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from tables import RESULTS, line, table, write_page
 from torch import Tensor
 
 from scoresde.data.datasets import TensorData
@@ -21,7 +23,7 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.comparison.plane import PLANE_FAMILIES, evidence, lattice
 from scoresde.families.comparison.training import steps_within
 from scoresde.families.store import load_model
-from scoresde.families.training import fit
+from scoresde.families.training import train_model
 from scoresde.families.vae.model import VAE
 from scoresde.files import write_atomically
 
@@ -34,7 +36,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def trained(family: str, toy: Plane, seconds: float, folder: Path) -> GenerativeModel:
-    """From ``folder`` if it is there."""
+    """Load the model from ``folder``, or train it there."""
     finished = folder / "run" / "model.safetensors"
     if not finished.is_file():
         data, entry = TensorData(toy.sample(100_000, seeded(0)).float()), PLANE_FAMILIES[family]
@@ -45,19 +47,21 @@ def trained(family: str, toy: Plane, seconds: float, folder: Path) -> Generative
                 seconds, entry.build((2,)), data, entry.fit, Path(trial), trial=200
             )
             torch.manual_seed(0)
-            fit(entry.build((2,)), data, Path(trial) / "run", replace(entry.fit, steps=steps))
+            train_model(
+                entry.build((2,)), data, Path(trial) / "run", replace(entry.fit, steps=steps)
+            )
             (Path(trial) / "run").rename(folder / "run")
     return load_model(finished)
 
 
 def gap(toy: Plane, held: Tensor, log_q: Tensor) -> str:
-    """KL(p || q) from held-out samples, nats."""
+    """KL(p || q) in nats, from held-out samples."""
     each = toy.log_prob(held) - log_q
     return f"{float(each.mean()):.3f} ± {float(each.std()) / math.sqrt(len(each)):.3f}"
 
 
 def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], Tensor | None]:
-    """What is to be said of a model, and its density on the lattice."""
+    """Names and values of the measures of a model, and its density on the lattice."""
     held, (points, area) = toy.sample(HELD, seeded(1)), lattice(REACH, SPACING)
     if model.density == "exact":
         q = model.log_prob(points.float(), k=2).value.double().exp()
@@ -99,7 +103,7 @@ def judged(model: GenerativeModel, toy: Plane) -> tuple[list[tuple[str, str]], T
 
 
 def draw(found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]], path: Path) -> None:
-    """A row for each distribution: the truth, then each family's density, or its draws where there is none."""
+    """A row for each distribution: the truth, then each family's density or draws."""
     figure, rows = plt.subplots(
         len(found),
         1 + len(PLANE_FAMILIES),
@@ -146,16 +150,18 @@ def main() -> None:
         "--seconds",
         type=float,
         default=30.0,
-        help="of training of each model, by the processor's time",
+        help="processor time for training each model",
     )
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/toys"), help="what is trained is kept here"
+        "--work", type=Path, default=Path("runs/toys"), help="folder for the trained models"
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/comparison"))
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "comparison", help="folder for the results"
+    )
     a = parser.parse_args()
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| data | family | parameters | steps | what was found |", "|---|---|---|---|---|"]
+    rows: list[list[str]] = []
     found: dict[str, dict[str, tuple[GenerativeModel, Tensor | None]]] = {}
     for name, make in TOYS.items():
         toy = make()
@@ -164,26 +170,25 @@ def main() -> None:
             said, q = judged(model, toy)
             found.setdefault(name, {})[family] = model, q
             text = ", ".join(f"{what} {value}" for what, value in said)
-            lines.append(
-                f"| {name} | {entry.title} | {model.parameter_count:,} | {model.card['step']:,} | {text} |"
-            )
-            print(lines[-1], flush=True)
+            size, steps = f"{model.parameter_count:,}", f"{model.card['step']:,}"
+            rows.append([name, entry.title, size, steps, text])
+            print(line(rows[-1]), flush=True)
     page = f"""# Five families on the plane
 
-Made by `python benchmarks/toys.py --seconds {a.seconds:g}`: the distributions of `scoresde.data.toys`, known everywhere;
-{a.seconds:g} seconds of one processor for each model (small perceptrons inside all of them).
+Made by `python benchmarks/toys.py --seconds {a.seconds:g}`: the distributions of
+`scoresde.data.toys`, whose density is known everywhere; {a.seconds:g} seconds of one processor for
+each model (small perceptrons inside all of them).
 
 ![densities, and draws where there is no density](toys.png)
 
 KL(p‖q): nats, of the truth p and the model q, from {HELD:,} held-out samples
 (2,000 for the VAE). ∫q: over [-{REACH}, {REACH}]², 1 for a density.
-The VAE's evidence is summed over its two latent entries; what its bounds say of it lies above, less so with more draws.
-The diffusion's density is that of its probability-flow ODE.
-
-{chr(10).join(lines)}
+The VAE's evidence is summed over its two latent entries. By its bounds KL is larger, and less so
+with more draws. The diffusion's density is that of its probability-flow ODE.
 """
     draw(found, a.out / "toys.png")
-    write_atomically(a.out / "toys.md", lambda temporary: temporary.write_text(page))
+    head = ("data", "family", "parameters", "steps", "results")
+    write_page(a.out / "toys.md", [page, *table(head, rows)])
 
 
 if __name__ == "__main__":

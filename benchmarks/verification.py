@@ -1,48 +1,47 @@
-"""Every solver on every exact problem: benchmarks/results/verification.md and .json.
+"""Every solver on every exact problem.
 
-python benchmarks/verification.py
-python benchmarks/verification.py --regression    the small table that tests/solvers/test_table.py holds the code to
+    python benchmarks/verification.py
+    python benchmarks/verification.py --regression
+
+The first writes benchmarks/results/verification.md and .json. The second writes
+tests/solvers/table.json, the small table that tests/solvers/test_table.py compares with.
 """
 
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from tables import RESULTS, read_json, table, write_json, write_page
 
-from scoresde.files import write_json
-from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, RANKED, VERIFIED, processors, table
-from solvers.verification.regression import reference_row
+from solvers import verification
+from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, RANKED, VERIFIED, processors
 
-REGRESSION = Path("tests/solvers/table.json")
-HEAD = (
-    "solver", "says", "SW2/floor", "mean", "cov", "modes", "cover 50 %", "90 %", "95 %", "var seen", "var unseen", "NFE", "products",
-    "ms / draw", "kB / draw",
-)  # fmt: skip
-
-
-def line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def head(cells: list[str] | tuple[str, ...]) -> str:
-    return f"{line(cells)}\n|{'---|' * len(cells)}"
+ROOT = Path(__file__).resolve().parent.parent
+REGRESSION = ROOT / "tests" / "solvers" / "table.json"
+ERRORS = {
+    "distance": ("SW2/floor", ".2f"),
+    "mean": ("mean", ".3f"),
+    "cov": ("cov", ".2f"),
+    "modes": ("modes", ".3f"),
+    "cover50": ("cover 50 %", ".3f"),
+    "cover90": ("90 %", ".3f"),
+    "cover95": ("95 %", ".3f"),
+    "seen": ("var seen", ".2f"),
+    "unseen": ("var unseen", ".2f"),
+}
+COSTS = ("NFE", "products", "ms / draw", "kB / draw")
+HEAD = ("solver", "says", *(title for title, _ in ERRORS.values()), *COSTS)
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """Of one verdict; what has diverged has its costs alone."""
-    kinds = {
-        "distance": ".2f", "mean": ".3f", "cov": ".2f", "modes": ".3f", "cover50": ".3f", "cover90": ".3f", "cover95": ".3f",
-        "seen": ".2f", "unseen": ".2f",
-    }  # fmt: skip
-    near = row["distance"] <= 100
-    found = (
-        [f"{row[key]:{kind}}".replace("nan", "") for key, kind in kinds.items()]
-        if near
-        else ["> 100"] + [""] * 8
-    )
+    """The cells of one verdict; a solver that has diverged has only its costs."""
+    found = ["> 100"] + [""] * (len(ERRORS) - 1)
+    if row["distance"] <= 100:
+        found = [f"{row[key]:{form}}".replace("nan", "") for key, (_, form) in ERRORS.items()]
     cost = [
         f"{row['nfe']:.0f}",
         f"{row['vjps']:.0f}",
@@ -55,9 +54,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 def problem_page(name: str, summary: str, rows: list[dict[str, Any]]) -> str:
     ordered = sorted(rows, key=lambda row: (row["distance"] != row["distance"], row["distance"]))
     scatter = f"An exact solver has 1 ± {rows[0]['floor_scatter']:.2f}." if rows else ""
-    return f"**{name}**: {summary}. {scatter}\n\n{head(HEAD)}\n" + "\n".join(
-        line(cells(row)) for row in ordered
-    )
+    return "\n".join([f"**{name}**: {summary}. {scatter}", "", *table(HEAD, map(cells, ordered))])
 
 
 def ranks_page(rows: list[dict[str, Any]]) -> str:
@@ -67,32 +64,30 @@ def ranks_page(rows: list[dict[str, Any]]) -> str:
     first = found[0]["sbc"]
     text = (
         "## Simulation-based calibration\n\n"
-        f"{first['measurements']} measurements, {first['draws']} draws of each, ranks in {first['bins']} bins: p-values of their "
-        "uniformity (`solvers/verification/sbc.py`). all: of the smallest, times their number. An exact solver has p below .01 one time "
-        "in a hundred; draws of particle methods depend on one another, and fail by so much."
+        f"{first['measurements']} measurements, {first['draws']} draws of each, ranks in "
+        f"{first['bins']} bins: p-values of their uniformity (`solvers/verification/sbc.py`). "
+        "all: the smallest p-value, times their number. An exact solver has p below .01 one time "
+        "in a hundred. Draws of particle methods depend on one another, and fail for that reason."
     )
     for problem in RANKED:
-        lines = [
-            line(
-                [
-                    row["solver"],
-                    *(f"{p:.2g}" for p in (row["sbc"]["p_all"], *row["sbc"]["p"].values())),
-                ]
-            )
+        rows_of = [
+            [row["solver"], *(f"{p:.2g}" for p in (row["sbc"]["p_all"], *row["sbc"]["p"].values()))]
             for row in sorted(found, key=lambda row: -row["sbc"]["p_all"])
             if row["problem"] == problem
         ]
-        text += f"\n\n**{problem}**\n\n{head(['solver', 'all', *first['p']])}\n" + "\n".join(lines)
+        lines = table(["solver", "all", *first["p"]], rows_of)
+        text += f"\n\n**{problem}**\n\n" + "\n".join(lines)
     return text
 
 
 def long_table(arguments: argparse.Namespace) -> None:
-    """Rows of the solvers asked for, or those that are missing; others stay."""
-    path = arguments.out / "verification.json"
-    known = json.loads(path.read_text()) if path.exists() else []
+    """Compute the rows of the chosen solvers, or those that are missing; other rows stay."""
+    # rows of other settings are dropped, because the page names one setting
     known = [
-        row for row in known if (row["draws"], row["seeds"]) == (arguments.draws, arguments.seeds)
-    ]  # others would be called by these
+        row
+        for row in read_json(arguments.out / "verification.json", [])
+        if (row["draws"], row["seeds"]) == (arguments.draws, arguments.seeds)
+    ]
     for row in known:
         row.update({key: math.nan for key, value in row.items() if value is None and key != "sbc"})
     rows = {(row["solver"], row["problem"]): row for row in known}
@@ -102,11 +97,11 @@ def long_table(arguments: argparse.Namespace) -> None:
         for name in arguments.solver or VERIFIED
     ]
     pairs = [pair for pair in pairs if not (arguments.missing and pair in rows)]
-    for row in table(
+    for row in verification.table(
         pairs, draws=arguments.draws, seeds=arguments.seeds, jobs=arguments.jobs, full=True
     ):
         rows.pop((row["solver"], row["problem"]), None)
-        if "refused" not in row:  # else the solver cannot do this problem, and says so
+        if "refused" not in row:  # otherwise the solver cannot do this problem
             rows[row["solver"], row["problem"]] = row | {
                 "draws": arguments.draws,
                 "seeds": arguments.seeds,
@@ -122,14 +117,16 @@ def long_table(arguments: argparse.Namespace) -> None:
 
 
 def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """The page and its numbers, as far as they are known."""
+    """Write the page and its numbers, as far as they are known."""
     command = (
         f"python benchmarks/verification.py --draws {arguments.draws} --seeds {arguments.seeds}"
     )
     notes = (
-        f"{arguments.draws} draws for each of {arguments.seeds} measurements, averaged; `solvers/verification/metrics.py` explains "
-        "the columns. SW2/floor: 1 is as good as exact draws. says: what the solver declares to be. Times on one core, many small draws at "
-        "once; kB / draw: rise of the resident set in a process of its own, the prior's arrays included.\n\n"
+        f"{arguments.draws} draws for each of {arguments.seeds} measurements, averaged; "
+        "`solvers/verification/metrics.py` explains the columns. SW2/floor: 1 is as good as exact "
+        "draws. says: the exactness that the solver declares. Times on one core, with many small "
+        "draws at once; kB / draw: growth of the resident memory in a separate process, including "
+        "the prior's arrays.\n\n"
         f"`{command}`"
     )
     of: dict[str, list[dict[str, Any]]] = {}
@@ -145,19 +142,23 @@ def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         for name, (summary, _) in FULL_PROBLEMS.items()
         if name in of
     ]
-    grids = "## MCGDiff's benchmark\n\n25 unit Gaussians on a lattice (Cardoso et al. 2023), any number of dimensions and of measured numbers."
-    pages = [notes, *near, *([grids] if far else []), *far, ranks_page(rows)]
-    (arguments.out / "verification.md").write_text(
-        "\n\n".join(page for page in pages if page) + "\n"
+    grids = (
+        "## MCGDiff's benchmark\n\n25 unit Gaussians on a lattice (Cardoso et al. 2023), with any "
+        "number of dimensions and of measurements."
     )
+    pages = [notes, *near, *([grids] if far else []), *far, ranks_page(rows)]
+    write_page(arguments.out / "verification.md", ["\n\n".join(page for page in pages if page)])
     write_json(rows, arguments.out / "verification.json")
 
 
 def regression(arguments: argparse.Namespace) -> None:
-    """Rows of the solvers asked for; those of others stay."""
+    """Compute the rows of the chosen solvers for the test; those of others stay."""
+    sys.path.insert(0, str(ROOT))  # for tests
+    from tests.solvers.regression import reference_row
+
     torch.set_num_threads(1)
     names = arguments.solver or list(VERIFIED)
-    kept = json.loads(REGRESSION.read_text()) if REGRESSION.exists() else []
+    kept = read_json(REGRESSION, [])
     rows = {
         (row["problem"], row["solver"]): row
         for row in kept
@@ -188,12 +189,12 @@ def main() -> None:
     parser.add_argument(
         "--solver", action="append", choices=VERIFIED, help="repeat it; all by default"
     )
-    parser.add_argument(
-        "--missing", action="store_true", help="only what benchmarks/results does not hold"
-    )
+    parser.add_argument("--missing", action="store_true", help="only rows that are not in --out")
     parser.add_argument("--jobs", type=int, default=processors())
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--regression", action="store_true", help=f"write {REGRESSION} instead")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument(
+        "--regression", action="store_true", help="write tests/solvers/table.json instead"
+    )
     arguments = parser.parse_args()
     (regression if arguments.regression else long_table)(arguments)
 

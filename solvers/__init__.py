@@ -1,5 +1,7 @@
 """Solvers, which turn a prior, or a prior and a measurement, into draws."""
 
+from typing import TYPE_CHECKING
+
 from solvers.guidance import DPS, LGDMC, MMPS, MPGD, TMPD, Guidance, GuidedPrior, PiGDM
 from solvers.likelihood import (
     BitsPerDim,
@@ -27,6 +29,7 @@ from solvers.posterior import (
     SecondOrderAncestral,
     SplitGibbs,
 )
+from solvers.presets import Registered, registered_class
 from solvers.registry import EFFORTS, SAMPLERS, SOLVERS, Effort, make_solver, solve
 from solvers.samplers import (
     DDIM,
@@ -87,3 +90,12 @@ __all__ = [
     "make_solver",
     "solve",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the names above alone
+
+    def __getattr__(name: str) -> type[Registered]:
+        """Find a solver of a new file, which no line above imports."""
+        found = None if name.startswith("_") else registered_class(name)
+        if found is None:
+            raise AttributeError(f"module 'solvers' has no attribute {name!r}")
+        return found

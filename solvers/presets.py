@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 
 from solvers.samplers.grid import TimeGrid
 
-__all__ = ["RESTORATION_GRID", "Preset", "Registered", "discover", "presets", "verified"]
+__all__ = [
+    "RESTORATION_GRID",
+    "Preset",
+    "Registered",
+    "discover",
+    "presets",
+    "registered_class",
+    "verified",
+]
 
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
 """Time grid of restorations, as noise-to-signal ratios.
@@ -135,3 +143,16 @@ def discover(package: str, path: Iterable[str]) -> None:
     """
     for module in pkgutil.walk_packages(path, f"{package}."):
         import_module(module.name)
+
+
+def registered_class(name: str) -> type[Registered] | None:
+    """Find a class of guidance or of posterior samplers by its name.
+
+    Args:
+        name: Name of the class.
+
+    Returns:
+        The class defined last under this name, or None.
+    """
+    found = [cls for cls in Registered._classes if cls.__name__ == name]
+    return found[-1] if found else None

@@ -1,6 +1,9 @@
-"""Turn the result of a training run into an embedded prior: half precision, one line of description in the header.
+"""Turn the result of a training run into an embedded prior.
 
-python benchmarks/maintenance/embed.py runs/natural/prior.safetensors natural "photographs, 64x64 and up"
+    python benchmarks/maintenance/embed.py runs/natural/prior.safetensors natural \\
+        "photographs, 64x64 and up"
+
+The weights are stored in half precision, with a line of description in the header.
 """
 
 import argparse
@@ -24,10 +27,9 @@ def main() -> None:
     prior.card["summary"] = a.summary
     path = Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
     save_prior(prior, path, torch.float16)
+    parameters = sum(p.numel() for p in prior.parameters()) / 1e6
     size = path.stat().st_size / 1e6
-    print(
-        f"wrote {path.name}: {sum(p.numel() for p in prior.parameters()) / 1e6:.2f} M parameters, {size:.1f} MB"
-    )
+    print(f"wrote {path.name}: {parameters:.2f} M parameters, {size:.1f} MB")
 
 
 if __name__ == "__main__":

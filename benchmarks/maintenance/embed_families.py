@@ -1,6 +1,8 @@
-"""Turn what `scoresde compare --budget` trained into the embedded families: half precision, a line of description in the header.
+"""Turn the models that `scoresde compare --budget` trained into the embedded families.
 
-python benchmarks/maintenance/embed_families.py runs/compare mnist
+    python benchmarks/maintenance/embed_families.py runs/compare mnist
+
+The weights are stored in half precision, with a line of description in the header.
 """
 
 import argparse
@@ -18,7 +20,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path, help="the --work folder of the comparison")
-    parser.add_argument("data", help="what the models were trained on, as the summary says it")
+    parser.add_argument("data", help="name of the training data for the summary")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     a = parser.parse_args()
     for name in a.families:
@@ -27,9 +29,8 @@ def main() -> None:
         path = Path(scoresde.__file__).parent / "weights" / "families" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         model.save(path, torch.float16)
-        print(
-            f"{name}: {model.parameter_count / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB, step {model.card['step']}"
-        )
+        parameters, size = model.parameter_count / 1e6, path.stat().st_size / 1e6
+        print(f"{name}: {parameters:.2f} M parameters, {size:.1f} MB, step {model.card['step']}")
 
 
 if __name__ == "__main__":

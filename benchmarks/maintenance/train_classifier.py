@@ -1,6 +1,8 @@
-"""Train the classifier of digits that the features and the classes of generators of MNIST are judged by; a few minutes on one core.
+"""Train the classifier of digits that judges generators of MNIST; a few minutes on one core.
 
-python benchmarks/maintenance/train_classifier.py --data PATH/mnist.npz
+    python benchmarks/maintenance/train_classifier.py --data PATH/mnist.npz
+
+Its features and classes are used by scoresde.evaluation.
 """
 
 import argparse
@@ -32,27 +34,32 @@ A classifier of handwritten digits: `scoresde.evaluation.load_classifier()`.
 
 | | |
 |---|---|
-| network | {parameters:,} parameters: 3x3 convolutions 1-16-32-32-64-64, each with batch normalisation and SiLU, two of stride 2; \
-maxima to 3x3, linear map to 64, SiLU (over their root mean square: the features), linear map to 10 logits |
+| network | {parameters:,} parameters: 3x3 convolutions 1-16-32-32-64-64, each with batch \
+normalisation and SiLU, two of stride 2; maxima to 3x3, linear map to 64, SiLU (over their root \
+mean square: the features), linear map to 10 logits |
 | input | 28x28 grey, white on black, k/127.5 - 1 |
-| data | MNIST (LeCun, Cortes and Burges), {images:,} training images, shifted at random by up to {shift} pixels. Licence: CC BY-SA 3.0 |
-| training | cross-entropy, AdamW, cosine learning rate from {rate:g}, batches of {batch}, {epochs} epochs; seed {seed} |
+| data | MNIST (LeCun, Cortes and Burges), {images:,} training images, shifted at random by up to \
+{shift} pixels. Licence: CC BY-SA 3.0 |
+| training | cross-entropy, AdamW, cosine learning rate from {rate:g}, batches of {batch}, \
+{epochs} epochs; seed {seed} |
 | command | `python benchmarks/maintenance/train_classifier.py --data mnist.npz` |
 | time | {minutes:.1f} minutes on one CPU core; no GPU |
 | stored | float16 safetensors, {size:.2f} MB; computed in float32 |
-| test accuracy | {accuracy:.2%}, {wrong} of {tested:,} test images wrong, as stored; the last epoch, no choice by the test images |
+| test accuracy | {accuracy:.2%}, {wrong} of {tested:,} test images wrong, as stored; the last \
+epoch, not chosen by the test images |
 
-## What it is good for, and not
+## Intended use and limits
 
-Its 64 features stand in for those of an Inception network in Fréchet and kernel distances, precision, recall, density and coverage of
-generators of MNIST, and its classes count what such a generator draws. It is not Inception: no distance by these features compares with
-one of the literature by Inception's, only with others by this same file. Of what is no digit it knows nothing, and may be sure of it all
-the same (of white noise, that it is an 8).
+Its 64 features replace those of an Inception network in Fréchet and kernel distances, precision,
+recall, density and coverage of generators of MNIST, and its classes count the draws of such a
+generator. It is not Inception: distances by these features do not compare with those of the
+literature by Inception's, only with others by this same file. It has seen only digits, and may be
+certain about other images (it takes white noise for an 8).
 """
 
 
 def labels(path: Path, key: str) -> Tensor:
-    """(N,) int64."""
+    """Labels, (N,) int64."""
     with np.load(path, allow_pickle=False) as file:
         if key not in file.files:
             raise InputError(f"{path} has no array {key!r}")
@@ -60,12 +67,12 @@ def labels(path: Path, key: str) -> Tensor:
 
 
 def images(path: Path, key: str) -> Tensor:
-    """(N, 1, 28, 28) on [-1, 1]."""
+    """Images, (N, 1, 28, 28) on [-1, 1]."""
     return torch.from_numpy(read_arrays(path, key)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each of (B, 1, H, W) moved by up to ``most`` pixels in both directions, black coming in."""
+    """Move each of (B, 1, H, W) by up to ``most`` pixels in both directions, padded with black."""
     H, W = x.shape[-2:]
     padded = F.pad(x, (most,) * 4, value=-1.0)[:, 0]
     down, right = torch.randint(2 * most + 1, (2, len(x), 1, 1), generator=generator)
@@ -85,7 +92,7 @@ def accuracy(classifier: DigitClassifier, x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def feature_scale(classifier: DigitClassifier, x: Tensor) -> Tensor:
-    """Root mean square of what goes into the last linear map, ()."""
+    """Root mean square of the input of the last linear map, ()."""
     return (
         torch.stack([classifier.body(part).square().mean() for part in x.split(500)]).mean().sqrt()
     )
@@ -136,25 +143,34 @@ def main() -> None:
             optimizer.step()
             schedule.step()
             total += loss.item()
-        print(
-            f"epoch {epoch + 1}: loss {total / (len(x) // a.batch):.4f}, {time.perf_counter() - begun:.0f} s",
-            flush=True,
-        )
+        loss, seconds = total / (len(x) // a.batch), time.perf_counter() - begun
+        print(f"epoch {epoch + 1}: loss {loss:.4f}, {seconds:.0f} s", flush=True)
     minutes = (time.perf_counter() - begun) / 60
     classifier.half().float().eval()  # as it will be stored
     classifier.scale.copy_(feature_scale(classifier, x))
 
     classifier.card = {
-        "summary": "classifier of handwritten digits, 28x28 grey; trained on MNIST", "data": "MNIST, CC BY-SA 3.0", "seed": a.seed,
-        "epochs": a.epochs, "batch": a.batch, "rate": a.rate, "shift": a.shift,
-    }  # fmt: skip
+        "summary": "classifier of handwritten digits, 28x28 grey; trained on MNIST",
+        "data": "MNIST, CC BY-SA 3.0",
+        "seed": a.seed,
+        "epochs": a.epochs,
+        "batch": a.batch,
+        "rate": a.rate,
+        "shift": a.shift,
+    }
     save_classifier(classifier, a.out)
     stored = load_classifier(a.out)
     right = accuracy(stored, test_x, test_y)
     text = CARD.format(
-        parameters=sum(p.numel() for p in stored.parameters()), images=len(x), minutes=minutes, size=a.out.stat().st_size / 1e6,
-        accuracy=right, wrong=round((1 - right) * len(test_y)), tested=len(test_y), **vars(a),
-    )  # fmt: skip
+        parameters=sum(p.numel() for p in stored.parameters()),
+        images=len(x),
+        minutes=minutes,
+        size=a.out.stat().st_size / 1e6,
+        accuracy=right,
+        wrong=round((1 - right) * len(test_y)),
+        tested=len(test_y),
+        **vars(a),
+    )
     write_atomically(
         a.out.with_suffix(".md"), lambda temporary: temporary.write_text(text, encoding="utf-8")
     )
