@@ -123,7 +123,7 @@ class TestCompare:
         def forbidden(*_: object, **__: object) -> None:
             raise AssertionError("trained or drew again")
 
-        monkeypatch.setattr(training, "fit", forbidden)
+        monkeypatch.setattr(training, "train_model", forbidden)
         monkeypatch.setattr("scoresde.families.comparison.judge.draw", forbidden)
         again = compare(options(dataset, tmp_path))
         assert again["entrants"]["vae"]["quality"] == first["entrants"]["vae"]["quality"]
@@ -135,11 +135,13 @@ class TestCompare:
         monkeypatch.setattr(training, "steps_within", lambda *_: 6)
         arguments = ("vae", dataset, "train_images")
         whole = training.train_family(*arguments, tmp_path / "whole", 1.0)
-        real = training.fit
-        monkeypatch.setattr(training, "fit", lambda *a, **k: real(*a, **(k | {"stop_after": 2})))
+        real = training.train_model
+        monkeypatch.setattr(
+            training, "train_model", lambda *a, **k: real(*a, **(k | {"stop_after": 2}))
+        )
         training.train_family(*arguments, tmp_path / "parts", 1.0)
         assert load_model(tmp_path / "parts" / "model.safetensors").card["step"] == 2
-        monkeypatch.setattr(training, "fit", real)
+        monkeypatch.setattr(training, "train_model", real)
         monkeypatch.setattr(training, "steps_within", lambda *_: 99)
         parts = training.train_family(*arguments, tmp_path / "parts", 1.0)
         for (name, a), b in zip(
