@@ -546,6 +546,7 @@ def penrose_tolerance(case: Case, residual: float = 1e-12) -> float:
 MEANINGFUL = 1e-3
 
 
+@pytest.mark.slow
 class TestPseudoInverse:
     @each(DECOMPOSED + in_turn(ITERATED))
     def test_penrose(self, case: Case) -> None:

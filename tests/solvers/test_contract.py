@@ -85,6 +85,7 @@ def test_same_seed_same_draws_and_seed_zero_counts(solver: PosteriorSampler) -> 
     assert draws[0].shape == (3, 2, 3, 4, 4)
 
 
+@pytest.mark.slow
 @solvers
 @pytest.mark.parametrize("kind", ["mixture", "network"])
 def test_a_draw_does_not_depend_on_its_batch(solver: PosteriorSampler, kind: str) -> None:

@@ -271,6 +271,7 @@ class TestMixture:
         assert bool(((mean - flow).abs() < 4 * error + 2e-3).all())
 
 
+@pytest.mark.slow
 class TestWrongDenoiser:
     def test_a_constant_error_costs_what_it_should(self) -> None:
         """A constant error b lowers the bound by |b|^2 (lambda_max - lambda_min) / 2.

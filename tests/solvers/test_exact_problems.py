@@ -133,6 +133,7 @@ class TestGridProblems:
             exact_problem("nope", 0)
 
 
+@pytest.mark.slow
 class TestVerdicts:
     def test_exact_draws(self) -> None:
         """Exact draws have distance 1, nominal coverage and variance ratio 1.

@@ -188,6 +188,7 @@ def test_a_sampling_mask_is_white_where_k_space_is_measured(
     assert isinstance(described, MRI) and torch.equal(described.mask, torch.from_numpy(mask > 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver", ["mmps", "second-order", "pigdm", "dps", "diffpir", "ddrm", "ddnm", "split-gibbs"]
 )

@@ -150,6 +150,7 @@ def trained() -> tuple[Flow, list[float]]:
     return flow.eval(), losses
 
 
+@pytest.mark.slow
 def test_a_trained_flow_learns_and_its_density_integrates_to_one() -> None:
     flow, losses = trained()
     assert sum(losses[-20:]) / 20 < losses[0] - 0.25  # nats per dimension
@@ -230,6 +231,7 @@ def linear_flow() -> tuple[Flow, Tensor, Tensor]:
     return flow, W, shift
 
 
+@pytest.mark.slow
 def test_a_linear_flow_restores_by_the_exact_gaussian_posterior() -> None:
     flow, W, shift = linear_flow()
     prior, n = GaussianPrior(shift, W @ W.T), 800
@@ -252,6 +254,7 @@ def test_a_linear_flow_restores_by_the_exact_gaussian_posterior() -> None:
         assert float((torch.cov(white) - torch.eye(3)).abs().max()) < 6 / n**0.5
 
 
+@pytest.mark.slow
 def test_restore_of_an_image_agrees_with_its_measurement() -> None:
     flow = image_flow(shape=(1, 4, 4), levels=1).float()
     x = flow.sample(2, seeded())

@@ -310,6 +310,7 @@ class TestCollapse:
             collapse_report(x, reference=x[:2])
 
 
+@pytest.mark.slow
 class TestRestore:
     def test_is_the_posterior_over_the_latents(self) -> None:
         """Against importance sampling with many latents, which uses only the generator."""

@@ -181,6 +181,7 @@ def test_the_mean_picture_is_the_mean_of_the_draws() -> None:
     assert float(z.abs().max()) < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["logistic", "gaussian"])
 def test_it_learns_and_a_seed_decides(likelihood: str) -> None:
     torch.manual_seed(0)
@@ -221,6 +222,7 @@ def gaussian_toy() -> tuple[Tensor, InverseProblem, GaussianPrior]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chains", [None, 250])
 def test_latent_hmc_against_the_exact_posterior(chains: int | None) -> None:
     W, problem, exact = gaussian_toy()
@@ -248,6 +250,7 @@ def test_chains_that_disagree_are_found_out() -> None:
     assert found["rhat"][0] > 2
 
 
+@pytest.mark.slow
 def test_restore_of_a_linear_vae_is_the_exact_posterior_noise_of_the_decoder_included() -> None:
     model, law = linear_vae()
     problem = InverseProblem(
@@ -270,6 +273,7 @@ def test_restore_of_a_linear_vae_is_the_exact_posterior_noise_of_the_decoder_inc
         assert float((torch.cov(white) - torch.eye(4)).abs().max()) * n**0.5 < 6.5
 
 
+@pytest.mark.slow
 def test_elsewhere_draws_are_means_of_the_decoder() -> None:
     """Draws are decoder means near the picture of a known z.
 

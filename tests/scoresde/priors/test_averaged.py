@@ -63,6 +63,7 @@ def network(seed: int = 0) -> ScorePrior:
     return ScorePrior(net, EDMSDE(), (1, 8, 8), sigma_data=0.5).requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 class TestEveryGroup:
     def test_transforms_undo_themselves_and_differ(self, group: str) -> None:
@@ -234,6 +235,7 @@ class TestErrors:
         torch.testing.assert_close(averaged.denoise(x, 1.0), 0.3 * x)
 
 
+@pytest.mark.slow
 class TestCommandLine:
     @pytest.fixture
     def paths(self, tmp_path: Path) -> tuple[str, str]:

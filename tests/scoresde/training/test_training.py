@@ -379,6 +379,7 @@ class TestTraining:
         ]
         np.testing.assert_allclose(rates, [0.5 * cosine[0], *cosine[1:]], rtol=1e-6)
 
+    @pytest.mark.slow
     def test_loss_falls_on_flat_images(self, tmp_path: Path) -> None:
         """Images of one shade of grey: the loss falls to less than half.
 
