@@ -450,6 +450,7 @@ class TestEveryLinearOperator:
                 op.pinv(y)
 
 
+@pytest.mark.slow
 @each(in_turn(LINEAR))
 class TestEveryLinearExample:
     def test_every_capability_can_be_called(self, case: Case) -> None:
