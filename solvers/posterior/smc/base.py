@@ -51,7 +51,7 @@ def systematic(log_weights: Tensor, n: int, generator: torch.Generator) -> Tenso
     w = torch.softmax(log_weights.double().cpu(), 0)
     points = (
         torch.arange(n, dtype=torch.float64)
-        + torch.rand((), dtype=torch.float64, generator=generator)
+        + torch.rand((), dtype=torch.float64, generator=generator, device=generator.device).cpu()
     ) / n
     return torch.searchsorted(w.cumsum(0), points).clamp_max(len(w) - 1).to(log_weights.device)
 
