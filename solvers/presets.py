@@ -8,15 +8,16 @@ else.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from solvers.samplers.grid import TimeGrid
 
 __all__ = [
     "RESTORATION_GRID",
+    "Declared",
     "Preset",
     "Registered",
     "discover",
@@ -24,6 +25,8 @@ __all__ = [
     "registered_class",
     "verified",
 ]
+
+Value = TypeVar("Value")
 
 RESTORATION_GRID = TimeGrid(s_max=5.0, s_min=0.03)
 """Time grid of restorations, as noise-to-signal ratios.
@@ -132,6 +135,26 @@ def verified() -> dict[str, Any]:
 def _solver(made: Any) -> Any:
     """Return the guidance of a pair of guidance and sampler: it decides the pair's exactness."""
     return made[0] if isinstance(made, tuple) else made
+
+
+class Declared(Mapping[str, Value]):
+    """What the classes declare at this moment, those that users define too.
+
+    Args:
+        collect: Gives the values by name, such as :func:`presets`.
+    """
+
+    def __init__(self, collect: Callable[[], dict[str, Value]]) -> None:
+        self._collect = collect
+
+    def __getitem__(self, name: str) -> Value:
+        return self._collect()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._collect())
+
+    def __len__(self) -> int:
+        return len(self._collect())
 
 
 def discover(package: str, path: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from solvers.guidance import Guidance
 from solvers.posterior import Guided, Posterior, PosteriorSampler
-from solvers.presets import RESTORATION_GRID, Preset, presets
+from solvers.presets import RESTORATION_GRID, Declared, Preset, presets
 from solvers.samplers import (
     DDIM,
     AnnealedLangevin,
@@ -48,7 +48,6 @@ __all__ = [
     "SOLVERS",
     "Effort",
     "SamplerEntry",
-    "SolverEntry",
     "make_solver",
     "solve",
 ]
@@ -134,73 +133,7 @@ SAMPLERS: dict[str, SamplerEntry] = {
 """Samplers of a prior, by name."""
 
 
-@dataclass(frozen=True)
-class SolverEntry:
-    """A named solver with its default settings.
-
-    Args:
-        preset: Settings that the class of the solver declares.
-    """
-
-    preset: Preset
-
-    @property
-    def summary(self) -> str:
-        """One line for the list of solvers."""
-        return self.preset.summary
-
-    @property
-    def steps(self) -> int:
-        """Default number of steps."""
-        return self.preset.steps
-
-    @property
-    def sampler(self) -> str | None:
-        """Name of the default sampler of a guidance; None if the solver has its own loop."""
-        return self.preset.sampler
-
-    @property
-    def requires(self) -> frozenset[str]:
-        """Capabilities that a problem must have."""
-        return self.preset.requires
-
-    @property
-    def exactness(self) -> str:
-        """Law of the draws in the limit, see ``solvers.capabilities.Exactness``."""
-        return self.preset.exactness
-
-    def build(self, steps: int, sampler: str | None) -> PosteriorSampler:
-        """Build the solver.
-
-        Args:
-            steps: Number of steps.
-            sampler: Name of the sampler that runs a guidance; not used by solvers with their own
-                loop.
-
-        Returns:
-            The posterior sampler.
-        """
-        made: Guidance | PosteriorSampler = self.preset.build(steps)
-        if isinstance(made, Guidance):
-            assert sampler is not None
-            return Guided(made, SAMPLERS[sampler](steps, RESTORATION_GRID))
-        return made
-
-
-class _Solvers(Mapping[str, SolverEntry]):
-    """The presets of all solver classes, including those that users define."""
-
-    def __getitem__(self, name: str) -> SolverEntry:
-        return SolverEntry(presets()[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(presets())
-
-    def __len__(self) -> int:
-        return len(presets())
-
-
-SOLVERS: Mapping[str, SolverEntry] = _Solvers()
+SOLVERS: Mapping[str, Preset] = Declared(presets)
 """Posterior samplers, by name."""
 
 
@@ -266,13 +199,18 @@ def make_solver(
         'heuristic'
     """
     check_choice("solver", name, SOLVERS)
-    entry = SOLVERS[name]
-    if sampler is not None and entry.sampler is None:
+    preset = SOLVERS[name]
+    if sampler is not None and preset.sampler is None:
         raise ValueError(f"{name} has its own loop and takes no sampler")
-    chosen = sampler or entry.sampler
+    chosen = sampler or preset.sampler
     if chosen is not None:
         check_choice("sampler", chosen, SAMPLERS)
-    return entry.build(entry.steps if steps is None else steps, chosen)
+    steps = preset.steps if steps is None else steps
+    made: Guidance | PosteriorSampler = preset.build(steps)
+    if isinstance(made, Guidance):
+        assert chosen is not None
+        return Guided(made, SAMPLERS[chosen](steps, RESTORATION_GRID))
+    return made
 
 
 def solve(

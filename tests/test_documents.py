@@ -301,7 +301,7 @@ def test_the_readme_counts_what_is_listed() -> None:
     for count, kind in ((len(PROBLEMS), "problems"), (len(SAMPLERS), "samplers")):
         assert f"{count} {kind}" in text
     # classes that other tests define may have names, too
-    named = [one for one in SOLVERS.values() if defined_here(one.preset.build)]
+    named = [one for one in SOLVERS.values() if defined_here(one.build)]
     assert f"{len(named)} solvers" in text
 
 

@@ -1,26 +1,18 @@
 """Solvers of the verification table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from solvers.posterior import Guided, PosteriorSampler
-from solvers.presets import verified
+from solvers.presets import Declared, verified
 
 __all__ = ["VERIFIED"]
 
 
-class _Verified(Mapping[str, PosteriorSampler]):
-    """Solvers by name, as their classes declare them with ``verified``."""
-
-    def __getitem__(self, name: str) -> PosteriorSampler:
-        made = verified()[name]
-        return Guided(*made) if isinstance(made, tuple) else made
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(verified())
-
-    def __len__(self) -> int:
-        return len(verified())
+def _solvers() -> dict[str, PosteriorSampler]:
+    """What the classes declare; a guidance and its sampler make one solver."""
+    made = verified().items()
+    return {name: Guided(*one) if isinstance(one, tuple) else one for name, one in made}
 
 
-VERIFIED: Mapping[str, PosteriorSampler] = _Verified()
+VERIFIED: Mapping[str, PosteriorSampler] = Declared(_solvers)
 """Name -> solver with the settings of its paper where it has any; DDNM has ``power`` 2 instead."""
