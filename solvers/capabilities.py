@@ -11,11 +11,11 @@ from solvers.presets import presets
 
 __all__ = ["Exactness", "check_capabilities"]
 
-Exactness = Literal["asymptotic", "gaussian", "heuristic"]
+Exactness = Literal["asymptotic", "gaussian", "heuristic", "estimate"]
 """Law of a solver's draws in the limit of many steps and a perfect prior.
 
 "asymptotic": the posterior, for any prior; "gaussian": the posterior, for Gaussian priors;
-"heuristic": some other law.
+"heuristic": some other law; "estimate": one image for each measurement, and no draws.
 """
 
 

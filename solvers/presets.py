@@ -106,14 +106,15 @@ def _collect(method: str) -> dict[str, Any]:
     return found
 
 
-_ORDER = ("gaussian", "asymptotic", "heuristic")
+_ORDER = ("gaussian", "asymptotic", "heuristic", "estimate")
 
 
 def presets() -> dict[str, Preset]:
     """Collect every named solver, as declared by ``presets`` of its class.
 
     Returns:
-        Presets by name, sorted by exactness ("gaussian", "asymptotic", "heuristic"), then by name.
+        Presets by name, sorted by exactness ("gaussian", "asymptotic", "heuristic", "estimate"),
+        then by name.
     """
     found: dict[str, Preset] = _collect("presets")
     return dict(sorted(found.items(), key=lambda item: (_ORDER.index(item[1].exactness), item[0])))

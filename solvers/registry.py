@@ -144,10 +144,12 @@ class Effort:
     Args:
         steps: Factor on the solver's default number of steps.
         draws: Number of posterior draws.
+        solver: Name of the solver that this budget prefers; None for the default one.
     """
 
     steps: float
     draws: int
+    solver: str | None = None
 
     def scaled_steps(self, solver: str) -> int:
         """Compute the number of steps of a named solver.
@@ -166,11 +168,12 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
+    "instant": Effort(1.0, 1, "hqs"),
     "quick": Effort(0.5, 4),
     "normal": Effort(1.0, 8),
     "thorough": Effort(2.0, 16),
 }
-"""Budgets by name, at a quarter of the normal cost, the normal cost, and four times that."""
+"""Budgets by name: a point estimate, then draws at 1/4, once and 4 times the normal cost."""
 
 
 def make_solver(

@@ -287,7 +287,9 @@ def test_the_effort_help_states_the_budgets() -> None:
     effort = next(one for one in group().commands["restore"].params if "--effort" in one.opts)
     share = {0.5: "half the steps", 1.0: "", 2.0: "twice the steps"}
     parts = [
-        f"{name} ({', '.join(filter(None, (share[one.steps], f'{one.draws} draws')))})"
+        f"{name} (one estimate by {one.solver}, no uncertainty)"
+        if one.solver
+        else f"{name} ({', '.join(filter(None, (share[one.steps], f'{one.draws} draws')))})"
         for name, one in EFFORTS.items()
     ]
     assert f"{', '.join(parts[:-1])} or {parts[-1]}" in effort.help

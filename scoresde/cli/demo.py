@@ -21,8 +21,8 @@ def demo(
     prior: Prior = "natural",
     solver: Annotated[str, typer.Option(help="A solver from `scoresde list`.")] = DEFAULT_SOLVER,
     samples: Annotated[
-        int, typer.Option(help="Number of posterior draws.", min=1)
-    ] = RestoreOptions.samples,
+        int | None, typer.Option(help="Number of posterior draws. [8; 1 for an estimate]", min=1)
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -30,7 +30,9 @@ def demo(
 ) -> None:
     """Restore three photographs that come with scikit-image."""
     from scoresde.pipelines.demo import demo as run
+    from scoresde.pipelines.plan import budget
 
+    solver, _, samples = budget("normal", solver, None, samples)
     options = RestoreOptions(
         solver=solver, samples=samples, seed=seed, prior=prior, device=device, precision=precision
     )

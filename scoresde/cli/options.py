@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 
 __all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
 
@@ -87,7 +87,12 @@ RESTORE: dict[str, Any] = {
             "[0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
         ),
     ],
-    "solver": Annotated[str, typer.Option(help="A solver from `scoresde list`.")],
+    "solver": Annotated[
+        str | None,
+        typer.Option(
+            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, or as --effort says]"
+        ),
+    ],
     "sampler": Annotated[
         str | None,
         typer.Option(help="A sampler from `scoresde list`, for solvers that take one."),
@@ -99,8 +104,9 @@ RESTORE: dict[str, Any] = {
     "effort": Annotated[
         str,
         typer.Option(
-            help="quick (half the steps, 4 draws), normal (8 draws) or thorough (twice the steps, "
-            "16 draws). --steps and --samples take precedence."
+            help="instant (one estimate by hqs, no uncertainty), quick (half the steps, 4 draws), "
+            "normal (8 draws) or thorough (twice the steps, 16 draws). "
+            "--steps and --samples take precedence."
         ),
     ],
     "prior": Prior,
@@ -119,7 +125,7 @@ RESTORE: dict[str, Any] = {
 }
 """The fields of :class:`RestoreOptions` as options, and the effort that decides two of them."""
 
-_DEFAULTS: dict[str, Any] = {"effort": "normal", "samples": None, "set": None}
+_DEFAULTS: dict[str, Any] = {"effort": "normal", "samples": None, "set": None, "solver": None}
 
 
 def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
@@ -152,7 +158,7 @@ def restoration(function: Callable[..., None]) -> Callable[..., None]:
         problem = {name: values.pop(name) for name in PROBLEM}
         problem["set"] = tuple(problem["set"] or ())
         restore = {name: values.pop(name) for name in RESTORE}
-        restore["steps"], restore["samples"] = budget(
+        restore["solver"], restore["steps"], restore["samples"] = budget(
             restore.pop("effort"), restore["solver"], restore["steps"], restore["samples"]
         )
         function(

@@ -27,42 +27,58 @@ class UNetConfig:
         channels: Channels of the image.
         patch: Side p of the blocks of pixels that the stem folds into channels.
         widths: Channels of each level, finest first; each level halves the resolution.
-        blocks: Residual blocks per level and direction.
+        blocks: Residual blocks per direction, of every level or of each.
         attention: Levels that end with self-attention. Its memory grows with the square of the
             number of pixels, so only coarse levels are suitable.
         embedding: Number of features of the noise level.
         extra: Further input channels, which carry features of the image.
+        preactivation: True for blocks that apply the nonlinearity before both convolutions (He et
+            al. 2016); False for one nonlinearity between them (EDSR, Lim et al. 2017), which is
+            faster where convolutions cost little.
 
     Raises:
-        ValueError: If a size is not positive, ``extra`` is negative, or a level of attention does
-            not exist.
+        ValueError: If a size is not positive, ``extra`` is negative, a level of attention does not
+            exist, or ``blocks`` are given for another number of levels.
     """
 
     channels: int = 3
     patch: int = 2
     widths: tuple[int, ...] = (48, 96, 192)
-    blocks: int = 2
+    blocks: int | tuple[int, ...] = 2
     attention: tuple[int, ...] = (2,)
     embedding: int = 128
     extra: int = 0
+    preactivation: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "attention", tuple(self.attention))
+        if not isinstance(self.blocks, int):
+            object.__setattr__(self, "blocks", tuple(self.blocks))
+        blocks = self.blocks_of_levels
         if (
             self.extra < 0
             or not self.widths
-            or min(self.channels, self.patch, self.blocks, self.embedding, *self.widths) < 1
+            or min(self.channels, self.patch, self.embedding, *blocks, *self.widths) < 1
         ):
             raise ValueError(f"all sizes of a UNet must be positive, got {self}")
+        if len(blocks) != len(self.widths):
+            raise ValueError(f"blocks {self.blocks} do not fit the {len(self.widths)} levels")
         if any(not 0 <= level < len(self.widths) for level in self.attention):
             raise ValueError(
                 f"attention levels {self.attention} are not among the {len(self.widths)} levels"
             )
 
+    @property
+    def blocks_of_levels(self) -> tuple[int, ...]:
+        """Residual blocks per direction of each level."""
+        if isinstance(self.blocks, int):
+            return (self.blocks,) * len(self.widths)
+        return self.blocks
+
 
 class ResBlock(nn.Module):
-    """Residual block x + conv(silu((1 + a) conv(silu(x)) + b)).
+    """Residual block x + conv(silu((1 + a) conv(g(x)) + b)), g = silu or the identity.
 
     The scale a and the shift b are linear in the noise features. The last convolution and the scale
     and shift start at zero.
@@ -70,10 +86,12 @@ class ResBlock(nn.Module):
     Args:
         channels: Channels of the feature map.
         embedding: Number of features of the noise level.
+        preactivation: True for g = silu.
     """
 
-    def __init__(self, channels: int, embedding: int) -> None:
+    def __init__(self, channels: int, embedding: int, preactivation: bool = True) -> None:
         super().__init__()
+        self.preactivation = preactivation
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * channels)
@@ -93,7 +111,7 @@ class ResBlock(nn.Module):
             Feature map, shape of x.
         """
         scale, shift = self.film(features)[..., None, None].chunk(2, dim=1)
-        h = self.conv1(F.silu(x))
+        h = self.conv1(F.silu(x) if self.preactivation else x)
         h = self.conv2(F.silu(shift.to(h.dtype) + (1 + scale).to(h.dtype) * h))
         return x + h
 
@@ -129,7 +147,10 @@ class UNet(nn.Module):
         widths, e = config.widths, config.embedding
 
         def level(i: int) -> nn.ModuleList:
-            blocks: list[nn.Module] = [ResBlock(widths[i], e) for _ in range(config.blocks)]
+            blocks: list[nn.Module] = [
+                ResBlock(widths[i], e, config.preactivation)
+                for _ in range(config.blocks_of_levels[i])
+            ]
             if i in config.attention:
                 blocks.append(Attention2d(widths[i]))
             return nn.ModuleList(blocks)

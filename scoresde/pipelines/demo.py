@@ -21,7 +21,7 @@ from scoresde.data.figures import sheet
 from scoresde.data.images import from_bytes
 from scoresde.files import check_writable, write_json
 from scoresde.pipelines.devices import choose_device, open_prior
-from scoresde.pipelines.plan import restore_tensor
+from scoresde.pipelines.plan import check_options, restore_tensor
 from scoresde.pipelines.restore import panels, scores
 from scoresde.pipelines.settings import RestoreOptions
 
@@ -80,6 +80,7 @@ def demo(
     Raises:
         InputError: If the folder cannot be written or an option cannot be used.
     """
+    check_options(options)
     check_writable(out)
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)

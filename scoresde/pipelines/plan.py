@@ -14,10 +14,10 @@ from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
 from scoresde.pipelines.named_problems import ImageContext, build_noise, build_operator
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
 from scoresde.priors.tiled import TiledPrior
-from solvers import EFFORTS, Posterior, make_solver
+from solvers import EFFORTS, PointEstimator, Posterior, make_solver
 
 __all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan", "restore_tensor"]
 
@@ -129,22 +129,27 @@ def check_options(options: RestoreOptions) -> None:
     if options.samples < 1:
         raise InputError(f"--samples must be at least 1, got {options.samples}")
     with as_input_error():
-        make_solver(options.solver, options.steps, options.sampler)
+        solver = make_solver(options.solver, options.steps, options.sampler)
+    if isinstance(solver, PointEstimator) and options.samples != 1:
+        raise InputError(
+            f"{options.solver} gives one estimate and no draws, but {options.samples} were asked "
+            "for; leave --samples out, or choose a solver that draws"
+        )
 
 
 def budget(
-    effort: str, solver: str, steps: int | None, samples: int | None
-) -> tuple[int | None, int]:
-    """Decide steps and samples by the name of a budget, where they are not given.
+    effort: str, solver: str | None, steps: int | None, samples: int | None
+) -> tuple[str, int | None, int]:
+    """Decide solver, steps and samples by the name of a budget, where they are not given.
 
     Args:
-        effort: "quick", "normal" or "thorough".
-        solver: Name of the solver.
+        effort: "instant", "quick", "normal" or "thorough".
+        solver: Name of the solver, None if the budget decides.
         steps: Steps, None if the budget decides.
         samples: Draws, None if the budget decides.
 
     Returns:
-        Steps (None for the solver's default) and draws.
+        Solver, steps (None for the solver's default) and draws, which are 1 for point estimators.
 
     Raises:
         InputError: If the effort or the solver is unknown.
@@ -152,9 +157,12 @@ def budget(
     with as_input_error():
         check_choice("effort", effort, EFFORTS)
         chosen = EFFORTS[effort]
+        solver = solver or chosen.solver or DEFAULT_SOLVER
         if steps is None and chosen.steps != 1:
             steps = chosen.scaled_steps(solver)
-    return steps, chosen.draws if samples is None else samples
+        if samples is None:
+            samples = 1 if isinstance(make_solver(solver), PointEstimator) else chosen.draws
+    return solver, steps, samples
 
 
 def restore_tensor(

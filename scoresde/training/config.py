@@ -16,9 +16,10 @@ class LoopConfig:
     Args:
         steps: Optimizer steps, of every player of an adversarial game.
         batch: Samples per step and process.
-        learning_rate: Peak learning rate of AdamW, reached after `warmup` steps; a cosine takes
-            it to zero.
+        learning_rate: Peak learning rate of AdamW, reached after `warmup` steps.
         warmup: Steps of linear warm-up.
+        cooldown: Part of the steps, in (0, 1], at the end, in which a cosine takes the rate to
+            zero. Until it begins, a run may be resumed with another number of steps.
         weight_decay: Weight decay of AdamW.
         ema: Decay of the exponential average of the weights, in [0, 1); 0 for no average.
         clip: Largest norm of a gradient.
@@ -34,6 +35,7 @@ class LoopConfig:
     batch: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
+    cooldown: float = 1.0
     weight_decay: float = 0.0
     ema: float = 0.999
     clip: float = 1.0
@@ -47,6 +49,8 @@ class LoopConfig:
             raise ValueError(f"steps and batch must be positive, got {self.steps} and {self.batch}")
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise ValueError("learning_rate and clip must be positive and ema in [0, 1)")
+        if not 0 < self.cooldown <= 1:
+            raise ValueError(f"cooldown must be in (0, 1], got {self.cooldown}")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
 
@@ -68,6 +72,7 @@ class TrainConfig(LoopConfig):
         batch: Images of the first crop size, per step and process.
         learning_rate: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up.
+        cooldown: Part of the steps, at the end, in which a cosine takes the rate to zero.
         weight_decay: Weight decay of AdamW.
         ema: Decay of the exponential average of the weights, in [0, 1).
         clip: Largest norm of a gradient.

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,8 +164,10 @@ class _Run:
         if header.get("format") != _FORMAT:
             raise InputError(f"{self.path} is not a training state")
         old, new = header["settings"], self.settings()
-        if old != new:
-            names = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        names = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        if set(names) <= {"steps", "cooldown"} and self._same_rates_so_far(old, header["step"]):
+            names = []
+        if names:
             changed = ", ".join(f"{k} was {old.get(k)}, now {new.get(k)}" for k in names)
             raise InputError(
                 f"{self.path} was made with other settings ({changed}); resume with the same ones "
@@ -175,6 +178,13 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, part(tensors, f"optimizer.{name}."))
         self.cost = Cost(int(header["step"]), header["seconds"], header["cpu_seconds"])
+
+    def _same_rates_so_far(self, old: dict[str, Any], steps: int) -> bool:
+        """Whether a run of another length had the same learning rates until now."""
+        before = replace(
+            self.config, steps=old["steps"], cooldown=old.get("cooldown", self.config.cooldown)
+        )
+        return all(learning_rate(before, k) == learning_rate(self.config, k) for k in range(steps))
 
     def settings(self) -> dict[str, Any]:
         """The settings of the task, as JSON has them."""

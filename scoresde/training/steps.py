@@ -47,6 +47,11 @@ class Schedule(Protocol):
         """Peak learning rate."""
         ...
 
+    @property
+    def cooldown(self) -> float:
+        """Part of the steps, at the end, in which the rate falls to zero."""
+        ...
+
 
 class TrainingError(RuntimeError):
     """The run cannot continue; the message names the step and the reason."""
@@ -68,17 +73,22 @@ def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
 
 
 def learning_rate(config: Schedule, step: int) -> float:
-    """Compute the learning rate: linear warm-up, then a cosine to zero.
+    """Compute the learning rate: linear warm-up, then the peak, at last half a cosine to zero.
+
+    A rate that is constant for long lets a run be prolonged while it goes (Hägele et al. 2024,
+    "Scaling laws and compute-optimal training beyond fixed training durations").
 
     Args:
-        config: Peak, warm-up and length of the run.
+        config: Peak, warm-up, cool-down and length of the run.
         step: Number of the step, from 0.
 
     Returns:
         The learning rate of this step.
     """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    start = (1 - config.cooldown) * config.steps
+    cooled = max(0.0, step - start) / max(1.0, config.steps - start)
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * cooled))
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:

@@ -4,6 +4,8 @@ from solvers.posterior.base import IndependentSampler, Posterior, PosteriorSampl
 from solvers.posterior.daps import DAPS
 from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
+from solvers.posterior.hqs import HQS, PnPADMM
+from solvers.posterior.point import PointEstimator
 from solvers.posterior.red_diff import REDDiff
 from solvers.posterior.repaint import RePaint
 from solvers.posterior.second_order import SecondOrderAncestral
@@ -22,11 +24,14 @@ __all__ = [
     "DDRM",
     "DiffPIR",
     "Guided",
+    "HQS",
     "IndependentSampler",
     "MCGDiff",
     "ParticleSampler",
     "Posterior",
     "PosteriorSampler",
+    "PnPADMM",
+    "PointEstimator",
     "PredictedTwistSMC",
     "REDDiff",
     "RePaint",

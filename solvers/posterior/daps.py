@@ -20,6 +20,7 @@ from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler
+from solvers.posterior.proximal import data_curvature
 from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
@@ -160,7 +161,8 @@ class DAPS(IndependentSampler):
 
     def _langevin(self, run: Run, x0_hat: Tensor, r2: float) -> Tensor:
         problem, y = run.problem, run.y
-        step = expand_like(self.tau / (1 / r2 + self._curvature(run, x0_hat)), x0_hat)
+        curvature = data_curvature(problem, x0_hat, run.randn_like(x0_hat))
+        step = expand_like(self.tau / (1 / r2 + curvature), x0_hat)
         x0 = x0_hat
         for _ in range(self.langevin):
             score = problem.operator.mask_unobserved(
@@ -169,20 +171,3 @@ class DAPS(IndependentSampler):
             slope = problem.operator.vjp(x0, score) + (x0_hat - x0) / r2
             x0 = x0 + step * slope + (2 * step) ** 0.5 * run.randn_like(x0)
         return x0
-
-    def _curvature(self, run: Run, x0_hat: Tensor) -> Tensor:
-        """Estimate the norm |J^T Sigma_y^{-1} J| of each sample by power iterations.
-
-        Sigma_y is replaced by its row sums.
-        """
-        problem = run.problem
-        J, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
-        variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(
-            torch.finfo(mean.dtype).tiny
-        )
-        v, size = run.randn_like(x0_hat), x0_hat.new_ones(len(x0_hat))
-        for _ in range(8):
-            v = v / expand_like(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
-            v = J.adjoint(J.apply(v) / variance)
-            size = v.flatten(1).norm(dim=1)
-        return size

@@ -33,7 +33,7 @@ from solvers import (
     make_solver,
     solve,
 )
-from solvers.posterior import ParticleSampler
+from solvers.posterior import ParticleSampler, PointEstimator
 from tests.conftest import F64, seeded
 
 ALL: dict[str, PosteriorSampler] = {
@@ -225,9 +225,11 @@ def test_every_named_solver_runs_and_declares_itself() -> None:
     assert len(SOLVERS) >= 18
     for name, entry in SOLVERS.items():
         solver = make_solver(name, steps=3)
-        assert solver.exactness == entry.exactness in ("asymptotic", "gaussian", "heuristic")
+        kinds = ("asymptotic", "gaussian", "heuristic", "estimate")
+        assert solver.exactness == entry.exactness in kinds
         assert solver.requires == entry.requires
-        assert solver.sample(prior, problem, y, 2).draws.shape == (2, 1, 3, 4, 4)
+        n = 1 if isinstance(solver, PointEstimator) else 2
+        assert solver.sample(prior, problem, y, n).draws.shape == (n, 1, 3, 4, 4)
     with pytest.raises(ValueError, match="unknown solver 'nope'; known: "):
         make_solver("nope")
     with pytest.raises(ValueError, match="unknown sampler"):
@@ -300,19 +302,23 @@ def applicable(name: str) -> tuple[PosteriorSampler, GaussianMixturePrior, Inver
 def test_every_named_solver_keeps_the_promises(name: str) -> None:
     """Same seed, same draws; another seed, others; nothing is mutated; no other random numbers.
 
+    An estimate is the same for every seed.
+
     A solver in a new file of ``solvers/posterior`` or ``solvers/guidance`` is tested here without a
     line in this file.
     """
     solver, prior, problem, y = applicable(name)
     weights = {k: v.clone() for k, v in prior.state_dict().items()}
     kept, state = y.clone(), torch.get_rng_state()
+    estimate = isinstance(solver, PointEstimator)
+    n = 1 if estimate else 3
     runs = [
-        solver.sample(prior, problem, y, 3, generator=torch.Generator().manual_seed(seed))
+        solver.sample(prior, problem, y, n, generator=torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)
     ]
     assert torch.equal(runs[0].draws, runs[1].draws)
-    assert not torch.allclose(runs[0].draws, runs[2].draws)
-    assert runs[0].draws.shape == (3, 1, 3, 4, 4) and bool(runs[0].draws.isfinite().all())
+    assert torch.allclose(runs[0].draws, runs[2].draws) == estimate
+    assert runs[0].draws.shape == (n, 1, 3, 4, 4) and bool(runs[0].draws.isfinite().all())
     assert runs[0].nfe > 0 and runs[0].vjps >= 0
     assert torch.equal(y, kept)
     assert all(torch.equal(v, weights[k]) for k, v in prior.state_dict().items())
@@ -325,6 +331,8 @@ def test_draws_of_named_solvers_do_not_depend_on_their_number(name: str) -> None
     solver, prior, problem, y = applicable(name)
     if isinstance(solver, ParticleSampler):
         pytest.skip("the draws of a population depend on one another")
+    if isinstance(solver, PointEstimator):
+        pytest.skip("an estimate is one, see test_point_estimates.py")
 
     def draw(n: int, batch: int | None) -> Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -246,6 +246,24 @@ def test_effort_decides_what_is_not_said(
         assert (report["nfe"], report["samples"]) == expected
 
 
+def test_an_instant_effort_gives_one_estimate_and_no_spread(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
+    image = picture(tmp_path / "photo.png")
+    command = ("restore", image, "--problem", "deblur", "--gaussian", "1", "--prior", prior)
+    out = tmp_path / "out"
+    code, text, err = run(capsys, *command, "--effort", "instant", "--json", "--out", out)
+    assert code == 0, err
+    report = json.loads(text)
+    assert (report["solver"], report["samples"], report["nfe"]) == ("hqs", 1, 8)
+    assert report["mean_std"] is None and "interval" not in report
+    assert not (out / "std.png").exists()
+    for solver in (("--effort", "instant"), ("--solver", "pnp-admm")):
+        code, _, err = run(capsys, *command, *solver, "--samples", 4, "--out", tmp_path / "no")
+        assert code == 2 and "one estimate and no draws, but 4 were asked for" in err
+        assert not (tmp_path / "no").exists()
+
+
 def test_the_transparent_part_of_a_picture_is_its_hole(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -383,7 +401,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "infinite sigma": ([good, *box, "--sigma", "inf"], "finite"),
         "unknown effort": (
             [good, *box, "--effort", "heroic"],
-            "unknown effort 'heroic'; known: quick, normal, thorough",
+            "unknown effort 'heroic'; known: instant, quick, normal, thorough",
         ),
         "unknown solver": (
             [good, *box, "--solver", "magic"],

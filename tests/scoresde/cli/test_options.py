@@ -22,7 +22,7 @@ def test_every_field_is_an_option() -> None:
 @pytest.mark.parametrize("command", [restore.restore, calibrate.calibrate])
 def test_defaults_are_those_of_the_dataclasses(command) -> None:  # type: ignore[no-untyped-def]
     parameters = inspect.signature(command).parameters
-    decided_by_effort = ("samples", "set")
+    decided_by_effort = ("samples", "set", "solver")
     for cls in (ProblemOptions, RestoreOptions):
         for field in fields(cls):
             if field.name not in (*decided_by_effort, "problem"):

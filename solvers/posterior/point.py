@@ -1,0 +1,53 @@
+"""Base class of point estimators: one image for each measurement, and no draws."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from scoresde.priors.base import CountingPrior, Prior
+from solvers.capabilities import Exactness
+from solvers.posterior.base import PosteriorSampler
+from solvers.posterior.records import Draws, Progress, Request
+
+__all__ = ["PointEstimator"]
+
+
+class PointEstimator(PosteriorSampler):
+    """Base of the solvers that compute one image for each measurement.
+
+    An estimate has no spread. ``Posterior.std`` of a single draw is NaN, and asking for several
+    draws is an error, because copies of one estimate would look like certainty.
+    """
+
+    exactness: ClassVar[Exactness] = "estimate"
+
+    def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
+        super()._check(problem, y, n, batch)
+        if n != 1:
+            raise ValueError(
+                f"{type(self).__name__} gives one estimate and no draws, but {n} were asked for; "
+                "ask for 1, or choose a solver that draws"
+            )
+
+    def _sample(self, prior: Prior, request: Request) -> Draws:
+        counted = CountingPrior(prior)
+        y = request.y.to(device=prior.device, dtype=prior.dtype)
+        chunks = y.split(request.batch or len(y))
+        estimates = []
+        with torch.no_grad():
+            for index, chunk in enumerate(chunks):
+
+                def report(fraction: float, index: int = index) -> None:
+                    request.progress((index + fraction) / len(chunks))
+
+                estimates.append(self._estimate(counted, request.problem, chunk, report))
+        return Draws(torch.cat(estimates)[None], counted.nfe // len(chunks), 0)
+
+    @abstractmethod
+    def _estimate(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
+    ) -> Tensor:
+        """Compute the estimates (B, *shape) of a batch of measurements."""

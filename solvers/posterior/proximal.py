@@ -1,0 +1,85 @@
+r"""The proximal step of the data term, for any measurement, and its natural scale.
+
+For linear A and white Gaussian noise it is :meth:`problems.LinearOperator.prox`. A nonlinear A is
+replaced by its Jacobian at z and other noise by the Gaussian of the same covariance there, which is
+one Gauss-Newton step.
+"""
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg.broadcast import expand_like
+from solvers.guidance.mmps import MMPS
+
+__all__ = ["data_curvature", "proximal_step"]
+
+_ITERATIONS = 20
+
+
+def proximal_step(problem: InverseProblem, z: Tensor, y: Tensor, variance: Tensor) -> Tensor:
+    r"""Compute the posterior mean of x under a prior :math:`N(z, v I)`.
+
+    Args:
+        problem: Operator and noise.
+        z: Means of the prior, shape (B, *shape).
+        y: Measurements, shape (B, ...).
+        variance: Variances v of the prior, shape (B,).
+
+    Returns:
+        Posterior means, shape (B, *shape).
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(1.0))
+        >>> z, y = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+        >>> round(float(proximal_step(problem, z, y, torch.tensor([3.0]))), 6)
+        0.75
+    """
+    if {"prox", "gaussian_noise"} <= problem.capabilities:
+        return problem.linear_operator.prox(z, y, problem.noise_variance, variance)
+    mean = problem.operator.apply(z)
+    gain = MMPS(iterations=_ITERATIONS).gain(
+        problem.operator.mask_unobserved(y) - mean,
+        z,
+        mean,
+        lambda v: v,
+        variance.sqrt(),
+        problem,
+    )
+    return z + gain
+
+
+def data_curvature(problem: InverseProblem, x: Tensor, v: Tensor, iterations: int = 8) -> Tensor:
+    r"""Estimate the norm :math:`|J^T \Sigma_y^{-1} J|` of each sample by power iterations.
+
+    Its inverse square root is the standard deviation with which the best measured direction of x is
+    known. :math:`\Sigma_y` is replaced by its row sums.
+
+    Args:
+        problem: Operator and noise.
+        x: Where a nonlinear operator is linearised, shape (B, *shape).
+        v: Start of the power iterations, shape (B, *shape).
+        iterations: Number of power iterations.
+
+    Returns:
+        Norms, shape (B,).
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> data_curvature(problem, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+        tensor([4.])
+    """
+    J, mean = problem.operator.linearise(x), problem.operator.apply(x)
+    variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(
+        torch.finfo(mean.dtype).tiny
+    )
+    size = x.new_ones(len(x))
+    for _ in range(iterations):
+        v = v / expand_like(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
+        v = J.adjoint(J.apply(v) / variance)
+        size = v.flatten(1).norm(dim=1)
+    return size
