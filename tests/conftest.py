@@ -1,11 +1,20 @@
 """Helpers that tests of every part share."""
 
+import os
+
+import pytest
 import torch
 from torch import Tensor
 
-__all__ = ["F64", "randn", "seeded"]
+__all__ = ["F64", "device", "randn", "seeded"]
 
 F64 = torch.float64
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """The device of `make test DEVICE=cuda`; the CPU if none is given."""
+    return torch.device(os.environ.get("SCORESDE_TEST_DEVICE") or "cpu")
 
 
 def seeded(seed: int = 0) -> torch.Generator:

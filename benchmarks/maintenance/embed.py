@@ -3,7 +3,8 @@
     python benchmarks/maintenance/embed.py runs/natural/prior.safetensors natural \\
         "photographs, 64x64 and up"
 
-The weights are stored in half precision, with a line of description in the header.
+The weights are stored in half precision, with a line of description in the header. With --out they
+go to another file than that of the package.
 """
 
 import argparse
@@ -22,10 +23,12 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("name")
     parser.add_argument("summary", help="the line that `scoresde list` shows")
+    parser.add_argument("--out", type=Path, default=None, help="file to write")
     a = parser.parse_args()
     prior = load_prior(a.checkpoint)
     prior.card["summary"] = a.summary
-    path = Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
+    path = a.out or Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_prior(prior, path, torch.float16)
     parameters = sum(p.numel() for p in prior.parameters()) / 1e6
     size = path.stat().st_size / 1e6

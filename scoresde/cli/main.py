@@ -4,14 +4,35 @@ import sys
 
 import typer
 
-from scoresde.cli import calibrate, compare, demo, likelihood, restore, sample, train, verify
+from scoresde.cli import (
+    average,
+    calibrate,
+    compare,
+    demo,
+    likelihood,
+    restore,
+    sample,
+    train,
+    verify,
+)
 from scoresde.cli import list as list_command
 from scoresde.cli.app import app
 from scoresde.errors import InputError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (restore, calibrate, sample, train, likelihood, verify, compare, demo, list_command)
+COMMANDS = (
+    restore,
+    calibrate,
+    sample,
+    train,
+    average,
+    likelihood,
+    verify,
+    compare,
+    demo,
+    list_command,
+)
 """The modules of the commands, which register themselves when they are imported."""
 
 # some versions of Typer carry their own click and others import it: the name is the same

@@ -2,17 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json
-from scoresde.cli.options import Json, Seed
+from scoresde.cli.options import Json
 from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.data.datasets import ImageArray, ImageFolder
+    from scoresde.training import TrainConfig
 
 __all__ = ["train"]
 
@@ -20,30 +21,57 @@ __all__ = ["train"]
 @app.command()
 def train(
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="Folder of photographs; or a .npy or .npz file of images, (N, H, W) or "
+            help="Folders of photographs; or one .npy or .npz file of images, (N, H, W) or "
             "(N, H, W, C), uint8."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, state and TensorBoard log.")],
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 20_000,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings with a name: natural or natural-gpu, which is for large GPUs. Options "
+            "beside it change them. [the defaults stated here]"
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [20000]")] = None,
     batch: Annotated[
-        int, typer.Option(help="Images of the first crop size per step and process.")
-    ] = 16,
+        int | None, typer.Option(help="Images of the first crop size per step and process. [16]")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Parts in which a batch goes through the network, to save memory. [1]"),
+    ] = None,
     crop: Annotated[
         list[int] | None,
         typer.Option(help="Side of the random crops. Repeat it to mix sizes. [64]"),
     ] = None,
     widths: Annotated[
-        str, typer.Option(help="Channels of each level of the UNet, finest first.")
-    ] = "48,96,192",
-    blocks: Annotated[int, typer.Option(help="Residual blocks per level and direction.")] = 2,
+        str | None,
+        typer.Option(help="Channels of each level of the UNet, finest first. [48,96,192]"),
+    ] = None,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="Residual blocks per direction, of every level or of each, such as 2,2,1. [2]"
+        ),
+    ] = None,
     attention: Annotated[
         str | None,
-        typer.Option(help="Levels that end with self-attention; 0 is the finest. [the coarsest]"),
+        typer.Option(
+            help="Levels that end with self-attention, or none; 0 is the finest. [the coarsest]"
+        ),
     ] = None,
-    channels: Annotated[int, typer.Option(help="3 for colour, 1 for grey.")] = 3,
+    preactivation: Annotated[
+        bool | None,
+        typer.Option(
+            "--preactivation/--plain-blocks",
+            help="Residual blocks with or without a nonlinearity before the first convolution. "
+            "[with]",
+        ),
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
     array: Annotated[
         str | None, typer.Option(help="Name of the array in a .npz file that holds several.")
     ] = None,
@@ -67,43 +95,77 @@ def train(
         ),
     ] = None,
     sigma_data: Annotated[
-        float, typer.Option(help="Standard deviation of the data on [-1, 1].")
-    ] = 0.5,
+        float | None, typer.Option(help="Standard deviation of the data on [-1, 1]. [0.5]")
+    ] = None,
     noise: Annotated[
-        str, typer.Option(help="Logarithm of the noise levels, MEAN,STD.")
-    ] = "-1.2,1.5",
-    noise_range: Annotated[str, typer.Option(help="Range of noise levels, MIN,MAX.")] = "0.002,80",
+        str | None,
+        typer.Option(help="Logarithm of the noise levels, MEAN,STD. [-1.2,1.5]"),
+    ] = None,
+    noise_range: Annotated[
+        str | None, typer.Option(help="Range of noise levels, MIN,MAX. [0.002,80]")
+    ] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option(help="Weights of the noise levels: edm, min-snr or likelihood. [edm]"),
+    ] = None,
     learning_rate: Annotated[
-        float, typer.Option(help="Peak learning rate; a cosine takes it to zero.")
-    ] = 1e-3,
-    ema: Annotated[float, typer.Option(help="Decay of the average of the weights.")] = 0.999,
-    precision: Annotated[str, typer.Option(help="bf16 or no.")] = "bf16",
+        float | None, typer.Option(help="Peak learning rate; a cosine takes it to zero. [0.001]")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps in which the rate rises to its peak. [200]")
+    ] = None,
+    cooldown: Annotated[
+        float | None,
+        typer.Option(
+            help="Part of the steps, at the end, in which the rate falls. A run may be resumed "
+            "with other --steps until then. [1.0]"
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of the average of the weights. [0.999]")
+    ] = None,
+    snapshot_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between snapshots of averages for `scoresde average`. [no snapshots]", min=1
+        ),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 or no. [bf16]")] = None,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 1000,
     init: Annotated[
         str | None,
         typer.Option(help="Prior to start from: an embedded one, or a .safetensors file."),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers. [0]", min=0)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted run in --out.")
     ] = False,
+    resume_if_any: Annotated[
+        bool, typer.Option("--continue", help="Continue the run in --out, or start it.")
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End after this time, as an interruption would.", min=0.0),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(help="auto (all that `accelerate launch` gives, else the first GPU) or cpu."),
     ] = "auto",
     compiled: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--compile", help="Compile the network: faster steps, the same up to rounding."
+            "--compile/--no-compile",
+            help="Compile the network: faster steps, the same up to rounding. [where it pays: on "
+            "a GPU with Triton, on a CPU with a C++ compiler for more than 2000 steps]",
         ),
-    ] = False,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a score prior on images by denoising score matching."""
-    from scoresde.networks import UNetConfig
-    from scoresde.pipelines.parsing import as_input_error, numbers
+    from scoresde.files import read_header
+    from scoresde.pipelines.parsing import as_input_error
     from scoresde.priors.checkpoint import load_prior
-    from scoresde.training import NoiseLevels, TrainConfig, TrainingError
+    from scoresde.training import TrainingError
     from scoresde.training import train as run
 
     if device not in ("auto", "cpu"):
@@ -112,34 +174,33 @@ def train(
             "or accelerate launch"
         )
     with as_input_error():
-        levels = numbers(widths, int, "--widths")
-        exponents = numbers(fourier, int, "--fourier") if fourier else ()
-        coarsest = (len(levels) - 1,)
-        network = UNetConfig(
-            channels=channels,
-            widths=levels,
-            blocks=blocks,
-            extra=2 * channels * len(exponents),
-            attention=numbers(attention, int, "--attention") if attention else coarsest,
-        )
-        noise_levels = NoiseLevels(
-            *numbers(noise, float, "--noise", "MEAN,STD"),
-            *numbers(noise_range, float, "--noise-range", "MIN,MAX"),
-        )
-        config = TrainConfig(
+        config = _config(
+            recipe,
+            network={
+                "widths": widths,
+                "blocks": blocks,
+                "attention": attention,
+                "preactivation": preactivation,
+                "channels": channels,
+            },
+            noise=noise,
+            noise_range=noise_range,
+            fourier=fourier,
             steps=steps,
             batch=batch,
-            crops=tuple(crop or [64]),
+            accumulate=accumulate,
+            crops=tuple(crop) if crop else None,
+            sigma_data=sigma_data,
+            weighting=weighting,
             learning_rate=learning_rate,
+            warmup=warmup,
+            cooldown=cooldown,
             ema=ema,
+            snapshot_every=snapshot_every,
             precision=precision,
             seed=seed,
-            network=network,
-            sigma_data=sigma_data,
-            fourier=exponents,
-            noise=noise_levels,
         )
-    images = _open_data(data, channels, array, dequantise=dequantise, flips=flips)
+    images = _open_data(data, config.network.channels, array, dequantise=dequantise, flips=flips)
     start = load_prior(init) if init is not None else None
     try:
         run(
@@ -147,43 +208,104 @@ def train(
             out,
             config,
             init=start,
-            resume=resume,
+            resume=None if resume_if_any and not resume else resume,
             cpu=device == "cpu",
             compiled=compiled,
             save_every=save_every,
             progress=sys.stderr.isatty(),
+            minutes=minutes,
         )
     except TrainingError as error:
         raise InputError(str(error)) from None
+    done = int(read_header(out / "state.safetensors")["step"])
     report = {
         "prior": str(out / "prior.safetensors"),
         "images": len(images),
-        "steps": steps,
+        "steps": done,
+        "of": config.steps,
         "log": str(out / "log"),
     }
     if as_json:
         print_json(report)
-    else:
-        typer.echo(f"trained {steps} steps on {len(images)} images; wrote {report['prior']}")
+        return
+    typer.echo(f"trained {done} steps on {len(images)} images; wrote {report['prior']}")
+    if done < config.steps:
+        typer.echo(
+            f"{config.steps - done} steps are left; go on with the same command and --continue"
+        )
+
+
+def _config(
+    recipe: str | None,
+    *,
+    network: dict[str, Any],
+    noise: str | None,
+    noise_range: str | None,
+    fourier: str | None,
+    **settings: Any,
+) -> "TrainConfig":
+    """The settings of a recipe, or the defaults, with what was given in their place."""
+    from dataclasses import replace
+
+    from problems.checks import check_choice
+    from scoresde.pipelines.parsing import numbers
+    from scoresde.training import RECIPES, TrainConfig
+
+    if recipe is not None:
+        check_choice("recipe", recipe, RECIPES)
+    base = TrainConfig() if recipe is None else RECIPES[recipe]
+    sizes = {k: v for k, v in network.items() if v is not None}
+    if "widths" in sizes:
+        sizes["widths"] = numbers(sizes["widths"], int, "--widths")
+        if recipe is None:
+            sizes.setdefault("attention", str(len(sizes["widths"]) - 1))
+    if "blocks" in sizes:
+        each = numbers(sizes["blocks"], int, "--blocks")
+        sizes["blocks"] = each if len(each) > 1 else each[0]
+    if "attention" in sizes:
+        levels = sizes["attention"]
+        sizes["attention"] = () if levels == "none" else numbers(levels, int, "--attention")
+    exponents = numbers(fourier, int, "--fourier") if fourier else base.fourier
+    colours = sizes.get("channels", base.network.channels)
+    levels_of_noise = base.noise
+    if noise is not None:
+        mean, std = numbers(noise, float, "--noise", "MEAN,STD")
+        levels_of_noise = replace(levels_of_noise, mean=mean, std=std)
+    if noise_range is not None:
+        low, high = numbers(noise_range, float, "--noise-range", "MIN,MAX")
+        levels_of_noise = replace(levels_of_noise, sigma_min=low, sigma_max=high)
+    return replace(
+        base,
+        network=replace(base.network, **sizes, extra=2 * colours * len(exponents)),
+        noise=levels_of_noise,
+        fourier=exponents,
+        **{k: v for k, v in settings.items() if v is not None},
+    )
 
 
 def _open_data(
-    data: Path, channels: int, array: str | None, *, dequantise: bool, flips: bool
+    data: list[Path], channels: int, array: str | None, *, dequantise: bool, flips: bool
 ) -> "ImageFolder | ImageArray":
     """The images, of the network's channels."""
     from scoresde.data.datasets import ImageArray, ImageFolder
 
-    if data.suffix in (".npy", ".npz"):
-        images: ImageFolder | ImageArray = ImageArray(data, array, dequantise, flips)
+    first, suffixes = data[0], {path.suffix for path in data}
+    if suffixes & {".npy", ".npz"}:
+        if len(data) > 1:
+            raise InputError(
+                "train on one array file, or on folders of photographs; got "
+                f"{', '.join(map(str, data))}"
+            )
+        images: ImageFolder | ImageArray = ImageArray(first, array, dequantise, flips)
     elif array or dequantise or flips:
         raise InputError(
-            f"--array, --dequantise and --flips are for .npy and .npz files; {data} is not one"
+            f"--array, --dequantise and --flips are for .npy and .npz files; {first} is not one"
         )
     else:
         images = ImageFolder(data, channels)
     if images.channels != channels:
         raise InputError(
-            f"the images of {data} have {images.channels} channels; pass --channels "
+            f"the images of {first} have {images.channels} channels; pass --channels "
             f"{images.channels}"
         )
     return images

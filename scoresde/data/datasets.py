@@ -1,10 +1,12 @@
 """Training data: random crops of a folder of photographs, or of an array of small images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from scoresde.data.images import from_bytes, read_image, to_uint8
@@ -13,6 +15,7 @@ from scoresde.errors import InputError
 __all__ = [
     "SUFFIXES",
     "Dataset",
+    "DeviceImages",
     "ImageArray",
     "ImageFolder",
     "TensorData",
@@ -92,21 +95,29 @@ class Dataset(Protocol):
 
 
 class ImageFolder:
-    """Random crops of the images of a folder.
+    """Random crops of the images of folders.
 
     Decoded images are kept as uint8 while there is room, and are otherwise read again each time.
 
     Args:
-        folder: Path of the folder; its subfolders are read too.
+        folder: Path of the folder, or of several; their subfolders are read too.
         channels: Number of channels; images with another number are averaged over their channels.
         cache_bytes: Memory for decoded images, in bytes.
 
     Raises:
-        InputError: If the folder does not exist or has no images.
+        InputError: If a folder does not exist or has no images.
     """
 
-    def __init__(self, folder: str | Path, channels: int = 3, cache_bytes: int = 2 << 30) -> None:
-        self.paths, self.channels, self._room = list_images(folder), channels, cache_bytes
+    def __init__(
+        self,
+        folder: str | Path | Sequence[str | Path],
+        channels: int = 3,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        folders = [folder] if isinstance(folder, str | Path) else folder
+        # a folder within another one does not count twice
+        self.paths = list(dict.fromkeys(path for one in folders for path in list_images(one)))
+        self.channels, self._room = channels, cache_bytes
         self._cache: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -136,20 +147,143 @@ class ImageFolder:
             InputError: If an image cannot be read or is smaller than the crop.
         """
         batch = np.empty((n, size, size, self.channels), np.uint8)
-        for i in range(n):
-            draw = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).tolist()
+        for i, draw in enumerate(draws):
             index = int(draw[0] * len(self))
             image = self._image(index)
             height, width = image.shape[:2]
             if min(height, width) < size:
-                raise InputError(
-                    f"{self.paths[index]} is {width}x{height}, smaller than the crop {size}; "
-                    "use a smaller --crop"
-                )
+                raise _too_small(self.paths[index], height, width, size)
             top, left = int(draw[1] * (height - size + 1)), int(draw[2] * (width - size + 1))
             turn = int(draw[3] * 8)
             batch[i] = _turned(image[top : top + size, left : left + size], turn)
         return from_bytes(torch.from_numpy(batch).permute(0, 3, 1, 2))
+
+    def on_device(self, device: torch.device, room: int) -> "DeviceImages | None":
+        """Decode all images into the memory of a device, where crops are cut in a few operations.
+
+        Args:
+            device: Device.
+            room: Bytes that the images may take.
+
+        Returns:
+            The same crops from the same random numbers; None if there is too little room.
+
+        Raises:
+            InputError: If an image cannot be read.
+        """
+        needed = 0
+        for path in self.paths:
+            needed += self.channels * _pixels(path)
+            if needed > room:
+                return None
+        return DeviceImages(self, device)
+
+
+class DeviceImages:
+    """The images of a folder as one flat tensor on a device.
+
+    A crop that is flipped and turned is an affine map from its pixels to places in the flat tensor.
+    The host computes the maps of all crops of a batch at once, and the device gathers.
+
+    Args:
+        images: The images.
+        device: Device.
+
+    Raises:
+        InputError: If an image cannot be read.
+    """
+
+    def __init__(self, images: ImageFolder, device: torch.device) -> None:
+        self.paths, self.channels, self.device = images.paths, images.channels, device
+        loaded = [
+            torch.from_numpy(read_pixels(path, self.channels)).to(device) for path in self.paths
+        ]
+        sizes = np.array([image.shape[:2] for image in loaded], np.int64)
+        self._heights, self._widths = sizes.T
+        ends = np.cumsum(self.channels * self._heights * self._widths)
+        self._starts = np.concatenate([[0], ends[:-1]])
+        self._pixels = torch.cat([image.flatten() for image in loaded])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+        """Draw a batch: uniform image and position, one of the eight flips and quarter turns.
+
+        Args:
+            n: Number of samples.
+            size: Height and width of the crops, in pixels.
+            generator: Source of the random numbers, on the CPU.
+
+        Returns:
+            Images on the device, shape (n, C, size, size), float32, on [-1, 1]: those that
+            :meth:`ImageFolder.batch` gives.
+
+        Raises:
+            InputError: If an image is smaller than the crop.
+        """
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
+        index = (draws[:, 0] * len(self)).astype(np.int64)
+        height, width = self._heights[index], self._widths[index]
+        if (small := np.minimum(height, width) < size).any():
+            i = int(small.argmax())
+            raise _too_small(self.paths[index[i]], height[i], width[i], size)
+        top = (draws[:, 1] * (height - size + 1)).astype(np.int64)
+        left = (draws[:, 2] * (width - size + 1)).astype(np.int64)
+        row, column = self.channels * width, np.full_like(width, self.channels)
+        corner = self._starts[index] + top * row + left * column
+        first, down, right = _turned_strides(
+            corner, row, column, size, (draws[:, 3] * 8).astype(np.int64)
+        )
+        table = torch.from_numpy(np.stack([first, down, right]))
+        if self.device.type == "cuda":
+            table = table.pin_memory()
+        first_, down_, right_ = table.to(self.device, non_blocking=True)[:, :, None, None, None]
+        steps = torch.arange(size, device=self.device)
+        places = first_ + down_ * steps[:, None, None] + right_ * steps[:, None]
+        places = places + torch.arange(self.channels, device=self.device)
+        return from_bytes(self._pixels[places].permute(0, 3, 1, 2))
+
+
+def _turned_strides(
+    corner: np.ndarray, row: np.ndarray, column: np.ndarray, size: int, turn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place of the first pixel of each turned crop, and strides to the one below and beside it.
+
+    The turns are those of :func:`_turned`: quarter turns, then a flip of left and right.
+    """
+    last = size - 1
+    # pixel (i, j) of a crop turned by k quarters is pixel (i, j), (j, last - i),
+    # (last - i, last - j) or (last - j, i) of the crop
+    quarters = turn % 4
+    first = np.choose(
+        quarters,
+        [corner, corner + last * column, corner + last * (row + column), corner + last * row],
+    )
+    down = np.choose(quarters, [row, -column, -row, column])
+    right = np.choose(quarters, [column, row, -column, -row])
+    flipped = turn >= 4
+    return (
+        np.where(flipped, first + last * right, first),
+        down,
+        np.where(flipped, -right, right),
+    )
+
+
+def _too_small(path: Path, height: int, width: int, size: int) -> InputError:
+    return InputError(
+        f"{path} is {width}x{height}, smaller than the crop {size}; use a smaller --crop"
+    )
+
+
+def _pixels(path: Path) -> int:
+    """Number of pixels, from the head of the file; 0 if it is not an image, as reading will say."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except OSError:
+        return 0
 
 
 class ImageArray:

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from problems.checks import check_choice
 from scoresde.networks import UNetConfig
-from scoresde.training.objective import NoiseLevels
+from scoresde.training.objective import WEIGHTINGS, NoiseLevels
 
 __all__ = ["LoopConfig", "TrainConfig"]
 
@@ -16,6 +17,9 @@ class LoopConfig:
     Args:
         steps: Optimizer steps, of every player of an adversarial game.
         batch: Samples per step and process.
+        accumulate: Parts in which the batch of a step goes through the model, one after another, to
+            save memory. The gradient is that of the whole batch, up to rounding, for losses that
+            are means over samples.
         learning_rate: Peak learning rate of AdamW, reached after `warmup` steps.
         warmup: Steps of linear warm-up.
         cooldown: Part of the steps, in (0, 1], at the end, in which a cosine takes the rate to
@@ -26,6 +30,8 @@ class LoopConfig:
         betas: Decay rates of AdamW's moments.
         precision: "bf16" for mixed precision, or "no".
         seed: Seed of all random numbers.
+        snapshot_every: Steps between snapshots of the power-function averages of the weights
+            (:mod:`scoresde.training.posthoc`); None for none.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -33,6 +39,7 @@ class LoopConfig:
 
     steps: int = 5000
     batch: int = 64
+    accumulate: int = 1
     learning_rate: float = 1e-3
     warmup: int = 200
     cooldown: float = 1.0
@@ -42,6 +49,7 @@ class LoopConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     precision: str = "no"
     seed: int = 0
+    snapshot_every: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -49,6 +57,11 @@ class LoopConfig:
             raise ValueError(f"steps and batch must be positive, got {self.steps} and {self.batch}")
         if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise ValueError("learning_rate and clip must be positive and ema in [0, 1)")
+        if self.accumulate < 1 or (self.snapshot_every is not None and self.snapshot_every < 1):
+            raise ValueError(
+                "accumulate and snapshot_every must be positive, "
+                f"got {self.accumulate} and {self.snapshot_every}"
+            )
         if not 0 < self.cooldown <= 1:
             raise ValueError(f"cooldown must be in (0, 1], got {self.cooldown}")
         if self.precision not in ("bf16", "no"):
@@ -70,6 +83,7 @@ class TrainConfig(LoopConfig):
     Args:
         steps: Optimizer steps.
         batch: Images of the first crop size, per step and process.
+        accumulate: Parts in which the batch of a step goes through the network, to save memory.
         learning_rate: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up.
         cooldown: Part of the steps, at the end, in which a cosine takes the rate to zero.
@@ -79,12 +93,16 @@ class TrainConfig(LoopConfig):
         betas: Decay rates of AdamW's moments.
         precision: "bf16" for mixed precision inside the network, or "no".
         seed: Seed of all random numbers.
+        snapshot_every: Steps between snapshots of averages, for
+            :func:`scoresde.training.average_weights`; None for none.
         crops: Side lengths of the crops in pixels. One is chosen at random each step; larger ones
             come in proportionally smaller batches, so that each step sees as many pixels.
         sigma_data: Standard deviation of the data on [-1, 1].
         fourier: Exponents of the Fourier features of :class:`scoresde.ScorePrior`, whose channels
             the network must have as `extra`.
         noise: Distribution of the noise levels.
+        weighting: Weights of the noise levels in the loss, "edm", "min-snr" or "likelihood"
+            (:func:`scoresde.training.objective.loss_weight`).
         network: Architecture.
 
     Raises:
@@ -102,6 +120,7 @@ class TrainConfig(LoopConfig):
     sigma_data: float = 0.5
     fourier: tuple[int, ...] = ()
     noise: NoiseLevels = field(default_factory=NoiseLevels)
+    weighting: str = "edm"
     network: UNetConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
@@ -114,6 +133,7 @@ class TrainConfig(LoopConfig):
                 f"{len(self.fourier)} Fourier features of {self.network.channels} channels need a "
                 f"network with extra={extra}, got {self.network.extra}"
             )
+        check_choice("weighting", self.weighting, WEIGHTINGS)
         if not self.crops or min(self.crops) < 1:
             raise ValueError("crops must be positive")
         if not self.sigma_data > 0:

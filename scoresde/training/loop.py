@@ -2,13 +2,18 @@
 
 Accelerate handles devices and processes. Players learn in turn, their weights are averaged, and an
 interrupted run resumes exactly: the random numbers of step k depend on (seed, k, rank) alone.
+
+No step waits for a GPU. Losses and gradients are looked at on the device, and once in many steps
+the result is read. From the first value that is not finite, nothing moves any more; a state is
+only written after such a check.
 """
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,26 +28,31 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from scoresde.errors import InputError
 from scoresde.files import check_writable, read_tensors, write_tensors
+from scoresde.training.averages import ExponentialAverage, PowerAverages
+from scoresde.training.batches import Batches
+from scoresde.training.compiling import CompilerError, clear_compiler_error, compilation_pays
 from scoresde.training.config import LoopConfig
+from scoresde.training.settings import changed_settings, flattened
 from scoresde.training.steps import (
     TrainingError,
-    ema_update,
     interrupt_between_steps,
     learning_rate,
     optimizer_tensors,
     part,
     restore_optimizer,
+    split_batch,
     step_generator,
 )
 from scoresde.training.task import Cost, Task
+from scoresde.training.watch import FiniteWatch
 
 __all__ = ["run_training"]
 
 _FORMAT = "scoresde.training/2"
+_SEEN = ("loss", "norm of the gradient")
 Result = TypeVar("Result")
 
 
@@ -58,7 +68,7 @@ class _Objective(nn.Module):
 
 
 class _Run:
-    """A task, an optimizer for each player, and the average of the weights."""
+    """A task, an optimizer for each player, and the averages of the weights."""
 
     def __init__(
         self, task: Task[Any], config: LoopConfig, out: Path, *, cpu: bool, log: bool
@@ -70,71 +80,132 @@ class _Run:
         )
         # tasks choose their own precision: accelerate's holds for the whole process
         self.accelerator = Accelerator(mixed_precision="no", cpu=cpu, **logging)
+        self.device: torch.device = self.accelerator.device
         if log:
             self.accelerator.init_trackers("log")
         self.task, self.config, self.cost = task, config, Cost()
         self.path = out / "state.safetensors"
-        task.model.to(device=self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(
-            task.model, multi_avg_fn=ema_update(config.ema), use_buffers=False
-        )
+        task.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.use_device(self.device)
+        self.average = ExponentialAverage(task.model, config.ema)
+        self.powers = None if config.snapshot_every is None else PowerAverages(task.model)
+        self.fused = task.fused or self.device.type != "cpu"
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             name: torch.optim.AdamW(
                 player.parameters(),
                 lr=config.learning_rate,
                 weight_decay=config.weight_decay,
                 betas=config.betas,
-                fused=task.fused or None,
+                fused=self.fused or None,
             )
             for name, player in task.players().items()
         }
+        self.unwrapped = dict(self.optimizers)
+        self.watch, self.losses = FiniteWatch(self.device), list[Tensor]()
+        self.may_fall_back = False
 
-    def distribute(self, *, compiled: bool) -> None:
+    def distribute(self, compiled: bool | None) -> None:
         """Hand model and optimizers to accelerate, after a state was loaded."""
         prepared = self.accelerator.prepare(_Objective(self.task), *self.optimizers.values())
         self.objective = prepared[0]
         self.optimizers = dict(zip(self.optimizers, prepared[1:], strict=True))
+        self.may_fall_back = compiled is None
+        if compiled is None:
+            compiled = compilation_pays(self.device, self.config.steps - self.cost.step)
         if compiled:
             self.objective.compile()
 
-    def step(self) -> dict[str, float]:
-        """Move every player once; their losses, and the norm of the last gradient."""
-        rate = learning_rate(self.config, self.cost.step)
-        accelerator, several = self.accelerator, len(self.optimizers) > 1
-        generator = step_generator(self.config.seed, self.cost.step, accelerator.process_index)
-        batch = tuple(
-            v.to(accelerator.device) if isinstance(v, Tensor) else v
-            for v in self.task.batch(generator)
-        )
-        losses: dict[str, Tensor] = {}
-        for name, player in self.task.players().items():
+    def draw(self, step: int) -> tuple[Any, ...]:
+        """The batch of a step and this process, from random numbers that depend on nothing else."""
+        rank = self.accelerator.process_index
+        return self.task.batch(step_generator(self.config.seed, step, rank))
+
+    def step(self, batch: tuple[Any, ...]) -> None:
+        """Move every player once, without a look at the numbers."""
+        step, players = self.cost.step, self.task.players()
+        rate, losses = learning_rate(self.config, step), []
+        for index, (name, player) in enumerate(players.items()):
             parameters, optimizer = list(player.parameters()), self.optimizers[name]
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with _compiler_error():
-                loss = self.objective(name, *batch)
-                self._check_finite("loss", name, loss, rate)
-                # of several players each learns by its own loss alone
-                accelerator.backward(loss, **({"inputs": parameters} if several else {}))
-            norm = accelerator.clip_grad_norm_(parameters, self.config.clip)
-            self._check_finite("norm of the gradient", name, norm, rate)
-            optimizer.step()
+            # of several players each learns by its own loss alone
+            loss = self._backward(name, batch, parameters, alone=len(players) > 1)
+            norm = self.accelerator.clip_grad_norm_(parameters, self.config.clip)
+            code = len(_SEEN) * (step * len(players) + index)
+            for kind, value in enumerate((loss, norm)):
+                self.watch.look(value, code + kind)
+            if self.fused:  # one kernel, which can be told on the device not to move
+                self.unwrapped[name].found_inf = self.watch.failed  # type: ignore[attr-defined]
+                optimizer.step()
+            elif not self.watch.failed:  # on a CPU there is nothing to wait for
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses[name] = loss.detach()
+            losses.append(loss.float())
         self.task.after_step()
-        self.average.update_parameters(self.task.model)
+        moving = 1 - self.watch.failed
+        self.average.update_parameters(self.task.model, moving)
+        if self.powers is not None:
+            self.powers.update(self.task.model, step + 1, moving)
         self.cost.step += 1
+        self.losses.append(torch.stack(losses))
         self.norm, self.rate = norm, rate
-        return {name: float(accelerator.reduce(v, "mean")) for name, v in losses.items()}
 
-    def _check_finite(self, what: str, player: str, value: Tensor, rate: float) -> None:
-        if bool(torch.isfinite(value)):
-            return
-        rest = f"; {self.path} holds the last good state" if self.path.exists() else ""
-        raise TrainingError(
-            f"the {what} of the {player} is {float(value.detach())} at step {self.cost.step}: "
-            f"lower the learning rate (--learning-rate, now {rate:.2g}){rest}"
-        )
+    def _backward(
+        self, name: str, batch: tuple[Any, ...], parameters: list[nn.Parameter], *, alone: bool
+    ) -> Tensor:
+        """Add the gradient of a player's loss, and return the loss."""
+        try:
+            with clear_compiler_error():
+                return self._accumulate(name, batch, parameters, alone=alone)
+        except CompilerError as error:
+            if not self.may_fall_back:
+                raise
+            print(f"scoresde: {error}; training goes on without it", file=sys.stderr)
+            self.objective._compiled_call_impl = None
+            for parameter in parameters:
+                parameter.grad = None
+            return self._accumulate(name, batch, parameters, alone=alone)
+
+    def _accumulate(
+        self, name: str, batch: tuple[Any, ...], parameters: list[nn.Parameter], *, alone: bool
+    ) -> Tensor:
+        parts = split_batch(batch, self.config.accumulate)
+        losses = []
+        for number, (share, some) in enumerate(parts, 1):
+            # processes exchange gradients once, after the last part
+            last = number == len(parts)
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                loss = self.objective(name, *some)
+                loss = loss if len(parts) == 1 else share * loss
+                self.accelerator.backward(loss, **({"inputs": parameters} if alone else {}))
+            losses.append(loss.detach())
+        return losses[0] if len(parts) == 1 else torch.stack(losses).sum()
+
+    def check(self) -> list[dict[str, float]]:
+        """Read the losses since the last check, after making sure that all numbers were finite."""
+        failure, names = self.watch.failure(), list(self.task.players())
+        if failure is not None:
+            code, value = failure
+            code, kind = divmod(code, len(_SEEN))
+            step, index = divmod(code, len(names))
+            rest = f"; {self.path} holds the last good state" if self.path.exists() else ""
+            raise TrainingError(
+                f"the {_SEEN[kind]} of the {names[index]} is {value} at step {step}: "
+                "lower the learning rate (--learning-rate, now "
+                f"{learning_rate(self.config, step):.2g}){rest}"
+            )
+        if not self.losses:
+            return []
+        losses = self.accelerator.reduce(torch.stack(self.losses), "mean").tolist()
+        self.losses.clear()
+        return [dict(zip(names, values, strict=True)) for values in losses]
+
+    def any_process(self, wants: bool) -> bool:
+        """Whether any process wants to stop: they must take the same steps."""
+        if self.accelerator.num_processes == 1:
+            return wants
+        wish = torch.tensor(float(wants), device=self.device)
+        return bool(self.accelerator.reduce(wish, "sum") > 0)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -156,34 +227,45 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"optimizer.{name}.")
         header = {"format": _FORMAT, "settings": self.settings(), **vars(self.cost)}
+        if self.powers is not None:
+            tensors |= {f"powers.{k}": v for k, v in self.powers.tensors().items()}
+            header["powers_since"] = self.powers.since
         write_tensors(self.path, tensors, header)
         self.task.save(self.result(), self.path.with_name(self.task.result_name))
+
+    def snapshot(self) -> None:
+        """Write the power-function averages."""
+        if self.powers is not None and self.accelerator.is_main_process:
+            folder = self.path.with_name("averages")
+            self.powers.save(folder, self.cost.step, self.task.model, self.settings())
 
     def load(self) -> None:
         tensors, header = read_tensors(self.path)
         if header.get("format") != _FORMAT:
             raise InputError(f"{self.path} is not a training state")
-        old, new = header["settings"], self.settings()
-        names = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        if set(names) <= {"steps", "cooldown"} and self._same_rates_so_far(old, header["step"]):
-            names = []
-        if names:
-            changed = ", ".join(f"{k} was {old.get(k)}, now {new.get(k)}" for k in names)
+        old, step = header["settings"], int(header["step"])
+        free = ("steps", "cooldown") if self._same_rates_so_far(old, step) else ()
+        if changed := changed_settings(old, self.settings(), free):
             raise InputError(
-                f"{self.path} was made with other settings ({changed}); resume with the same ones "
-                "or choose another folder"
+                f"{self.path} was made with other settings ({', '.join(changed)}); resume with the "
+                "same ones or choose another folder"
             )
         self.task.model.load_state_dict(part(tensors, f"{self.task.prefix}."))
         self.average.load_state_dict(part(tensors, "average."))
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, part(tensors, f"optimizer.{name}."))
-        self.cost = Cost(int(header["step"]), header["seconds"], header["cpu_seconds"])
+        self.cost = Cost(step, header["seconds"], header["cpu_seconds"])
+        if self.powers is not None:
+            powers = part(tensors, "powers.")
+            # begun now, if the run had none so far
+            self.powers = PowerAverages(self.task.model, step)
+            if powers:
+                self.powers.load(powers, int(header["powers_since"]))
 
     def _same_rates_so_far(self, old: dict[str, Any], steps: int) -> bool:
         """Whether a run of another length had the same learning rates until now."""
-        before = replace(
-            self.config, steps=old["steps"], cooldown=old.get("cooldown", self.config.cooldown)
-        )
+        loop = {k.removeprefix("loop."): v for k, v in flattened(old).items()}
+        before = replace(self.config, steps=loop["steps"], cooldown=loop.get("cooldown", 1.0))
         return all(learning_rate(before, k) == learning_rate(self.config, k) for k in range(steps))
 
     def settings(self) -> dict[str, Any]:
@@ -191,34 +273,21 @@ class _Run:
         return json.loads(json.dumps(self.task.settings()))
 
 
-@contextmanager
-def _compiler_error() -> Iterator[None]:
-    """One clear line instead of a compiler's many."""
-    try:
-        yield
-    except RuntimeError as error:
-        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
-
-        if not isinstance(error, TorchDynamoException):
-            raise
-        lines = (line.strip() for line in str(error).splitlines())
-        said = (line for line in lines if line and not line.endswith(":"))
-        reason = next(said, type(error).__name__)
-        raise InputError(f"torch.compile failed, so train without --compile ({reason})") from error
-
-
 def run_training(
     task: Task[Result],
     config: LoopConfig,
     out: str | Path,
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     cpu: bool = False,
-    compiled: bool = False,
+    compiled: bool | None = False,
     save_every: int = 1000,
     log_every: int | None = None,
+    check_every: int | None = None,
+    prefetch: int | None = None,
     progress: bool = False,
     stop_after: int | None = None,
+    minutes: float | None = None,
 ) -> Result:
     """Train the model of a task and return the averaged one.
 
@@ -229,13 +298,19 @@ def run_training(
         task: What is trained, on what data, by which loss.
         config: Settings of the loop.
         out: Folder of the run, made if need be.
-        resume: Continue the interrupted run in `out`.
+        resume: Continue the interrupted run in `out`; None to do so if there is one.
         cpu: Train on the CPU even where there is a GPU.
-        compiled: Compile the objective first.
+        compiled: Compile the objective first; None to do so where it pays, and to go on without if
+            it fails.
         save_every: Steps between checkpoints.
         log_every: Steps between entries of the TensorBoard log under `out/log`; None for no log.
+        check_every: Steps between looks at losses and gradients, each of which waits for the
+            device; None for 1 on a CPU, where it costs nothing, and 20 elsewhere.
+        prefetch: Batches that a thread prepares ahead; None for none on a CPU, which is busy, and 4
+            elsewhere.
         progress: Show a progress bar on standard error.
         stop_after: End at this step, as an interruption would.
+        minutes: End after this time, as an interruption would.
 
     Returns:
         The trained model, frozen and in evaluation mode.
@@ -244,8 +319,11 @@ def run_training(
         InputError: If there is nothing to resume, a state is in the way, or it has other settings.
         TrainingError: If a loss or a gradient is not finite.
     """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     out = check_writable(out)
     state = out / "state.safetensors"
+    if resume is None:
+        resume = state.exists()
     if resume and not state.exists():
         raise InputError(f"nothing to resume: there is no {state}")
     if state.exists() and not resume:
@@ -253,10 +331,13 @@ def run_training(
     run = _Run(task, config, out, cpu=cpu, log=log_every is not None)
     if resume:
         run.load()
-    run.distribute(compiled=compiled)
+    run.distribute(compiled)
+    on_cpu = run.device.type == "cpu"
+    check_every = check_every or (1 if on_cpu else 20)
+    ahead = prefetch if prefetch is not None else 0 if on_cpu else 4
     last = config.steps if stop_after is None else min(config.steps, stop_after)
     smoothed: dict[str, float] = {}
-    logged = time.perf_counter()
+    logged, logged_at = time.perf_counter(), run.cost.step
     bar = Progress(
         TextColumn("training"),
         BarColumn(),
@@ -266,24 +347,45 @@ def run_training(
         TimeRemainingColumn(),
         disable=not (progress and run.accelerator.is_main_process),
     )
-    with bar, interrupt_between_steps() as interrupted:
+    batches = Batches(run.draw, run.device, last, ahead)
+    stopping = False
+    with bar, interrupt_between_steps() as interrupted, batches:
         shown = bar.add_task("training", total=config.steps, completed=run.cost.step, loss="")
-        while run.cost.step < last:
+        while run.cost.step < last and not stopping:
             with run.timed():
-                losses = run.step()
-            for name, value in losses.items():
+                run.step(batches.get(run.cost.step))
+            step = run.cost.step
+            logs = log_every is not None and step % log_every == 0
+            saves = step % save_every == 0
+            snaps = step == config.steps or (
+                config.snapshot_every is not None and step % config.snapshot_every == 0
+            )
+            wants_to_stop = bool(interrupted) or time.monotonic() > deadline
+            # several processes stop at the same check
+            early = wants_to_stop and run.accelerator.num_processes == 1
+            if not (early or logs or saves or snaps or step % check_every == 0 or step == last):
+                continue
+            with run.timed():
+                losses = run.check()
+            stopping = run.any_process(wants_to_stop)
+            for name, value in ((name, v) for one in losses for name, v in one.items()):
                 old = smoothed.get(name, math.nan)
                 smoothed[name] = value if math.isnan(old) else 0.99 * old + 0.01 * value
-            bar.update(shown, completed=run.cost.step, loss=_format(smoothed))
-            if log_every is not None and run.cost.step % log_every == 0:
-                speed, logged = log_every / (time.perf_counter() - logged), time.perf_counter()
-                run.accelerator.log(_log_entry(losses, smoothed, run, speed), run.cost.step)
-            if run.cost.step % save_every == 0:
+            bar.update(shown, completed=step, loss=_format(smoothed))
+            if logs:
+                speed = (step - logged_at) / (time.perf_counter() - logged)
+                logged, logged_at = time.perf_counter(), step
+                run.accelerator.log(_log_entry(losses[-1], smoothed, run, speed), step)
+            if snaps:
+                run.snapshot()
+            if saves:
                 run.save()
             if interrupted:
                 run.save()
                 raise KeyboardInterrupt
     run.save()
+    # the other processes may read what the first one writes
+    run.accelerator.wait_for_everyone()
     run.accelerator.end_training()
     return run.result()
 

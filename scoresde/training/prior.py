@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from scoresde.data.datasets import Dataset
+from scoresde.data.datasets import Dataset, ImageFolder
 from scoresde.errors import InputError
 from scoresde.networks import UNet
 from scoresde.priors.checkpoint import save_prior
@@ -14,10 +14,13 @@ from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.loop import run_training
-from scoresde.training.objective import denoising_score_matching
+from scoresde.training.objective import denoising_score_matching, loss_weight
 from scoresde.training.task import Cost, Task
 
-__all__ = ["build_prior", "train"]
+__all__ = ["build_prior", "finished_prior", "train"]
+
+IMAGES_ON_GPU = 4
+"""Images are kept on a GPU if they take at most one part in so many of its free memory."""
 
 
 def build_prior(config: TrainConfig) -> ScorePrior:
@@ -36,6 +39,37 @@ def build_prior(config: TrainConfig) -> ScorePrior:
     autocast = torch.bfloat16 if config.precision == "bf16" else None
     sde = EDMSDE(config.noise.sigma_min, config.noise.sigma_max)
     return ScorePrior(network, sde, shape, config.sigma_data, autocast, fourier=config.fourier)
+
+
+def finished_prior(
+    config: TrainConfig, weights: dict[str, Tensor], device: torch.device, **card: Any
+) -> ScorePrior:
+    """Build the prior of a configuration with trained weights.
+
+    Args:
+        config: Settings of the training.
+        weights: Tensors of the network by name.
+        device: Device of the prior.
+        **card: Entries of the model card besides the settings.
+
+    Returns:
+        The prior, frozen and in evaluation mode.
+    """
+    network = UNet(config.network).to(device)
+    network.load_state_dict(weights)
+    shape = (config.network.channels, config.crops[0], config.crops[0])
+    return (
+        ScorePrior(
+            network,
+            EDMSDE(config.noise.sigma_min, config.noise.sigma_max),
+            shape,
+            config.sigma_data,
+            card={"training": config.to_dict(), **card},
+            fourier=config.fourier,
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
@@ -57,36 +91,48 @@ class _PriorTask(Task[ScorePrior]):
 
     def __init__(self, prior: ScorePrior, data: Dataset, config: TrainConfig) -> None:
         self.prior, self.data, self.config, self.model = prior, data, config, prior.network
+        self.device = torch.device("cpu")
+
+    def use_device(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda" and isinstance(self.data, ImageFolder):
+            room = torch.cuda.mem_get_info(device)[0] // IMAGES_ON_GPU
+            self.data = self.data.on_device(device, room) or self.data
 
     def batch(self, generator: torch.Generator) -> tuple[Any, ...]:
         config = self.config
         crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
         n = max(1, round(config.batch * (config.crops[0] / crop) ** 2))
-        x_0 = self.data.batch(n, crop, generator)
-        return x_0, config.noise.draw(n, generator), torch.randn(x_0.shape, generator=generator)
+        x_0, sigma = self.data.batch(n, crop, generator), config.noise.draw(n, generator)
+        noise = _normal(x_0.shape, generator, self.device)
+        if config.weighting == "edm":
+            return x_0, sigma, noise
+        weight = loss_weight(config.weighting, sigma, config.noise, config.sigma_data)
+        return x_0, sigma, noise, weight
 
     def loss(self, player: str, *batch: Any) -> Tensor:
-        return denoising_score_matching(self.prior, *batch).mean()
+        x_0, sigma, noise, *weight = batch
+        losses = denoising_score_matching(self.prior, x_0, sigma, noise)
+        return (weight[0] * losses if weight else losses).mean()
 
     def settings(self) -> dict[str, Any]:
         return self.config.to_dict()
 
     def result(self, average: nn.Module, cost: Cost) -> ScorePrior:
-        network = UNet(self.config.network).to(next(average.parameters()).device)
-        network.load_state_dict(average.state_dict())
-        prior, config = self.prior, self.config
-        trained = ScorePrior(
-            network,
-            prior.sde,
-            prior.shape,
-            config.sigma_data,
-            card={"training": config.to_dict()},
-            fourier=config.fourier,
-        )
-        return trained.eval().requires_grad_(False)
+        device = next(average.parameters()).device
+        return finished_prior(self.config, average.state_dict(), device)
 
     def save(self, result: ScorePrior, path: Path) -> None:
         save_prior(result, path)
+
+
+def _normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal numbers. A GPU draws its own: a processor would need longer than a step."""
+    if device.type == "cpu":
+        return torch.randn(shape, generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    there = torch.Generator(device).manual_seed(seed)
+    return torch.randn(shape, generator=there, device=device)
 
 
 def train(
@@ -95,18 +141,24 @@ def train(
     config: TrainConfig | None = None,
     *,
     init: ScorePrior | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
     cpu: bool = False,
-    compiled: bool = False,
+    compiled: bool | None = None,
     save_every: int = 1000,
     log_every: int | None = 50,
+    check_every: int | None = None,
+    prefetch: int | None = None,
     progress: bool = False,
     stop_after: int | None = None,
+    minutes: float | None = None,
 ) -> ScorePrior:
     """Train a :class:`ScorePrior` by denoising score matching.
 
     Writes `out/state.safetensors` (all that a resume needs), `out/prior.safetensors` (the prior
-    with averaged weights) and a TensorBoard log under `out/log`. Ctrl-C saves before it ends.
+    with averaged weights) and a TensorBoard log under `out/log`. Ctrl-C saves before it ends. With
+    `config.snapshot_every`, `out/averages` gets the snapshots of :func:`average_weights`.
+    On a GPU noise is drawn there; with room for the decoded pictures of a folder, crops are cut
+    there, too.
     Launch with `accelerate launch` to use several processes; each draws `config.batch` images a
     step.
 
@@ -115,15 +167,20 @@ def train(
         out: Folder of the run.
         config: Settings; the defaults are those of the `natural` prior's size.
         init: Prior with the same network, from whose weights to start.
-        resume: Continue the interrupted run in `out`.
+        resume: Continue the interrupted run in `out`; None to do so if there is one.
         cpu: Train on the CPU even where there is a GPU.
-        compiled: Compile the network by `torch.compile`, which needs a compiler (C++ on a CPU):
-            up to a minute of preparation for each size of crop, then faster steps, the same up to
-            rounding.
+        compiled: Compile the network by `torch.compile`, which needs a compiler (Triton on a GPU,
+            C++ on a CPU): up to a minute of preparation for each size of crop, then faster steps,
+            the same up to rounding. None to do so where it pays, and to go on without if it fails:
+            on a GPU, and on a CPU for more than 2000 steps.
         save_every: Steps between checkpoints.
         log_every: Steps between entries of the log; None for no log.
+        check_every: Steps between looks at losses and gradients, each of which waits for the
+            device; None for 1 on a CPU, where it costs nothing, and 20 elsewhere.
+        prefetch: Batches that a thread prepares ahead; None for none on a CPU and 4 elsewhere.
         progress: Show a progress bar on standard error.
         stop_after: End at this step, as an interruption would.
+        minutes: End after this time, as an interruption would.
 
     Returns:
         The prior with averaged weights, frozen and in evaluation mode.
@@ -134,6 +191,8 @@ def train(
     """
     config = config or TrainConfig()
     prior = build_prior(config)
+    if resume is None:
+        resume = (Path(out) / "state.safetensors").exists()
     if init is not None and not resume:
         _start_from(prior, init)
     return run_training(
@@ -145,6 +204,9 @@ def train(
         compiled=compiled,
         save_every=save_every,
         log_every=log_every,
+        check_every=check_every,
+        prefetch=prefetch,
         progress=progress,
         stop_after=stop_after,
+        minutes=minutes,
     )

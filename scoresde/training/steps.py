@@ -9,7 +9,7 @@ import hashlib
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -20,11 +20,14 @@ __all__ = [
     "Schedule",
     "TrainingError",
     "ema_update",
+    "ema_weight",
     "interrupt_between_steps",
     "learning_rate",
+    "move_towards",
     "optimizer_tensors",
     "part",
     "restore_optimizer",
+    "split_batch",
     "step_generator",
 ]
 
@@ -75,8 +78,7 @@ def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
 def learning_rate(config: Schedule, step: int) -> float:
     """Compute the learning rate: linear warm-up, then the peak, at last half a cosine to zero.
 
-    A rate that is constant for long lets a run be prolonged while it goes (Hägele et al. 2024,
-    "Scaling laws and compute-optimal training beyond fixed training durations").
+    A rate that is constant for long lets a run be prolonged while it goes (Hägele et al. 2024).
 
     Args:
         config: Peak, warm-up, cool-down and length of the run.
@@ -91,10 +93,79 @@ def learning_rate(config: Schedule, step: int) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * cooled))
 
 
-def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Create the update of an exponential average for `torch.optim.swa_utils.AveragedModel`.
+def ema_weight(decay: float, count: int) -> float:
+    """Compute the weight of new values in an exponential average.
 
     The memory is short at first: the decay of update k is at most (1 + k) / (10 + k).
+
+    Args:
+        decay: Decay in the long run, in [0, 1).
+        count: Number k of the updates so far.
+
+    Returns:
+        One minus the decay of this update.
+
+    Example:
+        >>> ema_weight(0.999, 0), round(ema_weight(0.999, 10**6), 6)
+        (0.9, 0.001)
+    """
+    return 1 - min(decay, (1 + count) / (10 + count))
+
+
+def move_towards(average: Iterable[Tensor], value: Iterable[Tensor], weight: Tensor) -> None:
+    """Update averages in place: average <- average + weight (value - average).
+
+    Args:
+        average: Averages.
+        value: New values, in the same order.
+        weight: Weight of the new values, a scalar on their device. It may depend on what was
+            computed there, so that no step waits for the device.
+    """
+    weights = {weight.dtype: weight}
+    for old, new in zip(average, value, strict=True):
+        # the averages are parameters, some of them: no graph is to be kept
+        target = old.detach()
+        if target.dtype not in weights:
+            weights[target.dtype] = weight.to(target.dtype)
+        target.lerp_(new.detach(), weights[target.dtype])
+
+
+def split_batch(batch: tuple[Any, ...], parts: int) -> list[tuple[float, tuple[Any, ...]]]:
+    """Split the tensors of a batch along their first dimension.
+
+    Args:
+        batch: Arguments of a loss. Tensors have one row for each sample; what is no tensor goes
+            with every part.
+        parts: Number of parts. There are fewer if there are fewer samples.
+
+    Returns:
+        For each part, its share of the samples and its batch.
+
+    Raises:
+        ValueError: If the tensors have different numbers of rows.
+
+    Example:
+        >>> [share for share, _ in split_batch((torch.zeros(4, 2),), 2)]
+        [0.5, 0.5]
+    """
+    rows = {len(v) for v in batch if isinstance(v, Tensor)}
+    if parts == 1 or not rows:
+        return [(1.0, batch)]
+    if len(rows) > 1:
+        raise ValueError(f"a batch with tensors of {sorted(rows)} rows cannot be split")
+    (n,) = rows
+    size = -(-n // parts)
+    return [
+        (
+            len(range(start, min(n, start + size))) / n,
+            tuple(v[start : start + size] if isinstance(v, Tensor) else v for v in batch),
+        )
+        for start in range(0, n, size)
+    ]
+
+
+def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Create the update of an exponential average, with the weights of :func:`ema_weight`.
 
     Args:
         decay: Decay in the long run, in [0, 1).
@@ -104,8 +175,7 @@ def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """
 
     def update(average: list[Tensor], value: list[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(average, value, weight)
+        torch._foreach_lerp_(average, value, ema_weight(decay, int(count)))
 
     return update
 

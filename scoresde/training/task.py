@@ -35,7 +35,7 @@ class Task(ABC, Generic[Result]):
         model: Everything that is learned and averaged.
         prefix: Name of the model in the state file.
         result_name: File name of the result in the run's folder.
-        fused: Whether AdamW runs as one kernel.
+        fused: Whether AdamW runs as one kernel on a CPU, as it always does on a GPU.
     """
 
     prefix: ClassVar[str] = "model"
@@ -51,9 +51,16 @@ class Task(ABC, Generic[Result]):
         """
         return {"model": self.model}
 
+    def use_device(self, device: torch.device) -> None:
+        """Prepare the data for the device of the training; nothing by default.
+
+        Args:
+            device: Device on which the model is.
+        """
+
     @abstractmethod
     def batch(self, generator: torch.Generator) -> tuple[Any, ...]:
-        """Draw the data of one step.
+        """Draw the data of one step, possibly in another thread.
 
         Args:
             generator: Source of all random numbers of this step and process.

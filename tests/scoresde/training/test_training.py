@@ -5,7 +5,6 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,12 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 import scoresde.training.prior
 from scoresde import EDMSDE, InputError, ScorePrior, load_prior
 from scoresde.data.datasets import ImageFolder
-from scoresde.files import read_tensors
-from scoresde.networks import UNetConfig
 from scoresde.training import (
     NoiseLevels,
     TrainConfig,
@@ -31,56 +25,9 @@ from scoresde.training import (
     denoising_score_matching,
     train,
 )
+from scoresde.training.averages import ExponentialAverage
 from tests.conftest import seeded
-
-CONFIG = TrainConfig(
-    steps=8,
-    batch=4,
-    crops=(8, 16),
-    warmup=2,
-    ema=0.9,
-    precision="no",
-    network=UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16),
-)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """Forget accelerate's device and precision, which it keeps for the whole process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> ImageFolder:
-    rng = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
-    for i in range(3):
-        Image.fromarray(rng.integers(0, 256, (20, 24), dtype=np.uint8)).save(
-            tmp_path / "images" / f"{i}.png"
-        )
-    return ImageFolder(tmp_path / "images", channels=1)
-
-
-def state_of(folder: Path) -> tuple[dict[str, Tensor], int]:
-    tensors, header = read_tensors(folder / "state.safetensors")
-    return tensors, header["step"]
-
-
-def scalars(folder: Path, name: str) -> list:
-    """The (step, value) events of one curve in the TensorBoard log of a run."""
-    (events,) = (folder / "log").rglob("events.out.tfevents.*")
-    return EventAccumulator(str(events.parent)).Reload().Scalars(name)
-
-
-def assert_same_state(left: Path, right: Path) -> None:
-    """Weights, their average and the optimizer's state agree bit by bit."""
-    (a, step_a), (b, step_b) = state_of(left), state_of(right)
-    assert step_a == step_b and a.keys() == b.keys()
-    assert {key.split(".")[0] for key in a} == {"network", "average", "optimizer"}
-    different = [key for key in a if not torch.equal(a[key], b[key])]
-    assert not different
+from tests.scoresde.training.conftest import CONFIG, assert_same_state, scalars, state_of
 
 
 class TestObjective:
@@ -196,19 +143,19 @@ class TestResume:
     ) -> None:
         """Ctrl-C just before or after the update of the average saves a whole number of steps."""
         train(data, tmp_path / "whole", CONFIG, cpu=True)
-        calls, update = 0, AveragedModel.update_parameters
+        calls, update = 0, ExponentialAverage.update_parameters
 
-        def interrupted(self: AveragedModel, model: nn.Module) -> None:
+        def interrupted(self: ExponentialAverage, model: nn.Module, moving: Tensor) -> None:
             nonlocal calls
             calls += 1
             if calls == 4 and moment == "before":
                 signal.raise_signal(signal.SIGINT)
-            update(self, model)
+            update(self, model, moving)
             if calls == 4 and moment == "after":
                 signal.raise_signal(signal.SIGINT)
 
         with monkeypatch.context() as patch:
-            patch.setattr(AveragedModel, "update_parameters", interrupted)
+            patch.setattr(ExponentialAverage, "update_parameters", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 train(data, tmp_path / "parts", CONFIG, cpu=True)
         assert state_of(tmp_path / "parts")[1] in (3, 4)
@@ -353,13 +300,13 @@ class TestTraining:
         k is the number of updates; the average starts from the first weights.
         """
         history: list[Tensor] = []
-        update = AveragedModel.update_parameters
+        update = ExponentialAverage.update_parameters
 
-        def recorded(self: AveragedModel, model: nn.Module) -> None:
+        def recorded(self: ExponentialAverage, model: nn.Module, moving: Tensor) -> None:
             history.append(model.state_dict()["stem.weight"].clone())
-            update(self, model)
+            update(self, model, moving)
 
-        monkeypatch.setattr(AveragedModel, "update_parameters", recorded)
+        monkeypatch.setattr(ExponentialAverage, "update_parameters", recorded)
         train(data, tmp_path / "out", dataclasses.replace(CONFIG, ema=0.3), cpu=True)
         expected = history[0].double()
         for k, weights in enumerate(history[1:], start=1):
@@ -460,16 +407,15 @@ class TestCompiled:
         apart = torch.cat([(plain[k] - compiled[k]).flatten() for k in plain])
         assert moved.norm() > 0 and apart.norm() < 1e-2 * moved.norm()
 
-    def test_without_a_compiler(
-        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_without_a_compiler(self, data: ImageFolder, tmp_path: Path) -> None:
         import torch._inductor.config
 
         torch._dynamo.reset()
-        monkeypatch.setattr(
-            torch._inductor.config.cpp, "cxx", (None, str(tmp_path / "no-compiler"))
-        )
-        with pytest.raises(InputError, match="train without --compile"):
+        no_compiler = {"cpp.cxx": (None, str(tmp_path / "no-compiler"))}
+        with (
+            torch._inductor.config.patch(no_compiler),
+            pytest.raises(InputError, match="train without --compile"),
+        ):
             train(
                 data,
                 tmp_path / "run",
