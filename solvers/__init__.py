@@ -31,6 +31,7 @@ from solvers.posterior import (
     RePaint,
     SecondOrderAncestral,
     SplitGibbs,
+    WarmStart,
 )
 from solvers.presets import Registered, registered_class
 from solvers.registry import EFFORTS, SAMPLERS, SOLVERS, Effort, make_solver, solve
@@ -90,6 +91,7 @@ __all__ = [
     "TMPD",
     "TimeGrid",
     "Trajectory",
+    "WarmStart",
     "bits_per_dim",
     "elbo",
     "log_likelihood",

@@ -222,7 +222,7 @@ def solve(
     y: Tensor,
     n: int = 1,
     *,
-    solver: str | PosteriorSampler = "mmps",
+    solver: str | PosteriorSampler = "warm-start",
     generator: torch.Generator | None = None,
     **settings: Any,
 ) -> Posterior:

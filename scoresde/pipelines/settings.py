@@ -7,7 +7,7 @@ from scoresde.defaults import TILE
 
 __all__ = ["DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
 
-DEFAULT_SOLVER = "mmps"
+DEFAULT_SOLVER = "warm-start"
 """Name of the solver that `scoresde restore` uses."""
 
 
@@ -70,7 +70,7 @@ class RestoreOptions:
 
     Example:
         >>> RestoreOptions(samples=4).solver
-        'mmps'
+        'warm-start'
     """
 
     sigma: float | None = None

@@ -16,6 +16,7 @@ from solvers.posterior.smc.predicted_twist import PredictedTwistSMC
 from solvers.posterior.smc.tds import TDS
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
+from solvers.posterior.warm_start import WarmStart
 from solvers.presets import discover
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SecondOrderAncestral",
     "SplitGibbs",
     "TDS",
+    "WarmStart",
 ]
 
 discover(__name__, __path__)  # registers the classes of new files in this folder, too

@@ -1,5 +1,6 @@
 """Base classes of posterior samplers, with their common call and result."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -187,6 +188,8 @@ class IndependentSampler(PosteriorSampler):
         generators = spawn(request.generator, total)
         y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(request.batch or total, total)
+        prepared, products = self._prepare(counted, request.problem, y)
+        once, counted.nfe = counted.nfe, 0
         chunks, vjps = list(range(0, total, size)), 0
         draws = []
         for index, first in enumerate(chunks):
@@ -201,12 +204,31 @@ class IndependentSampler(PosteriorSampler):
                 y[rows % len(y)],
                 generators[first : first + len(rows)],
                 report,
+                {name: value[rows % len(y)] for name, value in prepared.items()},
             )
-            x, products = self._draw(run)
+            x, count = self._draw(run)
             draws.append(x)
-            vjps += products
+            vjps += count
         x = torch.cat(draws).reshape(request.n, len(y), *draws[0].shape[1:])
-        return Draws(x, counted.nfe // len(chunks), vjps // len(chunks))
+        # the cost of what was done once is shared by the draws
+        nfe, vjps = counted.nfe // len(chunks), vjps // len(chunks)
+        return Draws(x, nfe + math.ceil(once / request.n), vjps + math.ceil(products / request.n))
+
+    def _prepare(
+        self, prior: Prior, problem: InverseProblem, y: Tensor
+    ) -> tuple[dict[str, Tensor], int]:
+        """Find out what all draws of a measurement share, once, without random numbers.
+
+        Args:
+            prior: Prior of x.
+            problem: Operator and noise that made y.
+            y: Measurements, shape (B, ...).
+
+        Returns:
+            Tensors (B, ...) by name, of which each :class:`Run` receives its rows as ``prepared``,
+            and the number of VJPs.
+        """
+        return {}, 0
 
     @abstractmethod
     def _draw(self, run: Run) -> tuple[Tensor, int]:

@@ -1,5 +1,6 @@
 """Base class of point estimators: one image for each measurement, and no draws."""
 
+import math
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from problems import InverseProblem
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import PosteriorSampler
-from solvers.posterior.records import Draws, Progress, Request
+from solvers.posterior.records import Draws, Progress, Request, silent
 
 __all__ = ["PointEstimator"]
 
@@ -35,16 +36,41 @@ class PointEstimator(PosteriorSampler):
     def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = CountingPrior(prior)
         y = request.y.to(device=prior.device, dtype=prior.dtype)
-        chunks = y.split(request.batch or len(y))
+        size = min(request.batch or len(y), len(y))
+        x = self.estimate(counted, request.problem, y, batch=size, progress=request.progress)
+        return Draws(x[None], counted.nfe // math.ceil(len(y) / size), 0)
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        y: Tensor,
+        *,
+        batch: int | None = None,
+        progress: Progress = silent,
+    ) -> Tensor:
+        """Compute the estimates alone, without checks of the arguments.
+
+        Args:
+            prior: Prior of x.
+            problem: Operator and noise that made y.
+            y: Measurements, shape (B, ...), on the prior's device and in its dtype.
+            batch: Number of measurements at once; None for all.
+            progress: Called with the finished fraction of the work, 0 to 1.
+
+        Returns:
+            Estimates, shape (B, *shape).
+        """
+        chunks = y.split(batch or len(y))
         estimates = []
-        with torch.no_grad():
-            for index, chunk in enumerate(chunks):
+        for index, chunk in enumerate(chunks):
 
-                def report(fraction: float, index: int = index) -> None:
-                    request.progress((index + fraction) / len(chunks))
+            def report(fraction: float, index: int = index) -> None:
+                progress((index + fraction) / len(chunks))
 
-                estimates.append(self._estimate(counted, request.problem, chunk, report))
-        return Draws(torch.cat(estimates)[None], counted.nfe // len(chunks), 0)
+            estimates.append(self._estimate(prior, problem, chunk, report))
+        return torch.cat(estimates)
 
     @abstractmethod
     def _estimate(

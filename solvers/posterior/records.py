@@ -97,6 +97,8 @@ class Run:
         y: One measurement for each draw, shape (B, ...).
         generators: B generators, one for each draw.
         progress: Called with the finished fraction of this batch, 0 to 1.
+        prepared: What the solver found out about each measurement beforehand, by name; tensors of
+            shape (B, ...).
     """
 
     prior: Prior
@@ -104,6 +106,7 @@ class Run:
     y: Tensor
     generators: list[torch.Generator]
     progress: Progress
+    prepared: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ A learned J is not exactly symmetric and not exactly a covariance. More iteratio
 then make the draws worse, not better.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -39,7 +40,7 @@ from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
-__all__ = ["SecondOrderAncestral", "square_root_product"]
+__all__ = ["SecondOrderAncestral", "lanczos", "square_root_product"]
 
 
 @dataclass(frozen=True)
@@ -113,29 +114,41 @@ class SecondOrderAncestral(IndependentSampler):
         return {"second-order": cls(40, lanczos=4, correction=MMPS(iterations=4))}
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
-        prior, problem, y = run.prior, run.problem, run.y
-        sde = prior.sde
-        times, levels = self.grid.along(prior, self.steps)
+        times, levels = self.grid.along(run.prior, self.steps)
+        return self._descend(run, levels[0] * run.randn(), list(times), levels)
 
-        u, count = levels[0] * run.randn(), 0
+    def _descend(
+        self, run: Run, u: Tensor, times: Sequence[Tensor], levels: Sequence[Any]
+    ) -> tuple[Tensor, int]:
+        """Follow the reverse kernels from u at the first level to the last, and count the VJPs.
+
+        Each level is a number, or one of each draw, which broadcasts over u.
+        """
+        count = 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
-
-            def denoise(u: Tensor, t: Tensor = t) -> Tensor:
-                return prior.denoise(sde.alpha(t) * u, t)
-
-            at = Linearisation(denoise, u)
+            x0, products = self._conditional_draw(run, u, t, s)
             with torch.no_grad():
-                x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
-                misfit = y - problem.noise.sample(problem.operator.apply(x0), run.generators)
-                mean = problem.operator.apply(at.value)
-                x0 = x0 + self.correction.gain(
-                    misfit, at.value, mean, at.vjp, u.new_full((len(u),), s), problem
-                )
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()
-            count += at.count
-            run.progress((i + 1) / self.steps)
+            count += products
+            run.progress((i + 1) / len(times))
         return u, count
+
+    def _conditional_draw(self, run: Run, u: Tensor, t: Tensor, s: Any) -> tuple[Tensor, int]:
+        """Draw x_0 given u and y, and count the VJPs."""
+        prior, problem, sde = run.prior, run.problem, run.prior.sde
+
+        def denoise(u: Tensor) -> Tensor:
+            return prior.denoise(expand_like(sde.alpha(t), u) * u, t)
+
+        at = Linearisation(denoise, u)
+        with torch.no_grad():
+            x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
+            misfit = run.y - problem.noise.sample(problem.operator.apply(x0), run.generators)
+            mean = problem.operator.apply(at.value)
+            ratios = (u.new_zeros(()) + s).flatten().expand(len(u))
+            x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, ratios, problem)
+        return x0, at.count
 
 
 def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor:
@@ -161,8 +174,34 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
         >>> [[round(x, 3) for x in row] for row in root.tolist()]
         [[1.0, 2.0, 3.0]]
     """
-    norm = dot(z, z).sqrt()
-    q, Q, alphas, betas = z / expand_like(norm, z), [], [], []
+    T, Q = lanczos(product, z, iterations)
+    values, vectors = torch.linalg.eigh(T)
+    weights = (vectors * values.clamp_min(0).sqrt()[:, None]) @ vectors[:, 0, :, None]
+    return expand_like(dot(z, z).sqrt(), z) * torch.stack(
+        [expand_like(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
+    ).sum(0)
+
+
+def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list[Tensor]]:
+    """Run Lanczos's method for a symmetric matrix that is given by its products.
+
+    Args:
+        product: Function v -> J v on tensors of shape (B, ...), each sample by itself.
+        z: Start vectors, shape (B, ...).
+        iterations: Number of products, at least 1.
+
+    Returns:
+        The tridiagonal matrices T = Q^T J Q, shape (B, k, k), and the orthonormal bases Q of the
+        Krylov spaces, k tensors of shape (B, ...).
+
+    Example:
+        >>> import torch
+        >>> eigenvalues = torch.tensor([1.0, 4.0, 9.0])
+        >>> T, Q = lanczos(lambda v: eigenvalues * v, torch.ones(1, 3), iterations=3)
+        >>> torch.linalg.eigvalsh(T).round(decimals=3)
+        tensor([[1., 4., 9.]])
+    """
+    q, Q, alphas, betas = z / expand_like(dot(z, z).sqrt(), z), [], [], []
     for k in range(iterations):
         Q.append(q)
         w = product(q)
@@ -179,8 +218,4 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
     if betas:
         off = torch.diag_embed(torch.stack(betas, -1), offset=1)
         T = T + off + off.mT
-    values, vectors = torch.linalg.eigh(T)
-    weights = (vectors * values.clamp_min(0).sqrt()[:, None]) @ vectors[:, 0, :, None]
-    return expand_like(norm, z) * torch.stack(
-        [expand_like(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
-    ).sum(0)
+    return T, Q

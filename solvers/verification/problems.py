@@ -131,6 +131,29 @@ def _image(kind: str, seed: int) -> ExactProblem:
     return _measured(prior, InverseProblem(operators[kind](), GaussianNoise(0.1)), generator)
 
 
+def _two_modes(seed: int, side: int = 32) -> ExactProblem:
+    """Smooth side x side fields of two kinds that differ in the middle, which is not seen.
+
+    The two means agree outside of the hole up to the spread of the fields, so that y leaves both
+    kinds possible. Their difference in the middle is several standard deviations.
+    """
+    generator = seeded(seed)
+    quarter, half = side // 4, side // 2
+    place = torch.arange(side, dtype=F64) - (side - 1) / 2
+    bump = torch.exp(-(place[:, None] ** 2 + place**2) / (2 * (side / 10) ** 2)).flatten()
+    smooth = torch.linalg.cholesky(_rbf(side, side / 4, 1.0, 1e-3))
+    mean = smooth @ torch.randn(side**2, dtype=F64, generator=generator)
+    covariance = _rbf(side, side / 8, 0.4, 0.1)
+    weights = torch.tensor([0.4, 0.6], dtype=F64)
+    prior = GaussianMixturePrior(
+        weights,
+        torch.stack([mean - 0.8 * bump, mean + 0.8 * bump]).reshape(2, 1, side, side),
+        covariance.expand(2, -1, -1),
+    )
+    hole = Inpainting(box_mask(side, side, quarter, quarter, half, half))
+    return _measured(prior, InverseProblem(hole, GaussianNoise(0.1)), generator)
+
+
 def _gaussian(seed: int, white: bool) -> ExactProblem:
     generator = seeded(seed)
     root = torch.randn(8, 8, dtype=F64, generator=generator)
@@ -201,8 +224,13 @@ FULL_PROBLEMS: dict[str, tuple[str, Callable[[int], ExactProblem]]] = {
     )
     for d in (8, 80, 800)
     for rows in (1, 2, 4)
+} | {
+    "box-32": (
+        "32x32 fields of two kinds that differ in a hole of 16x16, noise .1: two modes",
+        _two_modes,
+    ),
 }
-"""Name -> summary and builder: the benchmark of MCGDiff's paper, for the long table."""
+"""Name -> summary and builder, for the long table: the benchmark of MCGDiff's paper, and a box."""
 
 
 def exact_problem(name: str, seed: int) -> ExactProblem:

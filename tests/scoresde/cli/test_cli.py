@@ -405,7 +405,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "unknown solver": (
             [good, *box, "--solver", "magic"],
-            "unknown solver 'magic'; known: mmps, second-order",
+            "unknown solver 'magic'; known: mmps, second-order, warm-start",
         ),
         "unknown sampler": (
             [good, *box, "--solver", "mmps", "--sampler", "magic"],
@@ -458,7 +458,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "solver that needs linearity": (
             [good, "--problem", "hdr", "--solver", "pigdm"],
             "PiGDM needs a problem with adjoint, linear, solve; "
-            "solvers that can do this one: mmps, second-order, daps, dps, lgd-mc, mpgd, "
+            "solvers that can do this one: mmps, second-order, warm-start, daps, dps, lgd-mc, mpgd, "
             "red-diff, sitcom, tmpd",
         ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),

@@ -1,0 +1,132 @@
+"""Warm starts: the law that theory predicts, the width that decides s_0, modes that are kept."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from problems import Denoising, GaussianNoise, Inpainting, InverseProblem, LinearMatrix
+from scoresde import GaussianMixturePrior, GaussianPrior
+from scoresde.priors.base import Prior
+from solvers import MMPS, PointEstimator, TimeGrid, WarmStart, make_solver
+from solvers.posterior.records import Progress
+from tests.conftest import F64, randn, seeded
+
+N = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrong(PointEstimator):
+    """An estimate that is wrong by a known amount."""
+
+    error: float = 1.0
+    requires = frozenset({"vjp"})
+
+    def _estimate(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
+    ) -> Tensor:
+        return y / 1.25 + self.error
+
+
+def white(batch: int = 1) -> tuple[GaussianPrior, InverseProblem, Tensor]:
+    """N(0, I) seen with noise of variance 1/4: the posterior is N(y / 1.25, I / 5)."""
+    prior = GaussianPrior(torch.zeros(1, 2, 2, dtype=F64), torch.eye(N, dtype=F64))
+    problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+    return prior, problem, randn(batch, 1, 2, 2, seed=1)
+
+
+@pytest.mark.parametrize("sweeps", [0, 1])
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+def test_the_draws_have_the_law_that_theory_predicts(ratio: float, sweeps: int) -> None:
+    """Mean m + e q and variance v (1 - q^2), q = (1 + c^2)^-(1 + sweeps), e the error of x_hat."""
+    prior, problem, y = white()
+    grid = TimeGrid(s_max=20.0, s_min=0.005)
+    solver = WarmStart(
+        12, ratio=ratio, sweeps=sweeps, estimate=Wrong(), grid=grid, s_least=0.01, lanczos=1
+    )
+    n = 4000
+    draws = solver.sample(prior, problem, y, n, generator=seeded(0)).draws[:, 0]
+    left = (1 + ratio**2) ** -(1 + sweeps)
+    variance = 0.2 * (1 - left**2)
+    expected = y[0] / 1.25 + left
+    assert float((draws.mean(0) - expected).abs().max()) < 4 * math.sqrt(variance / n)
+    assert abs(float(draws.var(0).mean()) / variance - 1) < 4 * math.sqrt(2 / (N * n))
+
+
+def test_the_width_is_that_of_the_posterior() -> None:
+    """In a Gaussian problem it is the largest standard deviation, seen from every level."""
+    root = randn(N, N, seed=3)
+    covariance = root @ root.T / N + 0.05 * torch.eye(N, dtype=F64)
+    prior = GaussianPrior(torch.zeros(1, 2, 2, dtype=F64), covariance)
+    matrix = randn(2, N, seed=4)
+    problem = InverseProblem(LinearMatrix(matrix, (1, 2, 2)), GaussianNoise(0.3))
+    y = problem.measure(prior.sample(1, seeded(1)), seeded(2))
+    precision = torch.linalg.inv(covariance) + matrix.T @ matrix / 0.09
+    widest = torch.linalg.eigvalsh(torch.linalg.inv(precision)).max().sqrt()
+    solver = WarmStart(correction=MMPS(iterations=4))
+    for s in (0.5, 2.0):
+        found, _ = solver._width(prior, problem, y, randn(1, 1, 2, 2, seed=5), s, iterations=4)
+        torch.testing.assert_close(found, widest[None], rtol=1e-3, atol=0)
+
+
+def two_modes() -> tuple[GaussianMixturePrior, InverseProblem, Tensor]:
+    """Half of the vector is seen and says nothing about the other half, which has two modes."""
+    means = torch.tensor([[0.0, 0, -1, -1], [0, 0, 1, 1]], dtype=F64).reshape(2, 1, 2, 2)
+    prior = GaussianMixturePrior(
+        torch.tensor([0.3, 0.7], dtype=F64), means, 0.01 * torch.eye(N, dtype=F64).expand(2, N, N)
+    )
+    problem = InverseProblem(Inpainting(torch.tensor([[1.0, 1], [0, 0]])), GaussianNoise(0.1))
+    return prior, problem, torch.zeros(1, 1, 2, 2, dtype=F64)
+
+
+def test_modes_are_kept_though_the_estimate_is_in_one_of_them() -> None:
+    prior, problem, y = two_modes()
+    solver = WarmStart(30, ratio=2.0, sweeps=2, s_least=0.01, grid=TimeGrid(s_max=20.0), lanczos=2)
+    prepared, _ = solver._prepare(prior, problem, y)
+    # seen from above, the standard deviation along the line that joins the modes is about sqrt 2
+    assert float(prepared["s_0"]) > 2.0
+    draws = solver.sample(prior, problem, y, 1000, generator=seeded(0)).draws
+    share = float((draws[:, 0, 0, 1].mean(-1) > 0).double().mean())
+    assert abs(share - 0.7) < 0.06
+
+
+def test_s_0_follows_the_width() -> None:
+    """Half the standard deviation, half the start; never outside of the grid and of s_least."""
+    prior, _, y = white()
+    starts = []
+    for std in (0.5, 0.05, 1e-3):
+        problem = InverseProblem(Denoising(), GaussianNoise(std))
+        solver = WarmStart(ratio=2.0, s_least=0.02, grid=TimeGrid(s_max=20.0, s_min=0.01))
+        starts.append(float(solver._prepare(prior, problem, y)[0]["s_0"]))
+    assert starts[0] == pytest.approx(2 * math.sqrt(0.2), rel=1e-3)
+    assert starts[1] == pytest.approx(2 * 0.05 / math.sqrt(1.0025), rel=1e-3)
+    assert starts[2] == 0.02
+    small = WarmStart(ratio=2.0, grid=TimeGrid(s_max=0.6, s_min=0.01))
+    problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+    assert float(small._prepare(prior, problem, y)[0]["s_0"]) == pytest.approx(0.6)
+
+
+def test_each_measurement_starts_by_its_own_width() -> None:
+    """A batch of measurements gives the draws of each alone, whatever the size of the batch."""
+    prior, problem, y = two_modes()
+    y = torch.cat([y, y + 3.0])
+    solver = WarmStart(5, grid=TimeGrid(s_max=5.0, s_min=0.02))
+    together = solver.sample(prior, problem, y, 3, generator=seeded(0))
+    apart = solver.sample(prior, problem, y, 3, generator=seeded(0), batch=1)
+    torch.testing.assert_close(together.draws, apart.draws, rtol=0, atol=1e-9)
+
+
+def test_what_is_done_once_is_shared_by_the_draws() -> None:
+    prior, problem, y = white()
+    solver = make_solver("warm-start")
+    one, many = (solver.sample(prior, problem, y, n, generator=seeded(0)) for n in (1, 8))
+    assert one.nfe > many.nfe >= solver.steps + 1
+    assert one.vjps > many.vjps
+
+
+@pytest.mark.parametrize("bad", [{"sweeps": -1}, {"ratio": 0.0}, {"s_least": 0.0}, {"steps": 0}])
+def test_bad_settings_are_named(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"warm start needs|at least 1"):
+        WarmStart(**bad)  # type: ignore[arg-type]
