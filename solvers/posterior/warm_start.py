@@ -20,7 +20,9 @@ v is measured. At a level s the covariance of :math:`x_0 | u, y` is :math:`V - V
 A V A^T)^{-1} A V` with :math:`V = s^2 J`, and its largest eigenvalue :math:`\lambda`, from a few
 steps of Lanczos's method, gives :math:`1/v = 1/\lambda - 1/s^2`. The levels descend from the
 largest one by factors of 2, while :math:`s_0` would be below the next level. A posterior with
-several modes therefore stops above the level at which they part, and no mode is lost.
+several modes therefore stops above the level at which they part, and no mode is lost. An estimate
+that is further than two widths, in root mean square, from the mean that is seen at a level belongs
+to a mode that y excludes, and is replaced by that mean.
 """
 
 from dataclasses import dataclass, field, replace
@@ -45,6 +47,7 @@ from solvers.samplers.grid import TimeGrid
 __all__ = ["WarmStart"]
 
 _FACTOR = 2.0  # between the levels at which the width is measured
+_FAR = 2.0  # root mean squares of an estimate that cannot be one of the posterior, in widths
 _LANCZOS, _CONJUGATE_GRADIENTS = 2, 4  # iterations for the width, which is measured once
 
 
@@ -133,30 +136,34 @@ class WarmStart(SecondOrderAncestral):
         self, prior: Prior, problem: InverseProblem, y: Tensor
     ) -> tuple[dict[str, Tensor], int]:
         x = self.estimate.estimate(prior, problem, y)
-        v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
         ends = self.grid.levels(prior.sde, 2)
         lowest = max(self.s_least, ends[1])
         s, products = ends[0], 0
         s_0, going = x.new_full((len(x),), s), torch.ones(len(x), dtype=torch.bool, device=x.device)
         while s > lowest and bool(going.any()):
-            width, count = self._width(prior, problem, y, x + s * v, s)
+            width, mean, count = self._look(prior, problem, y, x, s)
             products += count
+            # of a mean and an estimate that both explain y, the estimate has more detail
+            far = (mean - x).square().flatten(1).mean(1) > (_FAR * width) ** 2
+            x = torch.where(expand_like(far, x), mean, x)
             wanted = (self.ratio * width).clamp(lowest, s)
             s_0 = torch.where(going, wanted, s_0)
             s /= _FACTOR
             going = going & (wanted < s)
         return {"x": x, "s_0": s_0}, products
 
-    def _width(
+    def _look(
         self,
         prior: Prior,
         problem: InverseProblem,
         y: Tensor,
-        u: Tensor,
+        x: Tensor,
         s: float,
         iterations: int = _LANCZOS,
-    ) -> tuple[Tensor, int]:
-        """Largest standard deviation of p(x | y) as seen from level s, (B,), and VJPs."""
+    ) -> tuple[Tensor, Tensor, int]:
+        """Largest standard deviation (B,) and mean of p(x | y), seen at level s, and VJPs."""
+        v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
+        u = x + s * v
         t = _time(prior, u.new_tensor(s))
         at = Linearisation(lambda u: prior.denoise(prior.sde.alpha(t) * u, t), u)
         correction = replace(self.correction, iterations=_CONJUGATE_GRADIENTS)
@@ -170,10 +177,13 @@ class WarmStart(SecondOrderAncestral):
                 seen = problem.operator.mask_unobserved(A.apply(Jv))
                 return Jv - correction.gain(seen, at.value, mean, at.vjp, ratios, problem)
 
+            # the estimate may be far from the mean along a direction that chance would miss
+            r = problem.operator.mask_unobserved(y) - mean
+            shift = self.correction.gain(r, at.value, mean, at.vjp, ratios, problem)
             v = torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(1)).to(u)
-            T, _ = lanczos(covariance, v.expand_as(u), iterations)
+            T, _ = lanczos(covariance, _unit(at.value + shift - x) + _unit(v[None]), iterations)
             share = torch.linalg.eigvalsh(T).amax(-1).clamp(0, 1 - 1e-6)
-        return s * (share / (1 - share)).sqrt(), at.count
+        return s * (share / (1 - share)).sqrt(), at.value + shift, at.count
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         x, s_0, count = run.prepared["x"], run.prepared["s_0"], 0
@@ -192,5 +202,11 @@ class WarmStart(SecondOrderAncestral):
         return u, count + products
 
 
+def _unit(v: Tensor) -> Tensor:
+    norm: Tensor = v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny)
+    return v / expand_like(norm, v)
+
+
 def _time(prior: Prior, s: Tensor) -> Tensor:
-    return prior.sde.t_from_noise_to_signal(s.double()).to(prior.device, prior.dtype)
+    t: Tensor = prior.sde.t_from_noise_to_signal(s.double()).to(prior.device, prior.dtype)
+    return t

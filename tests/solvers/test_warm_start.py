@@ -21,7 +21,7 @@ N = 4
 class Wrong(PointEstimator):
     """An estimate that is wrong by a known amount."""
 
-    error: float = 1.0
+    error: float = 0.8
     requires = frozenset({"vjp"})
 
     def _estimate(
@@ -50,7 +50,7 @@ def test_the_draws_have_the_law_that_theory_predicts(ratio: float, sweeps: int) 
     draws = solver.sample(prior, problem, y, n, generator=seeded(0)).draws[:, 0]
     left = (1 + ratio**2) ** -(1 + sweeps)
     variance = 0.2 * (1 - left**2)
-    expected = y[0] / 1.25 + left
+    expected = y[0] / 1.25 + Wrong.error * left
     assert float((draws.mean(0) - expected).abs().max()) < 4 * math.sqrt(variance / n)
     assert abs(float(draws.var(0).mean()) / variance - 1) < 4 * math.sqrt(2 / (N * n))
 
@@ -65,10 +65,34 @@ def test_the_width_is_that_of_the_posterior() -> None:
     y = problem.measure(prior.sample(1, seeded(1)), seeded(2))
     precision = torch.linalg.inv(covariance) + matrix.T @ matrix / 0.09
     widest = torch.linalg.eigvalsh(torch.linalg.inv(precision)).max().sqrt()
-    solver = WarmStart(correction=MMPS(iterations=4))
+    solver, x = WarmStart(correction=MMPS(iterations=4)), randn(1, 1, 2, 2, seed=5)
     for s in (0.5, 2.0):
-        found, _ = solver._width(prior, problem, y, randn(1, 1, 2, 2, seed=5), s, iterations=4)
+        found, mean, _ = solver._look(prior, problem, y, x, s, iterations=4)
         torch.testing.assert_close(found, widest[None], rtol=1e-3, atol=0)
+        v = torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(0)).to(F64)
+        exact = prior.posterior(problem, y).denoise(x + s * v, s)
+        torch.testing.assert_close(mean, exact, rtol=0, atol=1e-6)
+
+
+def test_an_estimate_of_an_impossible_mode_is_replaced() -> None:
+    """y tells the two modes apart, and the estimate is in the wrong one."""
+    means = torch.stack([torch.full((N,), -5.0), torch.full((N,), 5.0)]).double()
+    prior = GaussianMixturePrior(
+        torch.ones(2), means.reshape(2, 1, 2, 2), torch.eye(N, dtype=F64).expand(2, N, N)
+    )
+    problem = InverseProblem(LinearMatrix(torch.ones(1, N, dtype=F64), (1, 2, 2)), GaussianNoise(1))
+    y = torch.full((1, 1), 20.0, dtype=F64)
+
+    class Opposite(Wrong):
+        def _estimate(
+            self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
+        ) -> Tensor:
+            return torch.full((len(y), 1, 2, 2), -5.0, dtype=y.dtype)
+
+    solver = WarmStart(20, estimate=Opposite(), grid=TimeGrid(s_max=80.0), s_least=0.1)
+    draws = solver.sample(prior, problem, y, 200, generator=seeded(0)).draws
+    assert float(draws.mean(dim=(-1, -2)).min()) > 0
+    assert abs(float(draws.mean()) - 5.0) < 0.1
 
 
 def two_modes() -> tuple[GaussianMixturePrior, InverseProblem, Tensor]:
