@@ -138,7 +138,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generati
     """
     tensors, header = read_tensors(path)
     if header.get("format") == PRIOR_FORMAT:
-        return Diffusion(load_prior(path, device)).eval()
+        return Diffusion(load_prior(path, device, "fp32")).eval()
     if header.get("format") != _FORMAT:
         raise InputError(
             f"{path} is not a model file that this version reads "

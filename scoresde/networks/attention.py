@@ -45,7 +45,7 @@ class Attention2d(nn.Module):
         """
         height, width = x.shape[-2:]
         q, k, v = rearrange(
-            self.qkv(self.norm(x)),
+            self.qkv(self.norm(x.to(self.norm.weight.dtype)).to(x.dtype)),
             "b (three head c) h w -> three b head (h w) c",
             three=3,
             head=self.heads,

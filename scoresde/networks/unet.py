@@ -5,11 +5,17 @@ convolutions run at :math:`1/p` of the resolution. Blocks have no normalisation 
 these cost as much as the convolutions, and the preconditioning of the prior already keeps inputs
 and targets at unit variance (DRUNet, Zhang et al. 2021, trains in the same way). The noise level
 enters each block as a per-channel scale and shift (FiLM, Perez et al. 2018).
+
+Feature maps are stored with the channels last, which convolutions take without conversion. Without
+gradients the elementwise steps between the convolutions overwrite tensors that nothing else needs.
 """
 
+import copy
 import itertools
 from dataclasses import dataclass
+from typing import Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -112,8 +118,10 @@ class ResBlock(nn.Module):
         """
         scale, shift = self.film(features)[..., None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(x) if self.preactivation else x)
-        h = self.conv2(F.silu(shift.to(h.dtype) + (1 + scale).to(h.dtype) * h))
-        return x + h
+        scale, shift = (1 + scale).to(h.dtype), shift.to(h.dtype)
+        if torch.is_grad_enabled() or h.dtype != x.dtype:
+            return x + self.conv2(F.silu(shift + scale * h))
+        return self.conv2(F.silu(h.mul_(scale).add_(shift), inplace=True)).add_(x)
 
 
 class UNet(nn.Module):
@@ -183,17 +191,38 @@ class UNet(nn.Module):
             x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
         features = self.embedding(label)
 
-        h = self.stem(F.pixel_unshuffle(x, self.config.patch))
+        h = F.pixel_unshuffle(x, self.config.patch)
+        h = self.stem(h.to(self.stem.weight.dtype, memory_format=torch.channels_last))
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             if i > 0:
                 skips.append(h)
                 h = self.down[i - 1](h)
             h = _run(blocks, h, features)
+        owned = not torch.is_grad_enabled()
         for i in reversed(range(len(self.up))):
-            h = _run(self.up_blocks[i], self.up[i](h) + skips[i], features)
-        out = F.pixel_shuffle(self.head(F.silu(h)), self.config.patch)
-        return out[..., :height, :width]
+            h, skip = self.up[i](h), skips.pop()
+            h = _run(self.up_blocks[i], h.add_(skip) if owned else h + skip, features)
+        out = F.pixel_shuffle(self.head(F.silu(h, inplace=owned)), self.config.patch)
+        return out[..., :height, :width].contiguous()
+
+    def in_dtype(self, dtype: torch.dtype) -> Self:
+        """Copy the network, with convolutions in another precision.
+
+        The noise label and what is computed of it stay in the present precision. Rounded to
+        bfloat16, labels of neighbouring noise levels would be the same.
+
+        Args:
+            dtype: Precision of the convolutions and of the feature maps.
+
+        Returns:
+            A network with weights of its own, which do not require gradients.
+        """
+        other = copy.deepcopy(self).requires_grad_(False)
+        for module in other.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return other
 
 
 def _run(blocks: nn.Module, h: Tensor, features: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Devices, and priors on them."""
 
+from typing import cast, get_args
+
 import torch
 
 from scoresde.errors import InputError
@@ -7,6 +9,7 @@ from scoresde.pipelines.parsing import as_input_error
 from scoresde.priors.averaged import EquivariantPrior
 from scoresde.priors.base import Prior
 from scoresde.priors.checkpoint import load_prior
+from scoresde.priors.score import Precision
 
 __all__ = ["choose_device", "open_prior"]
 
@@ -48,7 +51,7 @@ def open_prior(
         name: An embedded prior, or the path of a .safetensors file.
         device: Where its weights go.
         precision: Precision inside the network: "bf16", "fp32", or "auto" for bfloat16 where the
-            processor has it.
+            hardware is fast at it.
         average: Group over which the prior is averaged; None for no averaging.
         recompute: Let the averaged prior recompute activations instead of keeping them, see
             :class:`EquivariantPrior`.
@@ -59,14 +62,9 @@ def open_prior(
     Raises:
         InputError: If the prior, the precision or the group is unknown.
     """
-    if precision not in ("auto", "bf16", "fp32"):
+    if precision not in get_args(Precision):
         raise InputError(f"--precision must be auto, bf16 or fp32, got {precision!r}")
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported()
-    use_bf16 = precision == "bf16" or (precision == "auto" and fast)
-    prior = load_prior(name, device, torch.bfloat16 if use_bf16 else None)
+    prior = load_prior(name, device, cast(Precision, precision))
     if average is None:
         return prior
     with as_input_error():

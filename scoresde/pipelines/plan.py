@@ -21,7 +21,9 @@ from solvers import EFFORTS, PointEstimator, Posterior, make_solver
 
 __all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan", "restore_tensor"]
 
-_PIXELS_AT_ONCE = 1 << 18  # of all draws together: about 1 GB of activations with gradients
+# Of all draws together: about 1 GB of activations with gradients. On a CPU the time for each pixel
+# is the same within 5 % from 100,000 pixels on, and 16 % more for a single draw of 160 x 160.
+_PIXELS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)

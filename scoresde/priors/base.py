@@ -106,12 +106,27 @@ class Prior(nn.Module, ABC):
 
         Returns:
             A prior of the same law whose time is that of ``sde``. It shares the parameters; this
-            prior is
-            not changed.
+            prior is not changed.
         """
+        other = self._twin()
+        other.sde = sde
+        return other
+
+    def precise(self) -> "Prior":
+        """Compute in full precision wherever a lower one was an automatic choice.
+
+        Likelihoods use it: they add up small errors of the denoiser over all pixels and noise
+        levels. A lower precision that was asked for by name is kept.
+
+        Returns:
+            A prior of the same law that shares the parameters, or this one.
+        """
+        return self
+
+    def _twin(self) -> Self:
+        """A copy that shares the parameters, whose attributes can be changed."""
         other = copy.copy(self)
         other._modules, other._buffers = dict(self._modules), dict(self._buffers)
-        other.sde = sde
         return other
 
     def nesting(self) -> list["Prior"]:
@@ -174,6 +189,19 @@ class Wrapper(Prior):
         """
         other = super().with_sde(sde)
         other.prior = self.prior.with_sde(sde)  # both must have the same time variable
+        return other
+
+    def precise(self) -> Prior:
+        """Compute in full precision wherever a lower one was an automatic choice.
+
+        Returns:
+            This prior around ``prior.precise()``, or this one if that makes no difference.
+        """
+        inner = self.prior.precise()
+        if inner is self.prior:
+            return self
+        other = self._twin()
+        other.prior = inner
         return other
 
     def _inner(self, x_t: Tensor, t: Tensor, recompute: bool) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
-from scoresde.priors.score import ScorePrior
+from scoresde.priors.score import Precision, ScorePrior
 from scoresde.sde import sde_from
 
 __all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]
@@ -78,19 +78,22 @@ def embedded_priors() -> dict[str, Path]:
 
 
 def load_prior(
-    name: str | Path, device: str | torch.device = "cpu", autocast: torch.dtype | None = None
+    name: str | Path, device: str | torch.device = "cpu", precision: Precision = "auto"
 ) -> ScorePrior:
     """Load a prior that ships with the package, or a checkpoint.
 
     Args:
         name: Name of an embedded prior, such as "natural", or path of a checkpoint.
         device: Device of the prior.
-        autocast: Lower precision for the network, such as ``torch.bfloat16``; None for float32.
+        precision: Precision of the convolutions: "bf16", "fp32", or "auto" for bfloat16 where the
+            hardware is fast at it. Likelihoods are in float32 with "auto".
 
     Returns:
-        The prior in evaluation mode, in float32, with frozen parameters.
+        The prior in evaluation mode, with frozen parameters in float32. The network computes in
+        ``precision``, all else in float32.
 
     Raises:
+        ValueError: If the precision is unknown.
         InputError: If the name is unknown or the file is not a prior that this version reads.
 
     Example:
@@ -121,13 +124,12 @@ def load_prior(
             sde_from(header["sde"]),
             tuple(header["shape"]),
             header["sigma_data"],
-            autocast,
-            header.get("card"),
-            header.get("fourier", ()),
+            card=header.get("card"),
+            fourier=header.get("fourier", ()),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}"
         ) from None
     prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return prior.eval().requires_grad_(False)
+    return prior.eval().requires_grad_(False).in_precision(precision)

@@ -135,7 +135,7 @@ def elbo(
         64
     """
     started = time.perf_counter()
-    prior, end = resolve_end(prior, end)
+    prior, end = resolve_end(prior.precise(), end)
     check_grid(end, nodes)
     check_samples(prior, x)
     if draws < 1:

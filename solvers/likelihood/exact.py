@@ -230,7 +230,7 @@ def log_likelihood(
         return _refined(prior, x, tol, nodes, divergence, settings)
     started = time.perf_counter()
     nodes = nodes if nodes is not None else 32 if divergence == "exact" else 72
-    prior, end = resolve_end(prior, default_end(prior) if end is None else end)
+    prior, end = resolve_end(prior.precise(), default_end(prior) if end is None else end)
     check_grid(end, nodes)
     check_settings(divergence, probing, basis, solver, probes, paired_every, nodes, chunk)
     check_samples(prior, x)

@@ -1,30 +1,33 @@
 r"""Second-order ancestral sampling that starts from a point estimate instead of pure noise.
 
-Let v be the variance of p(x | y) in its widest direction. Once :math:`s_0^2 \gg v`, the law
-of :math:`u = x + s_0 n` given y is that of any image near its mean plus noise, and nothing is
-gained by sampling at higher levels. The run starts from
+Once :math:`s_0` is large against the spread of p(x | y), the law of :math:`u = x + s_0 n` given y
+is that of any image near its mean plus noise, and nothing is gained by sampling at higher levels.
+The run starts from
 
-.. math:: u_0 = \hat x + s_0 n,\qquad s_0 = c\,\sqrt v,
+.. math:: u_0 = \hat x + s_0 n
 
-with a point estimate :math:`\hat x` that all draws share. For a Gaussian posterior
-:math:`N(m, v)` the draws that follow have, exactly,
+with a point estimate :math:`\hat x` that all draws share. In a direction in which the posterior is
+Gaussian, :math:`N(m, v)`, the draws that follow have, exactly,
 
-.. math:: \text{mean } m + \frac{\hat x - m}{1 + c^2},\qquad
-          \text{variance } v\Bigl(1 - \frac{1}{(1 + c^2)^2}\Bigr),
+.. math:: \text{mean } m + q(\hat x - m),\qquad \text{variance } v(1 - q^2),\qquad
+          q = \frac{v}{v + s_0^2} .
 
-so that c = 2 leaves a fifth of the error of the estimate and 96 % of the variance. Each further
-``sweep``, which draws :math:`x_0 | u, y` and then :math:`u | x_0` again at :math:`s_0`, divides the
-error by :math:`1 + c^2` and the missing variance by its square.
+:math:`s_0` is chosen so that the draws lose a given fraction of the whole variance,
+:math:`\sum_i v_i q_i^2 = f \sum_i v_i`. Each ``sweep``, which draws :math:`x_0 | u, y` and then
+:math:`u | x_0` again at :math:`s_0`, multiplies the error and the root of the missing variance by q
+once more.
 
-v is measured. At a level s the covariance of :math:`x_0 | u, y` is :math:`V - V A^T (\Sigma_y +
-A V A^T)^{-1} A V` with :math:`V = s^2 J`, and its largest eigenvalue :math:`\lambda`, from a few
-steps of Lanczos's method, gives :math:`1/v = 1/\lambda - 1/s^2`. The levels descend from the
-largest one by factors of 2, while :math:`s_0` would be below the next level. A posterior with
-several modes therefore stops above the level at which they part, and no mode is lost. An estimate
-that is further than two widths, in root mean square, from the mean that is seen at a level belongs
-to a mode that y excludes, and is replaced by that mean.
+The variances are measured. At a level s the covariance of :math:`x_0 | u, y` is :math:`V - V A^T
+(\Sigma_y + A V A^T)^{-1} A V` with :math:`V = s^2 J`, whose eigenvalues :math:`\lambda_i` give
+:math:`1/v_i = 1/\lambda_i - 1/s^2`. Sums over them come from a few steps of Lanczos's method
+(stochastic Lanczos quadrature, Ubaru et al. 2017). The levels descend from the largest one by
+factors of 2, while :math:`s_0` would be below the next level. A posterior with several modes
+therefore stops above the level at which they part, and no mode is lost. An estimate that is further
+than two of the largest standard deviations, in root mean square, from the mean that is seen at a
+level belongs to a mode that y excludes, and is replaced by that mean.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -65,13 +68,13 @@ class WarmStart(SecondOrderAncestral):
         correction: Conjugate gradients that condition each step on y.
         grid: Noise levels. The run starts at s_0 instead of s_max, which bounds it.
         estimate: Point estimate to start from.
-        ratio: s_0 in units of the widest standard deviation of the posterior.
+        loss: Fraction of the posterior's variance that a start at s_0 loses, before the sweeps.
         sweeps: Draws at s_0 that forget the estimate before the descent.
         s_least: Smallest s_0.
 
     Raises:
-        ValueError: If steps or lanczos is below 1, sweeps is negative, or ratio or s_least is not
-            positive.
+        ValueError: If steps or lanczos is below 1, sweeps is negative, loss is not in (0, 1), or
+            s_least is not positive.
 
     Example:
         >>> import torch
@@ -92,16 +95,16 @@ class WarmStart(SecondOrderAncestral):
     lanczos: int = 2
     correction: MMPS = field(default_factory=lambda: MMPS(iterations=2))
     estimate: PointEstimator = field(default_factory=HQS)
-    ratio: float = 2.0
+    loss: float = 0.04
     sweeps: int = 0
     s_least: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sweeps < 0 or not (self.ratio > 0 and self.s_least > 0):
+        if self.sweeps < 0 or not (0 < self.loss < 1 and self.s_least > 0):
             raise ValueError(
-                "a warm start needs sweeps >= 0 and positive ratio and s_least, got "
-                f"{self.sweeps}, {self.ratio} and {self.s_least}"
+                "a warm start needs sweeps >= 0, loss in (0, 1) and s_least > 0, got "
+                f"{self.sweeps}, {self.loss} and {self.s_least}"
             )
 
     @classmethod
@@ -116,7 +119,7 @@ class WarmStart(SecondOrderAncestral):
                 "second-order ancestral steps from a point estimate, at the noise level that its "
                 "uncertainty asks for; 1 evaluation and at most 4 VJPs per step",
                 lambda steps: cls(
-                    steps, grid=TimeGrid(s_max=2.0, s_min=0.06), ratio=1.0, s_least=0.5
+                    steps, grid=TimeGrid(s_max=2.0, s_min=0.06), loss=0.2, s_least=0.5
                 ),
                 steps=4,
             ),
@@ -130,7 +133,11 @@ class WarmStart(SecondOrderAncestral):
             Name -> posterior sampler.
         """
         correction = MMPS(iterations=4)
-        return {"warm-start": cls(20, lanczos=4, correction=correction, sweeps=2, s_least=0.01)}
+        return {
+            "warm-start": cls(
+                20, lanczos=4, correction=correction, loss=0.01, sweeps=2, s_least=0.01
+            )
+        }
 
     def _prepare(
         self, prior: Prior, problem: InverseProblem, y: Tensor
@@ -141,12 +148,13 @@ class WarmStart(SecondOrderAncestral):
         s, products = ends[0], 0
         s_0, going = x.new_full((len(x),), s), torch.ones(len(x), dtype=torch.bool, device=x.device)
         while s > lowest and bool(going.any()):
-            width, mean, count = self._look(prior, problem, y, x, s)
+            variances, weights, mean, count = self._look(prior, problem, y, x, s)
             products += count
             # of a mean and an estimate that both explain y, the estimate has more detail
-            far = (mean - x).square().flatten(1).mean(1) > (_FAR * width) ** 2
+            distance = (mean - x).square().flatten(1).mean(1)
+            far = going & (distance > _FAR**2 * variances.amax(1))
             x = torch.where(expand_like(far, x), mean, x)
-            wanted = (self.ratio * width).clamp(lowest, s)
+            wanted = _least_level(variances, weights, self.loss, lowest, s)
             s_0 = torch.where(going, wanted, s_0)
             s /= _FACTOR
             going = going & (wanted < s)
@@ -160,8 +168,8 @@ class WarmStart(SecondOrderAncestral):
         x: Tensor,
         s: float,
         iterations: int = _LANCZOS,
-    ) -> tuple[Tensor, Tensor, int]:
-        """Largest standard deviation (B,) and mean of p(x | y), seen at level s, and VJPs."""
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Variances of p(x | y) with their weights, (B, k), and its mean, seen at level s; VJPs."""
         v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
         u = x + s * v
         t = _time(prior, u.new_tensor(s))
@@ -177,13 +185,13 @@ class WarmStart(SecondOrderAncestral):
                 seen = problem.operator.mask_unobserved(A.apply(Jv))
                 return Jv - correction.gain(seen, at.value, mean, at.vjp, ratios, problem)
 
-            # the estimate may be far from the mean along a direction that chance would miss
             r = problem.operator.mask_unobserved(y) - mean
             shift = self.correction.gain(r, at.value, mean, at.vjp, ratios, problem)
             v = torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(1)).to(u)
-            T, _ = lanczos(covariance, _unit(at.value + shift - x) + _unit(v[None]), iterations)
-            share = torch.linalg.eigvalsh(T).amax(-1).clamp(0, 1 - 1e-6)
-        return s * (share / (1 - share)).sqrt(), at.value + shift, at.count
+            T, _ = lanczos(covariance, v.expand_as(u), iterations)
+            share, vectors = torch.linalg.eigh(T)
+            share = share.clamp(1e-12, 1 - 1e-6)
+        return s**2 * share / (1 - share), vectors[:, 0].square(), at.value + shift, at.count
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         x, s_0, count = run.prepared["x"], run.prepared["s_0"], 0
@@ -202,9 +210,18 @@ class WarmStart(SecondOrderAncestral):
         return u, count + products
 
 
-def _unit(v: Tensor) -> Tensor:
-    norm: Tensor = v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny)
-    return v / expand_like(norm, v)
+def _least_level(
+    variances: Tensor, weights: Tensor, loss: float, lowest: float, highest: float
+) -> Tensor:
+    """Least s_0 in [lowest, highest] at which at most a fraction of the variance is lost, (B,)."""
+    low, high = (variances.new_full((len(variances),), math.log(s)) for s in (lowest, highest))
+    total = (weights * variances).sum(1)
+    for _ in range(40):  # the loss falls with s_0: bisection
+        middle = (low + high) / 2
+        q = variances / (variances + (2 * middle).exp()[:, None])
+        enough = (weights * variances * q**2).sum(1) <= loss * total
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return high.exp()
 
 
 def _time(prior: Prior, s: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def entrants(
             Entrant(
                 "diffusion-mnist",
                 "the embedded prior mnist",
-                Diffusion(load_prior("mnist", device)),
+                Diffusion(load_prior("mnist", device, "fp32")),
             )
         )
     return found

@@ -1,6 +1,7 @@
 """The options of the command line say and default to what the library has."""
 
 import inspect
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -138,6 +139,18 @@ def test_help_imports_neither_torch_nor_scipy(arguments: list[str]) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_wait_without_spinning_unless_the_environment_says_so(given: str | None) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    code = "import os, scoresde; print(os.environ['OMP_WAIT_POLICY'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == (given or "PASSIVE")
 
 
 def test_importing_the_package_imports_nothing_slow() -> None:

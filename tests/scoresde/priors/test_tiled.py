@@ -1,0 +1,118 @@
+"""Tiles: their weights and places, derivatives, and time that is linear in the image."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from scoresde import EDMSDE, CountingPrior, Prior, ScorePrior, TiledPrior
+from scoresde.defaults import TILE
+from scoresde.networks import UNet, UNetConfig
+from tests.conftest import seeded
+
+SIZES = [(40, 24), (16, 41), (33, 47), (17, 17), (64, 65)]
+
+
+def prior() -> ScorePrior:
+    """A small network with random weights in double precision."""
+    network, generator = UNet(UNetConfig(1, widths=(8,), blocks=1, attention=())), seeded()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return ScorePrior(network, EDMSDE(), (1, 8, 8)).double().requires_grad_(False)
+
+
+def images(height: int, width: int, n: int = 2) -> Tensor:
+    return torch.randn(n, 1, height, width, generator=seeded(1), dtype=torch.float64)
+
+
+def by_padding(tiled: TiledPrior, x: Tensor, t: Tensor) -> Tensor:
+    """The definition: a weighted mean of tiles, each padded to the size of the image."""
+    height, width = x.shape[-2:]
+    total, weights = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
+    for top in tiled._starts(height):
+        for left in tiled._starts(width):
+            piece = x[..., top : top + tiled.tile, left : left + tiled.tile]
+            ramp = tiled._ramp(top, height, x)[:, None] * tiled._ramp(left, width, x)
+            around = (left, width - left - piece.shape[-1], top, height - top - piece.shape[-2])
+            total = total + pad(ramp * tiled.prior.denoise(piece, t), around)
+            weights = weights + pad(ramp, around)
+    return total / weights
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_is_the_weighted_mean_of_the_tiles(size: tuple[int, int]) -> None:
+    """Values, products with the Jacobian, and their derivative."""
+    tiled, x, t = TiledPrior(prior(), 16, 4), images(*size), torch.tensor([0.3, 0.9]).double()
+    v, found = images(*size).flip(0), []
+    for f in (tiled.denoise, lambda u, t: by_padding(tiled, u, t)):
+        with torch.no_grad():
+            without = f(x, t)
+        u = x.clone().requires_grad_()
+        D = f(u, t)
+        product = torch.autograd.grad(D, u, v, create_graph=True)[0]
+        second = torch.autograd.grad(product.square().sum(), u)[0]
+        found.append((without, D.detach(), product.detach(), second))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_gradcheck() -> None:
+    """Finite differences, to second order."""
+    tiled = TiledPrior(prior(), 4, 1)
+    x = images(4, 7, 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda u: tiled.denoise(u, 0.5), x)
+    assert torch.autograd.gradgradcheck(lambda u: tiled.denoise(u, 0.5), x)
+
+
+class Sizes(Prior):
+    """A prior that notes the shape of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__(EDMSDE(), (1, 8, 8))
+        self.seen: list[tuple[int, ...]] = []
+
+    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        assert t.shape == (len(x_t),)
+        self.seen.append(tuple(x_t.shape))
+        return x_t * t[:, None, None, None]
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_small_tiles_are_evaluated_together(gradients: bool) -> None:
+    """At most as many as have the pixels of one large tile, and each with its own time."""
+    inner = Sizes()
+    x, t = images(400, 250).float().requires_grad_(gradients), torch.tensor([0.5, 2.0])
+    D = TiledPrior(inner, 64, 16).denoise(x, t)
+    torch.testing.assert_close(D, x * t[:, None, None, None])
+    assert sum(n for n, *_ in inner.seen) == 2 * 8 * 5
+    assert all(shape[1:] == (1, 64, 64) for shape in inner.seen)
+    assert max(n for n, *_ in inner.seen) == TILE**2 // 64**2 // 2 * 2
+
+    inner.seen.clear()
+    TiledPrior(inner).denoise(torch.zeros(1, 1, 400, 400), 1.0)
+    assert inner.seen == 4 * [(1, 1, 384, 384)]  # large tiles are not
+
+
+def test_an_image_within_a_tile_is_not_cut() -> None:
+    inner, x = prior(), images(16, 9)
+    counted = CountingPrior(inner)
+    assert torch.equal(TiledPrior(counted, 16, 4).denoise(x, 0.5), inner.denoise(x, 0.5))
+    assert counted.nfe == 1
+
+
+def test_gradients_of_weights_pass_through_tiles() -> None:
+    inner = prior().requires_grad_(True)
+    tiled, x, t = TiledPrior(inner, 16, 4), images(33, 20), torch.tensor([0.4, 0.4]).double()
+    weight: nn.Parameter = inner.network.head.weight  # type: ignore[union-attr, assignment]
+    ours, expected = (
+        torch.autograd.grad(D.square().sum(), weight)[0]
+        for D in (tiled.denoise(x, t), by_padding(tiled, x, t))
+    )
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("overlap", [-1, 9])
+def test_overlaps_that_do_not_fit_are_refused(overlap: int) -> None:
+    with pytest.raises(ValueError, match="between 0 and half of the tile"):
+        TiledPrior(prior(), 16, overlap)
