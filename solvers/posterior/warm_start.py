@@ -29,12 +29,13 @@ level belongs to a mode that y excludes, and is replaced by that mean.
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
@@ -71,10 +72,13 @@ class WarmStart(SecondOrderAncestral):
         loss: Fraction of the posterior's variance that a start at s_0 loses, before the sweeps.
         sweeps: Draws at s_0 that forget the estimate before the descent.
         s_least: Smallest s_0.
+        finish: What the last step returns, "draw": a draw of p(x_0 | u, y) as in every step;
+            "mean": its mean, without the grain of a square root of J by few products. The draws
+            then lack the variance that is left at the last noise level.
 
     Raises:
-        ValueError: If steps or lanczos is below 1, sweeps is negative, loss is not in (0, 1), or
-            s_least is not positive.
+        ValueError: If steps or lanczos is below 1, sweeps is negative, loss is not in (0, 1),
+            s_least is not positive, or finish is unknown.
 
     Example:
         >>> import torch
@@ -98,9 +102,11 @@ class WarmStart(SecondOrderAncestral):
     loss: float = 0.04
     sweeps: int = 0
     s_least: float = 0.3
+    finish: Literal["draw", "mean"] = "draw"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("finish", self.finish, ("draw", "mean"))
         if self.sweeps < 0 or not (0 < self.loss < 1 and self.s_least > 0):
             raise ValueError(
                 "a warm start needs sweeps >= 0, loss in (0, 1) and s_least > 0, got "
@@ -119,7 +125,11 @@ class WarmStart(SecondOrderAncestral):
                 "second-order ancestral steps from a point estimate, at the noise level that its "
                 "uncertainty asks for; 1 evaluation and at most 4 VJPs per step",
                 lambda steps: cls(
-                    steps, grid=TimeGrid(s_max=2.0, s_min=0.06), loss=0.2, s_least=0.5
+                    steps,
+                    grid=TimeGrid(s_max=2.0, s_min=0.035),
+                    loss=0.2,
+                    s_least=0.5,
+                    finish="mean",
                 ),
                 steps=4,
             ),
@@ -206,8 +216,23 @@ class WarmStart(SecondOrderAncestral):
         for _ in range(self.sweeps):
             x, products = self._conditional_draw(run, u, times[0], levels[0])
             u, count = x + levels[0] * run.randn(), count + products
-        u, products = self._descend(run, u, times, levels)
-        return u, count + products
+        if self.finish == "draw":
+            u, products = self._descend(run, u, times, levels)
+            return u, count + products
+        u, products = self._descend(run, u, times[:-1], levels[:-1])
+        x, last_products = self._conditional_mean(run, u, times[-1], ratios[-1])
+        run.progress(1.0)
+        return x, count + products + last_products
+
+    def _conditional_mean(self, run: Run, u: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, int]:
+        """E[x_0 | u, y], and the VJPs."""
+        prior, problem = run.prior, run.problem
+        at = Linearisation(lambda u: prior.denoise(expand_like(prior.sde.alpha(t), u) * u, t), u)
+        with torch.no_grad():
+            mean = problem.operator.apply(at.value)
+            r = problem.operator.mask_unobserved(run.y) - mean
+            x = at.value + self.correction.gain(r, at.value, mean, at.vjp, s, problem)
+        return x, at.count
 
 
 def _least_level(

@@ -55,6 +55,17 @@ def test_the_draws_have_the_law_that_theory_predicts(loss: float, sweeps: int) -
     assert abs(float(draws.var(0).mean()) / variance - 1) < 4 * math.sqrt(2 / (N * n))
 
 
+def test_finishing_with_the_mean_lacks_the_variance_of_the_last_level() -> None:
+    """At s the variance of x_0 | u, y is v s^2 / (v + s^2); v^2 / (v + s^2) is left without it."""
+    prior, problem, y = white()
+    grid, n, s = TimeGrid(s_max=20.0, s_min=0.3), 4000, 0.3
+    solver = WarmStart(12, loss=1e-4, grid=grid, finish="mean", lanczos=1)
+    draws = solver.sample(prior, problem, y, n, generator=seeded(0)).draws[:, 0]
+    expected = 0.2 * 0.2 / (0.2 + s**2)
+    assert abs(float(draws.var(0).mean()) / expected - 1) < 4 * math.sqrt(2 / (N * n))
+    assert float((draws.mean(0) - y[0] / 1.25).abs().max()) < 4 * math.sqrt(expected / n)
+
+
 def test_the_width_is_that_of_the_posterior() -> None:
     """In a Gaussian problem the variances are the eigenvalues, as seen from every level."""
     root = randn(N, N, seed=3)
@@ -152,8 +163,9 @@ def test_what_is_done_once_is_shared_by_the_draws() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"sweeps": -1}, {"loss": 0.0}, {"loss": 1.0}, {"s_least": 0.0}, {"steps": 0}]
+    "bad",
+    [{"sweeps": -1}, {"loss": 0.0}, {"loss": 1.0}, {"s_least": 0.0}, {"steps": 0}, {"finish": "x"}],
 )
 def test_bad_settings_are_named(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"warm start needs|at least 1"):
+    with pytest.raises(ValueError, match=r"warm start needs|at least 1|unknown finish"):
         WarmStart(**bad)  # type: ignore[arg-type]
