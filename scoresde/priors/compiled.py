@@ -39,7 +39,12 @@ class CompiledNetwork:
             return plain
         if self._program is None or self._network is not network:
             self._network, self._program = network, torch.compile(network, dynamic=True)
+        import torch._functorch.config as functorch  # slow to import
+
         try:
+            # Solvers take several products with the Jacobian from one evaluation, so its buffers
+            # must outlive the first. It counts when a backward pass is compiled, at any later time.
+            functorch.donated_buffer = False
             return self._program(x, label)
         except RuntimeError as error:
             from torch._dynamo.exc import TorchDynamoException  # takes seconds to import

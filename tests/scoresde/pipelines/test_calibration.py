@@ -215,7 +215,7 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
 
     Explicit defaults change nothing, files count by their bytes, irrelevant options are left out.
     """
-    options, noise = RestoreOptions(), GaussianNoise(0.05)
+    options, noise = RestoreOptions(solver="mmps"), GaussianNoise(0.05)
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.ones((3, 3)))
     np.save(tmp_path / "c.npy", np.ones((3, 5)))
@@ -382,7 +382,7 @@ def test_calibrate_then_restore(
         (("--steps", 3), "steps 2, here 3"),
         (("--samples", 1), "samples 2, here 1"),
         (("--random", 0.6), "random 0.5, here 0.6"),
-        (("--solver", "diffpir"), "solver mmps, here diffpir"),
+        (("--solver", "diffpir"), "solver warm-start, here diffpir"),
         (("--prior", "natural"), "here natural"),
         (("--level", 0.9), "has the levels 0.5, 0.68, not 0.9"),
         (("--level", 2), "must lie in (0, 1)"),

@@ -258,6 +258,8 @@ class TestCommandLine:
             "--simulate",
             "--prior",
             paths[0],
+            "--solver",
+            "mmps",
             "--samples",
             "2",
             "--steps",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scoresde import EDMSDE, ScorePrior
 from scoresde.networks import UNet, UNetConfig
-from solvers.jacobian import value_and_products
+from solvers.jacobian import Linearisation, value_and_products
 from tests.conftest import seeded
 
 
@@ -45,6 +45,11 @@ def test_one_compilation_for_all_sizes() -> None:
         found.append(torch.autograd.grad(prior.denoise(u, 0.4).square().sum(), u)[0])
     torch.testing.assert_close(*found)
     assert counters["stats"]["unique_graphs"] == 2
+    # several products from one evaluation
+    v = images(16, 24)
+    products = [Linearisation(lambda u, p=p: p.denoise(u, 0.4), u).vjps for p in (compiled, plain)]
+    for _ in range(2):
+        torch.testing.assert_close(*(product(v[None]) for product in products))
 
 
 def test_where_it_fails_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
