@@ -188,8 +188,13 @@ class IndependentSampler(PosteriorSampler):
         generators = spawn(request.generator, total)
         y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(request.batch or total, total)
-        prepared, products = self._prepare(counted, request.problem, y)
-        once, counted.nfe = counted.nfe, 0
+        parts = [
+            self._prepare(counted, request.problem, some)
+            for some in y.split(request.batch or len(y))
+        ]
+        prepared = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
+        products = sum(count for _, count in parts) / len(parts)
+        once, counted.nfe = counted.nfe / len(parts), 0
         chunks, vjps = list(range(0, total, size)), 0
         draws = []
         for index, first in enumerate(chunks):
