@@ -17,14 +17,17 @@ Gaussian, :math:`N(m, v)`, the draws that follow have, exactly,
 :math:`u | x_0` again at :math:`s_0`, multiplies the error and the root of the missing variance by q
 once more.
 
-The variances are measured. At a level s the covariance of :math:`x_0 | u, y` is :math:`V - V A^T
-(\Sigma_y + A V A^T)^{-1} A V` with :math:`V = s^2 J`, whose eigenvalues :math:`\lambda_i` give
-:math:`1/v_i = 1/\lambda_i - 1/s^2`. Sums over them come from a few steps of Lanczos's method
-(stochastic Lanczos quadrature, Ubaru et al. 2017). The levels descend from the largest one by
-factors of 2, while :math:`s_0` would be below the next level. A posterior with several modes
-therefore stops above the level at which they part, and no mode is lost. An estimate that is further
-than two of the largest standard deviations, in root mean square, from the mean that is seen at a
-level belongs to a mode that y excludes, and is replaced by that mean.
+The variances that count are those of smooth fields. White noise has next to nothing of the mean
+level of a hole, of which thousands of pixels share the uncertainty, and it is this level that a
+start too low gets wrong. The variances are measured. At a level s the covariance of
+:math:`x_0 | u, y` is :math:`V - V A^T (\Sigma_y + A V A^T)^{-1} A V` with :math:`V = s^2 J`, whose
+eigenvalues :math:`\lambda_i` give :math:`1/v_i = 1/\lambda_i - 1/s^2`. Sums over them come from a
+few steps of Lanczos's method, started from a random smooth field (stochastic Lanczos quadrature,
+Ubaru et al. 2017). The levels descend from the largest one by factors of 2, while :math:`s_0` would
+be below the next level. A posterior with several modes therefore stops above the level at which
+they part, and no mode is lost. An estimate that is further than two of the largest standard
+deviations, in root mean square, from the mean that is seen at a level belongs to a mode that y
+excludes, and is replaced by that mean.
 """
 
 import math
@@ -32,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from problems import InverseProblem
@@ -52,6 +56,7 @@ __all__ = ["WarmStart"]
 
 _FACTOR = 2.0  # between the levels at which the width is measured
 _FAR = 2.0  # root mean squares of an estimate that cannot be one of the posterior, in widths
+_GRID = 8  # pixels between the random numbers of a smooth probe
 _LANCZOS, _CONJUGATE_GRADIENTS = 2, 4  # iterations for the width, which is measured once
 
 
@@ -69,7 +74,8 @@ class WarmStart(SecondOrderAncestral):
         correction: Conjugate gradients that condition each step on y.
         grid: Noise levels. The run starts at s_0 instead of s_max, which bounds it.
         estimate: Point estimate to start from.
-        loss: Fraction of the posterior's variance that a start at s_0 loses, before the sweeps.
+        loss: Fraction of the posterior's variance along smooth fields (for vectors: of the whole
+            variance) that a start at s_0 loses, before the sweeps.
         sweeps: Draws at s_0 that forget the estimate before the descent.
         s_least: Smallest s_0.
         finish: What the last step returns, "draw": a draw of p(x_0 | u, y) as in every step;
@@ -127,7 +133,7 @@ class WarmStart(SecondOrderAncestral):
                 lambda steps: cls(
                     steps,
                     grid=TimeGrid(s_max=2.0, s_min=0.035),
-                    loss=0.2,
+                    loss=0.4,
                     s_least=0.5,
                     finish="mean",
                 ),
@@ -184,7 +190,8 @@ class WarmStart(SecondOrderAncestral):
         u = x + s * v
         t = _time(prior, u.new_tensor(s))
         at = Linearisation(lambda u: prior.denoise(prior.sde.alpha(t) * u, t), u)
-        correction = replace(self.correction, iterations=_CONJUGATE_GRADIENTS)
+        iterations_cg = max(self.correction.iterations, _CONJUGATE_GRADIENTS)
+        correction = replace(self.correction, iterations=iterations_cg)
         ratios = u.new_full((len(u),), s)
         with torch.no_grad():
             mean, A = problem.operator.apply(at.value), problem.operator.linearise(at.value)
@@ -197,8 +204,7 @@ class WarmStart(SecondOrderAncestral):
 
             r = problem.operator.mask_unobserved(y) - mean
             shift = self.correction.gain(r, at.value, mean, at.vjp, ratios, problem)
-            v = torch.randn(u.shape[1:], generator=torch.Generator().manual_seed(1)).to(u)
-            T, _ = lanczos(covariance, v.expand_as(u), iterations)
+            T, _ = lanczos(covariance, _probe(u), iterations)
             share, vectors = torch.linalg.eigh(T)
             share = share.clamp(1e-12, 1 - 1e-6)
         return s**2 * share / (1 - share), vectors[:, 0].square(), at.value + shift, at.count
@@ -233,6 +239,17 @@ class WarmStart(SecondOrderAncestral):
             r = problem.operator.mask_unobserved(run.y) - mean
             x = at.value + self.correction.gain(r, at.value, mean, at.vjp, s, problem)
         return x, at.count
+
+
+def _probe(u: Tensor) -> Tensor:
+    """The same random vector for each sample, a smooth field for images (C, H, W)."""
+    generator = torch.Generator().manual_seed(1)
+    if u.ndim != 4:
+        return torch.randn(u.shape[1:], generator=generator).to(u).expand_as(u)
+    channels, height, width = u.shape[1:]
+    coarse = torch.randn(1, channels, height // _GRID + 2, width // _GRID + 2, generator=generator)
+    smooth = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+    return smooth.to(u).expand_as(u)
 
 
 def _least_level(

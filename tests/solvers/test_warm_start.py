@@ -169,3 +169,23 @@ def test_what_is_done_once_is_shared_by_the_draws() -> None:
 def test_bad_settings_are_named(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"warm start needs|at least 1|unknown finish"):
         WarmStart(**bad)  # type: ignore[arg-type]
+
+
+def test_the_level_of_a_hole_is_seen() -> None:
+    """Most of what is not known of a smooth field with a hole is in a few directions of 256."""
+    side = 16
+    axis = torch.arange(side, dtype=F64)
+    place = torch.cartesian_prod(axis, axis)
+    near = torch.exp(-torch.cdist(place, place).square() / (2 * 3.0**2))
+    covariance = 0.25 * near + 1e-3 * torch.eye(side**2, dtype=F64)
+    prior = GaussianPrior(torch.zeros(1, side, side, dtype=F64), covariance)
+    mask = torch.ones(side, side)
+    mask[4:12, 4:12] = 0
+    problem = InverseProblem(Inpainting(mask), GaussianNoise(0.05))
+    y = problem.measure(prior.sample(1, seeded(1)), seeded(2))
+    posterior = prior.posterior(problem, y).moments()[1]
+    widest = float(torch.linalg.eigvalsh(posterior).max())
+    solver = WarmStart(correction=MMPS(iterations=40))
+    x = torch.zeros(1, 1, side, side, dtype=F64)
+    found = float(solver._look(prior, problem, y, x, 2.0)[0].amax())
+    assert 0.5 * widest < found < 1.1 * widest
