@@ -120,7 +120,7 @@ def main() -> None:
         y = operator.apply(truth) if operator.quantises else problem.measure(truth, seeded(index))
         start = time.perf_counter()
         posterior = restore_tensor(
-            prior, problem, y, RestoreOptions(steps=steps, samples=arguments.samples)
+            prior, problem, y, RestoreOptions(solver="mmps", steps=steps, samples=arguments.samples)
         )
         report = scores(posterior, y, truth)
         mean, draw, seconds = (

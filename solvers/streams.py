@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["NormalStream", "spawn"]
+__all__ = ["NormalStream", "fixed_normal", "spawn"]
 
 _BLOCK = 1 << 14
 
@@ -106,3 +106,24 @@ def spawn(
     device = generator.device if generator is not None else torch.device("cpu")
     seeds = torch.randint(2**62, (n,), generator=generator, device=device).tolist()
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def fixed_normal(like: Tensor) -> Tensor:
+    """Give standard normal numbers that never change, the same for each sample of a batch.
+
+    They are probes: what is measured with them is a function of its input alone.
+
+    Args:
+        like: Batch whose shape (B, ...), dtype and device are used.
+
+    Returns:
+        Random numbers, shape (B, ...).
+
+    Example:
+        >>> import torch
+        >>> v = fixed_normal(torch.zeros(2, 3))
+        >>> torch.equal(v[0], v[1]), torch.equal(v, fixed_normal(torch.ones(2, 3)))
+        (True, True)
+    """
+    v = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(0))
+    return v.to(like).expand_as(like)

@@ -6,7 +6,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CompiledNetwork"]
+__all__ = ["CompiledNetwork", "compiler_reason"]
+
+
+def compiler_reason(error: RuntimeError) -> str | None:
+    """Find the one line of a compiler's many that says why it failed.
+
+    Args:
+        error: What was raised by a compiled function.
+
+    Returns:
+        The reason; None if the error is not that of the compiler.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+    if not isinstance(error, TorchDynamoException):
+        return None
+    lines = (line.strip() for line in str(error).splitlines())
+    said = (line for line in lines if line and not line.endswith(":"))
+    return next(said, type(error).__name__)
 
 
 class CompiledNetwork:
@@ -38,21 +56,19 @@ class CompiledNetwork:
             plain: Tensor = network(x, label)
             return plain
         if self._program is None or self._network is not network:
-            self._network, self._program = network, torch.compile(network, dynamic=True)
-        import torch._functorch.config as functorch  # slow to import
+            import torch._functorch.config as functorch  # slow to import
 
-        try:
             # Solvers take several products with the Jacobian from one evaluation, so its buffers
             # must outlive the first. It counts when a backward pass is compiled, at any later time.
             functorch.donated_buffer = False
+            self._network, self._program = network, torch.compile(network, dynamic=True)
+        try:
             return self._program(x, label)
         except RuntimeError as error:
-            from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
-
-            if not isinstance(error, TorchDynamoException):
+            reason = compiler_reason(error)
+            if reason is None:
                 raise
             self._failed, self._program = True, None
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
             warnings.warn(
                 f"torch.compile failed, so the network runs uncompiled ({reason})", stacklevel=2
             )

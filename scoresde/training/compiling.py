@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from scoresde.errors import InputError
+from scoresde.priors.compiled import compiler_reason
 
 __all__ = ["CompilerError", "clear_compiler_error", "compilation_pays"]
 
@@ -50,13 +51,9 @@ def clear_compiler_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
-
-        if not isinstance(error, TorchDynamoException):
+        reason = compiler_reason(error)
+        if reason is None:
             raise
-        lines = (line.strip() for line in str(error).splitlines())
-        said = (line for line in lines if line and not line.endswith(":"))
-        reason = next(said, type(error).__name__)
         raise CompilerError(
             f"torch.compile failed, so train without --compile ({reason})"
         ) from error

@@ -23,7 +23,7 @@ from solvers.posterior.base import IndependentSampler
 from solvers.posterior.proximal import data_curvature
 from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
-from solvers.samplers.grid import TimeGrid
+from solvers.samplers.grid import TimeGrid, time_at
 
 __all__ = ["DAPS"]
 
@@ -147,7 +147,7 @@ class DAPS(IndependentSampler):
             else ends[:1] ** 7
         )
         for i, level in enumerate(levels):
-            t = sde.t_from_noise_to_signal(level).to(dtype=prior.dtype, device=prior.device)
+            t = time_at(prior, level)
             D = prior.denoise(sde.alpha(t) * u, t)
             if i + 1 < len(levels):
                 u = u + float(levels[i + 1] / level - 1) * (u - D)

@@ -21,7 +21,6 @@ prior by :math:`\lambda`. The published 0.23 trusts the data more, since a denoi
 than a proximal step of the energy of photographs would be.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,13 +35,14 @@ from solvers.posterior.proximal import data_curvature, proximal_step
 from solvers.posterior.records import Progress
 from solvers.posterior.smooth import smooth_estimate
 from solvers.presets import Preset
+from solvers.samplers.grid import time_at
 
 __all__ = ["HQS", "PnPADMM"]
 
 
 @dataclass(frozen=True)
 class _PlugAndPlay(PointEstimator):
-    """Settings, levels and start that HQS and PnPADMM share.
+    """Settings and loop that HQS and PnPADMM share; with u = 0 the second is the first.
 
     Args:
         steps: Number of steps, each with one network evaluation.
@@ -55,6 +55,7 @@ class _PlugAndPlay(PointEstimator):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"vjp", "noise_covariance"})
+    _multiplier: ClassVar[bool] = False
 
     steps: int = 8
     lam: float = 0.23
@@ -82,14 +83,20 @@ class _PlugAndPlay(PointEstimator):
         ramp = torch.linspace(0, 1, self.steps, dtype=last.dtype, device=last.device)[:, None]
         return torch.lerp(first.log(), last.log(), ramp).exp()
 
-    def _levels_and_times(
-        self, prior: Prior, problem: InverseProblem, start: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        v = torch.randn(start.shape[1:], generator=torch.Generator().manual_seed(0))
-        measured = data_curvature(problem, start, v.to(start).expand_as(start)).rsqrt()
-        for s in self.levels(measured):
-            t = prior.sde.t_from_noise_to_signal(s.double())
-            yield s, t.to(prior.device, prior.dtype)
+    def _estimate(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
+    ) -> Tensor:
+        z = smooth_estimate(problem, y, problem.input_shape(y))
+        u = torch.zeros_like(z)
+        levels = self.levels(data_curvature(problem, z).rsqrt())
+        for i, s in enumerate(levels):
+            t = time_at(prior, s)
+            x = proximal_step(problem, z - u, y, s**2 / self.lam)
+            z = prior.denoise(expand_like(prior.sde.alpha(t), x) * (x + u), t)
+            if self._multiplier:
+                u = u + x - z
+            progress((i + 1) / self.steps)
+        return z
 
 
 @dataclass(frozen=True)
@@ -122,16 +129,6 @@ class HQS(_PlugAndPlay):
             ),
         }
 
-    def _estimate(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
-    ) -> Tensor:
-        z = smooth_estimate(problem, y, problem.input_shape(y))
-        for i, (s, t) in enumerate(self._levels_and_times(prior, problem, z)):
-            x = proximal_step(problem, z, y, s**2 / self.lam)
-            z = prior.denoise(expand_like(prior.sde.alpha(t), x) * x, t)
-            progress((i + 1) / self.steps)
-        return z
-
 
 @dataclass(frozen=True)
 class PnPADMM(_PlugAndPlay):
@@ -148,6 +145,8 @@ class PnPADMM(_PlugAndPlay):
         >>> estimate.nfe, round(float(estimate.mean.mean()), 1)
         (40, 0.5)
     """
+
+    _multiplier: ClassVar[bool] = True
 
     steps: int = 16
     lam: float = 0.7
@@ -167,15 +166,3 @@ class PnPADMM(_PlugAndPlay):
                 steps=16,
             ),
         }
-
-    def _estimate(
-        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
-    ) -> Tensor:
-        z = smooth_estimate(problem, y, problem.input_shape(y))
-        u = torch.zeros_like(z)
-        for i, (s, t) in enumerate(self._levels_and_times(prior, problem, z)):
-            x = proximal_step(problem, z - u, y, s**2 / self.lam)
-            z = prior.denoise(expand_like(prior.sde.alpha(t), x) * (x + u), t)
-            u = u + x - z
-            progress((i + 1) / self.steps)
-        return z

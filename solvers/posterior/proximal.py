@@ -11,6 +11,7 @@ from torch import Tensor
 from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
 from solvers.guidance.mmps import MMPS
+from solvers.streams import fixed_normal
 
 __all__ = ["data_curvature", "proximal_step"]
 
@@ -39,19 +40,13 @@ def proximal_step(problem: InverseProblem, z: Tensor, y: Tensor, variance: Tenso
     """
     if {"prox", "gaussian_noise"} <= problem.capabilities:
         return problem.linear_operator.prox(z, y, problem.noise_variance, variance)
-    mean = problem.operator.apply(z)
-    gain = MMPS(iterations=_ITERATIONS).gain(
-        problem.operator.mask_unobserved(y) - mean,
-        z,
-        mean,
-        lambda v: v,
-        variance.sqrt(),
-        problem,
-    )
-    return z + gain
+    # a prior N(z, v I) is seen from the level sqrt(v) with the Jacobian I
+    return z + MMPS(iterations=_ITERATIONS).shift(z, lambda v: v, variance.sqrt(), problem, y)
 
 
-def data_curvature(problem: InverseProblem, x: Tensor, v: Tensor, iterations: int = 8) -> Tensor:
+def data_curvature(
+    problem: InverseProblem, x: Tensor, v: Tensor | None = None, iterations: int = 8
+) -> Tensor:
     r"""Estimate the norm :math:`|J^T \Sigma_y^{-1} J|` of each sample by power iterations.
 
     Its inverse square root is the standard deviation with which the best measured direction of x is
@@ -60,7 +55,7 @@ def data_curvature(problem: InverseProblem, x: Tensor, v: Tensor, iterations: in
     Args:
         problem: Operator and noise.
         x: Where a nonlinear operator is linearised, shape (B, *shape).
-        v: Start of the power iterations, shape (B, *shape).
+        v: Start of the power iterations, shape (B, *shape); None for fixed random numbers.
         iterations: Number of power iterations.
 
     Returns:
@@ -70,14 +65,14 @@ def data_curvature(problem: InverseProblem, x: Tensor, v: Tensor, iterations: in
         >>> import torch
         >>> from problems import Denoising, GaussianNoise, InverseProblem
         >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
-        >>> data_curvature(problem, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+        >>> data_curvature(problem, torch.zeros(1, 1, 2, 2))
         tensor([4.])
     """
     J, mean = problem.operator.linearise(x), problem.operator.apply(x)
     variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(
         torch.finfo(mean.dtype).tiny
     )
-    size = x.new_ones(len(x))
+    v, size = fixed_normal(x) if v is None else v, x.new_ones(len(x))
     for _ in range(iterations):
         v = v / expand_like(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
         v = J.adjoint(J.apply(v) / variance)

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import dot
+from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
 from solvers.guidance.base import Products
@@ -40,7 +41,7 @@ from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
-__all__ = ["SecondOrderAncestral", "lanczos", "square_root_product"]
+__all__ = ["SecondOrderAncestral", "lanczos", "linearised_denoiser", "square_root_product"]
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,7 @@ class SecondOrderAncestral(IndependentSampler):
 
     def _conditional_draw(self, run: Run, u: Tensor, t: Tensor, s: Any) -> tuple[Tensor, int]:
         """Draw x_0 given u and y, and count the VJPs."""
-        prior, problem, sde = run.prior, run.problem, run.prior.sde
-
-        def denoise(u: Tensor) -> Tensor:
-            return prior.denoise(expand_like(sde.alpha(t), u) * u, t)
-
-        at = Linearisation(denoise, u)
+        problem, at = run.problem, linearised_denoiser(run.prior, u, t)
         with torch.no_grad():
             x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
             misfit = run.y - problem.noise.sample(problem.operator.apply(x0), run.generators)
@@ -149,6 +145,21 @@ class SecondOrderAncestral(IndependentSampler):
             ratios = (u.new_zeros(()) + s).flatten().expand(len(u))
             x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, ratios, problem)
         return x0, at.count
+
+
+def linearised_denoiser(prior: Prior, u: Tensor, t: Tensor) -> Linearisation:
+    """Evaluate D(u) = E[x_0 | u], u = x_t / alpha_t, for products with its Jacobian.
+
+    Args:
+        prior: Prior of x.
+        u: Points, shape (B, ...).
+        t: Time, a scalar or shape (B,).
+
+    Returns:
+        D linearised at u.
+    """
+    alpha_t = prior.sde.alpha(t)
+    return Linearisation(lambda u: prior.denoise(expand_like(alpha_t, u) * u, t), u)
 
 
 def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor:

@@ -82,8 +82,7 @@ def smooth_estimate(
     A, mean = problem.operator.linearise(zero), problem.operator.apply(zero)
     variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean))
     weight = 1 / variance.clamp_min(torch.finfo(y.dtype).tiny)
-    v = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(zero).expand_as(zero)
-    curvature = data_curvature(problem, zero, v)
+    curvature = data_curvature(problem, zero)
     weight = weight * expand_like((1 / (_ACCURACY**2 * curvature)).clamp_max(1), weight)
     image = len(shape) == 3
 

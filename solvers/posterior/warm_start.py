@@ -44,13 +44,13 @@ from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
-from solvers.jacobian import Linearisation
 from solvers.posterior.hqs import HQS
 from solvers.posterior.point import PointEstimator
 from solvers.posterior.records import Run
-from solvers.posterior.second_order import SecondOrderAncestral, lanczos
+from solvers.posterior.second_order import SecondOrderAncestral, lanczos, linearised_denoiser
 from solvers.presets import Preset
-from solvers.samplers.grid import TimeGrid
+from solvers.samplers.grid import TimeGrid, time_at
+from solvers.streams import fixed_normal
 
 __all__ = ["WarmStart"]
 
@@ -186,10 +186,8 @@ class WarmStart(SecondOrderAncestral):
         iterations: int = _LANCZOS,
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Variances of p(x | y) with their weights, (B, k), and its mean, seen at level s; VJPs."""
-        v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
-        u = x + s * v
-        t = _time(prior, u.new_tensor(s))
-        at = Linearisation(lambda u: prior.denoise(prior.sde.alpha(t) * u, t), u)
+        u = x + s * fixed_normal(x)
+        at = linearised_denoiser(prior, u, time_at(prior, u.new_tensor(s)))
         iterations_cg = max(self.correction.iterations, _CONJUGATE_GRADIENTS)
         correction = replace(self.correction, iterations=iterations_cg)
         ratios = u.new_full((len(u),), s)
@@ -202,8 +200,7 @@ class WarmStart(SecondOrderAncestral):
                 seen = problem.operator.mask_unobserved(A.apply(Jv))
                 return Jv - correction.gain(seen, at.value, mean, at.vjp, ratios, problem)
 
-            r = problem.operator.mask_unobserved(y) - mean
-            shift = self.correction.gain(r, at.value, mean, at.vjp, ratios, problem)
+            shift = self.correction.shift(at.value, at.vjp, ratios, problem, y)
             T, _ = lanczos(covariance, _probe(u), iterations)
             share, vectors = torch.linalg.eigh(T)
             share = share.clamp(1e-12, 1 - 1e-6)
@@ -215,7 +212,7 @@ class WarmStart(SecondOrderAncestral):
         ramp = torch.linspace(0, 1, self.steps, dtype=s_0.dtype, device=s_0.device)[:, None]
         end = s_0.new_tensor(last).clamp_max(s_0 / 2)
         ratios = torch.lerp(s_0 ** (1 / rho), end ** (1 / rho), ramp) ** rho
-        times = [_time(run.prior, s) for s in ratios]
+        times = list(time_at(run.prior, ratios))
         levels = [expand_like(s, x) for s in (*ratios, torch.zeros_like(s_0))]
 
         u = x + levels[0] * run.randn()
@@ -226,19 +223,11 @@ class WarmStart(SecondOrderAncestral):
             u, products = self._descend(run, u, times, levels)
             return u, count + products
         u, products = self._descend(run, u, times[:-1], levels[:-1])
-        x, last_products = self._conditional_mean(run, u, times[-1], ratios[-1])
-        run.progress(1.0)
-        return x, count + products + last_products
-
-    def _conditional_mean(self, run: Run, u: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, int]:
-        """E[x_0 | u, y], and the VJPs."""
-        prior, problem = run.prior, run.problem
-        at = Linearisation(lambda u: prior.denoise(expand_like(prior.sde.alpha(t), u) * u, t), u)
+        at = linearised_denoiser(run.prior, u, times[-1])
         with torch.no_grad():
-            mean = problem.operator.apply(at.value)
-            r = problem.operator.mask_unobserved(run.y) - mean
-            x = at.value + self.correction.gain(r, at.value, mean, at.vjp, s, problem)
-        return x, at.count
+            x = at.value + self.correction.shift(at.value, at.vjp, ratios[-1], run.problem, run.y)
+        run.progress(1.0)
+        return x, count + products + at.count
 
 
 def _probe(u: Tensor) -> Tensor:
@@ -264,8 +253,3 @@ def _least_level(
         enough = (weights * variances * q**2).sum(1) <= loss * total
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return high.exp()
-
-
-def _time(prior: Prior, s: Tensor) -> Tensor:
-    t: Tensor = prior.sde.t_from_noise_to_signal(s.double()).to(prior.device, prior.dtype)
-    return t

@@ -15,7 +15,7 @@ from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 
-__all__ = ["TimeGrid"]
+__all__ = ["TimeGrid", "time_at"]
 
 Spacing = Literal["karras", "log_snr", "uniform"]
 
@@ -142,3 +142,24 @@ class TimeGrid:
             if s is not None and float(limits[1]) < s < float(limits[0]):
                 ends[i] = sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))
         return ends
+
+
+def time_at(prior: Prior, s: Tensor) -> Tensor:
+    """Compute the times at which a prior has given noise-to-signal ratios.
+
+    Args:
+        prior: Prior whose SDE, dtype and device are used.
+        s: Noise-to-signal ratios, any shape. The times are computed in float64.
+
+    Returns:
+        Times, shape of s, in the prior's dtype and on its device.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import EDMSDE, GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(2), torch.eye(2), EDMSDE())
+        >>> time_at(prior, torch.tensor([0.5]))
+        tensor([0.5000], dtype=torch.float64)
+    """
+    t: Tensor = prior.sde.t_from_noise_to_signal(s.double())
+    return t.to(dtype=prior.dtype, device=prior.device)
