@@ -46,7 +46,7 @@ def run(path: Path, damage: ProblemOptions, prior: Prior, options: RestoreOption
     """One picture, measured and restored as ``scoresde calibrate`` does it."""
     truth, size = centre_crop(path, SIDE), (SIDE, SIDE)
     options = replace(options, sigma=SIGMA)
-    plan = make_plan(damage, options, image=path, size=size, simulate=True, seed=options.seed)
+    plan = make_plan(damage, options, size=size, simulate=True, seed=options.seed)
     measurement = plan.measure(truth, prior, options.prior)
     return score_picture(measurement, truth, prior, options, LEVELS)
 

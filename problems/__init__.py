@@ -4,7 +4,7 @@ The package is independent of any prior.
 """
 
 import problems.examples  # noqa: F401 (registers the examples of composites)
-from problems.external import from_deepinv, read_kernel, read_mask
+from problems.external import from_deepinv
 from problems.linalg.solve import SolveWarning
 from problems.linalg.svd import SVD
 from problems.noise import (
@@ -35,6 +35,8 @@ from problems.operators.pointwise import Clipping, Gamma, Quantisation
 from problems.operators.super_resolution import SuperResolution
 from problems.operators.tomography import Tomography, angles_between
 from problems.problem import InverseProblem, problem_from
+from problems.reading.kernels import read_kernel
+from problems.reading.masks import read_mask
 
 __all__ = [
     "JPEG",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from problems.description import Described, decode, moved_to
+from problems.linalg.precision import widened
 from problems.noise import CorrelatedNoise, GaussianNoise, Noise, known_noises
 from problems.operators.base import LinearOperator, Operator, known_operators
 from problems.random_numbers import Generators
@@ -65,12 +66,13 @@ class InverseProblem(Described):
             x: Images (B, C, H, W) on [-1, 1].
 
         Returns:
-            Log-likelihoods in nats, shape (B,).
+            Log-likelihoods in nats, shape (B,), float32 at least.
 
         Raises:
             ValueError: If the shapes do not fit, or if the noise has only a joint density and the
                 operator leaves entries of y unobserved.
         """
+        y, x = widened(y), widened(x)
         mean = self._mean(y, x)
         if "joint_density" in self.noise.capabilities:
             if not bool((self.operator.mask_unobserved(torch.ones_like(mean)) == 1).all()):
@@ -173,6 +175,36 @@ class InverseProblem(Described):
             ValueError: If the operator gives no measurements of this shape.
         """
         return self.operator.input_shape(tuple(y.shape[1:]))
+
+    def check_measurement(self, y: Tensor) -> tuple[int, ...]:
+        """Check that y can be a batch of measurements of this problem.
+
+        Args:
+            y: Measurements (B, ...).
+
+        Returns:
+            Shape of x, without the batch.
+
+        Raises:
+            ValueError: If y is not a real floating-point batch of at least one measurement, the
+                operator gives no measurements of its shape, or an observed entry is NaN or
+                infinite.
+        """
+        if not isinstance(y, Tensor) or not y.is_floating_point():
+            found = y.dtype if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(
+                f"a measurement is a real floating-point tensor, got {found}; convert pictures to "
+                "floating point on [-1, 1]"
+            )
+        if y.ndim < 2 or not y.numel():
+            raise ValueError(
+                f"measurements (B, ...) are needed, at least one, got shape {tuple(y.shape)}; "
+                "add a batch axis with y[None]"
+            )
+        shape = self.input_shape(y)
+        if not bool(torch.isfinite(self.operator.mask_unobserved(y)).all()):
+            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        return shape
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scoresde.priors.averaged import EquivariantPrior
     from scoresde.priors.base import CountingPrior, Prior, Wrapper
     from scoresde.priors.checkpoint import load_prior, save_prior
+    from scoresde.priors.grey import GreyPrior
     from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
     from scoresde.priors.score import ScorePrior
     from scoresde.priors.shared_mixture import SharedMixturePrior
@@ -47,6 +48,7 @@ __all__ = [
     "FlowMatchingSDE",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "GreyPrior",
     "InputError",
     "Prior",
     "ScorePrior",
@@ -66,6 +68,7 @@ _MODULES = {
     "scoresde.priors.averaged": ("EquivariantPrior",),
     "scoresde.priors.base": ("CountingPrior", "Prior", "Wrapper"),
     "scoresde.priors.checkpoint": ("load_prior", "save_prior"),
+    "scoresde.priors.grey": ("GreyPrior",),
     "scoresde.priors.mixture": ("GaussianMixturePrior", "GaussianPrior"),
     "scoresde.priors.score": ("ScorePrior",),
     "scoresde.priors.shared_mixture": ("SharedMixturePrior",),

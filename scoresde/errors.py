@@ -1,6 +1,9 @@
 """User-facing errors."""
 
-__all__ = ["InputError"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["InputError", "as_input_error"]
 
 
 class InputError(ValueError):
@@ -17,3 +20,30 @@ class InputError(ValueError):
         ...     print(str(error).split(";")[0])
         unknown prior 'magic'
     """
+
+
+@contextmanager
+def as_input_error() -> Iterator[None]:
+    """Re-raise a ValueError of the library as an InputError, where a user's options caused it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If the block raises a ValueError.
+
+    Example:
+        >>> from scoresde.errors import InputError, as_input_error
+        >>> try:
+        ...     with as_input_error():
+        ...         int("three")
+        ... except InputError as error:
+        ...     print(error)
+        invalid literal for int() with base 10: 'three'
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None

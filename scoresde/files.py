@@ -6,8 +6,10 @@ A file is written completely or not at all. There are no pickles: reading a file
 import json
 import math
 import os
+import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 def check_writable(folder: str | Path) -> Path:
     """Create a folder if it does not exist, and check that files can be written into it.
 
+    The probe has no name where the system allows that, so that runs in one folder at the same time
+    do not meet, and an interruption leaves nothing.
+
     Args:
         folder: Path of the folder.
 
@@ -47,9 +52,8 @@ def check_writable(folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".scoresde-write-test.")
-        os.close(handle)
-        Path(name).unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InputError(
             f"cannot write into {folder}: {error.strerror or error}; choose another folder"
@@ -60,6 +64,8 @@ def check_writable(folder: str | Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name and rename it, so that readers never see part of it.
 
+    An interruption leaves the old file, or none, and no temporary one.
+
     Args:
         path: Path of the file; its folder must exist.
         write: Called with the temporary path, to which it writes the content.
@@ -67,21 +73,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
+    # chosen here: an interruption within mkstemp would leave a file of unknown name
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}"
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        temporary.touch(exist_ok=False)
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"cannot write {path}: {reason}; choose another place") from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        # renamed, or never made; what else may be wrong has been said
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
@@ -169,17 +174,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}")
     try:
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder, not a checkpoint; name a .safetensors file in it"
+            )
+        if not path.is_file():
+            raise InputError(f"there is no checkpoint {path}")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("scoresde", "null"))
             names = file.keys() if with_tensors else ()
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}); "
-            "copy or train it again"
+            f"{path} is not a whole safetensors file ({reason}); copy or train it again"
         ) from None
     if not isinstance(header, dict):
         raise InputError(

@@ -12,7 +12,8 @@ signal-to-noise ratio :math:`\lambda = \ln(\alpha^2/\sigma^2)` as a common time 
 al. 2021); ``t_from_log_snr`` inverts it.
 
 Times are tensors of any shape, between ``t_min`` (data) and ``t_max`` (noise). Sigma is in the
-units of the data.
+units of the data. The formulas are evaluated at any time; outside of ``domain`` they mean nothing,
+and :meth:`SDE.check_time`, which priors and samplers call, refuses such times.
 """
 
 import math
@@ -22,6 +23,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from problems.checks import check_number
 
 __all__ = [
     "EDMSDE",
@@ -63,6 +66,85 @@ class SDE(ABC):
     @abstractmethod
     def t_max(self) -> float:
         """Largest time of the process, where x_t is (nearly) pure noise."""
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """First and last time at which the process is defined.
+
+        The data have no noise at the first time of most processes, and no signal is left at the
+        last time of some. ``t_min`` and ``t_max`` keep away from both.
+        """
+        return min(0.0, self.t_min), self.t_max
+
+    def check_time(
+        self,
+        t: Tensor | float,
+        *,
+        signal: bool = False,
+        noise: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Check that a time lies where the process is defined.
+
+        Tensors on a GPU are not looked at, because that would wait for it, and neither are those
+        within torch.func or torch.compile, which have no value yet.
+
+        Args:
+            t: Times: a number, or a tensor of any shape.
+            signal: Whether alpha(t) must be above 0, as for anything that divides by it.
+            noise: Whether sigma(t) must be above 0, as for a score.
+            dtype: Precision in which alpha and sigma are computed.
+
+        Raises:
+            ValueError: If a time is no number, is outside of ``domain``, or there is no signal or
+                noise at it where there must be.
+
+        Example:
+            >>> from scoresde import VPSDE
+            >>> VPSDE().check_time(0.5, noise=True)
+            >>> VPSDE().check_time(0.0, noise=True)
+            Traceback (most recent call last):
+            ValueError: VPSDE adds no noise at t = 0, take a time of at least t_min = 0.001
+            >>> VPSDE().check_time(500.0)
+            Traceback (most recent call last):
+            ValueError: the times of VPSDE run from 0 to 1, got t = 500
+        """
+        if isinstance(t, Tensor):
+            if t.device.type != "cpu" or not t.numel() or _traced():
+                return
+            low, high = (float(end) for end in t.detach().aminmax())
+        else:
+            low = high = check_number(t, "the time")
+        if self.t_min <= low and high <= self.t_max:
+            return
+        kind, (first, last) = type(self).__name__, self.domain
+        slack = 4 * torch.finfo(dtype).eps * abs(last) if math.isfinite(last) else 0.0
+        if not (first <= low and high <= last + slack and math.isfinite(high)):
+            wrong = high if not (high <= last + slack and math.isfinite(high)) else low
+            raise ValueError(
+                f"the times of {kind} run from {first:g} to {last:g}, got t = {wrong:g}"
+            )
+        ends = torch.tensor([low, high], dtype=dtype)
+        if noise and not float(self.sigma(ends)[0]) > 0:
+            raise ValueError(
+                f"{kind} adds no noise at t = {low:g}, take a time of at least t_min = "
+                f"{self.t_min:g}"
+            )
+        if signal and not float(self.alpha(ends)[1]) > 0:
+            raise ValueError(
+                f"{kind} leaves no signal at t = {high:g}, take a time of at most t_max = "
+                f"{self.t_max:g}"
+            )
+
+    def _check_levels(self, settings: str) -> None:
+        """Check that single precision can tell data from noise at both ends."""
+        s = self.noise_to_signal(torch.tensor([self.t_min, self.t_max]))
+        if not (bool(torch.isfinite(s).all()) and 0 < float(s[0]) < float(s[1])):
+            raise ValueError(
+                f"with {settings} the noise levels of {type(self).__name__} run from "
+                f"{float(s[0]):.3g} to {float(s[1]):.3g} in single precision, which must be "
+                "finite, positive and increasing; take less extreme settings"
+            )
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -230,12 +312,16 @@ class VPSDE(SDE):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_number(self.beta_min, "beta_min")
+        check_number(self.beta_max, "beta_max")
+        check_number(self.eps, "eps")
         if not 0 < self.beta_min < self.beta_max:
             raise ValueError(
                 f"VPSDE needs 0 < beta_min < beta_max, got {self.beta_min} and {self.beta_max}"
             )
         if not 0 < self.eps < 1:
             raise ValueError(f"VPSDE needs 0 < eps < 1, got {self.eps}")
+        self._check_levels(f"beta_min {self.beta_min}, beta_max {self.beta_max}, eps {self.eps}")
 
     @property
     def t_min(self) -> float:
@@ -338,10 +424,13 @@ class VESDE(SDE):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
+        check_number(self.sigma_min, "sigma_min")
+        check_number(self.sigma_max, "sigma_max")
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(
                 f"VESDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
             )
+        self._check_levels(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}")
 
     @property
     def t_min(self) -> float:
@@ -352,6 +441,11 @@ class VESDE(SDE):
     def t_max(self) -> float:
         """Largest time, 1."""
         return 1.0
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """All times up to 1: below 0 the noise is lower than sigma_min, as likelihoods need it."""
+        return -math.inf, 1.0
 
     @property
     def _rate(self) -> float:
@@ -441,10 +535,13 @@ class EDMSDE(SDE):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
+        check_number(self.sigma_min, "sigma_min")
+        check_number(self.sigma_max, "sigma_max")
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(
                 f"EDMSDE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
             )
+        self._check_levels(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}")
 
     @property
     def t_min(self) -> float:
@@ -455,6 +552,11 @@ class EDMSDE(SDE):
     def t_max(self) -> float:
         """Largest time, sigma_max."""
         return self.sigma_max
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """All times from 0: the noise level may be above sigma_max."""
+        return 0.0, math.inf
 
     def alpha(self, t: Tensor) -> Tensor:
         """Compute the scale of the data.
@@ -577,8 +679,10 @@ class _OpenEnds(SDE):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_number(self.eps, "eps")
         if not 0 < self.eps < 0.5:
             raise ValueError(f"{type(self).__name__} needs 0 < eps < 0.5, got {self.eps}")
+        self._check_levels(f"eps {self.eps}")
 
     @property
     def t_min(self) -> float:
@@ -589,6 +693,11 @@ class _OpenEnds(SDE):
     def t_max(self) -> float:
         """Largest time, 1 - eps."""
         return 1 - self.eps
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Times from 0, where there is no noise, to 1, where no signal is left."""
+        return 0.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -754,6 +863,11 @@ class FlowMatchingSDE(_OpenEnds):
         return torch.sigmoid(-log_snr / 2)
 
 
+def _traced() -> bool:
+    """Whether torch.func or torch.compile is at work."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 _KINDS: dict[str, type[SDE]] = {
     kind.__name__: kind for kind in (VPSDE, SubVPSDE, CosineVPSDE, VESDE, EDMSDE, FlowMatchingSDE)
 }
@@ -778,9 +892,11 @@ def sde_from(description: dict[str, Any]) -> SDE:
         >>> sde_from(EDMSDE(0.01, 20.0).describe()) == EDMSDE(0.01, 20.0)
         True
     """
+    if not isinstance(description, dict):
+        raise ValueError(f"an SDE is described by a dictionary, got {description!r:.80}")
     settings = dict(description)
     kind = settings.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"unknown SDE {kind!r}; known: {', '.join(_KINDS)}")
     try:
         return _KINDS[kind](**settings)

@@ -205,7 +205,7 @@ def make_solver(
     preset = SOLVERS[name]
     if sampler is not None and preset.sampler is None:
         raise ValueError(f"{name} has its own loop and takes no sampler")
-    chosen = sampler or preset.sampler
+    chosen = preset.sampler if sampler is None else sampler
     if chosen is not None:
         check_choice("sampler", chosen, SAMPLERS)
     steps = preset.steps if steps is None else steps

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.noise.base import Noise
+from problems.noise.base import Noise, check_level
 from problems.operators.base import LinearOperator
 from problems.random_numbers import Generators, randn_like
 
 __all__ = ["CorrelatedNoise", "GaussianNoise"]
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Whether a tensor of one shape spreads over a tensor of another."""
+    missing = len(target) - len(shape)
+    return missing >= 0 and all(n in (1, m) for n, m in zip(shape, target[missing:], strict=True))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,8 +52,8 @@ class GaussianNoise(Noise):
             ):
                 raise ValueError("the noise levels must be finite numbers >= 0")
             object.__setattr__(self, "std", self.std.detach().clone())
-        elif not (math.isfinite(self.std) and self.std >= 0):
-            raise ValueError(f"the noise level must be a finite number >= 0, got {self.std}")
+        else:
+            check_level(self.std)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -65,7 +71,7 @@ class GaussianNoise(Noise):
         if not isinstance(self.std, Tensor):
             return self.std
         std = self.std.to(like)
-        if torch.broadcast_shapes(std.shape, like.shape[1:]) != like.shape[1:]:
+        if not _broadcasts(std.shape, like.shape[1:]):
             raise ValueError(
                 f"noise levels of shape {tuple(std.shape)} do not fit a measurement "
                 f"of shape {tuple(like.shape[1:])}"
@@ -144,7 +150,7 @@ class CorrelatedNoise(Noise):
     root: LinearOperator
 
     def __post_init__(self) -> None:
-        if "svd" not in self.root.capabilities:
+        if not isinstance(self.root, LinearOperator) or "svd" not in self.root.capabilities:
             raise ValueError(
                 "CorrelatedNoise needs an operator with an SVD, "
                 f"and this {type(self.root).__name__} has none"

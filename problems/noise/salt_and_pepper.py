@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems.noise.base import Noise
+from problems.checks import check_number
+from problems.noise.base import Noise, check_level
 from problems.random_numbers import Generators, rand_like, randn_like
 
 __all__ = ["SaltAndPepperNoise"]
@@ -34,10 +35,13 @@ class SaltAndPepperNoise(Noise):
     std: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.amount <= 1:
-            raise ValueError(f"the amount of salt and pepper must lie in [0, 1], got {self.amount}")
-        if not (math.isfinite(self.std) and self.std >= 0):
-            raise ValueError(f"the noise level must be a finite number >= 0, got {self.std}")
+        try:
+            check_number(self.amount, "the amount", least=0, most=1)
+        except ValueError:
+            raise ValueError(
+                f"the amount of salt and pepper must lie in [0, 1], got {self.amount!s:.80}"
+            ) from None
+        check_level(self.std)
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields
+from functools import reduce
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from problems.description import Described, concrete, moved_to
 from problems.linalg.broadcast import expand_like
+from problems.linalg.precision import HALVES, widened
 from problems.linalg.solve import conjugate_gradients
 from problems.linalg.svd import SVD, dense_svd, identity
 from problems.random_numbers import Generators, randn_like
@@ -105,8 +107,9 @@ class Operator(Described, ABC):
     """Map from batches x (B, *shape) to batches y (B, ...) of real floating-point tensors.
 
     An operator is a frozen dataclass and never changes. It computes with the dtype and on the
-    device of its input. The public methods check shapes with ``output_shape`` and ``input_shape``,
-    then call the methods with a leading underscore.
+    device of its input; half precision is computed in float32 and rounded at the end. The public
+    methods check shapes with ``output_shape`` and ``input_shape``, then call the methods with a
+    leading underscore.
 
     Attributes:
         kind: Key of the class name in ``describe()``, "operator".
@@ -201,7 +204,7 @@ class Operator(Described, ABC):
             ValueError: If x is not a real floating-point batch or has the wrong shape.
         """
         self.output_shape(_shape(x))
-        return self._apply(x)
+        return _like(self._apply(widened(x)), x)
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Compute J^T v, where J is the Jacobian of ``apply`` at x.
@@ -214,15 +217,21 @@ class Operator(Described, ABC):
             Products, shape (B, *shape).
 
         Raises:
-            ValueError: If x has the wrong shape or dtype.
+            ValueError: If x or v has the wrong shape or dtype.
         """
+        output = self.output_shape(_shape(x))
+        if _shape(v) != output or len(v) != len(x):
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} has measurements of shape {(len(x), *output)}, "
+                f"got v of shape {tuple(v.shape)}"
+            )
         # The graph is kept only if the caller can need it.
         outer = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad)
         with torch.inference_mode(False), torch.enable_grad():
             x, v = (t.clone() if t.is_inference() else t for t in (x, v))
             u = x if outer and x.requires_grad else x.detach().requires_grad_()
             return torch.autograd.grad(
-                self.apply(u), u, v, create_graph=outer, materialize_grads=True
+                self.apply(u), u, v.to(x.dtype), create_graph=outer, materialize_grads=True
             )[0]
 
     def linearise(self, x: Tensor) -> LinearOperator:
@@ -234,7 +243,8 @@ class Operator(Described, ABC):
         Returns:
             Linear operator for batches of this B only.
         """
-        jacobian: LinearOperator = _DERIVED["linearise"](self, x)
+        self.output_shape(_shape(x))
+        jacobian: LinearOperator = _DERIVED["linearise"](self, widened(x))
         return jacobian
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
@@ -260,9 +270,10 @@ class Operator(Described, ABC):
         """
         if y.ndim == 4 and y.shape[1] in (1, 3):
             return y
-        x = self.vjp(y.new_zeros(len(y), *self.input_shape(tuple(y.shape[1:]))), y)
+        v = widened(y)
+        x = self.vjp(v.new_zeros(len(v), *self.input_shape(_shape(v))), v)
         x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
-        return x / expand_like(x.abs().flatten(1).amax(1).clamp_min(1), x)
+        return _like(x / expand_like(x.abs().flatten(1).amax(1).clamp_min(1), x), y)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -316,14 +327,27 @@ class Operator(Described, ABC):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
+def _like(result: Tensor, *given: Tensor) -> Tensor:
+    """The result of a computation in float32 in the dtype of what was given in half precision."""
+    dtype = reduce(torch.promote_types, (x.dtype for x in given))
+    return result.to(dtype) if dtype in HALVES else result
+
+
 def _shape(x: Tensor) -> Shape:
-    if x.is_complex() or not x.is_floating_point():
-        advice = (
-            "give a complex image as two channels, real and imaginary part"
-            if x.is_complex()
-            else "convert it, for example with .float()"
-        )
-        raise ValueError(f"operators work on real floating-point tensors, got {x.dtype}; {advice}")
+    if not isinstance(x, Tensor) or x.is_complex() or not x.is_floating_point():
+        if not isinstance(x, Tensor):
+            found, advice = type(x).__name__, "convert it with torch.as_tensor"
+        elif x.is_complex():
+            found, advice = (
+                str(x.dtype),
+                "give a complex image as two channels, real and imaginary part",
+            )
+        else:
+            found, advice = (
+                str(x.dtype),
+                "convert it to floating point on [-1, 1], for bytes with x / 127.5 - 1",
+            )
+        raise ValueError(f"operators work on real floating-point tensors, got {found}; {advice}")
     if x.ndim < 2:
         raise ValueError(
             f"a batch (B, ...) is needed, got a tensor of shape {tuple(x.shape)}; "
@@ -427,7 +451,7 @@ class LinearOperator(Operator):
         Raises:
             ValueError: If y is not a real floating-point batch or has the wrong shape.
         """
-        return self._adjoint(y, self.input_shape(_shape(y)))
+        return _like(self._adjoint(widened(y), self.input_shape(_shape(y))), y)
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Compute A^T v, which is J^T v at every x.
@@ -457,7 +481,8 @@ class LinearOperator(Operator):
 
         Args:
             shape: Shape of x without its batch.
-            like: Tensor whose dtype and device the SVD has; None for float64 on the CPU.
+            like: Tensor whose dtype and device the SVD has, float32 for half precision; None for
+                float64 on the CPU.
 
         Returns:
             Decomposition by fast transforms where the structure of A gives one, otherwise a dense
@@ -466,7 +491,7 @@ class LinearOperator(Operator):
         Raises:
             MissingCapability: If the structure gives no SVD and x has more than 4096 entries.
         """
-        like = torch.empty(0, dtype=torch.float64) if like is None else like
+        like = torch.empty(0, dtype=torch.float64) if like is None else widened(like)
         shape = tuple(shape)
         output = self.output_shape(shape)
         if "svd" in self.capabilities:
@@ -495,12 +520,13 @@ class LinearOperator(Operator):
         Returns:
             Tensor (B, *shape).
         """
-        shape = self.input_shape(_shape(y))
+        shape, wide = self.input_shape(_shape(y)), widened(y)
         if "svd" in self.capabilities:
-            return self.svd(shape, y).pinv(y, rtol)
-        return conjugate_gradients(
-            lambda x: self._gram(x, shape), self._adjoint(y, shape), iterations=1000, rtol=rtol
+            return _like(self.svd(shape, wide).pinv(wide, rtol), y)
+        found = conjugate_gradients(
+            lambda x: self._gram(x, shape), self._adjoint(wide, shape), iterations=1000, rtol=rtol
         )
+        return _like(found, y)
 
     def solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """Compute (c0 I + c1 A A^T)^{-1} v.
@@ -516,7 +542,7 @@ class LinearOperator(Operator):
         Raises:
             ValueError: If v is not a real floating-point batch or has the wrong shape.
         """
-        return self._solve(v, c0, c1, self.input_shape(_shape(v)))
+        return _like(self._solve(widened(v), c0, c1, self.input_shape(_shape(v))), v)
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         if self.tight_constant is not None:
@@ -552,8 +578,14 @@ class LinearOperator(Operator):
         Raises:
             ValueError: If z is not a real floating-point batch or has the wrong shape.
         """
-        if self._tall(_shape(z)):
-            shape = _shape(z)
+        shape, u = _shape(z), widened(z)
+        self.output_shape(shape)
+        return _like(self._solve_primal(u, c0, c1, shape), z)
+
+    def _solve_primal(
+        self, z: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape
+    ) -> Tensor:
+        if self._tall(shape):
             return conjugate_gradients(
                 lambda u: expand_like(c0, u) * u + expand_like(c1, u) * self._gram(u, shape), z
             )
@@ -593,7 +625,31 @@ class LinearOperator(Operator):
 
         Returns:
             Posterior mean, shape (B, *shape).
+
+        Raises:
+            ValueError: If z has the wrong shape or dtype, or y is not a measurement of its shape.
         """
+        self._check_pair(z, y)
+        return _like(self._prox(widened(z), widened(y), noise_variance, prior_variance), z, y)
+
+    def _check_pair(self, z: Tensor, y: Tensor) -> None:
+        """Check that y can be a measurement of z."""
+        shape = _shape(z)
+        output = self.output_shape(shape)
+        if _shape(y) != output or (len(y) != len(z) and 1 not in (len(y), len(z))):
+            raise ValueError(
+                f"z of shape {tuple(z.shape)} has measurements of shape {(len(z), *output)}, "
+                f"got y of shape {tuple(y.shape)}"
+            )
+        if (back := self.input_shape(output)) != shape:
+            raise ValueError(
+                f"y of shape {tuple(y.shape)} stands for x of shape {back}, got z of {shape}; "
+                "give the operator the size of x"
+            )
+
+    def _prox(
+        self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
+    ) -> Tensor:
         residual = y - self.apply(z)
         if self._tall(_shape(z)):
             return z + expand_like(prior_variance, z) * self.solve_primal(
@@ -627,9 +683,11 @@ class LinearOperator(Operator):
         Returns:
             One exact draw for each sample, shape (B, *shape).
         """
-        z = z + _root(prior_variance, z) * randn_like(z, generator)
-        y = y + _root(noise_variance, y) * randn_like(y, generator)
-        return self.prox(z, y, noise_variance, prior_variance)
+        self._check_pair(z, y)
+        mean, seen = widened(z), widened(y)
+        mean = mean + _root(prior_variance, mean) * randn_like(mean, generator)
+        seen = seen + _root(noise_variance, seen) * randn_like(seen, generator)
+        return _like(self.prox(mean, seen, noise_variance, prior_variance), z, y)
 
     def dense(self, shape: Shape, dtype: torch.dtype = torch.float64) -> Tensor:
         """Compute the matrix of A, for tests and for exact posteriors of small problems.

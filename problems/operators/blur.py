@@ -11,9 +11,11 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import get_gaussian_kernel2d, get_motion_kernel2d
+from kornia.filters import get_gaussian_kernel2d
+from kornia.geometry.transform import rotate
 from torch import Tensor
 
+from problems.checks import check_number
 from problems.linalg.svd import SVD, separable_svd
 from problems.operators.base import Operator, Shape
 from problems.operators.convolution import (
@@ -21,6 +23,7 @@ from problems.operators.convolution import (
     CLOSED_FORM,
     Boundary,
     Convolution,
+    check_side,
     clean_kernel,
     example_kernel,
     extended,
@@ -28,6 +31,9 @@ from problems.operators.convolution import (
 )
 
 __all__ = ["Blur", "DiskBlur", "GaussianBlur", "MotionBlur"]
+
+_LONGEST = 4095.0  # line of motion
+_LARGEST_RADIUS = 256.0  # of a disk: its kernel is counted on 33 x 33 points a pixel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,7 +114,8 @@ class GaussianBlur(Convolution):
             whole pixels.
 
     Raises:
-        ValueError: If std or truncate is not positive and finite, or the boundary is unknown.
+        ValueError: If std or truncate is not positive and finite, the kernel would have a side of
+            more than 4096 pixels, or the boundary is unknown.
 
     Example:
         >>> import torch
@@ -130,10 +137,9 @@ class GaussianBlur(Convolution):
     _LARGEST = 1024  # longest side in pixels for which the axes are decomposed
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.std) and self.std > 0):
-            raise ValueError(f"the standard deviation of a blur must be positive, got {self.std}")
-        if not (math.isfinite(self.truncate) and self.truncate > 0):
-            raise ValueError(f"truncate must be positive, got {self.truncate}")
+        std = check_number(self.std, "the standard deviation of a blur", above=0)
+        truncate = check_number(self.truncate, "truncate", above=0)
+        check_side(2 * truncate * std + 1, f"a blur of {self.std} pixels cut at {self.truncate}")
         self._check_boundary()
 
     @classmethod
@@ -200,15 +206,18 @@ class GaussianBlur(Convolution):
 class MotionBlur(Convolution):
     """Convolution with a straight line: the blur of linear motion.
 
+    The line is as long as it says: its ends cover parts of their pixels, and so does a line of an
+    even length. The kernel has the next odd side.
+
     Args:
-        length: Length of the line in pixels, odd and at least 3; also the side of the kernel.
+        length: Length of the line in pixels, at least 1.
         angle: Direction of the line in degrees, anticlockwise from the horizontal.
         boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
             "valid", y is smaller than x.
 
     Raises:
-        ValueError: If the length is even or below 3, the angle is not finite, or the boundary is
-            unknown.
+        ValueError: If the length is below 1 or above 4095, the angle is not finite, or the boundary
+            is unknown.
 
     Example:
         >>> import torch
@@ -218,20 +227,17 @@ class MotionBlur(Convolution):
         True
         >>> torch.allclose(MotionBlur(5, angle=90).kernel, kernel.T)
         True
+        >>> MotionBlur(4).kernel[2]
+        tensor([0.1250, 0.2500, 0.2500, 0.2500, 0.1250], dtype=torch.float64)
     """
 
-    length: int
+    length: float
     angle: float = 0.0
     boundary: Boundary = "circular"
 
     def __post_init__(self) -> None:
-        if self.length < 3 or self.length % 2 != 1:
-            raise ValueError(
-                f"the length of a motion blur must be odd and at least 3, got {self.length}"
-            )
-        object.__setattr__(self, "length", int(self.length))
-        if not math.isfinite(self.angle):
-            raise ValueError(f"the angle of a motion blur must be finite, got {self.angle}")
+        check_number(self.length, "the length of a motion blur", least=1, most=_LONGEST)
+        check_number(self.angle, "the angle of a motion blur")
         self._check_boundary()
 
     @classmethod
@@ -248,12 +254,14 @@ class MotionBlur(Convolution):
 
     @cached_property
     def kernel(self) -> Tensor:
-        """Kernel of shape (length, length), float64, with sum 1."""
-        angle, direction = (
-            torch.tensor([float(self.angle)], dtype=torch.float64),
-            torch.zeros(1, dtype=torch.float64),
-        )
-        kernel = get_motion_kernel2d(self.length, angle, direction, mode="bilinear")[0]
+        """Kernel of shape (n, n), n the next odd number to the length, float64, with sum 1."""
+        side = 2 * math.ceil((self.length - 1) / 2) + 1
+        line = torch.zeros(1, 1, side, side, dtype=torch.float64)
+        line[..., side // 2, :] = 0.5
+        if side > 1:
+            line[..., side // 2, [0, -1]] = (self.length - side + 2) / 4
+        angle = torch.tensor([float(self.angle)], dtype=torch.float64)
+        kernel = rotate(line, angle, mode="bilinear", align_corners=True)[0, 0]
         return kernel / kernel.sum()
 
     @property
@@ -274,7 +282,7 @@ class DiskBlur(Convolution):
             "valid", y is smaller than x.
 
     Raises:
-        ValueError: If the radius is not positive and finite, or the boundary is unknown.
+        ValueError: If the radius is not positive or above 256, or the boundary is unknown.
 
     Example:
         >>> from problems import DiskBlur
@@ -289,8 +297,7 @@ class DiskBlur(Convolution):
     boundary: Boundary = "circular"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.radius) and self.radius > 0):
-            raise ValueError(f"the radius of a disk must be positive, got {self.radius}")
+        check_number(self.radius, "the radius of a disk", above=0, most=_LARGEST_RADIUS)
         self._check_boundary()
 
     @classmethod
@@ -310,8 +317,14 @@ class DiskBlur(Convolution):
         """Kernel of shape (h, w), float64, with sum 1."""
         half, fine = math.ceil(self.radius - 0.5), 33
         place = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
-        inside = (place[:, None] ** 2 + place**2 <= self.radius**2).double()
-        kernel = F.avg_pool2d(inside[None, None], fine)[0, 0]
+        kernel = torch.cat(
+            [  # one row of pixels at a time, because the fine grid of a large disk is vast
+                F.avg_pool2d(
+                    (rows[:, None] ** 2 + place**2 <= self.radius**2).double()[None, None], fine
+                )[0, 0]
+                for rows in place.split(fine)
+            ]
+        )
         return kernel / kernel.sum()
 
     @property

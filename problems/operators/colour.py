@@ -11,12 +11,13 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from problems.linalg.broadcast import expand_like
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
 __all__ = ["Grayscale", "Demosaicing"]
 
+_LARGEST_WEIGHT = 1e15
 _FAST = frozenset({"svd", "closed_form"})
 
 
@@ -45,10 +46,17 @@ class Grayscale(LinearOperator):
     weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
 
     def __post_init__(self) -> None:
-        weights = tuple(float(w) for w in self.weights)
-        if not weights or not all(abs(w) < float("inf") for w in weights) or not any(weights):
+        try:
+            weights = tuple(
+                check_number(w, "a weight", least=-_LARGEST_WEIGHT, most=_LARGEST_WEIGHT)
+                for w in self.weights
+            )
+        except (ValueError, TypeError):
+            weights = ()
+        if not sum(w * w for w in weights) > 0:
             raise ValueError(
-                f"the weights of the colours must be finite and not all zero, got {self.weights}"
+                "the weights of the colours must be finite and not all zero, "
+                f"got {self.weights!s:.80}"
             )
         object.__setattr__(self, "weights", weights)
 
@@ -228,24 +236,9 @@ class Demosaicing(LinearOperator):
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return y * self._mask(y)
 
-    def prox(
+    def _prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
-        """Compute the posterior mean of x under the prior N(z, prior_variance I), pixel by pixel.
-
-        Args:
-            z: Prior mean, shape (B, 3, H, W).
-            y: Mosaic (B, 1, H, W).
-            noise_variance: Variance of the Gaussian noise of y; a number or shape (B,).
-            prior_variance: Variance of the prior; a number or shape (B,).
-
-        Returns:
-            Posterior mean, shape (B, 3, H, W).
-
-        Raises:
-            ValueError: If z does not have 3 channels.
-        """
-        self.output_shape(tuple(z.shape[1:]))
         variance = expand_like(prior_variance, z)
         # Only the observed colour of each pixel moves.
         return z + self._mask(z) * (

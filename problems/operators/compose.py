@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from problems.checks import check_sizes
 from problems.linalg.svd import SVD
 from problems.operators.base import LinearOperator, Operator, Shape, derives
 
@@ -196,7 +197,7 @@ class _Side:
         if not self.operators:
             raise ValueError("a stack needs at least one operator")
         object.__setattr__(self, "operators", tuple(self.operators))
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "shape", check_sizes(self.shape, "shape"))
         for op in self.operators:
             op.output_shape(self.shape)
 

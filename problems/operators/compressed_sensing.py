@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number, check_sizes
 from problems.linalg.transforms import dct2, hadamard2, idct2
 from problems.operators.base import LinearOperator, Operator, Shape
 
@@ -62,14 +62,17 @@ class CompressedSensing(LinearOperator):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
+        try:
+            check_number(self.fraction, "the fraction", above=0, most=1)
+        except ValueError:
             raise ValueError(
-                f"the fraction of coefficients must lie in (0, 1], got {self.fraction}"
-            )
+                f"the fraction of coefficients must lie in (0, 1], got {self.fraction!s:.80}"
+            ) from None
         check_choice("transform", self.transform, Transform)
-        shape = tuple(int(n) for n in self.shape)
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"shape must be (H, W) of the image, got {self.shape}")
+        # (a generator takes negative seeds too)
+        check_number(self.seed, "the seed", least=-(2.0**63), below=2.0**63, whole=True)
+        object.__setattr__(self, "seed", int(self.seed))
+        shape = check_sizes(self.shape, "shape (H, W)", axes=2)
         n = math.prod(shape)
         if self.transform == "hadamard" and n & (n - 1):
             raise ValueError(

@@ -36,6 +36,7 @@ __all__ = [
     "CLOSED_FORM",
     "Boundary",
     "Convolution",
+    "check_side",
     "clean_kernel",
     "example_kernel",
     "extended",
@@ -255,22 +256,11 @@ class Convolution(LinearOperator):
             return self._inverse_filter(v, c0, c1)
         return super()._solve(v, c0, c1, shape)
 
-    def prox(
+    def _prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
-        """Compute the posterior mean of x under the prior N(z, prior_variance I).
-
-        Args:
-            z: Prior mean, shape (B, C, H, W).
-            y: Measurement (B, C, h, w).
-            noise_variance: Variance of the Gaussian noise of y; a number or shape (B,).
-            prior_variance: Variance of the prior; a number or shape (B,).
-
-        Returns:
-            Posterior mean, shape (B, C, H, W).
-        """
         if self.boundary != "circular":
-            return super().prox(z, y, noise_variance, prior_variance)
+            return super()._prox(z, y, noise_variance, prior_variance)
         height, width = self.input_shape(tuple(y.shape[1:]))[-2:]
         spectrum, power = self._spectrum(height, width, z), self._power(height, width, z)
         # Staying in the frequency domain takes three transforms instead of six.
@@ -357,6 +347,25 @@ def extended(
     return torch.where(index < size, index, period - index)
 
 
+_LARGEST_SIDE = 4096
+
+
+def check_side(side: float, what: str) -> None:
+    """Check the side of a kernel, before the kernel is made.
+
+    Args:
+        side: Side in pixels.
+        what: What the kernel is, as the message says it.
+
+    Raises:
+        ValueError: If the side is above 4096 pixels.
+    """
+    if not side <= _LARGEST_SIDE:
+        raise ValueError(
+            f"{what} has a kernel of {side:.4g} pixels a side, at most {_LARGEST_SIDE} are possible"
+        )
+
+
 def clean_kernel(kernel: Tensor) -> Tensor:
     """Check and copy a kernel.
 
@@ -369,6 +378,11 @@ def clean_kernel(kernel: Tensor) -> Tensor:
     Raises:
         ValueError: If the kernel has the wrong shape, is complex, not finite or all zero.
     """
+    if not isinstance(kernel, Tensor):
+        raise ValueError(
+            f"a kernel must be a tensor, got {type(kernel).__name__}; convert it with "
+            "torch.as_tensor"
+        )
     if kernel.ndim not in (2, 3) or not kernel.numel():
         raise ValueError(
             "a kernel must have shape (h, w), or (C, h, w) with one kernel per channel, "

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from problems.checks import check_number
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD
@@ -24,6 +25,8 @@ from problems.operators.blur import Blur
 from problems.operators.convolution import BOUNDARIES, Boundary, clean_kernel, example_kernel
 
 __all__ = ["Decimation"]
+
+_LARGEST_FACTOR = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,14 +61,13 @@ class Decimation(LinearOperator):
     boundary: Boundary = "circular"
 
     def __post_init__(self) -> None:
-        if not float(self.factor).is_integer() or self.factor < 2:
-            raise ValueError(
-                f"the factor must be a whole number of at least 2, got {self.factor}; "
-                "SuperResolution takes fractions"
-            )
+        try:
+            check_number(self.factor, "the factor", least=2, most=_LARGEST_FACTOR, whole=True)
+        except ValueError as error:
+            raise ValueError(f"{error}; SuperResolution takes fractions") from None
         if self.boundary == "valid" or self.boundary not in BOUNDARIES:
             raise ValueError(
-                f"unknown boundary {self.boundary!r} of a decimation; "
+                f"unknown boundary {self.boundary!r:.80} of a decimation; "
                 f"known: {', '.join(BOUNDARIES[:-1])}"
             )
         object.__setattr__(self, "kernel", clean_kernel(self.kernel))

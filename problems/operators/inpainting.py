@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from problems.checks import check_number, check_sizes, check_tensor
 from problems.linalg.broadcast import expand_like
 from problems.linalg.svd import SVD, identity
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
@@ -28,6 +29,7 @@ def binary(mask: Tensor, what: str = "mask") -> Tensor:
     Raises:
         ValueError: If the mask holds anything but zeros and ones.
     """
+    check_tensor(mask, f"a {what}")
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(
             f"a {what} must be binary: 1 where a pixel is observed, 0 where it is missing"
@@ -150,24 +152,9 @@ class Inpainting(LinearOperator):
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return self._apply(y)
 
-    def prox(
+    def _prox(
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
-        """Compute the posterior mean of x under the prior N(z, prior_variance I), pixel by pixel.
-
-        Args:
-            z: Prior means (B, C, H, W).
-            y: Measurements (B, C, H, W).
-            noise_variance: Variance of the noise: a number or one per sample (B,).
-            prior_variance: Variance of the prior: a number or one per sample (B,).
-
-        Returns:
-            Posterior means (B, C, H, W).
-
-        Raises:
-            ValueError: If the mask does not fit the shape.
-        """
-        self.output_shape(tuple(z.shape[1:]))
         prior_variance = expand_like(prior_variance, z)
         return z + self._apply(
             prior_variance / (expand_like(noise_variance, z) + prior_variance) * (y - z)
@@ -211,6 +198,16 @@ def box_mask(
                 [1, 0, 0, 1],
                 [1, 1, 1, 1]], dtype=torch.int32)
     """
+    for name, value in (
+        ("height", height),
+        ("width", width),
+        ("top", top),
+        ("left", left),
+        ("box_height", box_height),
+        ("box_width", box_width),
+    ):
+        check_number(value, name, whole=True)
+    check_sizes((height, width), "a mask")
     if (
         box_height < 1
         or box_width < 1
@@ -251,8 +248,11 @@ def random_mask(
         >>> int(random_mask(8, 8, 0.25, torch.Generator().manual_seed(0)).sum())
         48
     """
-    if not 0 <= missing < 1:
-        raise ValueError(f"the missing fraction must lie in [0, 1), got {missing}")
+    check_sizes((height, width), "a mask")
+    try:
+        check_number(missing, "the missing fraction", least=0, below=1)
+    except ValueError:
+        raise ValueError(f"the missing fraction must lie in [0, 1), got {missing!s:.80}") from None
     order = torch.randperm(height * width, generator=generator)
     mask = torch.ones(height * width, dtype=torch.bool)
     mask[order[: round(missing * height * width)]] = False

@@ -1,27 +1,34 @@
-"""JPEG compression: the image as it is decoded from a file of a given quality.
+"""JPEG compression: the image as it is decoded from a file of a given quality or given tables.
 
 Baseline JPEG as libjpeg computes it: Y'CbCr, chroma halved by averaging if asked for, 8x8 DCT,
-quantisation by the standard tables scaled with the quality, and back, with the triangular filter by
-which libjpeg upsamples the chroma. Images have many flat parts, in which sums fall exactly on
-halves. Every rounding therefore breaks ties as libjpeg does, including those within its DCT
-("islow"): in float64 the bytes are those of libjpeg. kornia's codec smooths the rounding and the
-tables so that gradients flow, and so its output is not that of a JPEG; here the values are exact
-and the gradient passes straight through each rounding.
+quantisation by the tables of a file, or by the standard tables scaled with a quality, and back,
+with the triangular filter by which libjpeg upsamples the chroma. Images have many flat parts, in
+which sums fall exactly on halves. Every rounding therefore breaks ties as libjpeg does, including
+those within its DCT ("islow"): in float64 the bytes are those of libjpeg. kornia's codec smooths
+the rounding and the tables so that gradients flow, and so its output is not that of a JPEG; here
+the values are exact and the gradient passes straight through each rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from problems.checks import check_choice, check_number
 from problems.operators.base import Operator, Shape
 from problems.operators.pointwise import straight_through
 
-__all__ = ["JPEG"]
+__all__ = ["JPEG", "Subsampling"]
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+"""Chroma at full size, at half the width, or at half the width and height."""
+
 
 # The tables of the standard (ITU-T T.81, annex K.1)
 _LUMA = """
@@ -77,14 +84,21 @@ _RGB = (
 class JPEG(Operator):
     """JPEG compression and decompression of x, an image with 1 or 3 channels on [-1, 1].
 
-    Its ``vjp`` is that of the same chain without the roundings.
+    A file says its tables and its subsampling, not its quality. Pillow reads the tables in the
+    order that is needed here: ``list(Image.open("photo.jpg").quantization.values())``. The ``vjp``
+    is that of the same chain without the roundings.
 
     Args:
-        quality: Quality of the file, a whole number from 1 to 100.
-        subsampling: Store the chroma at half the size (4:2:0).
+        quality: Quality of the file, a whole number from 1 to 100; None if tables are given.
+        subsampling: How the chroma is stored: "4:4:4" at full size, "4:2:2" at half the width,
+            "4:2:0" at half the width and height; True means "4:2:0" and False "4:4:4".
+        tables: Tables of the file, 64 whole numbers from 1 to 65535 each, row by row (not in
+            zigzag order): one for all planes, two for luma and chroma, or three for Y', Cb and Cr.
+            An image with one channel uses the first. None for the standard tables of the quality.
 
     Raises:
-        ValueError: If the quality is not a whole number from 1 to 100.
+        ValueError: If not exactly one of quality and tables is given, or a setting is not one of
+            the above.
 
     Example:
         >>> import torch
@@ -93,17 +107,33 @@ class JPEG(Operator):
         >>> low, high = (float((JPEG(q).apply(x) - x).abs().mean()) for q in (10, 90))
         >>> low > high
         True
+        >>> JPEG(subsampling="4:2:2", tables=[[16] * 64, [24] * 64])
+        JPEG(quality=None, subsampling='4:2:2', tables=2 tables, 16... and 24...)
     """
 
-    quality: int
-    subsampling: bool = True
+    quality: int | None = None
+    subsampling: bool | Subsampling = True
+    tables: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
-        if not float(self.quality).is_integer() or not 1 <= self.quality <= 100:
+        if (self.quality is None) == (self.tables is None):
             raise ValueError(
-                f"the quality of a JPEG is a whole number from 1 to 100, got {self.quality}"
+                "JPEG needs either a quality or tables, got "
+                + ("neither" if self.tables is None else "both")
             )
-        object.__setattr__(self, "quality", int(self.quality))
+        if self.tables is None:
+            object.__setattr__(self, "quality", _whole_quality(self.quality))
+        else:
+            object.__setattr__(self, "tables", _whole_tables(self.tables))
+        if not isinstance(self.subsampling, bool):
+            check_choice("subsampling", self.subsampling, Subsampling)
+
+    def __repr__(self) -> str:
+        tables: str | None = None
+        if self.tables is not None:
+            starts = " and ".join(f"{table[0]}..." for table in self.tables)
+            tables = f"{len(self.tables)} table{'s' * (len(self.tables) > 1)}, {starts}"
+        return f"JPEG(quality={self.quality}, subsampling={self.subsampling!r}, tables={tables})"
 
     @property
     def quantises(self) -> bool:
@@ -118,10 +148,16 @@ class JPEG(Operator):
             shape: Shape (C, H, W) of an image.
 
         Returns:
-            Two qualities, with and without subsampling, by name; none unless C is 1 or 3.
+            Two qualities, with and without subsampling, and the tables of a file, by name; none
+            unless C is 1 or 3.
         """
+        tables = ([12] * 64, [20] * 64)
         return (
-            {"jpeg-20": cls(20), "jpeg-90": cls(90, subsampling=False)}
+            {
+                "jpeg-20": cls(20),
+                "jpeg-90": cls(90, subsampling=False),
+                "jpeg-tables": cls(subsampling="4:2:2", tables=tables),
+            }
             if shape[0] in (1, 3)
             else {}
         )
@@ -156,16 +192,40 @@ class JPEG(Operator):
         """
         return self.output_shape(shape)
 
-    def _table(self, text: str, like: Tensor) -> Tensor:
+    @property
+    def luma_table(self) -> tuple[int, ...]:
+        """Steps of the quantisation of the luma, 64 numbers on 0..255, row by row."""
+        table = self._table(0, torch.empty(0, dtype=torch.float64))
+        return tuple(int(step) for step in table.flatten().tolist())
+
+    @property
+    def _steps(self) -> tuple[int, int]:
+        """By how much the chroma is smaller than the luma, along (height, width)."""
+        if isinstance(self.subsampling, bool):
+            return (2, 2) if self.subsampling else (1, 1)
+        steps: dict[Subsampling, tuple[int, int]] = {
+            "4:4:4": (1, 1),
+            "4:2:2": (1, 2),
+            "4:2:0": (2, 2),
+        }
+        return steps[self.subsampling]
+
+    def _table(self, plane: int, like: Tensor) -> Tensor:
+        """Steps of the quantisation of a plane: 0 for Y', 1 for Cb, 2 for Cr."""
+        if self.tables is not None:
+            values = self.tables[min(plane, len(self.tables) - 1)]
+            return torch.tensor(values, dtype=torch.float64).reshape(8, 8).to(like)
+        assert self.quality is not None
+        text = _CHROMA if plane else _LUMA
         base = torch.tensor([int(n) for n in text.split()], dtype=torch.float64).reshape(8, 8)
         scale = 5000 // self.quality if self.quality < 50 else 200 - 2 * self.quality
         return ((base * scale + 50) / 100).floor().clamp(1, 255).to(like)
 
-    def _through(self, plane: Tensor, table: str) -> Tensor:
+    def _through(self, plane: Tensor, index: int) -> Tensor:
         """Quantise one plane (B, H, W) on 0..255; its sides are padded to multiples of 8."""
         height, width = plane.shape[-2:]
         blocks = rearrange(_filled(plane, 8, 8) - 128, "b (i r) (j c) -> b i j r c", r=8, c=8)
-        q, D = self._table(table, plane), _dct(plane)
+        q, D = self._table(index, plane), _dct(plane)
         eightfold = _whole(D @ _whole(4 * blocks @ D.T) / 4)
         level = (eightfold.abs() / (8 * q) + 0.5).floor() * eightfold.sign()
         coefficients = straight_through(level * q, eightfold / 8)
@@ -175,28 +235,64 @@ class JPEG(Operator):
     def _apply(self, x: Tensor) -> Tensor:
         pixels = _byte((x + 1) * 127.5)
         if x.shape[1] == 1:
-            return self._through(pixels[:, 0], _LUMA)[:, None] / 127.5 - 1
+            return self._through(pixels[:, 0], 0)[:, None] / 127.5 - 1
         shift = torch.tensor([0.0, 128.0, 128.0], dtype=x.dtype, device=x.device)[:, None, None]
         ycc = torch.einsum("ij,bjhw->bihw", _YCC.to(x), pixels) + shift
-        planes = [self._through(_byte(ycc[:, 0]), _LUMA)]
-        for chroma in ycc[:, 1:].unbind(1):
+        planes = [self._through(_byte(ycc[:, 0]), 0)]
+        for index, chroma in enumerate(ycc[:, 1:].unbind(1), start=1):
             plane = _byte(chroma, down=torch.ones_like(chroma[0, 0], dtype=torch.bool))
-            planes.append(
-                self._coarse(plane) if self.subsampling else self._through(plane, _CHROMA)
-            )
+            planes.append(self._coarse(plane, index))
         return (
             _byte(torch.einsum("ij,bjhw->bihw", _RGB.to(x), torch.stack(planes, 1) - shift)) / 127.5
             - 1
         )
 
-    def _coarse(self, plane: Tensor) -> Tensor:
-        """Quantise a chroma plane (B, H, W) at half its size."""
+    def _coarse(self, plane: Tensor, index: int) -> Tensor:
+        """Quantise a chroma plane (B, H, W) at the size at which it is stored."""
+        rows, columns = self._steps
+        if columns == 1:
+            return self._through(plane, index)
         height, width = plane.shape[-2:]
-        means = F.avg_pool2d(_filled(plane, 2, 16)[:, None], 2)[:, 0]
-        half = self._through(_byte(means, down=_even(means)), _CHROMA)[
-            :, : -(-height // 2), : -(-width // 2)
+        means = F.avg_pool2d(_filled(plane, rows, 16)[:, None], (rows, columns))[:, 0]
+        half = self._through(_byte(means, down=_even(means)), index)[
+            :, : -(-height // rows), : -(-width // columns)
         ]
-        return _doubled(half)[:, :height, :width]
+        return _doubled(half, rows)[:, :height, :width]
+
+
+def _whole_quality(quality: Any) -> int:
+    try:
+        return int(check_number(quality, "the quality", least=1, most=100, whole=True))
+    except ValueError:
+        raise ValueError(
+            f"the quality of a JPEG is a whole number from 1 to 100, got {quality!s:.80}"
+        ) from None
+
+
+def _whole_tables(tables: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Check the tables and turn them into tuples."""
+    if not isinstance(tables, Sequence) or not 1 <= len(tables) <= 3:
+        raise ValueError(
+            "the tables of a JPEG are one to three lists of 64 numbers, got "
+            + (f"{len(tables)} lists" if isinstance(tables, Sequence) else type(tables).__name__)
+        )
+    return tuple(_whole_table(table) for table in tables)
+
+
+def _whole_table(table: Sequence[int]) -> tuple[int, ...]:
+    try:
+        values = [float(n) for n in table]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a table of a JPEG has 64 whole numbers from 1 to 65535, got {table!r:.40}"
+        ) from None
+    wrong = [n for n in values if not (n.is_integer() and 1 <= n <= 65535)]
+    if len(values) != 64 or wrong:
+        raise ValueError(
+            "a table of a JPEG has 64 whole numbers from 1 to 65535, got "
+            + (f"{len(values)} numbers" if len(values) != 64 else f"{wrong[0]:g} in it")
+        )
+    return tuple(int(n) for n in values)
 
 
 def _whole(x: Tensor, down: Tensor | None = None) -> Tensor:
@@ -229,14 +325,19 @@ def _filled(plane: Tensor, rows: int, columns: int) -> Tensor:
     return F.pad(plane[:, None], (0, -width % columns, 0, -height % rows), mode="replicate")[:, 0]
 
 
-def _doubled(plane: Tensor) -> Tensor:
-    """Upsample by 2: on each axis a new pixel is 3/4 of the nearest old one and 1/4 of the next."""
+def _doubled(plane: Tensor, rows: int) -> Tensor:
+    """Upsample by 2 along the columns, and along the rows if ``rows`` is 2.
+
+    On each axis a new pixel is 3/4 of the nearest old one and 1/4 of the next.
+    """
     if plane.shape[-1] <= 2:  # libjpeg does not filter such narrow planes
-        return plane.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    for axis in (1, 2):
+        return plane.repeat_interleave(rows, 1).repeat_interleave(2, 2)
+    for axis in (1, 2) if rows == 2 else (2,):
         n = plane.shape[axis]
         before = torch.cat([plane.narrow(axis, 0, 1), plane.narrow(axis, 0, n - 1)], axis)
         after = torch.cat([plane.narrow(axis, 1, n - 1), plane.narrow(axis, n - 1, 1)], axis)
         pair = torch.stack([(3 * plane + before) / 4, (3 * plane + after) / 4], axis + 1)
         plane = pair.flatten(axis, axis + 1)
-    return _byte(plane, down=~_even(plane))
+    # Halves go down and up in turn. Of the two axes together it is the odd columns whose ties go
+    # down, of the columns alone the even ones.
+    return _byte(plane, down=~_even(plane) if rows == 2 else _even(plane))

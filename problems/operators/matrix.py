@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from problems.checks import check_sizes
 from problems.linalg.svd import SVD, dense_svd
 from problems.operators.base import LinearOperator, Operator, Shape
 
@@ -43,13 +44,17 @@ class LinearMatrix(LinearOperator):
     shape: Shape | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.matrix, Tensor):
+            raise ValueError(f"the matrix must be a tensor, got {type(self.matrix).__name__}")
         if self.matrix.ndim != 2 or not self.matrix.numel():
             raise ValueError(f"the matrix must have two axes, got {tuple(self.matrix.shape)}")
         if self.matrix.is_complex():
             raise ValueError("the matrix must be real; stack real and imaginary parts")
         if not torch.isfinite(self.matrix).all():
             raise ValueError("the matrix must be finite")
-        shape = tuple(self.shape) if self.shape is not None else (self.matrix.shape[1],)
+        shape = (
+            check_sizes(self.shape, "shape") if self.shape is not None else (self.matrix.shape[1],)
+        )
         if torch.Size(shape).numel() != self.matrix.shape[1]:
             raise ValueError(
                 f"shape {shape} does not have the matrix's {self.matrix.shape[1]} entries"

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.fft import fft2, fftshift, ifft2, ifftshift
 
+from problems.checks import check_number, check_sizes
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD, identity
 from problems.linalg.transforms import hartley2
@@ -27,6 +28,7 @@ from problems.operators.inpainting import binary
 __all__ = ["MRI", "birdcage_maps", "cartesian_mask"]
 
 _AXES = (-2, -1)
+_MOST_COILS = 1024
 
 
 def _fourier(z: Tensor) -> Tensor:
@@ -85,6 +87,11 @@ class MRI(LinearOperator):
             )
         object.__setattr__(self, "mask", mask)
         if self.sensitivities is not None:
+            if not isinstance(self.sensitivities, Tensor):
+                raise ValueError(
+                    "sensitivities must be a complex tensor, got "
+                    f"{type(self.sensitivities).__name__}"
+                )
             maps = self.sensitivities.detach().clone()
             if (
                 not maps.is_complex()
@@ -302,11 +309,15 @@ def cartesian_mask(
     Raises:
         ValueError: If the acceleration is below 1 or the centre not in [0, 1].
     """
-    if not acceleration >= 1 or not 0 <= centre <= 1:
+    check_sizes((height, width), "a k-space mask")
+    try:
+        check_number(acceleration, "the acceleration", least=1)
+        check_number(centre, "the centre", least=0, most=1)
+    except ValueError:
         raise ValueError(
             "the acceleration must be at least 1 and the centre in [0, 1], "
-            f"got {acceleration} and {centre}"
-        )
+            f"got {acceleration!s:.40} and {centre!s:.40}"
+        ) from None
     low = max(1, round(centre * width))
     start = width // 2 - low // 2
     columns = torch.zeros(width, dtype=torch.bool)
@@ -331,8 +342,8 @@ def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
     Raises:
         ValueError: If there is no coil.
     """
-    if coils < 1:
-        raise ValueError(f"the number of coils must be at least 1, got {coils}")
+    check_number(coils, "the number of coils", least=1, most=_MOST_COILS, whole=True)
+    check_sizes((height, width), "the sensitivities")
     row = (torch.arange(height, dtype=torch.float64) + 0.5) / height * 2 - 1
     column = (torch.arange(width, dtype=torch.float64) + 0.5) / width * 2 - 1
     angle = 2 * math.pi * torch.arange(coils, dtype=torch.float64) / coils

@@ -12,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from problems.checks import check_number, check_sizes
+from problems.linalg.precision import widened
 from problems.operators.base import Operator, Shape, check_image
 
 __all__ = ["PhaseRetrieval"]
+
+_LARGEST_RATIO = 64.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +34,7 @@ class PhaseRetrieval(Operator):
         shape: Size (H, W) of x; None for the size of y divided by the oversampling, rounded down.
 
     Raises:
-        ValueError: If the oversampling is below 1 or not finite.
+        ValueError: If the oversampling is below 1 or above 64, or the shape is not (H, W).
 
     Example:
         >>> import torch
@@ -47,8 +51,9 @@ class PhaseRetrieval(Operator):
     shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.oversampling) and self.oversampling >= 1):
-            raise ValueError(f"the oversampling must be at least 1, got {self.oversampling}")
+        check_number(self.oversampling, "the oversampling", least=1, most=_LARGEST_RATIO)
+        if self.shape is not None:
+            object.__setattr__(self, "shape", check_sizes(self.shape, "shape (H, W)", axes=2))
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -120,11 +125,12 @@ class PhaseRetrieval(Operator):
         Returns:
             Pictures (B, C, H', W') on [-1, 1].
         """
-        y = torch.fft.fftshift(y.clamp_min(0), dim=(-2, -1)).add(1e-3).log()
+        dtype = y.dtype
+        y = torch.fft.fftshift(widened(y).clamp_min(0), dim=(-2, -1)).add(1e-3).log()
         low, high = (
             end(y.flatten(1), dim=1)[:, None, None, None] for end in (torch.amin, torch.amax)
         )
-        return 2 * (y - low) / (high - low).clamp_min(1e-6) - 1
+        return (2 * (y - low) / (high - low).clamp_min(1e-6) - 1).to(dtype)
 
     def _apply(self, x: Tensor) -> Tensor:
         height, width = self.output_shape(tuple(x.shape[1:]))[-2:]

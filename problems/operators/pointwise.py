@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from problems.checks import check_number
 from problems.operators.base import Operator, Shape
 
 __all__ = ["Clipping", "Gamma", "Quantisation", "straight_through"]
+
+_LARGEST_GAIN = 1e15
+_LARGEST_EXPONENT = 100.0
+_MOST_LEVELS = 1 << 24
 
 
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
@@ -75,10 +80,18 @@ class Clipping(_Pointwise):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.gain) and self.gain != 0 and self.low < self.high):
+        try:
+            check_number(self.gain, "gain", least=-_LARGEST_GAIN, most=_LARGEST_GAIN)
+            for end in (self.low, self.high):
+                if end not in (-math.inf, math.inf):  # one-sided clipping
+                    check_number(end, "end", least=-_LARGEST_GAIN, most=_LARGEST_GAIN)
+            sound = self.gain != 0 and self.low < self.high
+        except (ValueError, RuntimeError):
+            sound = False
+        if not sound:
             raise ValueError(
-                f"clipping needs a finite gain and low < high, got {self.gain}, "
-                f"{self.low} and {self.high}"
+                f"clipping needs a finite gain and low < high, got {self.gain!s:.40}, "
+                f"{self.low!s:.40} and {self.high!s:.40}"
             )
 
     @classmethod
@@ -108,7 +121,7 @@ class Gamma(_Pointwise):
         exponent: Exponent > 0; 2.2 turns a picture into light, 1 / 2.2 turns light into a picture.
 
     Raises:
-        ValueError: If the exponent is not positive and finite.
+        ValueError: If the exponent is not positive or above 100.
 
     Example:
         >>> import torch
@@ -122,8 +135,7 @@ class Gamma(_Pointwise):
     _DARKEST = 1e-4  # of light; below it the slope of a root is too steep to use
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.exponent) and self.exponent > 0):
-            raise ValueError(f"the exponent must be positive, got {self.exponent}")
+        check_number(self.exponent, "the exponent", above=0, most=_LARGEST_EXPONENT)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -151,7 +163,8 @@ class Quantisation(_Pointwise):
         levels: Number of values, a whole number of at least 2.
 
     Raises:
-        ValueError: If the number of levels is not whole or below 2.
+        ValueError: If the number of levels is not whole, below 2 or above 2^24, beyond which
+            float32 has no levels in between.
 
     Example:
         >>> import torch
@@ -163,10 +176,13 @@ class Quantisation(_Pointwise):
     levels: int = 8
 
     def __post_init__(self) -> None:
-        if not float(self.levels).is_integer() or self.levels < 2:
+        try:
+            check_number(self.levels, "levels", least=2, most=_MOST_LEVELS, whole=True)
+        except ValueError:
             raise ValueError(
-                f"quantisation needs a whole number of at least 2 levels, got {self.levels}"
-            )
+                f"quantisation needs a whole number of at least 2 levels, at most {_MOST_LEVELS}, "
+                f"got {self.levels!s:.80}"
+            ) from None
         object.__setattr__(self, "levels", int(self.levels))
 
     @property

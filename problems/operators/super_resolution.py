@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number, check_sizes
 from problems.linalg.svd import SVD, separable_svd
 from problems.operators.base import LinearOperator, Operator, Shape, check_image
 
@@ -25,6 +25,7 @@ __all__ = ["FILTERS", "Filter", "SuperResolution", "resize_matrix"]
 
 Filter = Literal["bicubic", "bilinear", "lanczos3", "average"]
 FILTERS: tuple[Filter, ...] = get_args(Filter)
+_LARGEST_FACTOR = 4096.0
 
 
 def _cubic(u: Tensor) -> Tensor:
@@ -125,8 +126,9 @@ class SuperResolution(LinearOperator):
     shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.factor) and self.factor > 1):
-            raise ValueError(f"the factor must be above 1, got {self.factor}")
+        check_number(self.factor, "the factor", above=1, most=_LARGEST_FACTOR)
+        if self.shape is not None:
+            object.__setattr__(self, "shape", check_sizes(self.shape, "shape (H, W)", axes=2))
         check_choice("filter", self.filter, FILTERS)
         object.__setattr__(self, "factor", float(self.factor))
 

@@ -14,11 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from problems.checks import check_number, check_sizes
 from problems.linalg.solve import transposes
 from problems.operators.base import LinearOperator, Operator, Shape
 
 __all__ = ["Tomography", "angles_between"]
 
+_MOST_ANGLES = 1 << 20
+_LARGEST_SPACING = 1e15
 _SAMPLES = 1 << 21  # sampling points of the rotated images held at once
 
 
@@ -36,9 +39,10 @@ def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple
     Raises:
         ValueError: If the number of angles is below 1.
     """
-    if count < 1:
-        raise ValueError(f"the number of angles must be at least 1, got {count}")
-    return tuple(start + (stop - start) * i / count for i in range(count))
+    check_number(count, "the number of angles", least=1, most=_MOST_ANGLES, whole=True)
+    check_number(start, "the first angle")
+    check_number(stop, "the last angle")
+    return tuple(start + (stop - start) * i / count for i in range(int(count)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,13 +74,12 @@ class Tomography(LinearOperator):
     spacing: float | None = None
 
     def __post_init__(self) -> None:
-        angles, shape = tuple(float(a) for a in self.angles), tuple(int(n) for n in self.shape)
-        if not angles or not all(math.isfinite(a) for a in angles):
-            raise ValueError(f"the angles must be finite and at least one, got {self.angles}")
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"shape must be (H, W) of the image, got {self.shape}")
-        if self.spacing is not None and not (math.isfinite(self.spacing) and self.spacing > 0):
-            raise ValueError(f"the spacing must be positive, got {self.spacing}")
+        if not isinstance(self.angles, list | tuple) or not self.angles:
+            raise ValueError(f"the angles must be finite and at least one, got {self.angles!s:.80}")
+        angles = tuple(check_number(angle, "each of the angles") for angle in self.angles)
+        shape = check_sizes(self.shape, "shape (H, W)", axes=2)
+        if self.spacing is not None:
+            check_number(self.spacing, "the spacing", above=0, most=_LARGEST_SPACING)
         object.__setattr__(self, "angles", angles)
         object.__setattr__(self, "shape", shape)
 

@@ -1,6 +1,12 @@
 """The `scoresde` command, one module for each of its commands."""
 
-from scoresde.cli.app import app
-from scoresde.cli.main import main
+import sys
+
+try:
+    from scoresde.cli.app import app
+    from scoresde.cli.main import main
+except KeyboardInterrupt:  # as main() does, which is not there yet
+    sys.stderr.write("scoresde: interrupted\n")
+    raise SystemExit(130) from None
 
 __all__ = ["app", "main"]

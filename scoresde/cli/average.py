@@ -36,9 +36,9 @@ def average(
     from scoresde.priors.checkpoint import save_prior
     from scoresde.training import average_weights
 
+    check_writable(out.parent)
     with as_input_error():
         prior = average_weights(run, sigma_rel, step)
-    check_writable(out.parent)
     save_prior(prior, out)
     report = {"prior": str(out), **prior.card["average"]}
     if as_json:

@@ -39,8 +39,12 @@ def calibrate(
     """Measure the coverage of a restoration's intervals on your photographs, and correct it."""
     from scoresde.pipelines.calibrate import CalibrateOptions
     from scoresde.pipelines.calibrate import calibrate as run
+    from scoresde.pipelines.parsing import as_input_error
 
-    how = CalibrateOptions(count, crop, tuple(level)) if level else CalibrateOptions(count, crop)
+    with as_input_error():
+        how = CalibrateOptions(
+            count, crop, **({"levels": tuple(level)} if level is not None else {})
+        )
     with progress_bar("calibrating") as progress:
         report = run(folder, problem_options, restore_options, how, out, progress)
     if as_json:

@@ -20,14 +20,15 @@ def likelihood(
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Option(help="A .npy or .npz file of images, (N, H, W) or (N, H, W, C), uint8."),
+        typer.Option(help="A .npy, .npz or .mat file of images, (N, H, W) or (N, H, W, C), uint8."),
     ] = None,
     array: Annotated[
-        str | None, typer.Option(help="Name of the array in a .npz file that holds several.")
+        str | None, typer.Option(help="Name of the array in a file that holds several.")
     ] = None,
     count: Annotated[
-        int, typer.Option(help="Number of images, from the start of the data set.", min=1)
-    ] = 100,
+        int | None,
+        typer.Option(help="Number of images, from the start of the data set. [100]", min=1),
+    ] = None,
     prior: Prior = "natural",
     average: Average = None,
     divergence: Annotated[
@@ -41,7 +42,10 @@ def likelihood(
     ] = 4,
     nodes: Annotated[
         int | None,
-        typer.Option(help="Noise levels at which the divergence is evaluated. [64; 32 if exact]"),
+        typer.Option(
+            help="Noise levels at which the divergence is evaluated. [64; 32 if exact]",
+            max=100_000,
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", help="Dequantisation samples of each image.", min=1)] = 1,
     importance: Annotated[
@@ -65,7 +69,7 @@ def likelihood(
     settings: dict[str, Any] = {
         "divergence": divergence,
         "probes": probes,
-        "nodes": nodes or (32 if divergence == "exact" else 64),
+        "nodes": nodes if nodes is not None else 32 if divergence == "exact" else 64,
         "k": k,
         "importance": importance,
     }

@@ -1,6 +1,8 @@
 """The entry point of the `scoresde` command."""
 
 import sys
+import warnings
+from typing import NoReturn
 
 import typer
 
@@ -17,6 +19,7 @@ from scoresde.cli import (
 )
 from scoresde.cli import list as list_command
 from scoresde.cli.app import app
+from scoresde.cli.interruption import remembered_interruption
 from scoresde.errors import InputError
 
 __all__ = ["COMMANDS", "main"]
@@ -41,15 +44,55 @@ _ClickError: type[Exception] = next(
 )
 
 
+_INTERRUPTED = 130
+"""Status of a shell for a command that Ctrl-C ended."""
+
+
 def main() -> None:
-    """Run the command; bad input ends in one line on standard error and exit status 2."""
-    try:
-        status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except (InputError, _ClickError) as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        typer.echo(f"scoresde: error: {' '.join(message.split())}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("scoresde: interrupted", err=True)
-        sys.exit(130)
+    """Run the command; bad input ends in one line on standard error and exit status 2.
+
+    Ctrl-C ends in one line, too, and in status 130.
+    """
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    with remembered_interruption() as interrupted:
+        try:
+            status = app(standalone_mode=False)
+        except KeyboardInterrupt:
+            _leave("interrupted", _INTERRUPTED)
+        except Exception as error:
+            # Typer makes an Abort of KeyboardInterrupt, and of the end of any file, too
+            cause = error.__cause__ if isinstance(error, typer.Abort) else None
+            if interrupted or isinstance(cause, KeyboardInterrupt):
+                _leave("interrupted", _INTERRUPTED)
+            if isinstance(error, InputError):
+                _leave(f"error: {error}", 2)
+            if isinstance(error, _ClickError):
+                _leave(f"error: {error.format_message()}", 2)  # type: ignore[attr-defined]
+            if isinstance(error, OSError) and error.filename is not None:
+                _leave(f"error: cannot use {error.filename}: {error.strerror}", 2)
+            if _is_lack_of_memory(error):
+                _leave("error: out of memory; ask for less at once, or for smaller pictures", 2)
+            if isinstance(cause, EOFError):
+                _leave(f"error: a file ends before its content does ({cause}); write it again", 2)
+            raise
+    if status == _INTERRUPTED:  # some versions of Typer return it in the place of an exception
+        _leave("interrupted", _INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """A warning as one line, without the place in the code."""
+    typer.echo(f"scoresde: warning: {' '.join(str(message).split())}", err=True)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether numpy, torch on a processor, or torch on a GPU did not get its memory."""
+    words = ("can't allocate memory", "out of memory")
+    refused = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return refused or isinstance(error, MemoryError)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    """One line on standard error, and a status."""
+    typer.echo(f"scoresde: {' '.join(message.split())}", err=True)
+    raise SystemExit(status)

@@ -21,7 +21,7 @@ Average = Annotated[
         "likelihood at 4, 8 or 4 times the cost."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Precision = Annotated[str, typer.Option(help="Precision inside the network: auto, bf16 or fp32.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the solver. [the solver's own]", min=1)]
@@ -32,9 +32,20 @@ PROBLEM: dict[str, Any] = {
     "mask": Annotated[
         Path | None,
         typer.Option(
-            help="inpaint: picture of the same size, white where pixels are missing. "
-            "mri: white where k-space is measured."
+            help="inpaint: picture of the same size, painted where pixels are missing: white on "
+            "black, a colour on black, or opaque on a transparent layer; or an array, 1 where "
+            "observed. mri: white where k-space is measured."
         ),
+    ],
+    "mask_value": Annotated[
+        float | None,
+        typer.Option(
+            help="Grey level, palette index or value of the --mask that means missing (mri: "
+            "measured)."
+        ),
+    ],
+    "invert_mask": Annotated[
+        bool, typer.Option("--invert-mask", help="Swap the two values of the --mask.")
     ],
     "box": Annotated[
         str | None, typer.Option(help="inpaint: missing rectangle, TOP,LEFT,HEIGHT,WIDTH.")
@@ -48,6 +59,10 @@ PROBLEM: dict[str, Any] = {
             help="deblur, super-resolve: blur kernel, a picture or a .npy, .npz or .mat file."
         ),
     ],
+    "key": Annotated[
+        str | None,
+        typer.Option(help="Name of the array in a --mask or --kernel file that holds several."),
+    ],
     "gaussian": Annotated[
         float | None, typer.Option(help="deblur: standard deviation of a Gaussian, in pixels.")
     ],
@@ -59,11 +74,13 @@ PROBLEM: dict[str, Any] = {
         float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")
     ],
     "boundary": Annotated[
-        str, typer.Option(help="deblur: reflect, replicate, circular, zero or valid.")
+        str | None,
+        typer.Option(help="deblur: reflect, replicate, circular, zero or valid. [reflect]"),
     ],
-    "scale": Annotated[float, typer.Option(help="super-resolve: factor.")],
+    "scale": Annotated[float | None, typer.Option(help="super-resolve: factor. [4]")],
     "filter": Annotated[
-        str, typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average.")
+        str | None,
+        typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average. [bicubic]"),
     ],
     "photons": Annotated[
         float | None,
@@ -76,6 +93,14 @@ PROBLEM: dict[str, Any] = {
             help="NAME=VALUE, a setting that `scoresde list` shows with the problem. Repeatable.",
         ),
     ],
+    "range": Annotated[
+        str | None,
+        typer.Option(
+            help="Values of black and white in the file, LOW,HIGH. [the full scale of 8 and 16 "
+            "bits; what the file states; 0,1 or 0,255 for float pictures that fit; -1,1 for float "
+            "arrays]"
+        ),
+    ],
 }
 """The fields of :class:`ProblemOptions` as options."""
 
@@ -84,7 +109,7 @@ RESTORE: dict[str, Any] = {
         float | None,
         typer.Option(
             help="Noise in the measurement, a standard deviation on [-1, 1]. "
-            "[0.1 for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
+            "[the size of the rounding for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
         ),
     ],
     "solver": Annotated[

@@ -19,8 +19,8 @@ def restore(
     image: Annotated[
         Path,
         typer.Argument(
-            help="The photograph, in any format that Pillow reads; or a measurement (C, ...) as "
-            ".npy."
+            help="The photograph, in any format that Pillow reads, or a TIFF of any sample type; "
+            "or an array (C, ...) as .npy, .npz or .mat."
         ),
     ],
     *,
@@ -52,21 +52,49 @@ def restore(
             simulate=simulate,
             interval=interval,
             progress=progress,
+            say=lambda line: typer.echo(line, err=True),
         ).report
     if as_json:
         print_json(report)
         return
+    for line in _read_lines(report):
+        typer.echo(line)
     for name in ("measurement", "draw", "mean"):
         if name in report:
             found = report[name]
             typer.echo(f"{name:12s} {found['psnr']:6.2f} dB  SSIM {found['ssim']:.3f}")
     if "interval" in report:
         typer.echo(_interval_line(report["interval"]))
+    for line in _residual_lines(report["residual"]):
+        typer.echo(line)
     typer.echo(
         f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s "
         f"({report['nfe']} network evaluations per draw); wrote {out}/: "
         f"{', '.join(report['files'])}"
     )
+
+
+def _read_lines(report: dict[str, Any]) -> list[str]:
+    """How the file was understood."""
+    read = report["read"]
+    low, high = read["range"]
+    lines = [f"read         {read['kind']}, {low:g} to {high:g} ({read['range_rule']})"]
+    lines += [f"note         {note}" for note in read["notes"]]
+    if "missing" in report:
+        lines.append(f"mask         {report['missing']:.1%} of the pixels are missing")
+    if not report["sigma_given"] and report["sigma"] is not None:
+        lines.append(f"noise        {report['sigma']:g} on [-1, 1], assumed: --sigma was not given")
+    return lines
+
+
+def _residual_lines(residual: dict[str, Any]) -> list[str]:
+    """Whether the draws explain the measurement."""
+    lines = []
+    if residual["ratio"] is not None:
+        lines.append(
+            f"residual     {residual['ratio']:.2g} times what the noise makes (1 if all is right)"
+        )
+    return lines + [f"warning      {one['message']}" for one in residual["warnings"]]
 
 
 def _interval_line(interval: dict[str, Any]) -> str:

@@ -38,25 +38,27 @@ def sample(
     import torch
 
     from problems.checks import check_choice
-    from scoresde.data.figures import image_grid
+    from scoresde.data.figures import check_picture_name, image_grid
     from scoresde.data.images import write_image
     from scoresde.files import check_writable
     from scoresde.pipelines.devices import choose_device, open_prior
+    from scoresde.pipelines.memory import check_draws
     from scoresde.pipelines.parsing import as_input_error
     from scoresde.priors.base import CountingPrior
     from solvers import SAMPLERS
 
     with as_input_error():
         check_choice("sampler", sampler, SAMPLERS)
+        chosen = SAMPLERS[sampler](steps)
+    check_picture_name(out)
     check_writable(out.parent)
     counted = CountingPrior(open_prior(prior, choose_device(device), precision, average))
     shape = (counted.shape[0], size, size) if size else counted.shape
+    check_draws(counted.prior, shape, n)
     generator = torch.Generator().manual_seed(seed)
     with progress_bar("sampling") as progress:
         callback = (lambda i, total, *_: progress(i / total)) if progress else None
-        draws = SAMPLERS[sampler](steps).sample(
-            counted, n, generator=generator, shape=shape, callback=callback
-        )
+        draws = chosen.sample(counted, n, generator=generator, shape=shape, callback=callback)
     write_image(image_grid(draws.cpu()), out)
     report = {
         "prior": prior,

@@ -23,7 +23,7 @@ def train(
     data: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of photographs; or one .npy or .npz file of images, (N, H, W) or "
+            help="Folders of photographs; or one .npy, .npz or .mat file of images, (N, H, W) or "
             "(N, H, W, C), uint8."
         ),
     ],
@@ -73,7 +73,7 @@ def train(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
     array: Annotated[
-        str | None, typer.Option(help="Name of the array in a .npz file that holds several.")
+        str | None, typer.Option(help="Name of the array in a file that holds several.")
     ] = None,
     dequantise: Annotated[
         bool,
@@ -136,7 +136,10 @@ def train(
         str | None,
         typer.Option(help="Prior to start from: an embedded one, or a .safetensors file."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers. [0]", min=0)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of all random numbers. [0]", min=0, max=2**63 - 1),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted run in --out.")
     ] = False,
@@ -145,7 +148,7 @@ def train(
     ] = False,
     minutes: Annotated[
         float | None,
-        typer.Option(help="End after this time, as an interruption would.", min=0.0),
+        typer.Option(help="End after this time, as an interruption would."),
     ] = None,
     device: Annotated[
         str,
@@ -167,6 +170,7 @@ def train(
     from scoresde.priors.checkpoint import load_prior
     from scoresde.training import TrainingError
     from scoresde.training import train as run
+    from scoresde.training.checks import check_number
 
     if device not in ("auto", "cpu"):
         raise InputError(
@@ -174,6 +178,8 @@ def train(
             "or accelerate launch"
         )
     with as_input_error():
+        if minutes is not None:
+            check_number("--minutes", minutes, above=0)
         config = _config(
             recipe,
             network={
@@ -201,7 +207,10 @@ def train(
             seed=seed,
         )
     images = _open_data(data, config.network.channels, array, dequantise=dequantise, flips=flips)
-    start = load_prior(init) if init is not None else None
+    try:
+        start = load_prior(init) if init is not None else None
+    except InputError as error:
+        raise InputError(f"--init {init}: {error}") from None
     try:
         run(
             images,
@@ -265,7 +274,7 @@ def _config(
     if "attention" in sizes:
         levels = sizes["attention"]
         sizes["attention"] = () if levels == "none" else numbers(levels, int, "--attention")
-    exponents = numbers(fourier, int, "--fourier") if fourier else base.fourier
+    exponents = numbers(fourier, int, "--fourier") if fourier is not None else base.fourier
     colours = sizes.get("channels", base.network.channels)
     levels_of_noise = base.noise
     if noise is not None:
@@ -287,10 +296,11 @@ def _open_data(
     data: list[Path], channels: int, array: str | None, *, dequantise: bool, flips: bool
 ) -> "ImageFolder | ImageArray":
     """The images, of the network's channels."""
+    from problems.reading.arrays import SUFFIXES
     from scoresde.data.datasets import ImageArray, ImageFolder
 
-    first, suffixes = data[0], {path.suffix for path in data}
-    if suffixes & {".npy", ".npz"}:
+    first, suffixes = data[0], {path.suffix.lower() for path in data}
+    if suffixes & set(SUFFIXES):
         if len(data) > 1:
             raise InputError(
                 "train on one array file, or on folders of photographs; got "
@@ -299,7 +309,8 @@ def _open_data(
         images: ImageFolder | ImageArray = ImageArray(first, array, dequantise, flips)
     elif array or dequantise or flips:
         raise InputError(
-            f"--array, --dequantise and --flips are for .npy and .npz files; {first} is not one"
+            f"--array, --dequantise and --flips are for array files, .npy, .npz or .mat; {first} "
+            "is not one"
         )
     else:
         images = ImageFolder(data, channels)

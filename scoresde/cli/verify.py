@@ -20,7 +20,9 @@ def verify(
         list[str] | None,
         typer.Option(help="Exact problem. Repeatable. [nine; with --full all]"),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Draws for each measurement.", min=10)] = 200,
+    draws: Annotated[
+        int, typer.Option(help="Draws for each measurement.", min=10, max=100_000)
+    ] = 200,
     seeds: Annotated[int, typer.Option(help="Measurements of each problem.", min=1)] = 1,
     full: Annotated[
         bool,

@@ -1,16 +1,19 @@
 """Training data: random crops of a folder of photographs, or of an array of small images."""
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from problems.reading.arrays import read_array_file
+from scoresde.data.headers import check_crop, picture_size
 from scoresde.data.images import from_bytes, read_image, to_uint8
-from scoresde.errors import InputError
+from scoresde.errors import InputError, as_input_error
 
 __all__ = [
     "SUFFIXES",
@@ -35,15 +38,24 @@ def list_images(folder: str | Path) -> list[Path]:
         folder: Path of the folder.
 
     Returns:
-        Paths of the files with a suffix in ``SUFFIXES``.
+        Paths of the files with a suffix in ``SUFFIXES``. Files and folders whose names begin with a
+        dot do not count: systems keep their own notes there, such as "._photo.png" of macOS.
 
     Raises:
-        InputError: If the folder does not exist or has no images.
+        InputError: If the folder does not exist, cannot be read or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of images")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"cannot read the folder {folder}: change its permissions")
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
     if not paths:
         raise InputError(f"no images under {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return paths
@@ -101,11 +113,11 @@ class ImageFolder:
 
     Args:
         folder: Path of the folder, or of several; their subfolders are read too.
-        channels: Number of channels; images with another number are averaged over their channels.
+        channels: 1 or 3; images with another number are averaged over their channels.
         cache_bytes: Memory for decoded images, in bytes.
 
     Raises:
-        InputError: If a folder does not exist or has no images.
+        InputError: If a folder does not exist or has no images, or channels is neither 1 nor 3.
     """
 
     def __init__(
@@ -114,6 +126,10 @@ class ImageFolder:
         channels: int = 3,
         cache_bytes: int = 2 << 30,
     ) -> None:
+        if channels not in (1, 3):
+            raise InputError(
+                f"pictures are read with 1 or 3 channels, got {channels}; use --channels 1 or 3"
+            )
         folders = [folder] if isinstance(folder, str | Path) else folder
         # a folder within another one does not count twice
         self.paths = list(dict.fromkeys(path for one in folders for path in list_images(one)))
@@ -122,6 +138,18 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def check_crop(self, size: int) -> None:
+        """Check the heads of all files, so that a bad one is known before the first step.
+
+        Args:
+            size: Largest side of the crops, in pixels.
+
+        Raises:
+            InputError: If an image cannot be read or is smaller than the crop; the first few of
+                them are named.
+        """
+        check_crop(self.paths, size)
 
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:
@@ -174,7 +202,7 @@ class ImageFolder:
         """
         needed = 0
         for path in self.paths:
-            needed += self.channels * _pixels(path)
+            needed += self.channels * math.prod(picture_size(path))
             if needed > room:
                 return None
         return DeviceImages(self, device)
@@ -277,21 +305,12 @@ def _too_small(path: Path, height: int, width: int, size: int) -> InputError:
     )
 
 
-def _pixels(path: Path) -> int:
-    """Number of pixels, from the head of the file; 0 if it is not an image, as reading will say."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except OSError:
-        return 0
-
-
 class ImageArray:
     r"""Images of one size in an array file.
 
     Args:
-        path: Path of a .npy or .npz file with uint8 images, shape (N, H, W) or (N, H, W, C).
-        key: Name of the array in an .npz file; None if there is only one.
+        path: Path of a .npy, .npz or .mat file with uint8 images, shape (N, H, W) or (N, H, W, C).
+        key: Name of the array in a .npz or .mat file; None if there is only one.
         dequantise: True to add uniform noise within each grey level, :math:`(k + u)/128 - 1` with
             :math:`u \sim U[0, 1)`, so that the data has a density (Theis et al. 2016). False for
             :math:`k/127.5 - 1`.
@@ -328,6 +347,22 @@ class ImageArray:
     def __len__(self) -> int:
         return len(self.images)
 
+    def check_crop(self, size: int) -> None:
+        """Check that crops of a size can be cut from the images.
+
+        Args:
+            size: Largest side of the crops, in pixels.
+
+        Raises:
+            InputError: If the images are smaller.
+        """
+        height, width = self.images.shape[1:3]
+        if min(height, width) < size:
+            raise InputError(
+                f"the images of {self.path} are {width}x{height}, smaller than the crop {size}; "
+                "use a smaller --crop"
+            )
+
     def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
         """Draw a batch of uniformly random images and positions.
 
@@ -342,12 +377,8 @@ class ImageArray:
         Raises:
             InputError: If the images are smaller than the crop.
         """
+        self.check_crop(size)
         height, width = self.images.shape[1:3]
-        if min(height, width) < size:
-            raise InputError(
-                f"the images of {self.path} are {width}x{height}, smaller than the crop {size}; "
-                "use a smaller --crop"
-            )
         draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
         index, top, left, turn = (
             (draws * [len(self), height - size + 1, width - size + 1, 8]).astype(int).T
@@ -420,8 +451,8 @@ def read_arrays(path: Path, key: str | None) -> np.ndarray:
     """Read images from an array file.
 
     Args:
-        path: Path of a .npy or .npz file.
-        key: Name of the array in an .npz file; None if there is only one.
+        path: Path of a .npy, .npz or .mat file.
+        key: Name of the array in a .npz or .mat file; None if there is only one.
 
     Returns:
         Images, shape (N, H, W, C), uint8.
@@ -429,27 +460,11 @@ def read_arrays(path: Path, key: str | None) -> np.ndarray:
     Raises:
         InputError: If the file cannot be read or does not hold one array of uint8 images.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not an array file that NumPy reads ({error})") from None
-    if isinstance(loaded, np.ndarray):
-        images = loaded
-    else:
-        with loaded:
-            fitting = [name for name in loaded.files if key in (None, name)]
-            if len(fitting) != 1:
-                raise InputError(
-                    f"{path} holds {', '.join(loaded.files)}; name one of them with --array"
-                )
-            images = loaded[fitting[0]]
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+    with as_input_error():
+        images = read_array_file(path, key, "--array NAME")
+    if images.ndim not in (3, 4) or images.dtype != np.uint8:
         raise InputError(
-            "images must be uint8, (N, H, W) or (N, H, W, C), "
-            f"got {images.dtype} {images.shape} in {path}"
+            f"images must be grey levels uint8, (N, H, W) or (N, H, W, C), "
+            f"got {images.dtype} {images.shape} in {path}; convert them"
         )
-    return images
+    return images if images.ndim == 4 else images[..., None]

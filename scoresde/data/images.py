@@ -1,19 +1,23 @@
 """Images in any format of Pillow, to and from float tensors (C, H, W) on [-1, 1]."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from scoresde.errors import InputError
+from problems.reading.pictures import Picture, read_picture
+from problems.reading.ranges import ValueRange, looks_dark, picture_range
+from scoresde.errors import InputError, as_input_error
 from scoresde.files import write_atomically
 
 __all__ = [
+    "ReadImage",
     "centre_crop",
     "from_bytes",
-    "read_array",
+    "open_image",
     "read_image",
     "to_bytes",
     "to_uint8",
@@ -21,69 +25,87 @@ __all__ = [
 ]
 
 
-def read_array(path: str | Path) -> np.ndarray:
-    """Read an image as an array on [0, 1].
-
-    The image is turned upright, and alpha is dropped; transparent pixels keep their colour. Grey
-    16-bit and float files keep their depth; Pillow reads colour at 8 bits.
+@dataclass(frozen=True)
+class ReadImage:
+    """A picture and how it was read.
 
     Args:
-        path: Path of the image.
+        x: Image (C, H, W) with C = 1 or 3, float32, on [-1, 1].
+        range: The values of black and white in the file.
+        picture: The picture as its file holds it.
+        notes: What a reader should know, a sentence each.
+    """
+
+    x: Tensor
+    range: ValueRange
+    picture: Picture
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Format, range and its rule, in a line."""
+        return f"{self.picture.kind}, black to white {self.range}"
+
+
+def open_image(
+    path: str | Path,
+    value_range: tuple[float, float] | None = None,
+    *,
+    allow_missing: bool = False,
+) -> ReadImage:
+    """Read an image and tell how its values were understood.
+
+    The image is turned upright, its colours are converted to sRGB, and alpha is dropped:
+    transparent pixels keep their colour. How black and white are found is told in
+    :func:`problems.reading.ranges.picture_range`.
+
+    Args:
+        path: Path of the image, in any format that Pillow reads, or a TIFF of any sample type.
+        value_range: Values of black and white; None to go by the type and the values.
+        allow_missing: Keep pixels that are NaN or infinite, as NaN.
 
     Returns:
-        Pixels, shape (H, W) or (H, W, 3), float32, on [0, 1].
+        The image, its range, and notes.
 
     Raises:
-        InputError: If the file is missing, is not an image, or has pixels that are NaN or infinite.
+        InputError: If the file is missing, is not an image, has pixels that are NaN or infinite, or
+            if its range is not known.
     """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {path} as an image: {reason}") from None
-    if image.mode.startswith("I"):  # 16-bit greyscale opens as I;16 or I
-        scale = 65535.0
-    elif image.mode == "F":
-        # float files do not state their range: [0, 1], or [0, 255] if any pixel is brighter
-        values = np.asarray(image, dtype=np.float32)
-        scale = 1.0 if not (np.nan_to_num(values) > 1).any() else 255.0
-    else:
-        scale = 255.0
-        grey = image.mode in ("1", "L", "LA", "La")
-        image = (
-            image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+    with as_input_error():
+        picture = read_picture(path)
+        finite = np.isfinite(picture.values)
+        if not finite.any():
+            raise InputError(f"{path} has no finite values")
+        if not finite.all() and not allow_missing:
+            raise InputError(
+                f"{path} has {int((~finite).sum())} values that are NaN or infinite; mark these "
+                "pixels in a --mask, or fill them"
+            )
+        decided = picture_range(
+            picture.values, str(path), given=value_range, stated=picture.stated_range
         )
-        image = image.convert("L" if grey else "RGB")
-    array = np.asarray(image, dtype=np.float32) / scale
-    if not np.isfinite(array).all():
-        raise InputError(
-            f"{path} has pixels that are NaN or infinite; "
-            "mark them in a mask and fill them with 0 first"
-        )
-    return array
+    array = decided.to_unit(picture.values)
+    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    x = torch.from_numpy(np.ascontiguousarray(array))
+    if not finite.all():
+        x[~torch.isfinite(x)] = torch.nan
+    dark = looks_dark(picture.values, decided)
+    return ReadImage(x, decided, picture, (*picture.notes, *([dark] if dark else [])))
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, value_range: tuple[float, float] | None = None) -> Tensor:
     """Read an image as a tensor on [-1, 1].
 
     Args:
-        path: Path of the image, in any format that Pillow reads.
+        path: Path of the image, in any format that Pillow reads, or a TIFF of any sample type.
+        value_range: Values of black and white; None to go by the type and the values.
 
     Returns:
         Image, shape (C, H, W) with C = 1 or 3, float32, on [-1, 1].
 
     Raises:
-        InputError: If the file is missing, is not an image, or has pixels that are NaN or infinite.
+        InputError: If the file is missing, is not an image, has pixels that are NaN or infinite, or
+            if its range is not known.
 
     Example:
         >>> import tempfile
@@ -95,9 +117,7 @@ def read_image(path: str | Path) -> Tensor:
         ...     read_image(Path(folder) / "two-pixels.png")
         tensor([[[-1.,  1.]]])
     """
-    array = read_array(path)
-    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(array)) * 2 - 1
+    return open_image(path, value_range).x
 
 
 def to_bytes(x: Tensor) -> Tensor:
@@ -181,12 +201,15 @@ def _format(path: Path) -> str:
     return name
 
 
-def centre_crop(path: str | Path, side: int) -> Tensor:
+def centre_crop(
+    path: str | Path, side: int, value_range: tuple[float, float] | None = None
+) -> Tensor:
     """Read the middle of an image.
 
     Args:
         path: Path of the image, in any format that Pillow reads.
         side: Height and width of the crop, in pixels.
+        value_range: Values of black and white; None to go by the type and the values.
 
     Returns:
         Crop, shape (1, C, side, side), float32, on [-1, 1].
@@ -194,7 +217,7 @@ def centre_crop(path: str | Path, side: int) -> Tensor:
     Raises:
         InputError: If the image cannot be read or is smaller than the crop.
     """
-    picture = read_image(path)
+    picture = read_image(path, value_range)
     height, width = picture.shape[1:]
     if min(height, width) < side:
         raise InputError(

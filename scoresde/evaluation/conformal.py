@@ -405,7 +405,7 @@ class Calibration:
         """
         try:
             content = json.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise InputError(
                 f"cannot read the calibration {path}: {getattr(error, 'strerror', None) or error}"
             ) from None
@@ -424,7 +424,7 @@ class Calibration:
                 float(content["floor"]),
                 dict(content["procedure"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(
                 f"{path} is a broken calibration ({what}); make it again with `scoresde calibrate`"

@@ -30,11 +30,13 @@ class NoiseEmbedding(nn.Module):
         super().__init__()
         # labels ln(sigma)/4 span about [-1.6, 1.1]: from half a period over that range up to one
         # period per e-fold of sigma
-        frequencies = torch.logspace(math.log10(0.15), math.log10(4.0), features)
-        self.register_buffer("frequencies", 2 * math.pi * frequencies, persistent=False)
+        # (computed on the CPU: on the meta device even a product imports a compiler)
+        frequencies = torch.logspace(math.log10(0.15), math.log10(4.0), features, device="cpu")
         self.mlp = nn.Sequential(
             nn.Linear(2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU()
         )
+        frequencies = (2 * math.pi * frequencies).to(next(self.mlp.parameters()).device)
+        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, label: Tensor) -> Tensor:
         """Compute the features.

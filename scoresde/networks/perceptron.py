@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.networks.embedding import NoiseEmbedding
+from scoresde.networks.sizes import whole_size
 
 __all__ = ["Perceptron", "PerceptronConfig", "perceptron"]
+
+_MOST_LAYERS = 256
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class PerceptronConfig:
         extra: Number of further inputs, which carry features of the sample.
 
     Raises:
-        ValueError: If a size is not positive, or ``extra`` is negative.
+        ValueError: If a size is no positive whole number (``extra`` may be 0) or absurdly large.
     """
 
     size: int = 2
@@ -31,9 +34,16 @@ class PerceptronConfig:
     extra: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if self.extra < 0 or not self.widths or min(self.size, self.embedding, *self.widths) < 1:
-            raise ValueError(f"all sizes of a perceptron must be positive, got {self}")
+        for name, least in (("size", 1), ("embedding", 1), ("extra", 0)):
+            size = whole_size(getattr(self, name), f"{name} of a perceptron", least)
+            object.__setattr__(self, name, size)
+        if not isinstance(self.widths, list | tuple) or not 0 < len(self.widths) <= _MOST_LAYERS:
+            raise ValueError(
+                f"widths of a perceptron are a list of 1 to {_MOST_LAYERS} numbers, got "
+                f"{self.widths!r:.80}"
+            )
+        widths = tuple(whole_size(width, "widths of a perceptron") for width in self.widths)
+        object.__setattr__(self, "widths", widths)
 
 
 class Perceptron(nn.Module):

@@ -21,8 +21,11 @@ from torch import Tensor, nn
 
 from scoresde.networks.attention import Attention2d
 from scoresde.networks.embedding import NoiseEmbedding
+from scoresde.networks.sizes import LARGEST, whole_size
 
 __all__ = ["UNet", "UNetConfig"]
+
+_MOST_LEVELS, _MOST_BLOCKS, _MOST_PATCH = 12, 256, 64
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class UNetConfig:
             faster where convolutions cost little.
 
     Raises:
-        ValueError: If a size is not positive, ``extra`` is negative, a level of attention does not
-            exist, or ``blocks`` are given for another number of levels.
+        ValueError: If a size is no positive whole number (``extra`` may be 0) or absurdly large, a
+            level of attention does not exist, or ``blocks`` are given for another number of levels.
     """
 
     channels: int = 3
@@ -57,20 +60,39 @@ class UNetConfig:
     preactivation: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        object.__setattr__(self, "attention", tuple(self.attention))
-        if not isinstance(self.blocks, int):
-            object.__setattr__(self, "blocks", tuple(self.blocks))
-        blocks = self.blocks_of_levels
-        if (
-            self.extra < 0
-            or not self.widths
-            or min(self.channels, self.patch, self.embedding, *blocks, *self.widths) < 1
+        for name, least, most in (
+            ("channels", 1, LARGEST),
+            ("patch", 1, _MOST_PATCH),
+            ("embedding", 1, LARGEST),
+            ("extra", 0, LARGEST),
         ):
-            raise ValueError(f"all sizes of a UNet must be positive, got {self}")
-        if len(blocks) != len(self.widths):
+            size = whole_size(getattr(self, name), f"{name} of a UNet", least, most)
+            object.__setattr__(self, name, size)
+        single = not isinstance(self.blocks, list | tuple)
+        blocks = (self.blocks,) if single else self.blocks
+        for name, values, least, most in (
+            ("widths", self.widths, 1, LARGEST),
+            ("blocks", blocks, 1, _MOST_BLOCKS),
+            ("attention", self.attention, 0, _MOST_LEVELS),
+        ):
+            if not isinstance(values, list | tuple) or len(values) > _MOST_LEVELS:
+                raise ValueError(
+                    f"{name} of a UNet are a list of at most {_MOST_LEVELS} numbers, got "
+                    f"{values!r:.80}"
+                )
+            whole = tuple(whole_size(v, f"{name} of a UNet", least, most) for v in values)
+            object.__setattr__(self, name, whole)
+        if single:
+            object.__setattr__(self, "blocks", self.blocks[0])  # type: ignore[index]
+        if not isinstance(self.preactivation, bool):
+            raise ValueError(
+                f"preactivation of a UNet must be true or false, got {self.preactivation!r:.80}"
+            )
+        if not self.widths:
+            raise ValueError("a UNet needs at least one width")
+        if len(self.blocks_of_levels) != len(self.widths):
             raise ValueError(f"blocks {self.blocks} do not fit the {len(self.widths)} levels")
-        if any(not 0 <= level < len(self.widths) for level in self.attention):
+        if any(level >= len(self.widths) for level in self.attention):
             raise ValueError(
                 f"attention levels {self.attention} are not among the {len(self.widths)} levels"
             )

@@ -17,6 +17,7 @@ from scoresde.evaluation.conformal import (
     LEVELS,
     Calibration,
     ScoreTable,
+    check_level,
     coverage,
     mean_width,
     pictures_needed,
@@ -25,6 +26,8 @@ from scoresde.evaluation.conformal import (
 )
 from scoresde.files import check_writable
 from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.inputs import given_range
+from scoresde.pipelines.named_problems import check_used
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.plan import Measurement, check_options, draw, make_plan
 from scoresde.pipelines.protocol import protocol
@@ -41,12 +44,25 @@ class CalibrateOptions:
     Args:
         count: Pictures, drawn at random from the folder.
         crop: Side of their centre crops, in pixels.
-        levels: Nominal coverages to calibrate.
+        levels: Nominal coverages to calibrate, each in (0, 1).
+
+    Raises:
+        ValueError: If a number is not positive, or a level is missing, twice there or not in
+            (0, 1).
     """
 
     count: int = 50
     crop: int = 96
     levels: tuple[float, ...] = LEVELS
+
+    def __post_init__(self) -> None:
+        for name, value in (("count", self.count), ("crop", self.crop)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for level in self.levels:
+            check_level(level)
+        if not self.levels or len(set(self.levels)) != len(self.levels):
+            raise ValueError(f"give each --level once, got {self.levels}")
 
 
 @dataclass(frozen=True)
@@ -124,17 +140,18 @@ def calibrate(
     Raises:
         InputError: If an option cannot be used or there are too few pictures.
     """
-    pictures = _crops(folder, how, options.seed)
+    check_used(problem)
+    pictures = _crops(folder, how, options.seed, given_range(problem))
     _check(problem, options, how, len(pictures))
     check_writable(out.parent)
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
     judged: list[PictureScores] = []
     made_for: dict[str, Any] = {}
-    for i, (path, picture) in enumerate(pictures.items()):
+    for i, picture in enumerate(pictures.values()):
         own = replace(options, seed=options.seed + i)
         size = (how.crop, how.crop)
-        plan = make_plan(problem, own, image=path, size=size, simulate=True, seed=own.seed)
+        plan = make_plan(problem, own, size=size, simulate=True, seed=own.seed)
         made_for = made_for or protocol(problem, plan.noise, options)
         measured = plan.measure(picture, prior, options.prior)
 
@@ -177,8 +194,6 @@ def _check(
         raise InputError(
             f"--samples must be at least 2 for a standard deviation, got {options.samples}"
         )
-    if len(set(how.levels)) != len(how.levels):
-        raise InputError("give each --level once")
     if problem.problem == "inpaint" and problem.mask is problem.box is problem.random is None:
         raise InputError(
             "calibrating inpaint needs --mask FILE of the size of the crop, "
@@ -193,9 +208,11 @@ def _check(
         )
 
 
-def _crops(folder: Path, how: CalibrateOptions, seed: int) -> dict[Path, Tensor]:
+def _crops(
+    folder: Path, how: CalibrateOptions, seed: int, value_range: tuple[float, float] | None
+) -> dict[Path, Tensor]:
     """Centre crops (1, C, crop, crop), in the order of the names."""
     paths = list_images(folder)
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
     chosen = order[: how.count].sort().values.tolist()
-    return {paths[i]: centre_crop(paths[i], how.crop) for i in chosen}
+    return {paths[i]: centre_crop(paths[i], how.crop, value_range) for i in chosen}

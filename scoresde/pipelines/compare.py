@@ -3,6 +3,7 @@
 Makes tables, the plot of the trilemma, grids of draws and a sheet of restorations.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ from scoresde.files import check_writable, write_atomically, write_json
 
 __all__ = ["CompareOptions", "compare"]
 
+_ARRAYS = ("train_images", "test_images")
+"""Names of the arrays of a data set."""
+
+# the blur that is restored has a kernel of 13 pixels, and networks halve the sides
+_LEAST_SIDE = 16
+
 _FEATURES: dict[str, Callable[[], Features]] = {
     "digits": digit_features,
     "pixels": pixel_features,
@@ -53,7 +60,8 @@ class CompareOptions:
     """What is compared, on what data, at what cost.
 
     Args:
-        dataset: A .npz file with `train_images` and `test_images`, (N, H, W) or (N, H, W, C).
+        dataset: A .npz or .mat file with `train_images` and `test_images`, (N, H, W) or
+            (N, H, W, C).
         out: Folder for the tables and the pictures.
         work: Folder that keeps trained models and scores.
         families: Names of the families.
@@ -82,7 +90,7 @@ class CompareOptions:
             check_choice("family", name, FAMILIES)
         if not self.families:
             raise ValueError(f"a comparison needs a family; known: {', '.join(FAMILIES)}")
-        if self.minutes is not None and not self.minutes > 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"a budget must be more than 0 minutes, got {self.minutes}")
         if self.features is not None:
             check_choice("features", self.features, _FEATURES)
@@ -149,13 +157,26 @@ def read_reference(options: CompareOptions) -> RealData:
     """
 
     def pictures(key: str) -> Tensor:
-        return from_bytes(torch.from_numpy(read_arrays(options.dataset, key)).permute(0, 3, 1, 2))
+        try:
+            levels = read_arrays(options.dataset, key)
+        except InputError as error:
+            raise InputError(f"{error}; a comparison reads {' and '.join(_ARRAYS)}") from None
+        return from_bytes(torch.from_numpy(levels).permute(0, 3, 1, 2))
 
-    train, test = pictures("train_images"), pictures("test_images")
+    if options.dataset.suffix.lower() not in (".npz", ".mat"):
+        raise InputError(
+            f"{options.dataset} is no .npz or .mat file; a comparison reads {' and '.join(_ARRAYS)}"
+        )
+    train, test = (pictures(key) for key in _ARRAYS)
     if train.shape[1:] != test.shape[1:]:
         raise InputError(
             f"pictures to train on are {tuple(train.shape[1:])}, to test on "
             f"{tuple(test.shape[1:])}; they must be of one shape"
+        )
+    if min(train.shape[2:]) < _LEAST_SIDE:
+        raise InputError(
+            f"the families need pictures of at least {_LEAST_SIDE}x{_LEAST_SIDE}, those of "
+            f"{options.dataset} are {train.shape[3]}x{train.shape[2]}"
         )
     needed = max(options.judging.samples, options.judging.likelihoods + options.judging.pictures)
     if min(len(train) - options.judging.samples, len(test)) < needed:
@@ -180,7 +201,7 @@ def _model(
         return train_family(
             name,
             options.dataset,
-            "train_images",
+            _ARRAYS[0],
             options.work / name,
             options.minutes,
             seed=options.judging.seed,

@@ -5,7 +5,6 @@ from typing import cast, get_args
 import torch
 
 from scoresde.errors import InputError
-from scoresde.pipelines.parsing import as_input_error
 from scoresde.priors.averaged import EquivariantPrior
 from scoresde.priors.base import Prior
 from scoresde.priors.checkpoint import load_prior
@@ -30,8 +29,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} cannot be used here: {reason}") from None
     return device
@@ -67,5 +66,7 @@ def open_prior(
     prior = load_prior(name, device, cast(Precision, precision))
     if average is None:
         return prior
-    with as_input_error():
+    try:
         return EquivariantPrior(prior, average, recompute=recompute)
+    except ValueError as error:
+        raise InputError(f"--average {average}: {error}") from None

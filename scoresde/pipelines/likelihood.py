@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.data.datasets import read_arrays, read_pixels
+from scoresde.data.datasets import read_arrays
+from scoresde.data.headers import picture_size
+from scoresde.data.levels import read_levels
 from scoresde.errors import InputError
+from scoresde.pipelines.memory import fitting_batch
 from scoresde.priors.base import Prior
 from solvers.likelihood import BitsPerDim, bits_per_dim
 from solvers.streams import spawn
 
-__all__ = ["ImageSource", "score_images"]
+__all__ = ["ImageSource", "Images", "score_images"]
 
 
 @dataclass(frozen=True)
@@ -24,50 +27,81 @@ class ImageSource:
 
     Args:
         images: Files of pictures.
-        dataset: A .npy or .npz file of images; either this or `images`.
-        array: Name of the array in a .npz file that holds several.
-        count: Number of images, from the start of the data set.
+        dataset: A .npy, .npz or .mat file of images; either this or `images`.
+        array: Name of the array in a file that holds several.
+        count: Number of images, from the start of the data set; None for 100.
 
     Raises:
-        InputError: If neither or both of `images` and `dataset` are given.
+        InputError: If neither or both of `images` and `dataset` are given, `array` or `count`
+            without `dataset`, or no image is asked for.
     """
 
     images: tuple[Path, ...] = ()
     dataset: Path | None = None
     array: str | None = None
-    count: int = 100
+    count: int | None = None
 
     def __post_init__(self) -> None:
         if bool(self.images) == (self.dataset is not None):
             raise InputError("give pictures or --dataset FILE, one of the two")
+        if self.array is not None and self.dataset is None:
+            raise InputError(f"--array {self.array} names an array of --dataset FILE; give one")
+        if self.count is not None and self.dataset is None:
+            raise InputError("--count does nothing beside pictures; it belongs to --dataset FILE")
+        if self.count is not None and self.count < 1:
+            raise InputError(f"--count must be at least 1, got {self.count}")
+        if self.dataset is not None and self.dataset.is_dir():
+            raise InputError(f"--dataset needs an array file, {self.dataset} is a folder")
 
-    def read(self, channels: int) -> tuple[list[str], Iterator[Tensor]]:
-        """Read the images.
+    def read(self, channels: int) -> "Images":
+        """Read the images, pictures only when their turn comes.
 
         Args:
             channels: Channels of the prior.
 
         Returns:
-            Names, and the images one after the other, uint8 (1, C, H, W).
+            The images.
 
         Raises:
             InputError: If a file cannot be read or has other channels.
         """
         if self.dataset is not None:
-            array = read_arrays(self.dataset, self.array)[: self.count]
+            array = read_arrays(self.dataset, self.array)[: self.count or 100]
             if array.shape[-1] != channels:
                 raise InputError(
                     f"the images of {self.dataset} have {array.shape[-1]} channels, the prior "
-                    f"{channels}"
+                    f"{channels}; convert them, or give another --prior"
                 )
-            return [str(i) for i in range(len(array))], (_tensor(x) for x in array)
-        names = [str(path) for path in self.images]
-        return names, (_tensor(read_pixels(path, channels)) for path in self.images)
+            names = tuple(str(i) for i in range(len(array)))
+            height, width = array.shape[1:3]
+            return Images(names, (channels, height, width), (_tensor(x) for x in array))
+        width, height = picture_size(self.images[0])
+        return Images(
+            tuple(map(str, self.images)),
+            (channels, height, width),
+            (_tensor(read_levels(path, channels)) for path in self.images),
+        )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that are read one after the other.
+
+    Args:
+        names: Name of each.
+        shape: Shape (C, H, W) of the first, known before it is read; a picture may come turned.
+        each: The images, uint8 (1, C, H, W).
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    each: Iterator[Tensor]
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
     """(H, W, C) -> (1, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    # a copy: what Pillow gives cannot be written to, of which torch would warn
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
 
 
 def score_images(
@@ -85,34 +119,40 @@ def score_images(
         source: The images, all of one size.
         generator: Source of the random numbers; an image has the same ones in any batch.
         progress: Called with the finished fraction of the work.
-        batch: Images at a time.
+        batch: Images at a time; fewer if they do not fit the memory.
         **settings: Settings of :func:`solvers.bits_per_dim`.
 
     Returns:
         The report of the command.
 
     Raises:
-        InputError: If an image cannot be read or has another size.
+        InputError: If an image cannot be read, has another size, or takes more memory than is free.
         ValueError: If a setting is out of its range.
     """
-    names, pictures = source.read(prior.shape[0])
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    images = source.read(prior.shape[0])
+    names = images.names
+    exact = settings.get("divergence") == "exact"
+    batch = max(1, batch // prior.cost)
+    probes = None if exact else settings.get("probes", 4)
+    batch = fitting_batch(prior, images.shape, batch, probes, settings.get("k", 1))
     values: list[float] = []
     errors: list[float] = []
     seconds, nfe, vjps, end = 0.0, 0, 0, 0.0
     waiting: list[Tensor] = []
     streams, first = spawn(generator, len(names)), None
-    for i, picture in enumerate(pictures):
+    for i, picture in enumerate(images.each):
         first = picture.shape if first is None else first
         if picture.shape != first:
             raise InputError(
                 f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare "
-                "only at one size"
+                "only at one size: give those of one size"
             )
         waiting.append(picture)
         if len(waiting) == batch or i + 1 == len(names):
             own = streams[i + 1 - len(waiting) : i + 1]
-            size = max(1, batch // prior.cost)
-            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=size, **settings)
+            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=batch, **settings)
             values += result.value.tolist()
             errors += result.std_error.tolist()
             seconds += result.seconds
@@ -123,7 +163,7 @@ def score_images(
     x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
     whole = BitsPerDim(x, x_error, nfe, vjps, seconds, end)
     return {
-        "images": names,
+        "images": list(names),
         "bits_per_dim": values,
         "std_error": errors,
         "mean": whole.mean,

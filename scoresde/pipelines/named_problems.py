@@ -1,15 +1,13 @@
 """The problems that `scoresde restore` knows by name, and how options make an operator of each."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
 from problems import (
     JPEG,
@@ -44,6 +42,8 @@ from problems import (
     read_kernel,
     read_mask,
 )
+from problems.reading.masks import check_misses
+from problems.reading.pictures import MAX_PIXELS, JPEGCoding, Picture
 from scoresde.errors import InputError
 from scoresde.pipelines.parsing import as_input_error, numbers, settings
 from scoresde.pipelines.settings import ProblemOptions
@@ -54,6 +54,8 @@ __all__ = [
     "ProblemEntry",
     "build_noise",
     "build_operator",
+    "check_used",
+    "is_described",
 ]
 
 
@@ -62,18 +64,18 @@ class ImageContext:
     """The picture at hand: the truth when simulating, else the measurement.
 
     Args:
-        image: Its file.
         height: Its height in pixels.
         width: Its width in pixels.
         simulate: Whether it is the truth.
-        generator: Random numbers of masks, and then of the noise.
+        generator: Random numbers of masks.
+        file: What its file holds beside the values; None for an array.
     """
 
-    image: Path
     height: int
     width: int
     simulate: bool
     generator: torch.Generator
+    file: Picture | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,12 +95,14 @@ class ProblemEntry:
         build: Makes the operator of the options, the settings and the picture.
         settings: Names and defaults of its `--set` settings.
         uses: Names of the other options that it uses.
+        picture: Whether its measurement is a picture, with black and white.
     """
 
     summary: str
     build: Build
     settings: dict[str, Any] = field(default_factory=dict)
     uses: tuple[str, ...] = ()
+    picture: bool = True
 
 
 def build_operator(
@@ -116,21 +120,96 @@ def build_operator(
     Raises:
         InputError: If the problem is unknown or an option cannot be used.
     """
+    check_used(options)
+    if is_described(options.problem):
+        return _described(Path(options.problem)).operator, {"problem": options.problem}
+    entry = PROBLEMS[options.problem]
     with as_input_error():
-        if options.problem.endswith(".json"):
-            return _described(Path(options.problem)).operator, {"problem": options.problem}
-        if options.problem not in PROBLEMS:
-            raise InputError(
-                f"unknown problem {options.problem!r}; known: {', '.join(PROBLEMS)}, or a .json "
-                "file that describes one"
-            )
-        entry = PROBLEMS[options.problem]
         chosen = settings(options.set, entry.settings, options.problem)
+    try:
         operator = entry.build(options, chosen, context)
+    except InputError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{_command(options)}: {error}") from None
     description = {"problem": options.problem, **chosen}
     if isinstance(operator, Inpainting):
+        with as_input_error():
+            check_misses(operator.mask, "the mask")
         description["missing"] = 1 - operator.mask.double().mean().item()
+    if isinstance(operator, JPEG) and operator.tables is not None:
+        description |= {
+            "quality": "the tables of the file",
+            "subsampling": operator.subsampling,
+        }
     return operator, description
+
+
+def _command(options: ProblemOptions) -> str:
+    """The options that made an operator, as they are written."""
+    words = [f"--problem {options.problem}"]
+    for name in options.given():
+        value = getattr(options, name)
+        if name == "set":
+            words += [f"--set {pair}" for pair in value]
+        elif name not in _COMMON:
+            words.append(_flag(name) if value is True else f"{_flag(name)} {value}")
+    return " ".join(words)
+
+
+def is_described(problem: str) -> bool:
+    """Tell a file that describes a problem from the name of one.
+
+    Args:
+        problem: What was given as the problem.
+
+    Returns:
+        Whether it is the path of a JSON file.
+    """
+    return problem.lower().endswith(".json")
+
+
+# of every problem; the range is that of the file
+_COMMON = ("photons", "range")
+
+
+def check_used(options: ProblemOptions) -> None:
+    """Check that the problem is known and uses every option that is given.
+
+    Args:
+        options: Which problem, and its options.
+
+    Raises:
+        InputError: If it is not known, or if an option would do nothing.
+    """
+    name, described = options.problem, is_described(options.problem)
+    if not described and name not in PROBLEMS:
+        raise InputError(
+            f"unknown problem {name!r}; known: {', '.join(PROBLEMS)}, or a .json file that "
+            "describes one"
+        )
+    uses = () if described else PROBLEMS[name].uses
+    for option in options.given():
+        if option == "set":
+            if described:
+                raise InputError(f"--set does nothing with {name}, which holds all settings")
+        elif option not in (*_COMMON, *uses):
+            users = [other for other, entry in PROBLEMS.items() if option in entry.uses]
+            raise InputError(
+                f"{_flag(option)} does nothing for {name}; it belongs to {', '.join(users)}"
+            )
+    for option, needed in _NEEDS.items():
+        if option in options.given() and not any(getattr(options, one) for one in needed):
+            files = " or ".join(f"{_flag(one)} FILE" for one in needed if one in uses)
+            raise InputError(f"{_flag(option)} does nothing without {files}")
+
+
+# options that say more of a file
+_NEEDS = {"mask_value": ("mask",), "invert_mask": ("mask",), "key": ("mask", "kernel")}
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def build_noise(options: ProblemOptions, sigma: float | None, default: float) -> Noise:
@@ -147,25 +226,32 @@ def build_noise(options: ProblemOptions, sigma: float | None, default: float) ->
     Raises:
         InputError: If sigma or the photons are not positive.
     """
-    if sigma is not None and not sigma > 0:
+    if sigma is not None and not 0 < sigma < math.inf:
         raise InputError(
-            f"--sigma must be above 0 (a standard deviation on [-1, 1]), got {sigma:g}; "
+            f"--sigma must be above 0 and finite (a standard deviation on [-1, 1]), got {sigma:g}; "
             "for a clean picture use 0.01"
         )
     with as_input_error():
         if options.photons is not None:
             return PoissonGaussianNoise(options.photons, default if sigma is None else sigma)
-        if sigma is None and options.problem.endswith(".json"):
+        if sigma is None and is_described(options.problem):
             return _described(Path(options.problem)).noise
         return GaussianNoise(default if sigma is None else sigma)
 
 
 def _described(path: Path) -> InverseProblem:
     try:
-        return problem_from(json.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if isinstance(error, RecursionError):
+            reason = "its content is nested too deeply"
         raise InputError(f"cannot read the problem {path}: {reason}") from None
+    try:
+        return problem_from(content)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} does not describe a problem: {reason}") from None
 
 
 Choices = dict[str, Callable[[Any, ImageContext], Operator]]
@@ -188,50 +274,52 @@ def _box(text: str, context: ImageContext) -> Operator:
     return Inpainting(box_mask(*context.size, *corners))
 
 
-_MASKS: Choices = {
-    "mask": lambda path, context: Inpainting(read_mask(path, context.size)),
-    "box": _box,
-    "random": lambda fraction, context: Inpainting(
-        random_mask(*context.size, float(fraction), context.generator)
-    ),
-}
-
-
 def _inpaint(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
-    operator = _build_given(options, _MASKS, context)
+    operator = _build_given(
+        options,
+        {
+            "mask": lambda path, context: Inpainting(
+                read_mask(
+                    path,
+                    context.size,
+                    options.key,
+                    invert=options.invert_mask,
+                    value=options.mask_value,
+                )
+            ),
+            "box": _box,
+            "random": lambda missing, context: Inpainting(
+                random_mask(*context.size, missing, context.generator)
+            ),
+        },
+        context,
+    )
     if operator is not None:
         return operator
-    alpha = _read_transparency(context.image)
-    if alpha is None:
+    alpha = None if context.file is None else context.file.alpha
+    if alpha is None or (alpha >= 0.5).all():
         raise InputError(
             "inpaint needs --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH or "
-            "--random FRACTION"
+            "--random FRACTION; the picture has no transparent pixels either"
         )
-    return Inpainting(alpha)
-
-
-def _read_transparency(path: Path) -> Tensor | None:
-    """(H, W), True where opaque; None if nothing is transparent."""
-    if path.suffix == ".npy":
-        return None
-    with Image.open(path) as file:
-        if "A" not in file.getbands() and "transparency" not in file.info:
-            return None
-        alpha = torch.from_numpy(np.array(ImageOps.exif_transpose(file).convert("RGBA"))[..., 3])
-    return None if bool((alpha >= 128).all()) else alpha >= 128
+    if not (alpha >= 0.5).any():
+        raise InputError(
+            "all pixels of the picture are transparent, so that nothing is observed; give a --mask"
+        )
+    return Inpainting(torch.from_numpy(alpha >= 0.5))
 
 
 def _deblur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
-    boundary: Any = options.boundary
+    boundary: Any = options.value("boundary")
 
     def motion(text: str, _: ImageContext) -> Operator:
         length, angle = numbers(text, float, "--motion", "LENGTH,ANGLE")
-        return MotionBlur(int(length), angle, boundary)
+        return MotionBlur(length, angle, boundary)
 
     operator = _build_given(
         options,
         {
-            "kernel": lambda path, _: Blur(read_kernel(path), boundary),
+            "kernel": lambda path, _: Blur(read_kernel(path, options.key), boundary),
             "gaussian": lambda std, _: GaussianBlur(std, boundary),
             "motion": motion,
             "disk": lambda radius, _: DiskBlur(radius, boundary),
@@ -246,15 +334,17 @@ def _deblur(options: ProblemOptions, chosen: dict[str, Any], context: ImageConte
 
 
 def _super_resolve(options: ProblemOptions, _: dict[str, Any], context: ImageContext) -> Operator:
-    boundary: Any = options.boundary
+    scale, boundary = options.value("scale"), options.value("boundary")
     if options.kernel is not None:
-        if options.scale != int(options.scale):
-            raise InputError(
-                f"with --kernel the --scale must be a whole number, got {options.scale:g}"
-            )
-        return Decimation(read_kernel(options.kernel), int(options.scale), boundary)
-    name: Any = options.filter
-    return SuperResolution(options.scale, name, context.size if context.simulate else None)
+        if options.filter is not None:
+            raise InputError("--filter and --kernel exclude each other; give one")
+        if not float(scale).is_integer():
+            raise InputError(f"with --kernel the --scale must be a whole number, got {scale:g}")
+        return Decimation(read_kernel(options.kernel, options.key), int(scale), boundary)
+    if options.boundary is not None:
+        raise InputError("--boundary does nothing for super-resolve without --kernel")
+    size = context.size if context.simulate else None
+    return SuperResolution(scale, options.value("filter"), size)
 
 
 def _colourise(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
@@ -271,34 +361,88 @@ def _size(chosen: dict[str, Any], context: ImageContext) -> tuple[int, int]:
     if not chosen["size"]:
         raise InputError("say how large the picture is: --set size=HEIGHT,WIDTH")
     height, width = numbers(chosen["size"], int, "--set size", "HEIGHT,WIDTH")
+    if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
+        raise InputError(f"--set size takes the sides of a picture, got {chosen['size']}")
     return height, width
+
+
+def _at_most(chosen: dict[str, Any], name: str, top: int) -> int:
+    """A number that decides how much memory an operator takes."""
+    value: int = chosen[name]
+    if not 1 <= value <= top:
+        raise InputError(f"--set {name} must be a whole number from 1 to {top}, got {value}")
+    return value
 
 
 def _sense(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     size = _size(chosen, context)
+    if not 0 <= chosen["seed"] < 2**63:
+        raise InputError(f"--set seed must be from 0 to 2^63 - 1, got {chosen['seed']}")
     return CompressedSensing(chosen["fraction"], size, chosen["transform"], chosen["seed"])
 
 
 def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     if options.mask is not None:
-        mask = read_mask(options.mask, context.size, white="observed")
+        mask = read_mask(
+            options.mask,
+            context.size,
+            options.key,
+            "observed",
+            invert=options.invert_mask,
+            value=options.mask_value,
+        )
     else:
         mask = cartesian_mask(
             *context.size, chosen["acceleration"], chosen["centre"], context.generator
         )
-    coils = chosen["coils"]
+    coils = _at_most(chosen, "coils", 1024)
     return MRI(mask, birdcage_maps(coils, *context.size) if coils != 1 else None)
 
 
 def _tomography(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
-    return Tomography(angles_between(chosen["angles"]), _size(chosen, context))
+    angles = _at_most(chosen, "angles", 100_000)
+    return Tomography(angles_between(angles), _size(chosen, context))
+
+
+def _jpeg(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    said = [pair.partition("=")[0] for pair in options.set]
+    coding = None if context.file is None else context.file.jpeg
+    if context.simulate or "quality" in said:
+        return JPEG(chosen["quality"], chosen["subsampling"])
+    if coding is None:
+        kind = "array" if context.file is None else context.file.kind
+        raise InputError(
+            f"the picture ({kind}) does not tell how it was compressed; say --set quality=1..100"
+        )
+    tables = (coding.luma,) if coding.chroma is None else (coding.luma, coding.chroma)
+    return JPEG(None, _subsampling(coding), tables)
+
+
+def _subsampling(coding: JPEGCoding) -> Any:
+    names = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}
+    if coding.sampling not in names:
+        across, down = coding.sampling
+        raise InputError(
+            f"the file stores its colours at 1/{across} of the width and 1/{down} of the height; "
+            "4:4:4, 4:2:2 and 4:2:0 are known"
+        )
+    return names[coding.sampling]
+
+
+def _hdr(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    if not chosen["gain"] > 0:
+        raise InputError(f"--set gain must be above 0, got {chosen['gain']:g}")
+    return Clipping(chosen["gain"])
 
 
 def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    if not chosen["gamma"] > 0:
+        raise InputError(f"--set gamma must be above 0, got {chosen['gamma']:g}")
     return Gamma(1 / chosen["gamma"]) @ _deblur(options, chosen, context) @ Gamma(chosen["gamma"])
 
 
-_BLURS = ("kernel", "gaussian", "motion", "disk", "boundary")
+_BLURS = ("kernel", "key", "gaussian", "motion", "disk", "boundary")
+_MASKS = ("mask", "mask_value", "invert_mask", "key")
 
 PROBLEMS: dict[str, ProblemEntry] = {
     "denoise": ProblemEntry("noise alone", lambda *_: Denoising()),
@@ -306,7 +450,7 @@ PROBLEMS: dict[str, ProblemEntry] = {
         "missing pixels: --mask FILE (white is missing), --box TOP,LEFT,HEIGHT,WIDTH, "
         "--random FRACTION, or transparency",
         _inpaint,
-        uses=("mask", "box", "random"),
+        uses=(*_MASKS, "box", "random"),
     ),
     "deblur": ProblemEntry(
         "known blur: --kernel FILE, --gaussian STD, --motion LENGTH,ANGLE, --disk RADIUS",
@@ -317,7 +461,7 @@ PROBLEMS: dict[str, ProblemEntry] = {
         "a small picture: --scale FACTOR, --filter bicubic|bilinear|lanczos3|average or "
         "--kernel FILE",
         _super_resolve,
-        uses=("scale", "filter", "kernel", "boundary"),
+        uses=("scale", "filter", "kernel", "key", "boundary"),
     ),
     "colourise": ProblemEntry("a grey picture of a colour scene", _colourise, {"weights": "mean"}),
     "demosaic": ProblemEntry(
@@ -329,15 +473,20 @@ PROBLEMS: dict[str, ProblemEntry] = {
         "a few coefficients of a transform: random, dct or hadamard",
         _sense,
         {"fraction": 0.25, "transform": "random", "seed": 0, "size": ""},
+        picture=False,
     ),
     "mri": ProblemEntry(
         "undersampled k-space, random columns or --mask FILE (white is measured)",
         _mri,
         {"acceleration": 4.0, "centre": 0.08, "coils": 1},
-        ("mask",),
+        _MASKS,
+        picture=False,
     ),
     "tomography": ProblemEntry(
-        "line integrals from angles over 180 degrees (CT)", _tomography, {"angles": 60, "size": ""}
+        "line integrals from angles over 180 degrees (CT)",
+        _tomography,
+        {"angles": 60, "size": ""},
+        picture=False,
     ),
     "phase-retrieval": ProblemEntry(
         "magnitudes of the Fourier transform",
@@ -345,15 +494,16 @@ PROBLEMS: dict[str, ProblemEntry] = {
             chosen["oversampling"], shape=context.size if context.simulate else None
         ),
         {"oversampling": 2.0},
+        picture=False,
     ),
     "hdr": ProblemEntry(
         "an overexposed picture with clipped highlights",
-        lambda options, chosen, context: Clipping(chosen["gain"]),
+        _hdr,
         {"gain": 2.0},
     ),
     "jpeg": ProblemEntry(
-        "the artefacts of JPEG",
-        lambda options, chosen, context: JPEG(chosen["quality"], chosen["subsampling"]),
+        "the artefacts of JPEG: the tables of a JPEG file, or --set quality",
+        _jpeg,
         {"quality": 10, "subsampling": True},
     ),
     "quantise": ProblemEntry(

@@ -1,30 +1,12 @@
 """Parsing of option values."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable
 from typing import Any
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, as_input_error
 
 __all__ = ["as_input_error", "numbers", "settings"]
-
-
-@contextmanager
-def as_input_error() -> Iterator[None]:
-    """Re-raise a ValueError of the library as an InputError, where a user's options caused it.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InputError: If the block raises a ValueError.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def numbers(text: str, kind: type, option: str, form: str | None = None) -> tuple[Any, ...]:
@@ -48,6 +30,8 @@ def numbers(text: str, kind: type, option: str, form: str | None = None) -> tupl
     """
     try:
         values = tuple(kind(part) for part in text.split(","))
+        if not all(math.isfinite(value) for value in values):
+            values = ()
     except ValueError:
         values = ()
     if not values or (form is not None and len(values) != len(form.split(","))):
@@ -93,7 +77,10 @@ def _read(text: str, kind: type, name: str) -> Any:
             raise InputError(f"--set {name} takes yes or no, got {text!r}")
         return text.lower() in ("yes", "true", "1")
     try:
-        return kind(text)
+        value = kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
+        what = "a whole number" if kind is int else "a finite number"
         raise InputError(f"--set {name} takes {what}, got {text!r}") from None

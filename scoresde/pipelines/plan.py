@@ -2,22 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from problems import Grayscale, InverseProblem, Noise, Operator
+from problems import InverseProblem, Noise, Operator
 from problems.checks import check_choice
+from problems.reading.pictures import Picture
 from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
+from scoresde.pipelines.default_noise import default_sigma
 from scoresde.pipelines.named_problems import ImageContext, build_noise, build_operator
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
+from scoresde.priors.grey import GreyPrior
 from scoresde.priors.tiled import TiledPrior
 from solvers import EFFORTS, PointEstimator, Posterior, make_solver
+from solvers.streams import spawn
 
 __all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan", "restore_tensor"]
 
@@ -26,15 +29,19 @@ __all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan"
 _PIXELS_AT_ONCE = 1 << 18
 
 
+MAX_STEPS = 1_000_000
+"""More steps than any solver profits from."""
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement in the prior's channels.
+    """A measurement, and what is known of the picture.
 
     Args:
         problem: Operator and noise.
         y: The measurement (1, ...).
         truth: The picture behind it (1, C, H, W) on [-1, 1] if it was simulated, else None.
-        grey: Whether the picture is grey, that is, the mean of the prior's colours.
+        grey: Whether the picture has one channel where the prior has several.
     """
 
     problem: InverseProblem
@@ -52,12 +59,39 @@ class Plan:
         noise: Noise of the measurement.
         description: The problem in plain values, for the report.
         context: The picture at hand.
+        generator: Random numbers of the noise of a simulated measurement.
+        source: Name of the picture, for errors.
     """
 
     operator: Operator
     noise: Noise
     description: dict[str, Any]
     context: ImageContext
+    generator: torch.Generator
+    source: str
+
+    @property
+    def problem(self) -> InverseProblem:
+        """Operator and noise."""
+        return InverseProblem(self.operator, self.noise)
+
+    def picture_size(self, picture: Tensor) -> tuple[int, int]:
+        """Find the size of the restored picture.
+
+        Args:
+            picture: (1, C, ...): the truth when simulating, else the measurement.
+
+        Returns:
+            Height and width in pixels.
+
+        Raises:
+            InputError: If the measurement does not fit the operator.
+        """
+        if self.context.simulate:
+            return self.context.size
+        with as_input_error():
+            shape = self.operator.input_shape(tuple(picture.shape[1:]))
+        return shape[-2], shape[-1]
 
     def measure(self, picture: Tensor, prior: Prior, name: str) -> Measurement:
         """Measure a picture, or take it as the measurement.
@@ -75,35 +109,37 @@ class Plan:
         """
         simulate, channels = self.context.simulate, prior.shape[0]
         with as_input_error():
-            operator = _for_prior(self.operator, picture, simulate, channels, name)
-            grey = operator is not self.operator
-            problem = InverseProblem(operator, self.noise)
+            operator, problem = self.operator, self.problem
+            grey = _is_grey(operator, picture, simulate, channels, name)
             if not simulate:
-                return Measurement(problem, operator.mask_unobserved(picture), None, grey)
-            x = picture.expand(-1, channels, -1, -1) if grey else picture
+                y = operator.mask_unobserved(_without_missing(picture, operator, self.source))
+                return Measurement(problem, y, None, grey)
             if operator.quantises:  # its rounding is all the noise that there is
-                return Measurement(problem, operator.apply(x), picture, grey)
-            return Measurement(problem, problem.measure(x, self.context.generator), picture, grey)
+                return Measurement(problem, operator.apply(picture), picture, grey)
+            return Measurement(problem, problem.measure(picture, self.generator), picture, grey)
 
 
 def make_plan(
     problem: ProblemOptions,
     restore: RestoreOptions,
     *,
-    image: Path,
     size: tuple[int, int],
     simulate: bool,
     seed: int,
+    file: Picture | None = None,
+    source: str = "the measurement",
 ) -> Plan:
     """Build operator and noise of a restoration.
 
     Args:
         problem: How the picture is measured.
         restore: How it is restored.
-        image: File of the picture.
-        size: Its height and width in pixels.
+        size: Height and width of the picture in pixels.
         simulate: Whether the picture is the truth, to be measured.
-        seed: Seed of a random mask, and then of the noise.
+        seed: Seed of the noise, and of a random mask. The noise is the same whether the mask is
+            drawn or read.
+        file: What the file of the picture holds beside its values.
+        source: Name of the picture, for errors.
 
     Returns:
         The plan.
@@ -111,12 +147,13 @@ def make_plan(
     Raises:
         InputError: If an option is unknown or out of its range.
     """
-    context = ImageContext(image, *size, simulate, torch.Generator().manual_seed(seed))
+    of_mask = spawn(torch.Generator().manual_seed(seed), 1)[0]
+    context = ImageContext(*size, simulate, of_mask, file)
     operator, description = build_operator(problem, context)
-    default = 0.1 if operator.quantises else 0.05 if simulate else 0.02
-    noise = build_noise(problem, restore.sigma, default)
+    noise = build_noise(problem, restore.sigma, default_sigma(operator, simulate))
     check_options(restore)
-    return Plan(operator, noise, description, context)
+    of_noise = torch.Generator().manual_seed(seed)
+    return Plan(operator, noise, description, context, of_noise, source)
 
 
 def check_options(options: RestoreOptions) -> None:
@@ -130,6 +167,8 @@ def check_options(options: RestoreOptions) -> None:
     """
     if options.samples < 1:
         raise InputError(f"--samples must be at least 1, got {options.samples}")
+    if options.steps is not None and not 1 <= options.steps <= MAX_STEPS:
+        raise InputError(f"--steps must be from 1 to {MAX_STEPS}, got {options.steps}")
     with as_input_error():
         solver = make_solver(options.solver, options.steps, options.sampler)
     if isinstance(solver, PointEstimator) and options.samples != 1:
@@ -159,7 +198,7 @@ def budget(
     with as_input_error():
         check_choice("effort", effort, EFFORTS)
         chosen = EFFORTS[effort]
-        solver = solver or chosen.solver or DEFAULT_SOLVER
+        solver = (chosen.solver or DEFAULT_SOLVER) if solver is None else solver
         if steps is None and chosen.steps != 1:
             steps = chosen.scaled_steps(solver)
         if samples is None:
@@ -206,7 +245,7 @@ def draw(
     options: RestoreOptions,
     progress: Callable[[float], None] | None = None,
 ) -> Posterior:
-    """Draw from the posterior, on the CPU, grey again if the picture was.
+    """Draw from the posterior, on the CPU.
 
     Args:
         prior: Prior of pictures.
@@ -220,19 +259,30 @@ def draw(
     Raises:
         InputError: If the solver cannot do the problem.
     """
+    prior = GreyPrior(prior) if measurement.grey else prior
     posterior = restore_tensor(prior, measurement.problem, measurement.y, options, progress)
-    draws = posterior.draws.float().cpu()
-    return replace(posterior, draws=draws.mean(2, keepdim=True) if measurement.grey else draws)
+    return replace(posterior, draws=posterior.draws.float().cpu())
 
 
-def _for_prior(
-    base: Operator, picture: Tensor, simulate: bool, channels: int, name: str
-) -> Operator:
-    """The operator on the prior's channels: a grey picture is the mean of the prior's colours."""
+def _without_missing(y: Tensor, operator: Operator, source: str) -> Tensor:
+    """Zeros in the place of values that are no numbers, where the operator observes nothing."""
+    missing = ~torch.isfinite(y)
+    if not bool(missing.any()):
+        return y
+    y = torch.where(missing, 0.0, y)
+    seen = missing & (operator.mask_unobserved(torch.ones_like(y)) != 0)
+    if bool(seen.any()):
+        raise InputError(
+            f"{source} has {int(seen.sum())} values that are NaN or infinite and not marked as "
+            "missing; mark them in a --mask, or fill them"
+        )
+    return y
+
+
+def _is_grey(operator: Operator, picture: Tensor, simulate: bool, channels: int, name: str) -> bool:
+    """Whether the picture has one channel where the prior has several."""
     shape = tuple(picture.shape[1:])
-    given = shape[0] if simulate else base.input_shape(shape)[0]
-    if given == channels:
-        return base
-    if given != 1:
+    given = shape[0] if simulate else operator.input_shape(shape)[0]
+    if given not in (1, channels):
         raise InputError(f"the picture has {given} channels, the prior {name!r} is for {channels}")
-    return base @ Grayscale((1 / channels,) * channels)
+    return given != channels

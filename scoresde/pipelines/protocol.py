@@ -10,7 +10,7 @@ from typing import Any
 
 from problems import Noise
 from scoresde.errors import InputError
-from scoresde.pipelines.named_problems import PROBLEMS
+from scoresde.pipelines.named_problems import PROBLEMS, is_described
 from scoresde.pipelines.parsing import settings
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.priors.checkpoint import embedded_priors
@@ -19,13 +19,20 @@ from solvers.registry import SOLVERS
 __all__ = ["check_same", "protocol"]
 
 
-def protocol(problem: ProblemOptions, noise: Noise, restore: RestoreOptions) -> dict[str, Any]:
+def protocol(
+    problem: ProblemOptions,
+    noise: Noise,
+    restore: RestoreOptions,
+    description: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Collect what decides the distribution of an interval, except picture, size and seed.
 
     Args:
         problem: How pictures are measured.
         noise: Noise of the measurements.
         restore: How they are restored.
+        description: The problem in plain values, where the picture at hand decides some of them,
+            as the tables of a JPEG file.
 
     Returns:
         Plain values by name.
@@ -37,25 +44,27 @@ def protocol(problem: ProblemOptions, noise: Noise, restore: RestoreOptions) -> 
     described = noise.describe()
     described = {"sigma" if key == "std" else key: value for key, value in described.items()}
     prior_file = embedded_priors().get(restore.prior, Path(restore.prior))
+    own = _problem(problem)
+    own.update({name: value for name, value in (description or {}).items() if name in own})
     return {
-        **_problem(problem),
+        **own,
         **described,
         "prior": restore.prior,
         "prior_file": _digest(prior_file),
         "average": restore.average,
         "solver": restore.solver,
-        "sampler": restore.sampler or entry.sampler,
-        "steps": restore.steps or entry.steps,
+        "sampler": entry.sampler if restore.sampler is None else restore.sampler,
+        "steps": entry.steps if restore.steps is None else restore.steps,
         "samples": restore.samples,
     }
 
 
 def _problem(options: ProblemOptions) -> dict[str, Any]:
-    if options.problem.endswith(".json"):
+    if is_described(options.problem):
         return {"problem": _digest(Path(options.problem))}
     entry = PROBLEMS[options.problem]
-    given = {name: getattr(options, name) for name in entry.uses}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: options.value(name) for name in entry.uses}
+    given = {name: value for name, value in given.items() if value not in (None, False)}
     chosen = settings(options.set, entry.settings, options.problem)
     chosen.pop("size", None)  # of the picture: only measurements that do not show it need it
     digests = {k: _digest(v) if isinstance(v, Path) else v for k, v in given.items()}

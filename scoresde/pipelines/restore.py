@@ -1,26 +1,30 @@
 """Restore one photograph: read, measure if asked to, draw from the posterior, write the results."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.data.figures import Panel, nice_top, sheet, write_map
-from scoresde.data.images import read_image, write_image
-from scoresde.errors import InputError
+from scoresde.data.images import write_image
 from scoresde.evaluation import psnr, ssim
+from scoresde.evaluation.residual import check_residual
 from scoresde.files import check_writable, write_atomically, write_json
+from scoresde.pipelines.cost import LARGE, check_memory, estimate_seconds
 from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.inputs import Input, read_input
 from scoresde.pipelines.intervals import Intervals, open_intervals
 from scoresde.pipelines.plan import draw, make_plan
 from scoresde.pipelines.protocol import protocol
+from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
 from solvers import Posterior
+from solvers.registry import SOLVERS
 
 __all__ = ["Restoration", "panels", "restore", "scores"]
 
@@ -51,6 +55,7 @@ def restore(
     simulate: bool = False,
     interval: IntervalOptions | None = None,
     progress: Callable[[float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Restoration:
     """Restore a photograph and write the results.
 
@@ -65,47 +70,62 @@ def restore(
         simulate: The picture is the truth and is measured first.
         interval: Level and calibration of the intervals.
         progress: Called with the finished fraction of the work.
+        say: Called with a line that tells how long a large picture will take.
 
     Returns:
         The result.
 
     Raises:
-        InputError: If a file or an option cannot be used.
+        InputError: If a file or an option cannot be used, or the picture does not fit the memory.
     """
-    picture = _read(image, simulate)
-    size = (picture.shape[-2], picture.shape[-1])
-    plan = make_plan(problem, options, image=image, size=size, simulate=simulate, seed=options.seed)
-    out = check_writable(out)
+    given = read_input(image, problem, simulate=simulate, sigma=options.sigma)
+    plan = make_plan(
+        problem,
+        options,
+        size=given.size,
+        simulate=simulate,
+        seed=options.seed,
+        file=given.file,
+        source=str(image),
+    )
     device = choose_device(options.device)
     prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
+    size = plan.picture_size(given.x)
+    check_memory(size, prior.shape[0], options, device)
+    if say and math.prod(size) * options.samples > LARGE:
+        say(_announcement(size, options, estimate_seconds(prior, size, options)))
     intervals = open_intervals(
-        interval or IntervalOptions(), protocol(problem, plan.noise, options)
+        interval or IntervalOptions(), protocol(problem, plan.noise, options, plan.description)
     )
-    measured = plan.measure(picture, prior, options.prior)
+    measured = plan.measure(given.x, prior, options.prior)
+    out = check_writable(out)
     posterior = draw(prior, measured, options, progress)
     result = Restoration(posterior, measured.y, measured.truth, {})
-    result.report.update(_report(image, plan.description, options, measured.problem, result))
+    result.report.update(_report(image, given, plan.description, options, measured.problem, result))
+    result.report["residual"] = check_residual(
+        measured.problem,
+        measured.y,
+        posterior.draws,
+        range_known=simulate or given.range.certain,
+        sigma_stated=options.sigma is not None,
+        faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
+    ).report()
+    remove_former_run(out)
     _write(out, measured.problem, intervals, result)
     return result
 
 
-def _read(path: Path, simulate: bool) -> Tensor:
-    """The picture, or the measurement in a .npy file, (1, C, ...)."""
-    if path.suffix != ".npy":
-        return read_image(path)[None]
-    if simulate:
-        raise InputError(f"--simulate damages a picture; {path} is a measurement already")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"cannot read the measurement {path}: {reason}") from None
-    if array.dtype.kind not in "fiub" or array.ndim < 1 or not np.isfinite(array).all():
-        raise InputError(
-            f"a measurement must be an array of finite real numbers, got {array.dtype} "
-            f"{array.shape} in {path}"
-        )
-    return torch.from_numpy(array.astype(np.float32))[None]
+def _announcement(size: tuple[int, int], options: RestoreOptions, seconds: float | None) -> str:
+    """How long a large picture will take, in a line."""
+    what = f"{options.samples} x {math.prod(size) / 1e6:.1f} megapixels by {options.solver}"
+    if seconds is None:
+        return f"{what}: the time is not known beforehand"
+    unit, number = next(
+        (unit, seconds / length)
+        for unit, length in (("hours", 3600), ("minutes", 60), ("seconds", 1))
+        if seconds >= 2 * length or length == 1
+    )
+    return f"{what}: about {number:.0f} {unit}"
 
 
 def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
@@ -130,6 +150,7 @@ def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str
 
 def _report(
     image: Path,
+    given: Input,
     description: dict[str, Any],
     options: RestoreOptions,
     problem: InverseProblem,
@@ -138,11 +159,13 @@ def _report(
     posterior = result.posterior
     report: dict[str, Any] = {
         "image": str(image),
+        "read": given.report(),
         **description,
         "operator": repr(problem.operator),
         "noise": repr(problem.noise),
         "sigma": getattr(problem.noise, "std", None),
         "sigma_units": "standard deviation on [-1, 1]",
+        "sigma_given": options.sigma is not None,
         "prior": options.prior,
         "average": options.average,
         "solver": options.solver,
@@ -165,6 +188,15 @@ def _caption(title: str, found: dict[str, float] | None) -> str:
     return f"{title}\n{found['psnr']:.2f} dB · SSIM {found['ssim']:.3f}"
 
 
+def _misfit(report: dict[str, Any]) -> str:
+    """A line on the residual, for a caption."""
+    residual = report.get("residual")
+    if residual is None or residual["ratio"] is None:
+        return ""
+    line = f"\nresidual {residual['ratio']:.2g} × the noise"
+    return f"{line}: see report.json" if residual["warnings"] else line
+
+
 def panels(
     posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]
 ) -> list[Panel]:
@@ -184,7 +216,7 @@ def panels(
     row.append(Panel(posterior.draws[0, 0], _caption("one draw", report.get("draw"))))
     if len(posterior.draws) > 1:
         std, title = posterior.std[0].mean(0), f"posterior mean of {len(posterior.draws)}"
-        row.append(Panel(posterior.mean[0], _caption(title, report.get("mean"))))
+        row.append(Panel(posterior.mean[0], _caption(title, report.get("mean")) + _misfit(report)))
         row.append(Panel(std, "posterior standard deviation\non [−1, 1]", top=nice_top(std)))
     return row
 
@@ -192,10 +224,11 @@ def panels(
 def _write(out: Path, problem: InverseProblem, intervals: Intervals, result: Restoration) -> None:
     posterior, report, truth = result.posterior, result.report, result.truth
     view = problem.operator.preview(result.y)
-    for i, one in enumerate(posterior.draws):
-        write_image(one[0], out / f"draw_{i + 1}.png")
+    draws = [f"draw_{i + 1}.png" for i in range(len(posterior.draws))]
+    for name, one in zip(draws, posterior.draws, strict=True):
+        write_image(one[0], out / name)
     write_image(posterior.mean[0], out / "mean.png")
-    files = ["mean.png", "draw_1.png", "sheet.png", "report.json", "problem.json"]
+    files = ["mean.png", *draws, "sheet.png", "report.json", "problem.json"]
     if truth is not None:
         write_image(view[0], out / "measurement.png")
         array = result.y[0].numpy()

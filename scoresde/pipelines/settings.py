@@ -1,14 +1,18 @@
 """Settings of a restoration, as plain values. This module imports nothing that is slow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from scoresde.defaults import TILE
 
-__all__ = ["DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
+__all__ = ["DEFAULTS", "DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
 
 DEFAULT_SOLVER = "warm-start"
 """Name of the solver that `scoresde restore` uses."""
+
+DEFAULTS: dict[str, Any] = {"boundary": "reflect", "scale": 4.0, "filter": "bicubic"}
+"""Options of a problem that have a default; an option that was not given is None."""
 
 
 @dataclass(frozen=True)
@@ -18,36 +22,66 @@ class ProblemOptions:
     Args:
         problem: A name that `scoresde list` shows, or the path of a problem.json.
         mask: Picture of the missing pixels (inpaint) or of the measured k-space (mri).
+        mask_value: Value of the mask that means missing (inpaint) or measured (mri), see
+            :func:`problems.read_mask`.
+        invert_mask: Swap the two values of the mask.
         box: Missing rectangle, "TOP,LEFT,HEIGHT,WIDTH" in pixels.
         random: Fraction of the pixels that is missing, in [0, 1].
         kernel: File of a blur kernel.
+        key: Name of the array in a mask or kernel file that holds several.
         gaussian: Standard deviation of a Gaussian blur, in pixels.
         motion: Straight motion blur, "LENGTH,ANGLE" in pixels and degrees.
         disk: Radius of an out-of-focus blur, in pixels.
-        boundary: Boundary condition of a blur.
-        scale: Factor of super-resolution.
-        filter: Filter of super-resolution.
+        boundary: Boundary condition of a blur; None for "reflect".
+        scale: Factor of super-resolution; None for 4.
+        filter: Filter of super-resolution; None for "bicubic".
         photons: Photons of a white pixel; None for no counting noise.
         set: Further settings of the problem, each "NAME=VALUE".
+        range: Values of black and white in the file of the picture, "LOW,HIGH"; None to go by its
+            type and its values.
 
     Example:
-        >>> ProblemOptions("deblur", gaussian=1.6).boundary
+        >>> ProblemOptions("deblur", gaussian=1.6).value("boundary")
         'reflect'
     """
 
     problem: str
     mask: Path | None = None
+    mask_value: float | None = None
+    invert_mask: bool = False
     box: str | None = None
     random: float | None = None
     kernel: Path | None = None
+    key: str | None = None
     gaussian: float | None = None
     motion: str | None = None
     disk: float | None = None
-    boundary: str = "reflect"
-    scale: float = 4.0
-    filter: str = "bicubic"
+    boundary: str | None = None
+    scale: float | None = None
+    filter: str | None = None
     photons: float | None = None
     set: tuple[str, ...] = ()
+    range: str | None = None
+
+    def value(self, name: str) -> Any:
+        """Look up an option or its default.
+
+        Args:
+            name: Name of the field.
+
+        Returns:
+            What was given, the default if nothing was, None if there is no default.
+        """
+        given = getattr(self, name)
+        return DEFAULTS.get(name) if given is None else given
+
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that were given, `problem` excepted."""
+        return tuple(
+            one.name
+            for one in fields(self)
+            if one.name != "problem" and getattr(self, one.name) != one.default
+        )
 
 
 @dataclass(frozen=True)
@@ -55,8 +89,8 @@ class RestoreOptions:
     """How a measurement is restored.
 
     Args:
-        sigma: Noise in the measurement, a standard deviation on [-1, 1]; None for 0.1 where the
-            operator rounds, else 0.05 when simulating and 0.02 otherwise.
+        sigma: Noise in the measurement, a standard deviation on [-1, 1]; None for the size
+            of the rounding where the operator rounds, else 0.05 when simulating and 0.02 otherwise.
         solver: A name that `scoresde list` shows.
         sampler: Name of the sampler, for solvers that take one; None for the solver's default.
         steps: Steps of the solver; None for its default.

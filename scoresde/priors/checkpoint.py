@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
-from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
+from scoresde.networks import PerceptronConfig, UNetConfig
+from scoresde.priors.header import (
+    NETWORKS,
+    build_network,
+    check_fourier,
+    check_sample_shape,
+)
 from scoresde.priors.score import Precision, ScorePrior
 from scoresde.sde import sde_from
 
 __all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]
 
-NETWORKS: dict[str, tuple[type, type]] = {
-    "Perceptron": (Perceptron, PerceptronConfig),
-    "UNet": (UNet, UNetConfig),
-}
 PRIOR_FORMAT = "scoresde.prior/1"
+_LARGEST_DATA = 1e6  # of sigma_data: its square must stay finite in float32
 
 
 def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -94,7 +99,8 @@ def load_prior(
 
     Raises:
         ValueError: If the precision is unknown.
-        InputError: If the name is unknown or the file is not a prior that this version reads.
+        InputError: If the name is unknown, the file is not a prior that this version reads, a field
+            of its header is wrong, or its weights are not finite.
 
     Example:
         >>> from scoresde import load_prior
@@ -115,21 +121,42 @@ def load_prior(
             f"(format {header.get('format')!r}, needs {PRIOR_FORMAT!r})"
         )
     try:
-        settings = dict(header["network"])
-        network_type, config_type = NETWORKS[settings.pop("kind")]
-        network = network_type(config_type(**settings))
-        network.load_state_dict({k: v.float() for k, v in tensors.items()})
-        prior = ScorePrior(
-            network,
-            sde_from(header["sde"]),
-            tuple(header["shape"]),
-            header["sigma_data"],
-            card=header.get("card"),
-            fourier=header.get("fourier", ()),
-        )
+        prior = _prior_of(header, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"no {error} in its header" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{path} does not describe a prior that can be built: {' '.join(str(error).split())}"
+            f"{path} does not describe a prior that can be built: {' '.join(reason.split())}"
         ) from None
     prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return prior.eval().requires_grad_(False).in_precision(precision)
+
+
+def _prior_of(header: dict[str, Any], tensors: dict[str, Tensor]) -> ScorePrior:
+    """Build the prior of a file; a ValueError names the first field that is wrong."""
+    shape = check_sample_shape(header["shape"])
+    fourier = check_fourier(header.get("fourier", []))
+    card = header.get("card") or {}
+    if not isinstance(card, dict):
+        raise ValueError(f"the card is a dictionary, got {card!r:.80}")
+    sde = sde_from(header["sde"])
+    sigma_data = check_number(header["sigma_data"], "sigma_data", above=0, most=_LARGEST_DATA)
+    network = build_network(header["network"], tensors)
+    _check_fit(network.config, shape, len(fourier))
+    return ScorePrior(network, sde, shape, sigma_data, card=card, fourier=fourier)
+
+
+def _check_fit(config: Any, shape: tuple[int, ...], exponents: int) -> None:
+    """Check that the sizes of a network of this package fit the samples and their features."""
+    if isinstance(config, PerceptronConfig):
+        entries, axes, takes = config.size, 1, f"{config.size} numbers"
+    elif isinstance(config, UNetConfig):
+        entries, axes, takes = config.channels, 3, f"images of {config.channels} channels"
+    else:  # a network of a user, who knows what it takes
+        return
+    if shape[0] != entries or len(shape) != axes:
+        raise ValueError(f"samples of shape {shape} do not fit a network that takes {takes}")
+    if config.extra != 2 * entries * exponents:
+        raise ValueError(
+            f"a network with {config.extra} further inputs does not fit {exponents} exponents of "
+            f"fourier, which give {2 * entries * exponents}"
+        )

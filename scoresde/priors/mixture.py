@@ -20,6 +20,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.priors.base import Prior
 from scoresde.sde import EDMSDE, SDE
 
@@ -64,7 +65,8 @@ class ExactMixture(Prior):
 
     Everything is computed in float64, and the buffers stay float64: ``.to(dtype)``, ``.float()``
     and ``.half()`` do not round them. They set :attr:`dtype`, the dtype in which samplers run and
-    in which :meth:`sample` returns its draws. ``denoise`` returns the dtype of its input.
+    in which :meth:`sample` returns its draws; a lower precision than float32 counts as float32.
+    ``denoise`` returns the dtype of its input.
 
     Args:
         weights: Weights, shape (K,), positive; they are normalised here.
@@ -77,8 +79,12 @@ class ExactMixture(Prior):
 
     log_weights: Tensor
     means: Tensor
+    _lowest = torch.float64
 
     def __init__(self, weights: Tensor, means: Tensor, sde: SDE | None = None) -> None:
+        for name, value in (("weights", weights), ("means", means)):
+            if not isinstance(value, Tensor) or value.is_complex():
+                raise ValueError(f"the {name} of a mixture are a tensor of real numbers")
         super().__init__(sde or EDMSDE(), tuple(means.shape[1:]))
         if tuple(weights.shape) != (len(means),):
             raise ValueError(
@@ -87,8 +93,8 @@ class ExactMixture(Prior):
             )
         if not bool(torch.isfinite(means).all()):
             raise ValueError("the means of a mixture must be finite")
-        if not bool((weights > 0).all()):
-            raise ValueError("the weights of a mixture must be positive")
+        if not bool(((weights > 0) & torch.isfinite(weights)).all()):
+            raise ValueError("the weights of a mixture must be positive and finite")
         self._dtype = torch.float64
         self.register_buffer("log_weights", torch.log_softmax(weights.double().log(), 0))
         self.register_buffer("means", means.double().flatten(1))
@@ -114,9 +120,20 @@ class ExactMixture(Prior):
 
         asked = fn(torch.empty(0, dtype=self._dtype, device=self.device)).dtype
         if asked.is_floating_point:
-            self._dtype = asked
+            self._dtype = torch.promote_types(asked, torch.float32)
         super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Say whether samples may have a shape.
+
+        Args:
+            shape: Shape of one sample, without the batch axis.
+
+        Returns:
+            True for the shape of the prior alone.
+        """
+        return tuple(shape) == self.shape
 
     @abstractmethod
     def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -132,14 +149,25 @@ class ExactMixture(Prior):
 
         Returns:
             ln p_t(x) in nats, shape (B,), float64.
+
+        Raises:
+            ValueError: If x are no floating-point samples of this prior, a time lies outside of
+                ``sde.domain``, or a covariance is singular and there is no noise.
         """
+        flat = self._flat(x)
+        if t is None and self._needs_noise:
+            raise ValueError(
+                "a mixture with a singular covariance has no density without noise; give a time "
+                "at which sigma is above 0"
+            )
         if t is None:
             alpha = torch.ones(len(x), dtype=torch.float64, device=x.device)
             sigma = torch.zeros_like(alpha)
         else:
+            self.sde.check_time(t, noise=self._needs_noise)
             time = torch.as_tensor(t, dtype=torch.float64, device=x.device).expand(len(x))
             alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
-        return self._log_joint(x.double().flatten(1), alpha, sigma).logsumexp(-1)
+        return self._log_joint(flat, alpha, sigma).logsumexp(-1)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Compute the posterior probabilities of the components given a sample.
@@ -149,9 +177,25 @@ class ExactMixture(Prior):
 
         Returns:
             p(component k | x_0 = x), shape (B, K), float64.
+
+        Raises:
+            ValueError: If x are no floating-point samples of this prior, or a covariance is
+                singular.
         """
+        flat = self._flat(x)
+        if self._needs_noise:
+            raise ValueError("a mixture with a singular covariance has no responsibilities")
         zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        return self._log_joint(x.double().flatten(1), zero + 1, zero).softmax(-1)
+        return self._log_joint(flat, zero + 1, zero).softmax(-1)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """Samples, or samples that are flat already, as (B, D) in float64."""
+        D = self.means.shape[1]
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise ValueError("samples of a mixture are real floating-point tensors")
+        if x.ndim < 2 or tuple(x.shape[1:]) not in (self.shape, (D,)):
+            raise ValueError(f"samples have shape (B, *{self.shape}), got {tuple(x.shape)}")
+        return x.double().flatten(1)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw exact samples.
@@ -162,7 +206,11 @@ class ExactMixture(Prior):
 
         Returns:
             Independent draws, shape (n, *shape), in the dtype of the prior.
+
+        Raises:
+            ValueError: If n is no whole number of at least 1.
         """
+        n = int(check_number(n, "the number of draws", least=1, whole=True))
         device = generator.device if generator is not None else self.means.device
         k = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         z = torch.randn(
@@ -242,11 +290,16 @@ class GaussianMixturePrior(ExactMixture):
         lam, Q = torch.linalg.eigh((covariances + covariances.mT) / 2)
         if bool((lam < -1e-8 * lam.amax(-1, keepdim=True)).any()):
             raise ValueError("the covariances of a mixture must be positive semi-definite")
+        self._singular = not bool((lam > 0).all())
         self.register_buffer("lam", lam.clamp_min(0))
         self.register_buffer("Q", Q)
         # all eigenbases side by side: one matrix product serves all components
         self.register_buffer("Q_flat", Q.transpose(0, 1).reshape(D, K * D))
         self.register_buffer("means_in_Q", torch.einsum("kde,kd->ke", Q, self.means))
+
+    @property
+    def _needs_noise(self) -> bool:
+        return self._singular
 
     @property
     def covariances(self) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from scoresde.priors.compiled import CompiledNetwork
@@ -89,11 +89,9 @@ class ScorePrior(Prior):
         fourier: Sequence[int] = (),
     ) -> None:
         super().__init__(sde, shape)
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.network, self.sigma_data, self.autocast, self.card = (
             network,
-            float(sigma_data),
+            check_number(sigma_data, "sigma_data", above=0),
             autocast,
             dict(card or {}),
         )
@@ -161,6 +159,10 @@ class ScorePrior(Prior):
         other = self._twin()
         other._compiled = CompiledNetwork()
         return other
+
+    @property
+    def _needs_signal(self) -> bool:
+        return True
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         u = x_t / expand_like(self.sde.alpha(t), x_t)

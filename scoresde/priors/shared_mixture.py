@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.priors.mixture import ExactMixture, LinearGaussianProblem
 from scoresde.sde import SDE
 
@@ -33,8 +34,8 @@ class SharedMixturePrior(ExactMixture):
         sde: Forward process; None for ``EDMSDE()``.
 
     Raises:
-        ValueError: If the shapes do not fit, a weight or the variance is not positive, or a mean is
-            not finite.
+        ValueError: If the shapes do not fit, a weight or the variance is not positive, or a mean or
+            a row is not finite.
 
     Example:
         >>> import torch
@@ -59,12 +60,16 @@ class SharedMixturePrior(ExactMixture):
         sde: SDE | None = None,
     ) -> None:
         super().__init__(weights, means, sde)
-        if not variance > 0:
-            raise ValueError(f"the variance of a mixture must be positive, got {variance}")
+        variance = check_number(variance, "the variance of a mixture", above=0)
         D = self.means.shape[1]
         F = self.means.new_zeros(0, D) if rows is None else rows.to(self.means)
+        if F.ndim != 2 or F.shape[1] != D or not bool(torch.isfinite(F).all()):
+            raise ValueError(
+                f"the rows of a shared mixture must be finite, of shape (r, {D}), "
+                f"got {tuple(F.shape)}"
+            )
         _, s, Vt = torch.linalg.svd(F, full_matrices=False)
-        self.variance = float(variance)
+        self.variance = variance
         self.register_buffer("V", Vt.T.contiguous())
         self.register_buffer("h", s**2 / (1 + s**2))
 

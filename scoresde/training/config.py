@@ -5,9 +5,16 @@ from typing import Any
 
 from problems.checks import check_choice
 from scoresde.networks import UNetConfig
+from scoresde.training.checks import check_number, check_whole
 from scoresde.training.objective import WEIGHTINGS, NoiseLevels
 
-__all__ = ["LoopConfig", "TrainConfig"]
+__all__ = ["LARGEST_SEED", "LoopConfig", "TrainConfig"]
+
+LARGEST_SEED = 2**63 - 1
+"""Largest seed that a generator of torch takes from every caller."""
+
+FINEST_FEATURE = 16
+"""Largest exponent of Fourier features, whose period is that of the levels of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +60,28 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        if min(self.steps, self.batch) < 1:
-            raise ValueError(f"steps and batch must be positive, got {self.steps} and {self.batch}")
-        if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
-            raise ValueError("learning_rate and clip must be positive and ema in [0, 1)")
-        if self.accumulate < 1 or (self.snapshot_every is not None and self.snapshot_every < 1):
+        check_whole("steps", self.steps, 1)
+        check_whole("batch", self.batch, 1)
+        check_whole("accumulate", self.accumulate, 1)
+        if self.accumulate > self.batch:
             raise ValueError(
-                "accumulate and snapshot_every must be positive, "
-                f"got {self.accumulate} and {self.snapshot_every}"
+                f"accumulate must be at most the batch of {self.batch}, got {self.accumulate} parts"
             )
-        if not 0 < self.cooldown <= 1:
-            raise ValueError(f"cooldown must be in (0, 1], got {self.cooldown}")
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_whole("warmup", self.warmup, 0)
+        check_number("cooldown", self.cooldown, above=0, high=1)
+        check_number("weight_decay", self.weight_decay, low=0)
+        check_number("ema", self.ema, low=0, below=1)
+        check_number("clip", self.clip, above=0)
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {self.betas}")
+        for beta in self.betas:
+            check_number("betas", beta, low=0, below=1)
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
+        check_whole("seed", self.seed, 0, LARGEST_SEED)
+        if self.snapshot_every is not None:
+            check_whole("snapshot_every", self.snapshot_every, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values.
@@ -127,6 +143,7 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         object.__setattr__(self, "crops", tuple(self.crops))
         object.__setattr__(self, "fourier", tuple(self.fourier))
+        self._check_features()
         extra = 2 * self.network.channels * len(self.fourier)
         if self.network.extra != extra:
             raise ValueError(
@@ -134,10 +151,17 @@ class TrainConfig(LoopConfig):
                 f"network with extra={extra}, got {self.network.extra}"
             )
         check_choice("weighting", self.weighting, WEIGHTINGS)
-        if not self.crops or min(self.crops) < 1:
-            raise ValueError("crops must be positive")
-        if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+        if not self.crops:
+            raise ValueError("crops must name a side, in pixels; got none")
+        for crop in self.crops:
+            check_whole("each of the crops", crop, 1)
+        check_number("sigma_data", self.sigma_data, above=0)
+
+    def _check_features(self) -> None:
+        for exponent in self.fourier:
+            check_whole("an exponent of Fourier features", exponent, 0, FINEST_FEATURE)
+        if len(set(self.fourier)) != len(self.fourier):
+            raise ValueError(f"give each exponent of Fourier features once, got {self.fourier}")
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "TrainConfig":

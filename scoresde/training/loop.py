@@ -33,6 +33,7 @@ from scoresde.errors import InputError
 from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.training.averages import ExponentialAverage, PowerAverages
 from scoresde.training.batches import Batches
+from scoresde.training.checks import check_number, check_whole
 from scoresde.training.compiling import CompilerError, clear_compiler_error, compilation_pays
 from scoresde.training.config import LoopConfig
 from scoresde.training.settings import changed_settings, flattened
@@ -242,7 +243,20 @@ class _Run:
     def load(self) -> None:
         tensors, header = read_tensors(self.path)
         if header.get("format") != _FORMAT:
-            raise InputError(f"{self.path} is not a training state")
+            raise InputError(f"{self.path} is not a training state; choose another folder")
+        try:
+            self._load(tensors, header)
+        except InputError:
+            raise
+        # a state that lacks something, or has it in another form
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self.path} is a damaged training state ({reason[:200]}); copy it again or "
+                "choose another folder"
+            ) from None
+
+    def _load(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         old, step = header["settings"], int(header["step"])
         free = ("steps", "cooldown") if self._same_rates_so_far(old, step) else ()
         if changed := changed_settings(old, self.settings(), free):
@@ -250,11 +264,14 @@ class _Run:
                 f"{self.path} was made with other settings ({', '.join(changed)}); resume with the "
                 "same ones or choose another folder"
             )
+        for name, value in tensors.items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise ValueError(f"{name} is not finite")
         self.task.model.load_state_dict(part(tensors, f"{self.task.prefix}."))
         self.average.load_state_dict(part(tensors, "average."))
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, part(tensors, f"optimizer.{name}."))
-        self.cost = Cost(step, header["seconds"], header["cpu_seconds"])
+        self.cost = Cost(step, float(header["seconds"]), float(header["cpu_seconds"]))
         if self.powers is not None:
             powers = part(tensors, "powers.")
             # begun now, if the run had none so far
@@ -316,9 +333,22 @@ def run_training(
         The trained model, frozen and in evaluation mode.
 
     Raises:
-        InputError: If there is nothing to resume, a state is in the way, or it has other settings.
+        InputError: If there is nothing to resume, or a state is in the way, damaged, or of other
+            settings.
+        ValueError: If a number of steps or the time is out of its range.
         TrainingError: If a loss or a gradient is not finite.
     """
+    for setting, number, least in (
+        ("save_every", save_every, 1),
+        ("log_every", log_every, 1),
+        ("check_every", check_every, 1),
+        ("prefetch", prefetch, 0),
+        ("stop_after", stop_after, 1),
+    ):
+        if number is not None:
+            check_whole(setting, number, least)
+    if minutes is not None:
+        check_number("minutes", minutes, above=0)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     out = check_writable(out)
     state = out / "state.safetensors"

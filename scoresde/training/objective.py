@@ -20,6 +20,7 @@ from torch import Tensor
 from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.score import ScorePrior
+from scoresde.training.checks import check_number
 
 __all__ = ["WEIGHTINGS", "NoiseLevels", "denoising_score_matching", "loss_weight"]
 
@@ -40,6 +41,10 @@ class NoiseLevels:
         sigma_min: Smallest noise level, a standard deviation on [-1, 1].
         sigma_max: Largest noise level.
 
+    Raises:
+        ValueError: If a number is not finite, a standard deviation is not positive, or the range is
+            empty.
+
     Example:
         >>> import torch
         >>> NoiseLevels().draw(4, torch.Generator().manual_seed(0)).shape
@@ -50,6 +55,17 @@ class NoiseLevels:
     std: float = 1.5
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        check_number("the mean of the noise levels' logarithm", self.mean)
+        check_number("the std of the noise levels' logarithm", self.std, above=0)
+        check_number("the smallest noise level", self.sigma_min, above=0)
+        check_number("the largest noise level", self.sigma_max, above=0)
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(
+                "the range of noise levels must be MIN,MAX with MIN below MAX, "
+                f"got {self.sigma_min:g},{self.sigma_max:g}"
+            )
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw noise levels, one in each n-th of the distribution.

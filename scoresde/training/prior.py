@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from scoresde.data.datasets import Dataset, ImageFolder
+from scoresde.data.datasets import Dataset, ImageArray, ImageFolder
 from scoresde.errors import InputError
+from scoresde.memory import available_bytes
 from scoresde.networks import UNet
 from scoresde.priors.checkpoint import save_prior
 from scoresde.priors.score import ScorePrior
@@ -70,6 +71,32 @@ def finished_prior(
         .eval()
         .requires_grad_(False)
     )
+
+
+_COPIES = 5
+"""Weights, gradients, two moments of AdamW and the average, in single precision."""
+
+
+def _check_memory(config: TrainConfig, device: torch.device | None) -> None:
+    """Refuse what is certain not to fit: the weights and their moments, and the batch itself."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        weights = sum(p.numel() for p in UNet(config.network).parameters())
+    pixels = config.batch * config.network.channels * config.crops[0] ** 2
+    # noise, noisy and clean images, and the further channels
+    images = pixels * (3 + config.network.extra / config.network.channels)
+    needed = 4 * (_COPIES * weights + images / config.accumulate)
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if needed > (available := available_bytes(device)):
+        largest = (
+            "smaller widths"
+            if _COPIES * weights > images / config.accumulate
+            else "a smaller batch or crop"
+        )
+        raise InputError(
+            f"the training takes {needed / 1e9:.3g} GB of memory at least, and "
+            f"{available / 1e9:.3g} GB are free; use {largest}"
+        )
 
 
 def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
@@ -190,11 +217,15 @@ def train(
         TrainingError: If the loss or its gradient is not finite.
     """
     config = config or TrainConfig()
+    _check_memory(config, torch.device("cpu") if cpu else None)
     prior = build_prior(config)
     if resume is None:
         resume = (Path(out) / "state.safetensors").exists()
     if init is not None and not resume:
         _start_from(prior, init)
+    if isinstance(data, ImageFolder | ImageArray):
+        # in the first minute, not when the image is drawn
+        data.check_crop(max(config.crops))
     return run_training(
         _PriorTask(prior, data, config),
         config,

@@ -1,6 +1,7 @@
 """The average of a finished run's weights with any length."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,13 +37,34 @@ def average_weights(out: str | Path, sigma_rel: float, step: int | None = None) 
         ValueError: If there is no average of this length.
     """
     gamma, folder = power_exponent(sigma_rel), Path(out) / "averages"
-    headers = {path: read_header(path) for path in folder.glob("*.safetensors")}
+    headers = {
+        path: read_header(path)
+        for path in sorted(folder.glob("*.safetensors"))
+        if not path.name.startswith(".")  # notes of the system, and files that are being written
+    }
     headers = {p: h for p, h in headers.items() if h.get("format") == SNAPSHOT_FORMAT}
     if not headers:
         raise InputError(
-            f"{folder} has no snapshots of averages; train with --snapshot-every, or "
-            "TrainConfig(snapshot_every=...)"
+            f"{folder} has no snapshots of averages; make them by `scoresde train "
+            "--snapshot-every N` or TrainConfig(snapshot_every=...)"
         )
+    try:
+        return _average(headers, gamma, step, sigma_rel)
+    except InputError:
+        raise
+    # a snapshot that lacks something, or has it in another form
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"a snapshot in {folder} is damaged, or of another run ({reason[:200]}); copy the "
+            "folder again"
+        ) from None
+
+
+def _average(
+    headers: dict[Path, dict[str, Any]], gamma: float, step: int | None, sigma_rel: float
+) -> ScorePrior:
+    """The prior with the average of the snapshots up to a step."""
     steps = sorted(int(header["step"]) for header in headers.values())
     step = steps[-1] if step is None else step
     if step not in steps:

@@ -213,11 +213,23 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     Args:
         optimizer: Optimizer of the same parameters.
         tensors: The state by name, without the prefix.
+
+    Raises:
+        ValueError: If the state does not fit the parameters.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, found in state.items():  # torch takes any names and shapes
+        shapes = {name: tuple(value.shape) for name, value in found.items() if name != "step"}
+        if (
+            number >= len(parameters)
+            or "step" not in found
+            or shapes != dict.fromkeys(("exp_avg", "exp_avg_sq"), tuple(parameters[number].shape))
+        ):
+            raise ValueError(f"the optimizer's state of parameter {number} does not fit")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     # the fused AdamW walks through memory: moments need the memory layout of their parameters

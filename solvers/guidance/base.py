@@ -55,8 +55,9 @@ class Guidance(Registered, ABC):
             A prior whose denoiser approximates E[x_0 | x_t, y].
 
         Raises:
-            ValueError: If the problem lacks a capability that the method requires, or if its
-                Gaussian noise has level 0.
+            ValueError: If the problem lacks a capability that the method requires, if its
+                Gaussian noise has level 0, if y is no measurement of this problem or has NaN or
+                infinite entries, or if the prior does not accept the x of such a measurement.
 
         Example:
             >>> import torch
@@ -71,6 +72,7 @@ class Guidance(Registered, ABC):
             (2.0, 0.1)
         """
         check_capabilities(self, problem)
+        prior.check_shape(problem.check_measurement(y), "the x of this measurement")
         return GuidedPrior(self, prior, problem, y)
 
     @abstractmethod
@@ -115,6 +117,21 @@ class GuidedPrior(Wrapper):
             "y", problem.operator.mask_unobserved(y).to(prior.device), persistent=False
         )
         self.vjps = 0
+
+    @property
+    def _needs_signal(self) -> bool:
+        return True
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Say whether samples may have a shape.
+
+        Args:
+            shape: Shape of one sample, without the batch axis.
+
+        Returns:
+            True for the shape that the operator takes to the measurements.
+        """
+        return tuple(shape) == self.shape
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         repeats, rest = divmod(len(x_t), len(self.y))

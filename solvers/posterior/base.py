@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.checks import check_number
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.posterior.records import Draws, Progress, Request, Run, silent
 from solvers.presets import Registered
+from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
@@ -138,21 +140,20 @@ class PosteriorSampler(Registered, ABC):
 
         Raises:
             ValueError: If the problem lacks a capability that the solver requires or has no
-                noise, if n or batch is below 1, or if y has NaN or infinite entries.
+                noise, if n or batch is no whole number of at least 1, if y is no measurement of
+                this problem or has NaN or infinite entries, if the prior does not accept the x of
+                such a measurement, or if draws come out with NaN or infinite entries.
         """
         self._check(problem, y, n, batch)
+        prior.check_shape(problem.input_shape(y), "the x of this measurement")
+        check_generators(generator)
         start = time.perf_counter()
-        draws = self._sample(
-            prior,
-            Request(
-                problem,
-                problem.operator.mask_unobserved(y),
-                n,
-                generator,
-                batch,
-                progress or silent,
-            ),
+        request = Request(
+            problem, problem.operator.mask_unobserved(y), n, generator, batch, progress or silent
         )
+        with failures_named(type(self).__name__):
+            draws = self._sample(prior, request)
+        check_draws(draws.x.flatten(0, 1), type(self).__name__)
         return Posterior(
             draws.x,
             draws.nfe,
@@ -168,10 +169,10 @@ class PosteriorSampler(Registered, ABC):
     def _check(self, problem: InverseProblem, y: Tensor, n: int, batch: int | None) -> None:
         """Raise a ValueError that names the first bad argument of ``sample``."""
         check_capabilities(self, problem)
-        if n < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"n and batch must be at least 1, got {n} and {batch}")
-        if not bool(torch.isfinite(y).all()):
-            raise ValueError("the measurement has NaN or infinite entries; mask them out")
+        check_number(n, "the number of draws n", least=1, whole=True)
+        if batch is not None:
+            check_number(batch, "the batch", least=1, whole=True)
+        problem.check_measurement(y)
 
 
 class IndependentSampler(PosteriorSampler):

@@ -134,7 +134,7 @@ class WarmStart(SecondOrderAncestral):
                     steps,
                     grid=TimeGrid(s_max=2.0, s_min=0.035),
                     loss=0.4,
-                    s_least=0.5,
+                    s_least=0.25,
                     finish="mean",
                 ),
                 steps=4,

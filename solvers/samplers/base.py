@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from scoresde.priors.base import CountingPrior, Prior
-from solvers.samplers.grid import TimeGrid
+from solvers.samplers.checks import check_draws, check_generators, failures_named
+from solvers.samplers.grid import TimeGrid, check_steps
 from solvers.streams import NormalStream
 
 __all__ = ["Callback", "Sampler", "Trajectory"]
@@ -73,7 +74,7 @@ class Sampler(ABC):
             lower noise.
 
     Raises:
-        ValueError: If steps < 1 or the start is unknown.
+        ValueError: If steps is no whole number of at least 1 or the start is unknown.
 
     Example:
         >>> import torch
@@ -95,8 +96,7 @@ class Sampler(ABC):
     start: Start = "noise"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"a sampler needs at least one step, got {self.steps}")
+        check_steps(self.steps)
         check_choice("start", self.start, Start)
 
     def sample(
@@ -123,12 +123,17 @@ class Sampler(ABC):
             The draws, shape (n, *shape).
 
         Raises:
-            ValueError: If the number of generators in the sequence is not n, or the grid does not
-                overlap the noise levels of the prior's SDE.
+            ValueError: If n is no whole number of at least 1, the number of generators in the
+                sequence is not n, the prior has no samples of the shape, the grid does not overlap
+                the noise levels of the prior's SDE, or draws come out with NaN or infinite entries.
         """
+        n = int(check_number(n, "the number of draws n", least=1, whole=True))
+        check_generators(generator)
+        if shape is not None:
+            prior.check_shape(shape, "a draw")
         times, _ = self.grid.along(prior, self.steps)
         noise = NormalStream(generator)
-        with torch.no_grad():
+        with torch.no_grad(), failures_named(type(self).__name__):
             x_t = prior.sde.sigma(times[0]) * noise(
                 (n, *(shape or prior.shape)), prior.dtype, prior.device
             )
@@ -136,7 +141,9 @@ class Sampler(ABC):
                 x_t = x_t + prior.sde.alpha(times[0]) * prior.denoise(
                     torch.zeros_like(x_t), times[0]
                 )
-            return self._run(prior, x_t, times, noise, callback)
+            draws = self._run(prior, x_t, times, noise, callback)
+        check_draws(draws, type(self).__name__)
+        return draws
 
     def trajectory(
         self,

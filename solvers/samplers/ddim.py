@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.streams import NormalStream
@@ -46,8 +47,10 @@ class DDIM(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
+        try:
+            check_number(self.eta, "eta", least=0, most=1)
+        except ValueError:
+            raise ValueError(f"eta must lie in [0, 1], got {self.eta!s:.80}") from None
 
     def _run(
         self,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.samplers.grid import TimeGrid
@@ -62,8 +63,10 @@ class DPMSolver(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order not in (1, 2):
-            raise ValueError(f"order must be 1 or 2, got {self.order}")
+        try:
+            check_number(self.order, "order", least=1, most=2, whole=True)
+        except ValueError:
+            raise ValueError(f"order must be 1 or 2, got {self.order!s:.80}") from None
 
     def _run(
         self,

@@ -11,13 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 
-__all__ = ["TimeGrid", "time_at"]
+__all__ = ["MOST_STEPS", "TimeGrid", "check_steps", "time_at"]
 
 Spacing = Literal["karras", "log_snr", "uniform"]
+MOST_STEPS = 10**7  # of steps: more could not be carried out
+_STEEPEST = 1000.0  # of rho: "log_snr" is the limit of large ones
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class TimeGrid:
             that of the SDE.
 
     Raises:
-        ValueError: If the spacing is unknown, rho is not positive, or 0 < s_min < s_max does not
-            hold.
+        ValueError: If the spacing is unknown, rho is not in (0, 1000], or 0 < s_min < s_max does
+            not hold.
 
     Example:
         >>> from scoresde import VESDE, VPSDE
@@ -60,8 +62,10 @@ class TimeGrid:
 
     def __post_init__(self) -> None:
         check_choice("spacing", self.spacing, Spacing)
-        if not self.rho > 0:
-            raise ValueError(f"rho must be positive, got {self.rho}")
+        check_number(self.rho, "rho", above=0, most=_STEEPEST)
+        for name in ("s_max", "s_min"):
+            if getattr(self, name) is not None and getattr(self, name) != math.inf:
+                check_number(getattr(self, name), name)
         low, high = (
             0.0 if self.s_min is None else self.s_min,
             math.inf if self.s_max is None else self.s_max,
@@ -82,8 +86,7 @@ class TimeGrid:
         Raises:
             ValueError: If n < 1, or s_max and s_min lie outside of the SDE's noise levels.
         """
-        if n < 1:
-            raise ValueError(f"a sampler needs at least one step, got {n}")
+        n = check_steps(n)
         ends = self._ends(sde)
         ramp = torch.linspace(0, 1, n, dtype=torch.float64)
         if self.spacing == "uniform":
@@ -142,6 +145,25 @@ class TimeGrid:
             if s is not None and float(limits[1]) < s < float(limits[0]):
                 ends[i] = sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))
         return ends
+
+
+def check_steps(n: int) -> int:
+    """Check a number of steps.
+
+    Args:
+        n: Number of steps.
+
+    Returns:
+        The number as a plain int.
+
+    Raises:
+        ValueError: If it is no whole number between 1 and 10^7.
+
+    Example:
+        >>> check_steps(40)
+        40
+    """
+    return int(check_number(n, "the number of steps", least=1, most=MOST_STEPS, whole=True))
 
 
 def time_at(prior: Prior, s: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from problems.checks import check_number
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
 from solvers.streams import NormalStream
 
 __all__ = ["Heun"]
+
+_LOUDEST = 1e6  # factor of the noise that is added
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,16 @@ class Heun(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (
-            self.churn >= 0 and self.churn_noise >= 0 and 0 <= self.churn_min <= self.churn_max
-        ):
+        try:
+            check_number(self.churn, "churn", least=0)
+            check_number(self.churn_noise, "churn_noise", least=0, most=_LOUDEST)
+            check_number(self.churn_min, "churn_min", least=0)
+            if self.churn_max != math.inf:
+                check_number(self.churn_max, "churn_max", least=self.churn_min)
+        except ValueError:
             raise ValueError(
                 f"churn must not be negative, and churn_min not above churn_max, got {self}"
-            )
+            ) from None
 
     def _run(
         self,

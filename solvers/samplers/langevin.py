@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from problems.checks import check_number
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.samplers.base import Callback, Sampler
-from solvers.samplers.grid import TimeGrid
+from solvers.samplers.grid import MOST_STEPS, TimeGrid
 from solvers.streams import NormalStream
 
 __all__ = ["AnnealedLangevin"]
@@ -71,11 +72,14 @@ class AnnealedLangevin(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.corrections < 1 or not 0 < self.step_size < 4:
+        try:
+            check_number(self.corrections, "corrections", least=1, most=MOST_STEPS, whole=True)
+            check_number(self.step_size, "step_size", above=0, below=4)
+        except ValueError:
             raise ValueError(
                 "corrections must be at least 1 and step_size in (0, 4), "
-                f"got {self.corrections} and {self.step_size}"
-            )
+                f"got {self.corrections!s:.40} and {self.step_size!s:.40}"
+            ) from None
 
     def _run(
         self,

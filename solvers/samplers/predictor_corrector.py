@@ -24,15 +24,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
 from solvers.samplers.base import Callback, Sampler
-from solvers.samplers.grid import TimeGrid
+from solvers.samplers.grid import MOST_STEPS, TimeGrid
 from solvers.streams import NormalStream
 
 __all__ = ["PredictorCorrector"]
+
+_LARGEST_SNR = 1e6
 
 Predictor = Literal["reverse_diffusion", "ancestral", "euler_maruyama", "none"]
 
@@ -76,11 +78,14 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("predictor", self.predictor, Predictor)
-        if self.corrections < 0 or not self.snr > 0:
+        try:
+            check_number(self.corrections, "corrections", least=0, most=MOST_STEPS, whole=True)
+            check_number(self.snr, "snr", above=0, most=_LARGEST_SNR)
+        except ValueError:
             raise ValueError(
                 "corrections must not be negative and snr must be positive, "
-                f"got {self.corrections} and {self.snr}"
-            )
+                f"got {self.corrections!s:.40} and {self.snr!s:.40}"
+            ) from None
         if self.predictor == "none" and self.corrections == 0:
             raise ValueError(
                 "a sampler with neither predictor nor corrections does nothing; "

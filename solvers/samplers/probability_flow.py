@@ -11,16 +11,17 @@ is only noise. At t_min the denoiser removes the remaining noise.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 from torchdiffeq import odeint
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
@@ -71,6 +72,16 @@ class _Clock:
         return u / r2 - slope * r2.sqrt() / rate
 
 
+_Clocked = TypeVar("_Clocked", float, Tensor)
+
+
+def _check_clock(w: _Clocked) -> _Clocked:
+    """Stop a solver whose step became NaN, which comes from NaN in its state."""
+    if not math.isfinite(w):
+        raise FloatingPointError("the ODE's step is not finite: the denoiser returned NaN")
+    return w
+
+
 def _wide(value: Tensor, like: Tensor) -> Tensor:
     """Values (B,) in the shape and dtype of ``like`` (B, ...)."""
     return expand_like(value, like).to(like.dtype)
@@ -117,8 +128,13 @@ class ProbabilityFlowODE(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, Method)
-        if not (self.rtol > 0 and self.atol > 0):
-            raise ValueError(f"rtol and atol must be positive, got {self.rtol} and {self.atol}")
+        try:
+            check_number(self.rtol, "rtol", above=0)
+            check_number(self.atol, "atol", above=0)
+        except ValueError:
+            raise ValueError(
+                f"rtol and atol must be positive, got {self.rtol!s:.40} and {self.atol!s:.40}"
+            ) from None
 
     def _run(
         self,
@@ -189,6 +205,7 @@ class ProbabilityFlowODE(Sampler):
         if self.method == "scipy":
 
             def flat(w: float, values: object) -> object:
+                _check_clock(w)
                 state = torch.as_tensor(values, dtype=z.dtype).reshape(z.shape).to(z.device)
                 return (
                     field(torch.tensor([w], dtype=torch.float64, device=z.device), state)
@@ -206,14 +223,19 @@ class ProbabilityFlowODE(Sampler):
                 atol=self.atol,
                 method="RK45",
             )
+            if not solution.success:
+                raise FloatingPointError(f"SciPy stopped before the end: {solution.message}")
             return torch.as_tensor(solution.y[:, -1], dtype=z.dtype).reshape(z.shape).to(z.device)
         clock = torch.tensor([start, end], dtype=torch.float64, device=z.device)
-        path: Tensor = odeint(
-            lambda w, z: field(w.reshape(1), z),
-            z,
-            clock,
-            method=self.method,
-            rtol=self.rtol,
-            atol=self.atol,
-        )
+        try:
+            path: Tensor = odeint(
+                lambda w, z: field(_check_clock(w).reshape(1), z),
+                z,
+                clock,
+                method=self.method,
+                rtol=self.rtol,
+                atol=self.atol,
+            )
+        except AssertionError as error:  # how torchdiffeq says that no step is small enough
+            raise FloatingPointError(f"torchdiffeq stopped before the end: {error}") from None
         return path[-1]

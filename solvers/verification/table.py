@@ -10,7 +10,7 @@ import torch
 from solvers.posterior import PosteriorSampler
 from solvers.verification.memory import memory_of_a_draw
 from solvers.verification.metrics import verdict_row, verify
-from solvers.verification.processes import clean_processes
+from solvers.verification.processes import clean_processes, end_without_a_word
 from solvers.verification.sbc import ranks
 from solvers.verification.solvers import VERIFIED
 
@@ -66,7 +66,9 @@ def table(
     if min(jobs, len(rows)) <= 1:
         yield from map(_judged, rows)
         return
-    with ProcessPoolExecutor(min(jobs, len(rows)), clean_processes()) as pool:
+    with ProcessPoolExecutor(
+        min(jobs, len(rows)), clean_processes(), initializer=end_without_a_word
+    ) as pool:
         try:
             yield from pool.map(_judged, rows)
         finally:

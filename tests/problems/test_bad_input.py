@@ -167,7 +167,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     "laplace negative": (lambda: LaplaceNoise(-1.0), "must be positive, got -1.0"),
     "laplace NaN": (lambda: LaplaceNoise(NAN), "must be positive, got nan"),
     "uniform 0": (lambda: UniformNoise(0.0), "step of a quantisation must be positive, got 0.0"),
-    "uniform infinite": (lambda: UniformNoise(INF), "must be positive, got inf"),
+    "uniform infinite": (lambda: UniformNoise(INF), "step of a quantisation .*got inf"),
     "poisson 0": (lambda: PoissonNoise(0.0), "photons at white must be positive, got 0.0"),
     "poisson NaN": (lambda: PoissonNoise(NAN), "must be positive, got nan"),
     "camera without photons": (
@@ -279,10 +279,9 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
         lambda: GaussianBlur(1.0, truncate=INF),
         "truncate must be positive, got inf",
     ),
-    "motion of even length": (lambda: MotionBlur(4), "odd"),
-    "motion of length infinite": (lambda: MotionBlur(INF), "odd.*inf"),  # type: ignore[arg-type]
-    "motion too short": (lambda: MotionBlur(1), "at least 3"),
-    "motion of half a pixel": (lambda: MotionBlur(5.5), "odd.*5.5"),  # type: ignore[arg-type]
+    "motion of length infinite": (lambda: MotionBlur(INF), "at most 4095, got inf"),
+    "motion of length NaN": (lambda: MotionBlur(NAN), "at least 1, got nan"),
+    "motion too short": (lambda: MotionBlur(0.9), "at least 1, got 0.9"),
     "motion at no angle": (lambda: MotionBlur(5, NAN), "finite"),
     "disk of radius 0": (lambda: DiskBlur(0.0), "radius of a disk must be positive, got 0.0"),
     "disk of radius NaN": (lambda: DiskBlur(NAN), "nan"),
@@ -441,7 +440,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     "clipping of nothing": (lambda: Clipping(1.0, 1.0, -1.0), "low < high, got 1.0, 1.0 and -1.0"),
     "exponent 0": (lambda: Gamma(0.0), "positive, got 0.0"),
     "exponent NaN": (lambda: Gamma(NAN), "positive, got nan"),
-    "one level": (lambda: Quantisation(1), "at least 2 levels, got 1"),
+    "one level": (lambda: Quantisation(1), "at least 2 levels.*got 1"),
     "levels not whole": (lambda: Quantisation(2.5), "whole number.*2.5"),  # type: ignore[arg-type]
     "levels infinite": (lambda: Quantisation(INF), "whole number.*inf"),  # type: ignore[arg-type]
     "quality 0": (lambda: JPEG(0), "1 to 100, got 0"),

@@ -62,7 +62,7 @@ class TestMask:
     def test_of_one_variable_among_several(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "masks.npz", one=OBSERVED, other=1 - OBSERVED)
         assert read_mask(tmp_path / "masks.npz", key="other").tolist() == (OBSERVED == 0).tolist()
-        with pytest.raises(ValueError, match="holds one, other; name one of them as key"):
+        with pytest.raises(ValueError, match=r"several arrays, one \(2, 3\), other \(2, 3\)"):
             read_mask(tmp_path / "masks.npz")
 
     def test_errors(self, tmp_path: Path) -> None:
@@ -70,14 +70,14 @@ class TestMask:
             ValueError, match="is 3x2, the image is 4x2; they must be the same size"
         ):
             read_mask(write(tmp_path / "a.npy", OBSERVED), (2, 4))
-        with pytest.raises(ValueError, match="not black and white"):
-            read_mask(write(tmp_path / "b.png", np.full((4, 4), 128, np.uint8)))
+        with pytest.raises(ValueError, match="not black and white: its values are 16 different"):
+            read_mask(write(tmp_path / "b.png", np.arange(16, dtype=np.uint8).reshape(4, 4)))
         with pytest.raises(ValueError, match="not binary"):
             read_mask(write(tmp_path / "c.npy", OBSERVED * 0.5))
         with pytest.raises(ValueError, match="not binary"):
             read_mask(write(tmp_path / "d.mat", np.where(OBSERVED == 1, np.nan, 0)))
-        with pytest.raises(ValueError, match=r"two axes, got shape \(1, 2, 3\)"):
-            read_mask(write(tmp_path / "e.npy", OBSERVED[None]))
+        with pytest.raises(ValueError, match=r"two axes, got shape \(2, 2, 3\)"):
+            read_mask(write(tmp_path / "e.npy", np.stack([OBSERVED, OBSERVED])))
 
 
 class TestKernel:
@@ -106,7 +106,7 @@ class TestKernel:
         save(path, sharp=np.ones((1, 1)), soft=KERNEL)
         np.testing.assert_allclose(read_kernel(path, key="soft"), KERNEL / 12, atol=1e-16)
         for key in (None, "hard"):
-            with pytest.raises(ValueError, match="holds sharp, soft; name one of them as key"):
+            with pytest.raises(ValueError, match=r"sharp \(1, 1\), soft \(2, 3\)"):
                 read_kernel(path, key)
 
     @pytest.mark.parametrize(
@@ -118,7 +118,6 @@ class TestKernel:
             (np.ones((1, 3, 3)), r"float64 \(1, 3, 3\)"),
             (np.array([[1.0, -1.0]]), r"float64 \(1, 2\)"),
             (np.array([[1j]]), r"complex128 \(1, 1\)"),
-            (np.array([["a"]]), r"<U1 \(1, 1\)"),
         ],
     )
     def test_errors(self, tmp_path: Path, array: np.ndarray, found: str) -> None:
@@ -152,7 +151,7 @@ class TestKernel:
 
     def test_an_empty_file(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "nothing.npz")
-        with pytest.raises(ValueError, match="holds nothing"):
+        with pytest.raises(ValueError, match="without arrays"):
             read_kernel(tmp_path / "nothing.npz")
 
     def test_objects_are_not_unpickled(self, tmp_path: Path) -> None:

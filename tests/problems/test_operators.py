@@ -387,7 +387,7 @@ class TestEveryExample:
         for method, x in methods:
             for bad, advice in (
                 (torch.complex(x, x), "two channels"),
-                (x.long(), r"\.float\(\)"),
+                (x.long(), r"x / 127\.5 - 1"),
                 (x.flatten(), r"x\[None\]"),
             ):
                 with pytest.raises(ValueError, match=advice):

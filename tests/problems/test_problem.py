@@ -246,15 +246,15 @@ BAD_DESCRIPTIONS: dict[str, tuple[Any, str]] = {
     ),
     "setting of another type": (
         description(noise=NOISE | {"std": "much"}),
-        "GaussianNoise does not fit it",
+        "noise level must be a finite number >= 0, got much",
     ),
     "text for a tensor": (
         description(operator={"operator": "Blur", "kernel": "round"}),
-        "Blur does not fit it",
+        "a kernel must be a tensor, got str",
     ),
     "list for a tensor": (
         description(operator={"operator": "Inpainting", "mask": [[1, 0]]}),
-        "Inpainting does not fit it",
+        "a mask must be a tensor of real numbers, got tuple",
     ),
     "setting out of range": (description(noise=NOISE | {"std": -1.0}), "-1.0"),
     "tensor cut off": (

@@ -294,3 +294,60 @@ def test_sde_from_leaves_its_argument_as_it_is() -> None:
     description = VPSDE().describe()
     sde_from(description)
     assert description == VPSDE().describe()
+
+
+BAD = [
+    *(float("nan"), float("inf"), -float("inf"), 0, -1, 1e-30, 1e12, 1e60, 10**400, 1 - 1e-12),
+    *("text", None, True, [1], 1j),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: str(bad)[:12])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, f.name)
+        for kind in sorted({type(sde) for sde in SDES}, key=str)
+        for f in dataclasses.fields(kind)
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_settings_out_of_range(kind: type[SDE], name: str, bad: object) -> None:
+    """An SDE that can be made has finite, increasing noise levels in single precision."""
+    try:
+        sde = kind(**{name: bad})  # type: ignore[arg-type]
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 400
+        return
+    t = torch.linspace(sde.t_min, sde.t_max, 9)
+    assert all(
+        bool(torch.isfinite(f(t)).all())
+        for f in (sde.alpha, sde.sigma, sde.drift, sde.diffusion, sde.log_snr)
+    )
+    assert bool((sde.noise_to_signal(t).diff() >= 0).all())
+
+
+@each_sde
+class TestDomain:
+    def test_it_holds_the_times_of_sampling(self, sde: SDE) -> None:
+        first, last = sde.domain
+        assert first <= sde.t_min < sde.t_max <= last
+        for t in times(sde):
+            sde.check_time(t, signal=True, noise=True)
+            sde.check_time(float(t), signal=True, noise=True)
+        sde.check_time(times(sde).float(), signal=True, noise=True, dtype=torch.float32)
+
+    def test_sigma_and_alpha_are_right_inside_and_at_the_ends(self, sde: SDE) -> None:
+        """sigma(0) = 0 but for VE, and alpha(1) = 0 where the signal vanishes."""
+        first, last = (torch.tensor(end, dtype=torch.float64) for end in sde.domain)
+        assert float(sde.sigma(first)) == 0 and not math.isnan(float(sde.alpha(last)))
+        with pytest.raises(ValueError, match=r"adds no noise|finite|got t = -inf"):
+            sde.check_time(float(first), noise=True)
+
+    def test_rounding_past_the_end_is_no_error(self, sde: SDE) -> None:
+        sde.check_time(
+            sde.domain[1] * (1 + 1e-7) if sde.domain[1] < math.inf else 1e9, dtype=torch.float32
+        )
+
+    def test_no_times_are_no_error(self, sde: SDE) -> None:
+        sde.check_time(torch.empty(0))

@@ -963,7 +963,7 @@ def test_a_start_at_the_mean_forgets_what_the_noise_could_not_hide(sde: SDE) -> 
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
-        (lambda: Heun(0), "at least one step, got 0"),
+        (lambda: Heun(0), "steps must be a whole number of at least 1, got 0"),
         (lambda: Heun(5, start="median"), "unknown start 'median'; known: noise, mean"),
         (lambda: Heun(5, churn=-1.0), "churn"),
         (lambda: Heun(5, churn_min=2.0, churn_max=1.0), "churn_min=2.0, churn_max=1.0"),

@@ -30,6 +30,10 @@ SHOWN = 100
 """Number of draws that are kept for display."""
 
 
+MOST = 1_000_000
+"""Draws and pictures that no comparison needs more of."""
+
+
 @dataclass(frozen=True)
 class JudgeConfig:
     """Sizes of the comparison.
@@ -42,7 +46,7 @@ class JudgeConfig:
         seed: Seed of all random numbers.
 
     Raises:
-        ValueError: If a size is too small.
+        ValueError: If a size is too small or absurdly large.
     """
 
     samples: int = 1000
@@ -57,6 +61,9 @@ class JudgeConfig:
                 "a comparison needs at least 100 samples, 2 likelihoods, 2 pictures and 3 draws, "
                 f"got {self}"
             )
+        for name in ("samples", "likelihoods", "pictures", "draws"):
+            if getattr(self, name) > MOST:
+                raise ValueError(f"{name} must be at most {MOST}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

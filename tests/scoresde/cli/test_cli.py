@@ -140,11 +140,54 @@ def test_every_problem_is_simulated_and_repeated(
         capsys, prior, first / "measurement.npy", again, "--problem", first / "problem.json"
     )
     assert code == 0, err
-    if mode == "RGB":
-        for name in ("mean.png", "draw_2.png"):
-            assert np.array_equal(
-                np.array(Image.open(first / name)), np.array(Image.open(again / name))
-            )
+    for name in ("mean.png", "draw_2.png", "problem.json"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    "options", [PROBLEM_OPTIONS["random"], PROBLEM_OPTIONS["motion"], ["--problem", "mri"]]
+)
+@pytest.mark.parametrize("simulate", [True, False])
+def test_a_description_repeats_a_run(
+    capsys: pytest.CaptureFixture[str],
+    prior: Path,
+    tmp_path: Path,
+    mode: str,
+    options: list[str],
+    simulate: bool,
+) -> None:
+    """problem.json in the place of the options: the same noise, the same draws, to the byte."""
+    if options[1] == "mri" and not simulate:
+        return  # its measurement is no picture
+    more = ["--simulate"] if simulate else []
+    image, names = picture(tmp_path / "photo.png", mode), ("first", "again")
+    for name, problem in zip(
+        names, (options, ["--problem", tmp_path / "first" / "problem.json"]), strict=True
+    ):
+        code, _, err = restore_by_mmps(capsys, prior, image, tmp_path / name, *problem, *more)
+        assert code == 0, err
+    first, again = (
+        {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
+        for name in names
+    )
+    assert set(first) == set(again) and "mean.png" in first
+    assert [name for name in first if first[name] != again[name]] == ["report.json"]
+
+
+def test_a_folder_holds_the_files_of_one_run(
+    capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
+) -> None:
+    image, out = picture(tmp_path / "photo.png"), tmp_path / "out"
+    options = ["--problem", "denoise", "--json"]
+    code, _, err = restore(capsys, prior, image, out, "--simulate", "--samples", 3, *options)
+    assert code == 0, err
+    (out / "mine.txt").touch()
+    code, text, err = restore(capsys, prior, image, out, "--samples", 1, *options)
+    assert code == 0, err
+    assert {path.name for path in out.iterdir()} == {*json.loads(text)["files"], "mine.txt"}
+    assert not {"draw_2.png", "std.png", "measurement.npy"} & set(json.loads(text)["files"])
 
 
 def test_every_named_problem_has_been_tried() -> None:
@@ -365,8 +408,9 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
     good = picture(tmp_path / "photo.png")
     picture(tmp_path / "other.png", "L", (10, 10))
     Image.fromarray(np.full((22, 33), 255, np.uint8)).save(tmp_path / "white.png")
-    Image.fromarray(np.full((22, 33), 128, np.uint8)).save(tmp_path / "grey.png")
-    values = np.zeros((22, 33), np.float32)
+    ramp = np.arange(22 * 33, dtype=np.uint8).reshape(22, 33)
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    values = np.full((22, 33), 0.5, np.float32)
     values[3, 3] = np.nan
     Image.fromarray(values).save(tmp_path / "nan.tif")
     (tmp_path / "text.png").write_text("not a picture")
@@ -386,7 +430,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "all masked": (
             [good, "--problem", "inpaint", "--mask", tmp_path / "white.png"],
-            "observes no pixel",
+            "observes nothing: its values are all 255",
         ),
         "grey mask": (
             [good, "--problem", "inpaint", "--mask", tmp_path / "grey.png"],
@@ -430,7 +474,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "setting of words": (
             [good, "--problem", "hdr", "--set", "gain=much"],
-            "--set gain takes a number",
+            "--set gain takes a finite number",
         ),
         "quality of 0": ([good, "--problem", "jpeg", "--set", "quality=0"], "from 1 to 100"),
         "hadamard on any size": (
@@ -448,11 +492,11 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "measurement simulated": (
             [tmp_path / "y.npy", "--problem", "denoise", "--simulate"],
-            "is a measurement already",
+            "no finite values",
         ),
         "measurement with NaN": (
             [tmp_path / "y.npy", "--problem", "denoise"],
-            "finite real numbers",
+            "no finite values",
         ),
         "no photons": ([good, "--problem", "denoise", "--photons", "0"], "must be positive"),
         "solver that needs linearity": (
@@ -509,8 +553,11 @@ def test_bad_input_to_the_other_commands(
             "smaller than the crop 64",
         ),
         (["train", pictures, "--out", tmp_path / "o", "--widths", "a,b"], "--widths takes"),
-        (["train", pictures, "--out", tmp_path / "o2", "--resume"], "nothing to resume"),
-        (["train", pictures, "--out", tmp_path / "o", "--steps", "0"], "must be positive"),
+        (
+            ["train", pictures, "--out", tmp_path / "o2", "--crop", "16", "--resume"],
+            "nothing to resume",
+        ),
+        (["train", pictures, "--out", tmp_path / "o", "--steps", "0"], "a whole number from 1 on"),
         (["train", pictures, "--out", tmp_path / "o", "--device", "magic"], "--device must be"),
         (["magic"], "No such command"),
     ]:

@@ -80,8 +80,11 @@ def test_bad_values_are_named(
         ((*start, "--blocks", "1,x"), "--blocks takes whole numbers"),
         ((*start, "--blocks", "1,2"), "do not fit the 3 levels"),
         ((*start, "--attention", "some"), "--attention takes whole numbers"),
-        ((*start, "--cooldown", 0), "cooldown must be in (0, 1]"),
-        ((*start, "--accumulate", 0), "accumulate and snapshot_every must be positive"),
+        (
+            (*start, "--cooldown", 0),
+            "cooldown must be a finite number, above 0, at most 1, got 0.0",
+        ),
+        ((*start, "--accumulate", 0), "accumulate must be a whole number from 1 on, got 0"),
         ((*start, tmp_path / "x.npy"), "one array file, or on folders"),
     ):
         code, out, err = run(capsys, *wrong)

@@ -192,6 +192,9 @@ def test_a_calibration_is_saved_to_the_bit_and_broken_files_are_named(
     whole = json.loads(path.read_text())
     for content, message in [
         ("{", "cannot read"),
+        ("", "cannot read"),
+        ("[" * 100_000, "cannot read"),
+        (json.dumps(whole | {"pictures": math.inf}), "broken calibration"),
         ("[]", "not a calibration that this version reads"),
         (json.dumps(whole | {"format": "other/1"}), "not a calibration that this version reads"),
         (json.dumps({k: v for k, v in whole.items() if k != "scales"}), "lacks 'scales'"),

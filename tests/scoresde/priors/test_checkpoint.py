@@ -135,7 +135,7 @@ class TestRoundTrip:
         assert torch.equal(back.denoise(x, 0.3), prior.denoise(x, 0.3)) and not torch.equal(
             back.denoise(x, 0.3), x
         )
-        with pytest.raises(ValueError, match="must be positive"):
+        with pytest.raises(ValueError, match=r"at least 1.*got 0"):
             PerceptronConfig(3, (8, 0))
 
     @pytest.mark.parametrize("name", embedded_priors())

@@ -73,8 +73,10 @@ def test_where_it_fails_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPatc
 
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    prior = make().compiled()
+    prior.shape = (2, 8, 8)  # not the channels of the network
     with pytest.raises(RuntimeError, match="channels"):
-        make().compiled().denoise(torch.zeros(1, 2, 8, 8), 0.4)
+        prior.denoise(torch.zeros(1, 2, 8, 8), 0.4)
 
 
 def test_torch_func_and_likelihoods_see_the_network_as_it_is(

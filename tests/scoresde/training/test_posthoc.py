@@ -229,7 +229,9 @@ class TestRuns:
 
     def test_what_is_missing_is_named(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True, stop_after=1)
-        with pytest.raises(InputError, match=r"no snapshots .* --snapshot-every"):
+        with pytest.raises(
+            InputError, match=r"no snapshots .* `scoresde train --snapshot-every N`"
+        ):
             average_weights(tmp_path / "out", 0.1)
         train(data, tmp_path / "other", self.CONFIG, cpu=True)
         with pytest.raises(InputError, match="no snapshot of step 5; steps: 4, 8, 12"):

@@ -1,0 +1,195 @@
+"""Masks of observed pixels from pictures and arrays.
+
+One rule for pictures: a pixel is marked if it is painted. Painted is the brighter of two values, a
+colour on black, or what is opaque on a transparent layer. In arrays 1 or True is observed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from problems.reading.arrays import SUFFIXES, read_array_file
+from problems.reading.kernels import KEY
+from problems.reading.pictures import Picture, read_picture
+
+__all__ = ["check_misses", "read_mask"]
+
+# values in the middle third or so of the range are neither black nor white; soft edges have some
+_SOFT, _SOFT_SHARE = (0.25, 0.75), 0.01
+_WAYS_OUT = "say which value is missing with --mask-value, or swap both with --invert-mask"
+
+
+def read_mask(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    key: str | None = None,
+    white: Literal["missing", "observed"] = "missing",
+    *,
+    invert: bool = False,
+    value: float | None = None,
+) -> Tensor:
+    """Read a mask of observed pixels from a picture or an array.
+
+    In an array 1 means observed. In a picture ``white`` says what the painted pixels are; by
+    default the missing ones, as in painting programs. Painted are the brighter pixels of a picture
+    in two colours, of any depth, and the opaque ones of a layer in one colour. The few grey pixels
+    of soft edges are cut at the middle.
+
+    Args:
+        path: Picture, or .npy, .npz or .mat file.
+        size: Size (H, W) that the mask must have; None for any.
+        key: Name of the variable in a .npz or .mat file that holds several; None if it holds one.
+        white: Meaning of the painted pixels of a picture, "missing" or "observed".
+        invert: Swap observed and missing.
+        value: Grey level, index of a palette, or value of an array that means missing (observed
+            with ``white="observed"``), all others being the opposite. None for the rules above.
+
+    Returns:
+        Mask (H, W), bool, True where observed.
+
+    Raises:
+        ValueError: If the file cannot be read, the mask does not have two values, its size is
+            wrong, or it observes nothing or (with ``white="missing"``) misses nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from problems import read_mask
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "mask.npy"
+        ...     np.save(path, np.array([[1, 0], [1, 1]]))
+        ...     read_mask(path)
+        tensor([[ True, False],
+                [ True,  True]])
+    """
+    path = Path(path)
+    if path.suffix.lower() in SUFFIXES:
+        array = _one_channel(read_array_file(path, key, KEY))
+        _check_size(path, array.shape, size)
+        marked, found = _marked_in_array(path, array, value, white)
+    else:
+        picture = read_picture(path)
+        _check_size(path, picture.size, size)
+        marked, found = _marked_in_picture(path, picture, value)
+    observed = marked if white == "observed" else ~marked
+    observed = ~observed if invert else observed
+    if not observed.any() or (white == "missing" and observed.all()):
+        what = "misses nothing" if observed.all() else "observes nothing"
+        raise ValueError(f"the mask {path} {what}: {found}; {_WAYS_OUT}")
+    return torch.from_numpy(np.ascontiguousarray(observed))
+
+
+def check_misses(mask: Tensor, source: str) -> None:
+    """Check that a mask leaves something to restore and something to go by.
+
+    Args:
+        mask: True where observed, any shape.
+        source: Where the mask is from, for the error.
+
+    Raises:
+        ValueError: If it observes all pixels or none.
+    """
+    observed = mask.bool()
+    if bool(observed.all()) or not bool(observed.any()):
+        what = "misses no pixel" if bool(observed.all()) else "misses every pixel"
+        raise ValueError(f"{source} {what}; inpainting needs some of each kind")
+
+
+def _one_channel(array: np.ndarray) -> np.ndarray:
+    """(H, W) of (1, H, W) and (H, W, 1)."""
+    if array.ndim == 3 and array.shape[0] == 1:
+        return array.reshape(array.shape[1:])
+    if array.ndim == 3 and array.shape[-1] == 1:
+        return array.reshape(array.shape[:-1])
+    return array
+
+
+def _check_size(path: Path, shape: tuple[int, ...], size: tuple[int, int] | None) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"the mask {path} must have two axes, got shape {shape}")
+    if size is not None and shape != tuple(size):
+        raise ValueError(
+            f"the mask {path} is {shape[1]}x{shape[0]}, the image is {size[1]}x{size[0]}; "
+            "they must be the same size"
+        )
+
+
+def _marked_in_array(
+    path: Path, array: np.ndarray, value: float | None, white: str
+) -> tuple[np.ndarray, str]:
+    """Where an array says what ``white`` is, and what it holds in words."""
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"the mask {path} must hold real numbers, got {array.dtype}")
+    found = f"its values are {_values_in_words(array)}"
+    if value is not None:
+        return np.asarray(array == value), found
+    if not ((array == 0) | (array == 1)).all():
+        raise ValueError(
+            f"the mask {path} is not binary: {found}; 1 is where a pixel is observed, 0 where it "
+            "is missing, or say which value is missing with --mask-value"
+        )
+    observed = array != 0
+    return observed if white == "observed" else ~observed, found
+
+
+def _marked_in_picture(path: Path, picture: Picture, value: float | None) -> tuple[np.ndarray, str]:
+    """Where a picture is painted, and what it holds in words."""
+    if value is not None:
+        values = picture.values if picture.indices is None else picture.indices
+        if values.ndim == 3:
+            values = values.max(-1)
+        return np.asarray(values == value), f"its values are {_values_in_words(values)}"
+    bright = picture.values.max(-1) if picture.values.ndim == 3 else picture.values
+    bright = bright.astype(np.float64)
+    if not np.isfinite(bright).all():
+        raise ValueError(f"the mask {path} has values that are NaN or infinite")
+    opaque = None if picture.alpha is None else picture.alpha >= 0.5
+    if opaque is not None and opaque.any() and not opaque.all():
+        return _marked_in_layer(path, bright, opaque)
+    found = f"its values are {_values_in_words(bright)}"
+    low, high = bright.min(), bright.max()
+    if low == high:  # one colour: all or nothing
+        return np.full(bright.shape, _is_light(picture.values, high)), found
+    level = (bright - low) / (high - low)
+    if ((level > _SOFT[0]) & (level < _SOFT[1])).mean() > _SOFT_SHARE:
+        raise ValueError(
+            f"the mask {path} is not black and white: {found}; paint it in two colours, or say "
+            "which value is missing with --mask-value"
+        )
+    return level > 0.5, found
+
+
+def _marked_in_layer(path: Path, bright: np.ndarray, opaque: np.ndarray) -> tuple[np.ndarray, str]:
+    """Where a layer with transparency is painted: its opaque part, or the white in that."""
+    paint = bright[opaque]
+    low, high = paint.min(), paint.max()
+    scale = max(high, 1e-300)
+    # the rims of brush strokes vary a little
+    if np.mean(np.abs(paint - np.median(paint)) > 0.25 * scale) <= _SOFT_SHARE:
+        return opaque, f"{opaque.mean():.1%} of it is opaque"
+    raise ValueError(
+        f"the mask {path} has transparent pixels and opaque ones from {low:g} to {high:g}; "
+        "paint it in one colour on a transparent layer, or in black and white"
+    )
+
+
+def _is_light(values: np.ndarray, value: float) -> bool:
+    """Whether a value is nearer to white than to black, for the type of a file."""
+    top = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
+    return bool(value > top / 2)
+
+
+def _values_in_words(values: np.ndarray) -> str:
+    """The values of a mask: all of them where they are few."""
+    distinct = np.unique(values[np.isfinite(values)])
+    if len(distinct) == 1:
+        return f"all {distinct[0]:g}"
+    if len(distinct) <= 4:
+        return ", ".join(f"{v:g}" for v in distinct)
+    return f"{len(distinct)} different ones from {distinct[0]:g} to {distinct[-1]:g}"

@@ -1,0 +1,117 @@
+"""What a restoration will take, told before it begins.
+
+Memory by a rule of thumb. The time is that of one evaluation of the network on a piece of the
+picture, times the evaluations that the solver makes for a small picture.
+"""
+
+import math
+import time
+
+import torch
+
+from problems import GaussianNoise, Inpainting, InverseProblem, box_mask
+from scoresde.errors import InputError
+from scoresde.memory import available_bytes
+from scoresde.pipelines.settings import RestoreOptions
+from scoresde.priors.base import Prior
+from scoresde.sde import EDMSDE
+from solvers import make_solver
+from solvers.posterior.smc.base import ParticleSampler
+
+__all__ = ["LARGE", "check_memory", "estimate_seconds", "passes"]
+
+LARGE = 2_000_000
+"""Pixels of all draws together from which on the time is told."""
+
+# Pictures in single precision that are held at once, by the peak memory of processes: a solver
+# holds at most 33 (mmps; ddrm 23), its operator and the files another few, and each draw 3.
+_HELD, _HELD_BY_DRAW = 40, 3
+_FIXED = 1.2e9
+"""Bytes of the libraries and of the network's work on one tile."""
+
+_BACKWARD = 1.5
+"""Time of a vector-Jacobian product over that of an evaluation."""
+
+
+def check_memory(
+    size: tuple[int, int], channels: int, options: RestoreOptions, device: torch.device
+) -> None:
+    """Check that a restoration fits the memory, before anything large is allocated.
+
+    Args:
+        size: Height and width of the picture in pixels.
+        channels: Channels of the prior.
+        options: Number of draws.
+        device: Device of the prior.
+
+    Raises:
+        InputError: If it does not fit.
+    """
+    picture = 4.0 * channels * math.prod(size)
+    needed = _FIXED + picture * (_HELD + _HELD_BY_DRAW * options.samples)
+    available = available_bytes(device)
+    if needed <= available:
+        return
+    least = _FIXED + picture * (_HELD + _HELD_BY_DRAW)
+    remedy = "lower --samples" if least <= available else "crop the picture or scale it down"
+    raise InputError(
+        f"restoring {size[1]}x{size[0]} pixels with --samples {options.samples} takes about "
+        f"{needed / 1e9:.3g} GB of memory, and {available / 1e9:.3g} GB are free; {remedy}"
+    )
+
+
+class _Shrinkage(Prior):
+    """The exact denoiser of white Gaussian pictures of variance 1/4: it costs nothing."""
+
+    def _denoise(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        s = t.reshape(-1, 1, 1, 1)
+        return x_t * (0.25 / (0.25 + s**2))
+
+
+def passes(options: RestoreOptions) -> float | None:
+    """Count the evaluations of the network that a draw takes, with products with its Jacobian.
+
+    Args:
+        options: Solver, sampler and steps.
+
+    Returns:
+        Evaluations, a product counted as 1.5 of them; None for particle methods, whose cost is not
+        that of single draws.
+
+    Example:
+        >>> from scoresde.pipelines.settings import RestoreOptions
+        >>> passes(RestoreOptions(solver="ddrm")), passes(RestoreOptions(solver="mmps"))
+        (20.0, 50.0)
+    """
+    solver = make_solver(options.solver, options.steps, options.sampler)
+    if isinstance(solver, ParticleSampler):
+        return None
+    side, g = 8, torch.Generator().manual_seed(0)
+    problem = InverseProblem(Inpainting(box_mask(side, side, 2, 2, 4, 4)), GaussianNoise(0.05))
+    y = problem.measure(0.5 * torch.randn(1, 1, side, side, generator=g), g)
+    prior = _Shrinkage(EDMSDE(), (1, side, side))
+    posterior = solver.sample(prior, problem, y, 1, generator=g)
+    return posterior.nfe + _BACKWARD * posterior.vjps
+
+
+def estimate_seconds(prior: Prior, size: tuple[int, int], options: RestoreOptions) -> float | None:
+    """Estimate the time of a restoration by evaluating the network once, on one tile.
+
+    Args:
+        prior: Prior of pictures.
+        size: Height and width of the picture in pixels.
+        options: Solver, draws and tile.
+
+    Returns:
+        Seconds, to a factor of two or so; None where it cannot be told.
+    """
+    needed = passes(options)
+    if needed is None:
+        return None
+    side = [min(edge, options.tile) for edge in size]
+    x = torch.zeros(1, prior.shape[0], *side, dtype=prior.dtype, device=prior.device)
+    with torch.no_grad():
+        begin = time.perf_counter()
+        prior.denoise(x, 0.5 * (prior.sde.t_min + prior.sde.t_max)).sum().item()
+        one = time.perf_counter() - begin
+    return one * needed * options.samples * math.prod(size) / math.prod(side)
