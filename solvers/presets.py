@@ -46,12 +46,15 @@ class Preset:
         steps: Default number of steps.
         sampler: Name of the default sampler of a guidance; None for a posterior sampler, which has
             its own loop.
+        least: Fewest steps that a budget may leave it. With a learned network the draws of few
+            steps fall apart; one who asks for fewer by number gets them.
     """
 
     summary: str
     build: Callable[[int], Any]
     steps: int
     sampler: str | None = None
+    least: int = 1
 
     @property
     def requires(self) -> frozenset[str]:

@@ -158,13 +158,14 @@ class Effort:
             solver: Name of the solver.
 
         Returns:
-            Number of steps, rounded up.
+            Number of steps, rounded up, and no fewer than the solver needs.
 
         Raises:
             ValueError: If there is no solver of this name.
         """
         check_choice("solver", solver, SOLVERS)
-        return math.ceil(self.steps * SOLVERS[solver].steps)
+        preset = SOLVERS[solver]
+        return max(preset.least, math.ceil(self.steps * preset.steps))
 
 
 EFFORTS: dict[str, Effort] = {
@@ -173,7 +174,7 @@ EFFORTS: dict[str, Effort] = {
     "normal": Effort(1.0, 8),
     "thorough": Effort(2.0, 16),
 }
-"""Budgets by name: a point estimate, then draws at 1/4, once and 4 times the normal cost."""
+"""Budgets by name: a point estimate, then draws at 1/4 to 1/2, once and 4 times the normal cost."""
 
 
 def make_solver(

@@ -129,8 +129,8 @@ RESTORE: dict[str, Any] = {
     "effort": Annotated[
         str,
         typer.Option(
-            help="instant (one estimate by hqs, no uncertainty), quick (half the steps, 4 draws), "
-            "normal (8 draws) or thorough (twice the steps, 16 draws). "
+            help="instant (one estimate by hqs, no uncertainty), quick (half the steps where that "
+            "is enough, 4 draws), normal (8 draws) or thorough (twice the steps, 16 draws). "
             "--steps and --samples take precedence."
         ),
     ],

@@ -78,6 +78,7 @@ def restore(
     Raises:
         InputError: If a file or an option cannot be used, or the picture does not fit the memory.
     """
+    interval = interval or IntervalOptions()
     given = read_input(image, problem, simulate=simulate, sigma=options.sigma)
     plan = make_plan(
         problem,
@@ -94,9 +95,7 @@ def restore(
     check_memory(size, prior.shape[0], options, device)
     if say and math.prod(size) * options.samples > LARGE:
         say(_announcement(size, options, estimate_seconds(prior, size, options)))
-    intervals = open_intervals(
-        interval or IntervalOptions(), protocol(problem, plan.noise, options, plan.description)
-    )
+    intervals = open_intervals(interval, protocol(problem, plan.noise, options, plan.description))
     measured = plan.measure(given.x, prior, options.prior)
     out = check_writable(out)
     posterior = draw(prior, measured, options, progress)
@@ -110,7 +109,7 @@ def restore(
         sigma_stated=options.sigma is not None,
         faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
     ).report()
-    remove_former_run(out)
+    remove_former_run(out, [image, problem.mask, problem.kernel, interval.calibration])
     _write(out, measured.problem, intervals, result)
     return result
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["remove_former_run"]
@@ -9,14 +10,16 @@ __all__ = ["remove_former_run"]
 _DRAW = re.compile(r"draw_\d+\.png")
 
 
-def remove_former_run(folder: Path) -> None:
+def remove_former_run(folder: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Remove the files that the report of an earlier run names.
 
     Other files stay. Without a report that lists files, nothing is removed.
 
     Args:
         folder: The folder.
+        inputs: Files that the new run reads, which stay too: it may repeat the earlier one.
     """
+    kept = {path.resolve() for path in inputs if path is not None}
     try:
         files = json.loads((folder / "report.json").read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -25,5 +28,6 @@ def remove_former_run(folder: Path) -> None:
         return
     draws = [path.name for path in folder.iterdir() if _DRAW.fullmatch(path.name)]
     for name in [*files, *draws]:
-        if isinstance(name, str) and Path(name).name == name:
+        own = isinstance(name, str) and Path(name).name == name
+        if own and (folder / name).resolve() not in kept:
             (folder / name).unlink(missing_ok=True)

@@ -138,6 +138,7 @@ class WarmStart(SecondOrderAncestral):
                     finish="mean",
                 ),
                 steps=4,
+                least=4,
             ),
         }
 

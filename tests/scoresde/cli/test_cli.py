@@ -16,6 +16,7 @@ from problems import MRI, problem_from
 from scoresde import EDMSDE, ScorePrior, save_prior
 from scoresde.networks import UNet, UNetConfig
 from scoresde.pipelines.named_problems import PROBLEMS
+from solvers import EFFORTS, SOLVERS
 from tests.commands import run
 
 
@@ -287,6 +288,13 @@ def test_effort_decides_what_is_not_said(
         assert code == 0, err
         report = json.loads(out)
         assert (report["nfe"], report["samples"]) == expected
+
+
+def test_a_budget_leaves_a_solver_the_steps_that_it_needs() -> None:
+    assert EFFORTS["quick"].scaled_steps("ddrm") == 10
+    for name, preset in SOLVERS.items():
+        assert preset.least <= EFFORTS["quick"].scaled_steps(name) <= preset.steps
+    assert EFFORTS["quick"].scaled_steps("warm-start") == SOLVERS["warm-start"].steps
 
 
 def test_an_instant_effort_gives_one_estimate_and_no_spread(

@@ -1,5 +1,6 @@
 """What `restore` reads: pictures and measurements, in which range, by which rule."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,15 @@ class TestRunFolder:
         remove_former_run(tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["draw_x.png", "mine.png"]
         assert outside.exists()
+
+    def test_what_the_new_run_reads_stays(self, tmp_path: Path) -> None:
+        """It may repeat the earlier one from its measurement."""
+        names = ["report.json", "measurement.npy", "draw_1.png"]
+        for name in names:
+            (tmp_path / name).touch()
+        (tmp_path / "report.json").write_text(json.dumps({"files": names}))
+        remove_former_run(tmp_path, [tmp_path / "a" / ".." / "measurement.npy", None])
+        assert [path.name for path in tmp_path.iterdir()] == ["measurement.npy"]
 
     @pytest.mark.parametrize("report", ["", "[]", '{"files": 3}', '{"files": ["draw_1.png"]}'])
     def test_a_foreign_report_removes_nothing(self, tmp_path: Path, report: str) -> None:
