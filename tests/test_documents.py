@@ -285,7 +285,7 @@ def options(command: str) -> list[str]:
 
 def test_the_effort_help_states_the_budgets() -> None:
     effort = next(one for one in group().commands["restore"].params if "--effort" in one.opts)
-    share = {0.5: "half the steps", 1.0: "", 2.0: "twice the steps"}
+    share = {0.5: "half the steps where that is enough", 1.0: "", 2.0: "twice the steps"}
     parts = [
         f"{name} (one estimate by {one.solver}, no uncertainty)"
         if one.solver
