@@ -23,11 +23,14 @@ __all__ = ["LARGE", "check_memory", "estimate_seconds", "passes"]
 LARGE = 2_000_000
 """Pixels of all draws together from which on the time is told."""
 
-# Pictures in single precision that are held at once, by the peak memory of processes: a solver
-# holds at most 33 (mmps; ddrm 23), its operator and the files another few, and each draw 3.
-_HELD, _HELD_BY_DRAW = 40, 3
-_FIXED = 1.2e9
-"""Bytes of the libraries and of the network's work on one tile."""
+# Pictures in single precision that are held at once. With these numbers the estimate is 1.1 to 1.5
+# times the peak memory of processes on a CPU (mmps and ddrm, 256 to 2048 pixels, 1 to 4 draws).
+_HELD, _HELD_BY_DRAW = 25, 3
+_FIXED, _NETWORK = 1.5e8, 1.5e3
+"""Bytes that any picture takes, and those of the network for each pixel that it works on."""
+
+_AT_ONCE = 1 << 18
+"""Pixels that the network works on at once, at most: tiles and batches of draws are cut so."""
 
 _BACKWARD = 1.5
 """Time of a vector-Jacobian product over that of an evaluation."""
@@ -47,17 +50,22 @@ def check_memory(
     Raises:
         InputError: If it does not fit.
     """
-    picture = 4.0 * channels * math.prod(size)
-    needed = _FIXED + picture * (_HELD + _HELD_BY_DRAW * options.samples)
+    needed, least = (_bytes(size, channels, n) for n in (options.samples, 1))
     available = available_bytes(device)
     if needed <= available:
         return
-    least = _FIXED + picture * (_HELD + _HELD_BY_DRAW)
     remedy = "lower --samples" if least <= available else "crop the picture or scale it down"
     raise InputError(
         f"restoring {size[1]}x{size[0]} pixels with --samples {options.samples} takes about "
         f"{needed / 1e9:.3g} GB of memory, and {available / 1e9:.3g} GB are free; {remedy}"
     )
+
+
+def _bytes(size: tuple[int, int], channels: int, samples: int) -> float:
+    """Memory of a restoration."""
+    pixels = math.prod(size)
+    held = 4.0 * channels * pixels * (_HELD + _HELD_BY_DRAW * samples)
+    return _FIXED + _NETWORK * min(pixels * samples, _AT_ONCE) + held
 
 
 class _Shrinkage(Prior):

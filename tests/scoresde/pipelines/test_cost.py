@@ -18,7 +18,12 @@ CPU = torch.device("cpu")
 class TestMemory:
     @pytest.mark.parametrize(
         ("side", "samples", "free", "remedy"),
-        [(1000, 8, 4e9, None), (20_000, 8, 16e9, "crop"), (1000, 10**6, 16e9, "--samples")],
+        [
+            (64, 8, 3e8, None),
+            (1000, 8, 4e9, None),
+            (20_000, 8, 16e9, "crop"),
+            (1000, 10**6, 16e9, "--samples"),
+        ],
     )
     def test_what_does_not_fit_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, side: int, samples: int, free: float, remedy: str
