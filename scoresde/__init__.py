@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scoresde.errors import InputError
     from scoresde.priors.averaged import EquivariantPrior
     from scoresde.priors.base import CountingPrior, Prior, Wrapper
-    from scoresde.priors.checkpoint import load_prior, save_prior
+    from scoresde.priors.checkpoint import load_prior, register_network, save_prior
     from scoresde.priors.grey import GreyPrior
     from scoresde.priors.mixture import GaussianMixturePrior, GaussianPrior
     from scoresde.priors.score import ScorePrior
@@ -57,6 +57,7 @@ __all__ = [
     "TiledPrior",
     "Wrapper",
     "load_prior",
+    "register_network",
     "save_prior",
     "sde_from",
 ]
@@ -67,7 +68,7 @@ _MODULES = {
     "scoresde.errors": ("InputError",),
     "scoresde.priors.averaged": ("EquivariantPrior",),
     "scoresde.priors.base": ("CountingPrior", "Prior", "Wrapper"),
-    "scoresde.priors.checkpoint": ("load_prior", "save_prior"),
+    "scoresde.priors.checkpoint": ("load_prior", "register_network", "save_prior"),
     "scoresde.priors.grey": ("GreyPrior",),
     "scoresde.priors.mixture": ("GaussianMixturePrior", "GaussianPrior"),
     "scoresde.priors.score": ("ScorePrior",),

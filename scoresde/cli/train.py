@@ -13,6 +13,7 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.data.datasets import ImageArray, ImageFolder
+    from scoresde.data.signals import Signals
     from scoresde.training import TrainConfig
 
 __all__ = ["train"]
@@ -24,7 +25,8 @@ def train(
         list[Path],
         typer.Argument(
             help="Folders of photographs; or one .npy, .npz or .mat file of images, (N, H, W) or "
-            "(N, H, W, C), uint8."
+            "(N, H, W, C), uint8; with --dimensions 1 of signals, (N, L) or (N, C, L), and with 3 "
+            "of volumes, (N, D, H, W) or (N, C, D, H, W), real numbers in any units."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, state and TensorBoard log.")],
@@ -43,9 +45,21 @@ def train(
         int | None,
         typer.Option(help="Parts in which a batch goes through the network, to save memory. [1]"),
     ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(
+            help="1 for signals, 2 for images, 3 for volumes. Noise levels that are not given are "
+            "in proportion to the size of signals and volumes. [2]",
+            min=1,
+            max=3,
+        ),
+    ] = None,
     crop: Annotated[
         list[int] | None,
-        typer.Option(help="Side of the random crops. Repeat it to mix sizes. [64]"),
+        typer.Option(
+            help="Side of the random crops; signals and volumes are taken whole by default. "
+            "Repeat it to mix sizes. [64]"
+        ),
     ] = None,
     widths: Annotated[
         str | None,
@@ -71,7 +85,12 @@ def train(
             "[with]",
         ),
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            help="3 for colour, 1 for grey; for signals and volumes, as in the file by default. [3]"
+        ),
+    ] = None,
     array: Annotated[
         str | None, typer.Option(help="Name of the array in a file that holds several.")
     ] = None,
@@ -95,7 +114,11 @@ def train(
         ),
     ] = None,
     sigma_data: Annotated[
-        float | None, typer.Option(help="Standard deviation of the data on [-1, 1]. [0.5]")
+        float | None,
+        typer.Option(
+            help="Standard deviation of the data, which for images is on [-1, 1]; that of signals "
+            "and volumes is measured by default. [0.5]"
+        ),
     ] = None,
     noise: Annotated[
         str | None,
@@ -164,7 +187,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a score prior on images by denoising score matching."""
+    """Train a score prior on images, signals or volumes by denoising score matching."""
     from scoresde.files import read_header
     from scoresde.pipelines.parsing import as_input_error
     from scoresde.priors.checkpoint import load_prior
@@ -177,12 +200,19 @@ def train(
             f"--device must be auto or cpu, got {device!r}; choose GPUs with CUDA_VISIBLE_DEVICES "
             "or accelerate launch"
         )
+    signals = None
+    if dimensions in (1, 3):
+        signals = _open_signals(data, dimensions, array, images_only=dequantise or flips)
+        channels = signals.channels if channels is None else channels
+        crop = crop or [max(signals.sides)]
     with as_input_error():
         if minutes is not None:
             check_number("--minutes", minutes, above=0)
         config = _config(
             recipe,
+            measured=None if signals is None else signals.sigma_data,
             network={
+                "dimensions": dimensions,
                 "widths": widths,
                 "blocks": blocks,
                 "attention": attention,
@@ -206,14 +236,16 @@ def train(
             precision=precision,
             seed=seed,
         )
-    images = _open_data(data, config.network.channels, array, dequantise=dequantise, flips=flips)
+    samples: Signals | ImageFolder | ImageArray = signals or _open_data(
+        data, config.network.channels, array, dequantise=dequantise, flips=flips
+    )
     try:
         start = load_prior(init) if init is not None else None
     except InputError as error:
         raise InputError(f"--init {init}: {error}") from None
     try:
         run(
-            images,
+            samples,
             out,
             config,
             init=start,
@@ -227,9 +259,10 @@ def train(
     except TrainingError as error:
         raise InputError(str(error)) from None
     done = int(read_header(out / "state.safetensors")["step"])
+    what = {1: "signals", 2: "images", 3: "volumes"}[config.network.dimensions]
     report = {
         "prior": str(out / "prior.safetensors"),
-        "images": len(images),
+        what: len(samples),
         "steps": done,
         "of": config.steps,
         "log": str(out / "log"),
@@ -237,7 +270,7 @@ def train(
     if as_json:
         print_json(report)
         return
-    typer.echo(f"trained {done} steps on {len(images)} images; wrote {report['prior']}")
+    typer.echo(f"trained {done} steps on {len(samples)} {what}; wrote {report['prior']}")
     if done < config.steps:
         typer.echo(
             f"{config.steps - done} steps are left; go on with the same command and --continue"
@@ -247,13 +280,17 @@ def train(
 def _config(
     recipe: str | None,
     *,
+    measured: float | None,
     network: dict[str, Any],
     noise: str | None,
     noise_range: str | None,
     fourier: str | None,
     **settings: Any,
 ) -> "TrainConfig":
-    """The settings of a recipe, or the defaults, with what was given in their place."""
+    """The settings of a recipe, or the defaults, with what was given in their place.
+
+    Data whose standard deviation was measured has noise levels in proportion to it.
+    """
     from dataclasses import replace
 
     from problems.checks import check_choice
@@ -275,8 +312,13 @@ def _config(
         levels = sizes["attention"]
         sizes["attention"] = () if levels == "none" else numbers(levels, int, "--attention")
     exponents = numbers(fourier, int, "--fourier") if fourier is not None else base.fourier
+    architecture: Any = base.network
     colours = sizes.get("channels", base.network.channels)
     levels_of_noise = base.noise
+    if measured is not None:
+        if settings["sigma_data"] is None:
+            settings["sigma_data"] = measured
+        levels_of_noise = levels_of_noise.scaled(settings["sigma_data"] / base.sigma_data)
     if noise is not None:
         mean, std = numbers(noise, float, "--noise", "MEAN,STD")
         levels_of_noise = replace(levels_of_noise, mean=mean, std=std)
@@ -285,11 +327,30 @@ def _config(
         levels_of_noise = replace(levels_of_noise, sigma_min=low, sigma_max=high)
     return replace(
         base,
-        network=replace(base.network, **sizes, extra=2 * colours * len(exponents)),
+        network=replace(architecture, **sizes, extra=2 * colours * len(exponents)),
         noise=levels_of_noise,
         fourier=exponents,
         **{k: v for k, v in settings.items() if v is not None},
     )
+
+
+def _open_signals(
+    data: list[Path], dimensions: int, array: str | None, *, images_only: bool
+) -> "Signals":
+    """The signals or volumes of one array file."""
+    from scoresde.data.signals import Signals
+
+    if len(data) > 1:
+        raise InputError(
+            f"train on one array file with --dimensions {dimensions}, got "
+            f"{', '.join(map(str, data))}"
+        )
+    if images_only:
+        raise InputError(
+            f"--dequantise and --flips are for images, not for --dimensions {dimensions}; leave "
+            "them out"
+        )
+    return Signals.read(data[0], dimensions, array)
 
 
 def _open_data(

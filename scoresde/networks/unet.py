@@ -1,7 +1,8 @@
 r"""Convolutional UNet for small machines: pixel-unshuffle stem, no normalisation, additive skips.
 
-The stem folds each :math:`p \times p` block of pixels into channels (Shi et al. 2016), so that all
-convolutions run at :math:`1/p` of the resolution. Blocks have no normalisation layers: on a CPU
+It is for signals, pictures or volumes, with one, two or three axes. The stem folds each block of
+:math:`p^d` positions into channels (Shi et al. 2016), so that all convolutions run at :math:`1/p`
+of the resolution. Blocks have no normalisation layers: on a CPU
 these cost as much as the convolutions, and the preconditioning of the prior already keeps inputs
 and targets at unit variance (DRUNet, Zhang et al. 2021, trains in the same way). The noise level
 enters each block as a per-channel scale and shift (FiLM, Perez et al. 2018).
@@ -19,7 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scoresde.networks.attention import Attention2d
+from scoresde.networks.attention import Attention
+from scoresde.networks.axes import (
+    CONVOLUTIONS,
+    LAYOUTS,
+    TRANSPOSED,
+    channels_last,
+    cropped,
+    fold,
+    pad_to_multiple,
+    unfold,
+)
 from scoresde.networks.embedding import NoiseEmbedding
 from scoresde.networks.sizes import LARGEST, whole_size
 
@@ -33,17 +44,19 @@ class UNetConfig:
     """Sizes of a :class:`UNet`.
 
     Args:
-        channels: Channels of the image.
-        patch: Side p of the blocks of pixels that the stem folds into channels.
+        channels: Channels of the sample.
+        patch: Side p of the blocks of positions that the stem folds into channels.
         widths: Channels of each level, finest first; each level halves the resolution.
         blocks: Residual blocks per direction, of every level or of each.
         attention: Levels that end with self-attention. Its memory grows with the square of the
             number of pixels, so only coarse levels are suitable.
         embedding: Number of features of the noise level.
-        extra: Further input channels, which carry features of the image.
+        extra: Further input channels, which carry features of the sample.
         preactivation: True for blocks that apply the nonlinearity before both convolutions (He et
             al. 2016); False for one nonlinearity between them (EDSR, Lim et al. 2017), which is
             faster where convolutions cost little.
+        dimensions: Number of axes: 1 for signals (C, L), 2 for pictures (C, H, W), 3 for volumes
+            (C, D, H, W).
 
     Raises:
         ValueError: If a size is no positive whole number (``extra`` may be 0) or absurdly large, a
@@ -58,6 +71,7 @@ class UNetConfig:
     embedding: int = 128
     extra: int = 0
     preactivation: bool = True
+    dimensions: int = 2
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -65,6 +79,7 @@ class UNetConfig:
             ("patch", 1, _MOST_PATCH),
             ("embedding", 1, LARGEST),
             ("extra", 0, LARGEST),
+            ("dimensions", 1, 3),
         ):
             size = whole_size(getattr(self, name), f"{name} of a UNet", least, most)
             object.__setattr__(self, name, size)
@@ -115,30 +130,34 @@ class ResBlock(nn.Module):
         channels: Channels of the feature map.
         embedding: Number of features of the noise level.
         preactivation: True for g = silu.
+        dimensions: Number of axes, 1 to 3.
     """
 
-    def __init__(self, channels: int, embedding: int, preactivation: bool = True) -> None:
+    def __init__(
+        self, channels: int, embedding: int, preactivation: bool = True, dimensions: int = 2
+    ) -> None:
         super().__init__()
-        self.preactivation = preactivation
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        convolution, self.preactivation = CONVOLUTIONS[dimensions], preactivation
+        self.conv1 = convolution(channels, channels, 3, padding=1)
+        self.conv2 = convolution(channels, channels, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * channels)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Apply the block.
 
         Args:
-            x: Feature map, shape (B, C, H, W).
+            x: Feature map, shape (B, C, ...).
             features: Features of the noise level, shape (B, embedding).
 
         Returns:
             Feature map, shape of x.
         """
-        scale, shift = self.film(features)[..., None, None].chunk(2, dim=1)
+        film = self.film(features)
+        scale, shift = film[(..., *[None] * (x.ndim - 2))].chunk(2, dim=1)
         h = self.conv1(F.silu(x) if self.preactivation else x)
         scale, shift = (1 + scale).to(h.dtype), shift.to(h.dtype)
         if torch.is_grad_enabled() or h.dtype != x.dtype:
@@ -147,16 +166,17 @@ class ResBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """UNet that takes an image of any size and a noise label.
+    """UNet that takes a sample of any size and a noise label.
 
-    The image is padded to a multiple of the stride, and the output cropped to its size. The last
+    The sample is padded to a multiple of the stride, and the output cropped to its size. The last
     layer starts at zero.
 
     Args:
         config: Sizes of the network; None for the default ones.
 
     Attributes:
-        stride: Factor between the resolution of the image and that of the coarsest level.
+        stride: Factor between the resolution of the sample and that of the coarsest level.
+        dimensions: Number of axes of a sample, each of any size.
 
     Example:
         >>> import torch
@@ -164,57 +184,56 @@ class UNet(nn.Module):
         >>> network = UNet(UNetConfig(channels=1, widths=(8, 16), blocks=1, attention=(1,)))
         >>> network(torch.randn(2, 1, 13, 9), torch.zeros(2)).shape
         torch.Size([2, 1, 13, 9])
+        >>> signals = UNet(UNetConfig(1, widths=(8, 16), attention=(), dimensions=1))
+        >>> signals(torch.randn(2, 1, 50), torch.zeros(2)).shape
+        torch.Size([2, 1, 50])
     """
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()
         config = config or UNetConfig()
-        self.config = config
+        self.config, self.dimensions = config, config.dimensions
         self.stride = config.patch * 2 ** (len(config.widths) - 1)
         self.embedding = NoiseEmbedding(config.embedding)
-        folded = config.channels * config.patch**2
-        features = config.extra * config.patch**2
-        widths, e = config.widths, config.embedding
+        d, widths, e = config.dimensions, config.widths, config.embedding
+        folded, features = (n * config.patch**d for n in (config.channels, config.extra))
+        convolution, transposed = CONVOLUTIONS[d], TRANSPOSED[d]
 
         def level(i: int) -> nn.ModuleList:
             blocks: list[nn.Module] = [
-                ResBlock(widths[i], e, config.preactivation)
+                ResBlock(widths[i], e, config.preactivation, d)
                 for _ in range(config.blocks_of_levels[i])
             ]
             if i in config.attention:
-                blocks.append(Attention2d(widths[i]))
+                blocks.append(Attention(widths[i], dimensions=d))
             return nn.ModuleList(blocks)
 
         pairs = list(itertools.pairwise(widths))
-        self.stem = nn.Conv2d(folded + features, widths[0], 3, padding=1)
+        self.stem = convolution(folded + features, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(level(i) for i in range(len(widths)))
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
-        )
+        self.down = nn.ModuleList(convolution(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(transposed(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.up_blocks = nn.ModuleList(level(i) for i in range(len(widths) - 1))
-        self.head = nn.Conv2d(widths[0], folded, 3, padding=1)
+        self.head = convolution(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Evaluate the network.
 
         Args:
-            x: Images and further channels, shape (B, C + extra, H, W).
+            x: Samples and further channels, shape (B, C + extra, ...).
             label: Noise labels ln(sigma)/4, shape (B,).
 
         Returns:
-            Output, shape (B, C, H, W).
+            Output, shape (B, C, ...).
         """
-        height, width = x.shape[-2:]
-        pad = (-width % self.stride, -height % self.stride)
-        if any(pad):
-            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        features = self.embedding(label)
+        sides = x.shape[2:]
+        x, features = pad_to_multiple(x, self.stride), self.embedding(label)
 
-        h = F.pixel_unshuffle(x, self.config.patch)
-        h = self.stem(h.to(self.stem.weight.dtype, memory_format=torch.channels_last))
+        h = fold(x, self.config.patch)
+        layout = LAYOUTS[self.dimensions]
+        h = self.stem(h.to(self.stem.weight.dtype, memory_format=layout))
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             if i > 0:
@@ -225,8 +244,8 @@ class UNet(nn.Module):
         for i in reversed(range(len(self.up))):
             h, skip = self.up[i](h), skips.pop()
             h = _run(self.up_blocks[i], h.add_(skip) if owned else h + skip, features)
-        out = F.pixel_shuffle(self.head(F.silu(h, inplace=owned)), self.config.patch)
-        return out[..., :height, :width].contiguous()
+        out = unfold(self.head(F.silu(h, inplace=owned)), self.config.patch)
+        return cropped(out, sides)
 
     def in_dtype(self, dtype: torch.dtype) -> Self:
         """Copy the network, with convolutions in another precision.
@@ -241,9 +260,10 @@ class UNet(nn.Module):
             A network with weights of its own, which do not require gradients.
         """
         other = copy.deepcopy(self).requires_grad_(False)
+        converted = (CONVOLUTIONS[self.dimensions], TRANSPOSED[self.dimensions])
         for module in other.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if isinstance(module, converted):
+                channels_last(module.to(dtype=dtype))
         return other
 
 

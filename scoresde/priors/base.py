@@ -22,6 +22,8 @@ from scoresde.sde import SDE
 
 __all__ = ["CountingPrior", "Prior", "Wrapper"]
 
+_AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
 
 class Prior(nn.Module, ABC):
     """Base class of priors p(x_0), known through their denoiser E[x_0 | x_t].
@@ -100,8 +102,10 @@ class Prior(nn.Module, ABC):
         """
         if self.accepts(tuple(shape)):
             return
-        sized = len(self.shape) == 3 and self.accepts((self.shape[0], 1 << 14, 1 << 14))
-        wanted = f"({self.shape[0]}, any height, any width)" if sized else str(self.shape)
+        axes = _AXES.get(len(self.shape) - 1, ())
+        sized = bool(axes) and self.accepts((self.shape[0], *(1 << 14 for _ in axes)))
+        sides = ", ".join(f"any {axis}" for axis in axes)
+        wanted = f"({self.shape[0]}, {sides})" if sized else str(self.shape)
         raise ValueError(
             f"this prior has samples of shape {wanted}, {what} has {tuple(shape)} without its batch"
         )

@@ -3,27 +3,37 @@
 There are no pickles: reading a checkpoint cannot run code.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from problems.checks import check_number
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
-from scoresde.networks import PerceptronConfig, UNetConfig
+from scoresde.networks import DiTConfig, PerceptronConfig, UNetConfig
+from scoresde.networks.axes import channels_last
 from scoresde.priors.header import (
     NETWORKS,
     build_network,
     check_fourier,
     check_sample_shape,
+    network_kind,
+    register_network,
 )
 from scoresde.priors.score import Precision, ScorePrior
 from scoresde.sde import sde_from
 
-__all__ = ["NETWORKS", "PRIOR_FORMAT", "embedded_priors", "load_prior", "save_prior"]
+__all__ = [
+    "NETWORKS",
+    "PRIOR_FORMAT",
+    "embedded_priors",
+    "load_prior",
+    "register_network",
+    "save_prior",
+]
 
 PRIOR_FORMAT = "scoresde.prior/1"
 _LARGEST_DATA = 1e6  # of sigma_data: its square must stay finite in float32
@@ -33,7 +43,10 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
     """Write a prior to a safetensors file.
 
     Args:
-        prior: Prior with a network of this package.
+        prior: Prior with any network. One of this package, or one that was registered by
+            :func:`register_network`, is built again from the file; for another one the reader
+            must be given such a network, ``load_prior(path, network=...)``. Its ``config`` is
+            written if it is a dataclass.
         path: Path of the file.
         dtype: Dtype in which the weights are stored; ``torch.float16`` halves the file. None for
             the dtype of the weights.
@@ -55,10 +68,11 @@ def save_prior(prior: ScorePrior, path: str | Path, dtype: torch.dtype | None = 
         True
     """
     network = prior.network
-    config: Any = network.config
+    config: Any = getattr(network, "config", None)
+    described = is_dataclass(config) and not isinstance(config, type)
     header = {
         "format": PRIOR_FORMAT,
-        "network": {"kind": type(network).__name__, **asdict(config)},
+        "network": {"kind": network_kind(network), **(asdict(config) if described else {})},
         "sde": prior.sde.describe(),
         "shape": list(prior.shape),
         "sigma_data": prior.sigma_data,
@@ -83,15 +97,23 @@ def embedded_priors() -> dict[str, Path]:
 
 
 def load_prior(
-    name: str | Path, device: str | torch.device = "cpu", precision: Precision = "auto"
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    precision: Precision = "auto",
+    network: nn.Module | None = None,
 ) -> ScorePrior:
     """Load a prior that ships with the package, or a checkpoint.
+
+    A file cannot make this import or run code of its choice: its network is one of this package,
+    one that was registered (:func:`register_network`), or the one that is given.
 
     Args:
         name: Name of an embedded prior, such as "natural", or path of a checkpoint.
         device: Device of the prior.
         precision: Precision of the convolutions: "bf16", "fp32", or "auto" for bfloat16 where the
             hardware is fast at it. Likelihoods are in float32 with "auto".
+        network: A network of your own with the sizes of the one in the file. It gets the weights,
+            and becomes the frozen network of the prior. None to build what the file describes.
 
     Returns:
         The prior in evaluation mode, with frozen parameters in float32. The network computes in
@@ -121,17 +143,20 @@ def load_prior(
             f"(format {header.get('format')!r}, needs {PRIOR_FORMAT!r})"
         )
     try:
-        prior = _prior_of(header, tensors)
+        prior = _prior_of(header, tensors, network)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"no {error} in its header" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"{path} does not describe a prior that can be built: {' '.join(reason.split())}"
         ) from None
-    prior.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prior.to(device=device)
+    channels_last(prior)
     return prior.eval().requires_grad_(False).in_precision(precision)
 
 
-def _prior_of(header: dict[str, Any], tensors: dict[str, Tensor]) -> ScorePrior:
+def _prior_of(
+    header: dict[str, Any], tensors: dict[str, Tensor], given: nn.Module | None
+) -> ScorePrior:
     """Build the prior of a file; a ValueError names the first field that is wrong."""
     shape = check_sample_shape(header["shape"])
     fourier = check_fourier(header.get("fourier", []))
@@ -140,8 +165,8 @@ def _prior_of(header: dict[str, Any], tensors: dict[str, Tensor]) -> ScorePrior:
         raise ValueError(f"the card is a dictionary, got {card!r:.80}")
     sde = sde_from(header["sde"])
     sigma_data = check_number(header["sigma_data"], "sigma_data", above=0, most=_LARGEST_DATA)
-    network = build_network(header["network"], tensors)
-    _check_fit(network.config, shape, len(fourier))
+    network = build_network(header["network"], tensors, given)
+    _check_fit(getattr(network, "config", None), shape, len(fourier))
     return ScorePrior(network, sde, shape, sigma_data, card=card, fourier=fourier)
 
 
@@ -149,8 +174,13 @@ def _check_fit(config: Any, shape: tuple[int, ...], exponents: int) -> None:
     """Check that the sizes of a network of this package fit the samples and their features."""
     if isinstance(config, PerceptronConfig):
         entries, axes, takes = config.size, 1, f"{config.size} numbers"
-    elif isinstance(config, UNetConfig):
-        entries, axes, takes = config.channels, 3, f"images of {config.channels} channels"
+    elif isinstance(config, UNetConfig | DiTConfig):
+        what = {1: "signals", 2: "images", 3: "volumes"}[config.dimensions]
+        entries, axes, takes = (
+            config.channels,
+            config.dimensions + 1,
+            f"{what} of {config.channels} channels",
+        )
     else:  # a network of a user, who knows what it takes
         return
     if shape[0] != entries or len(shape) != axes:

@@ -40,16 +40,20 @@ class ScorePrior(Prior):
     level. Below the smallest noise level of the training the noise label is therefore held
     constant, while the features still follow the noise.
 
-    In a lower precision the network alone computes in it. If its weights are frozen, a UNet runs
-    as a copy with converted weights, whose noise features stay in the precision of the weights. For
-    weights that are trained, and for other networks, it is ``torch.autocast``.
+    In a lower precision the network alone computes in it. If its weights are frozen, a UNet or a
+    DiT runs as a copy with converted weights, whose noise features stay in the precision of the
+    weights. For weights that are trained, and for other networks, it is ``torch.autocast``.
+
+    Samples may be signals (C, L), pictures (C, H, W) or volumes (C, D, H, W), or vectors. A network
+    with an attribute ``dimensions``, such as a UNet or a DiT, takes any length of its axes; without
+    it, pictures alone may have any size.
 
     Args:
-        network: Maps x, shape (B, C, H, W), and a noise label, shape (B,), to the shape of x. With
+        network: Maps x, shape (B, C, ...), and a noise label, shape (B,), to the shape of x. With
             ``fourier`` its input has 2 C len(fourier) more channels.
         sde: Forward process.
-        shape: Shape of one sample, (C, H, W); for a network that takes any size, that of its
-            training images.
+        shape: Shape of one sample, such as (C, H, W); for a network that takes any size, that of
+            its training samples.
         sigma_data: Standard deviation of the data.
         autocast: Lower precision for the network alone, such as ``torch.bfloat16``; None for full
             precision, in which :meth:`in_precision` can choose another one.
@@ -63,7 +67,8 @@ class ScorePrior(Prior):
             None.
 
     Raises:
-        ValueError: If sigma_data is not positive.
+        ValueError: If sigma_data is not positive, or the shape has another number of axes than the
+            network takes.
 
     Example:
         An untrained network is the best linear denoiser of data with standard deviation sigma_data:
@@ -89,6 +94,12 @@ class ScorePrior(Prior):
         fourier: Sequence[int] = (),
     ) -> None:
         super().__init__(sde, shape)
+        axes = getattr(network, "dimensions", None)
+        if axes is not None and len(self.shape) != axes + 1:
+            raise ValueError(
+                f"a {type(network).__name__} with dimensions={axes} takes samples of "
+                f"{axes + 1} axes, channels first, got the shape {self.shape}"
+            )
         self.network, self.sigma_data, self.autocast, self.card = (
             network,
             check_number(sigma_data, "sigma_data", above=0),
@@ -102,12 +113,28 @@ class ScorePrior(Prior):
         ends = sde.noise_to_signal(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         self.trained = float(ends[0]), float(ends[1])
 
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Say whether samples may have a shape.
+
+        Args:
+            shape: Shape of one sample, without the batch axis.
+
+        Returns:
+            True for the shape of the prior; for a network that takes any size also with any other
+            sides after the channels.
+        """
+        if getattr(self.network, "dimensions", None) is None:
+            return super().accepts(shape)
+        same = len(shape) == len(self.shape) and shape[0] == self.shape[0]
+        return same and min(shape) > 0
+
     def in_precision(self, precision: Precision) -> Self:
         """Change the precision of the network.
 
         Args:
             precision: "bf16" for bfloat16; "fp32" for that of the weights; "auto" for bfloat16
-                where the hardware is fast at it, for a UNet with frozen weights in float32.
+                where the hardware is fast at it, for a UNet or a DiT with frozen weights in
+                float32.
                 Likelihoods are computed in that of the weights with "auto", see :meth:`precise`.
 
         Returns:
@@ -189,7 +216,7 @@ class ScorePrior(Prior):
         the nearest level. The Fourier features follow the noise below the smallest level too.
 
         Args:
-            u: Noisy samples x_t / alpha_t, shape (B, C, H, W).
+            u: Noisy samples x_t / alpha_t, shape (B, C, ...).
             s: Noise-to-signal ratios, shape (B,).
 
         Returns:
@@ -235,12 +262,12 @@ def fourier_features(u: Tensor, s: Tensor, exponents: Sequence[int]) -> Tensor:
     has made meaningless.
 
     Args:
-        u: Noisy images x_t / alpha_t, shape (B, C, H, W).
+        u: Noisy samples x_t / alpha_t, shape (B, C, ...).
         s: Noise-to-signal ratios, above 0, shape (B,).
         exponents: Exponents n.
 
     Returns:
-        Features, shape (B, 2 C len(exponents), H, W): all sines, then all cosines.
+        Features, shape (B, 2 C len(exponents), ...): all sines, then all cosines.
     """
     omega = math.pi * 2.0 ** torch.tensor(list(exponents), dtype=u.dtype, device=u.device)
     omega = expand_like(omega, u)

@@ -1,14 +1,15 @@
 """Settings of a training run: everything that decides its result, and nothing else."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 from problems.checks import check_choice
 from scoresde.networks import UNetConfig
+from scoresde.priors.header import config_kind, network_settings
 from scoresde.training.checks import check_number, check_whole
 from scoresde.training.objective import WEIGHTINGS, NoiseLevels
 
-__all__ = ["LARGEST_SEED", "LoopConfig", "TrainConfig"]
+__all__ = ["LARGEST_SEED", "LoopConfig", "NetworkConfig", "TrainConfig"]
 
 LARGEST_SEED = 2**63 - 1
 """Largest seed that a generator of torch takes from every caller."""
@@ -92,6 +93,25 @@ class LoopConfig:
         return asdict(self)
 
 
+class NetworkConfig(Protocol):
+    """Configuration of a network for samples of any size: UNetConfig, DiTConfig or a user's own."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a sample."""
+        ...
+
+    @property
+    def extra(self) -> int:
+        """Further input channels."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes of a sample after the channels."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
     """Settings of :func:`scoresde.training.train`.
@@ -112,17 +132,21 @@ class TrainConfig(LoopConfig):
         snapshot_every: Steps between snapshots of averages, for
             :func:`scoresde.training.average_weights`; None for none.
         crops: Side lengths of the crops in pixels. One is chosen at random each step; larger ones
-            come in proportionally smaller batches, so that each step sees as many pixels.
-        sigma_data: Standard deviation of the data on [-1, 1].
+            come in proportionally smaller batches, so that each step sees as many pixels. They do
+            not count for data whose samples are taken whole.
+        sigma_data: Standard deviation of the data about zero: 0.5 for pictures on [-1, 1]. Noise
+            levels are in the units of the data too (:meth:`NoiseLevels.scaled`).
         fourier: Exponents of the Fourier features of :class:`scoresde.ScorePrior`, whose channels
             the network must have as `extra`.
         noise: Distribution of the noise levels.
         weighting: Weights of the noise levels in the loss, "edm", "min-snr" or "likelihood"
             (:func:`scoresde.training.objective.loss_weight`).
-        network: Architecture.
+        network: Architecture: a UNetConfig or DiTConfig for signals, pictures or volumes, or the
+            configuration of a network that was registered (`register_network`).
 
     Raises:
-        ValueError: If a setting is out of its range, or the network does not fit the features.
+        ValueError: If a setting is out of its range, or the network is unknown or does not fit the
+            features.
 
     Example:
         >>> TrainConfig(steps=100, crops=(64, 128)).batch
@@ -137,13 +161,19 @@ class TrainConfig(LoopConfig):
     fourier: tuple[int, ...] = ()
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     weighting: str = "edm"
-    network: UNetConfig = field(default_factory=UNetConfig)
+    network: NetworkConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "crops", tuple(self.crops))
         object.__setattr__(self, "fourier", tuple(self.fourier))
         self._check_features()
+        kind = config_kind(self.network)
+        if not all(hasattr(self.network, name) for name in ("channels", "extra", "dimensions")):
+            raise ValueError(
+                f"a {kind} is no network for signals, pictures or volumes; use a UNetConfig or a "
+                "DiTConfig"
+            )
         extra = 2 * self.network.channels * len(self.fourier)
         if self.network.extra != extra:
             raise ValueError(
@@ -163,6 +193,21 @@ class TrainConfig(LoopConfig):
         if len(set(self.fourier)) != len(self.fourier):
             raise ValueError(f"give each exponent of Fourier features once, got {self.fourier}")
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a crop of the first size."""
+        return (self.network.channels, *[self.crops[0]] * self.network.dimensions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values.
+
+        Returns:
+            The settings by name, nested dataclasses as dictionaries, the network with its kind.
+        """
+        settings = super().to_dict()
+        settings["network"] = {"kind": config_kind(self.network), **settings["network"]}
+        return settings
+
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "TrainConfig":
         """Read what :meth:`to_dict` gave; unknown keys are ignored.
@@ -175,8 +220,6 @@ class TrainConfig(LoopConfig):
         """
         known = {f.name for f in fields(cls)}
         rest = {k: v for k, v in settings.items() if k in known - {"noise", "network"}}
-        return cls(
-            noise=NoiseLevels(**settings["noise"]),
-            network=UNetConfig(**settings["network"]),
-            **rest,
-        )
+        # older files have no kind: they are of a UNet
+        _, network = network_settings({"kind": "UNet", **settings["network"]})
+        return cls(noise=NoiseLevels(**settings["noise"]), network=network, **rest)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from scoresde.errors import InputError
 from scoresde.files import check_writable, read_tensors, write_tensors
+from scoresde.networks.axes import channels_last
 from scoresde.training.averages import ExponentialAverage, PowerAverages
 from scoresde.training.batches import Batches
 from scoresde.training.checks import check_number, check_whole
@@ -86,7 +87,7 @@ class _Run:
             self.accelerator.init_trackers("log")
         self.task, self.config, self.cost = task, config, Cost()
         self.path = out / "state.safetensors"
-        task.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(task.model.to(device=self.device))
         task.use_device(self.device)
         self.average = ExponentialAverage(task.model, config.ema)
         self.powers = None if config.snapshot_every is None else PowerAverages(task.model)

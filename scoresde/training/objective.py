@@ -38,7 +38,7 @@ class NoiseLevels:
     Args:
         mean: Mean of ln sigma.
         std: Standard deviation of ln sigma.
-        sigma_min: Smallest noise level, a standard deviation on [-1, 1].
+        sigma_min: Smallest noise level, a standard deviation in the units of the data.
         sigma_max: Largest noise level.
 
     Raises:
@@ -67,6 +67,30 @@ class NoiseLevels:
                 f"got {self.sigma_min:g},{self.sigma_max:g}"
             )
 
+    def scaled(self, factor: float) -> "NoiseLevels":
+        """Change the units of the noise levels.
+
+        Args:
+            factor: Size of the old unit in new ones, above 0.
+
+        Returns:
+            The same levels in the new units.
+
+        Example:
+            Levels that are to data of standard deviation 3 what the default is to pictures:
+
+            >>> levels = NoiseLevels().scaled(3 / 0.5)
+            >>> levels.sigma_min, levels.sigma_max
+            (0.012, 480.0)
+        """
+        check_number("the factor of the noise levels", factor, above=0)
+        return NoiseLevels(
+            self.mean + math.log(factor),
+            self.std,
+            self.sigma_min * factor,
+            self.sigma_max * factor,
+        )
+
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw noise levels, one in each n-th of the distribution.
 
@@ -91,7 +115,7 @@ def denoising_score_matching(
 
     Args:
         prior: Network to be trained.
-        x_0: Clean samples (B, ...) on [-1, 1].
+        x_0: Clean samples (B, ...).
         sigma: Noise levels (B,).
         noise: Standard normal numbers (B, ...).
 

@@ -1,5 +1,7 @@
 """Training of a score prior by denoising score matching."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -7,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data.datasets import Dataset, ImageArray, ImageFolder
+from scoresde.data.signals import Signals
 from scoresde.errors import InputError
 from scoresde.memory import available_bytes
-from scoresde.networks import UNet
 from scoresde.priors.checkpoint import save_prior
+from scoresde.priors.header import new_network
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
@@ -24,26 +27,31 @@ IMAGES_ON_GPU = 4
 """Images are kept on a GPU if they take at most one part in so many of its free memory."""
 
 
-def build_prior(config: TrainConfig) -> ScorePrior:
+def build_prior(config: TrainConfig, shape: Sequence[int] | None = None) -> ScorePrior:
     """Build the prior of a configuration with random weights.
 
     Args:
         config: Settings, whose seed decides the weights.
+        shape: Shape of one sample; None for that of the first crop.
 
     Returns:
         An untrained prior under the SDE of Karras et al. (2022).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = UNet(config.network)
-    shape = (config.network.channels, config.crops[0], config.crops[0])
+        network = new_network(config.network)
+    shape = config.shape if shape is None else tuple(shape)
     autocast = torch.bfloat16 if config.precision == "bf16" else None
     sde = EDMSDE(config.noise.sigma_min, config.noise.sigma_max)
     return ScorePrior(network, sde, shape, config.sigma_data, autocast, fourier=config.fourier)
 
 
 def finished_prior(
-    config: TrainConfig, weights: dict[str, Tensor], device: torch.device, **card: Any
+    config: TrainConfig,
+    weights: dict[str, Tensor],
+    device: torch.device,
+    shape: Sequence[int] | None = None,
+    **card: Any,
 ) -> ScorePrior:
     """Build the prior of a configuration with trained weights.
 
@@ -51,14 +59,15 @@ def finished_prior(
         config: Settings of the training.
         weights: Tensors of the network by name.
         device: Device of the prior.
+        shape: Shape of one sample; None for that of the first crop.
         **card: Entries of the model card besides the settings.
 
     Returns:
         The prior, frozen and in evaluation mode.
     """
-    network = UNet(config.network).to(device)
+    network = new_network(config.network).to(device)
     network.load_state_dict(weights)
-    shape = (config.network.channels, config.crops[0], config.crops[0])
+    shape = config.shape if shape is None else tuple(shape)
     return (
         ScorePrior(
             network,
@@ -77,11 +86,11 @@ _COPIES = 5
 """Weights, gradients, two moments of AdamW and the average, in single precision."""
 
 
-def _check_memory(config: TrainConfig, device: torch.device | None) -> None:
+def _check_memory(config: TrainConfig, shape: tuple[int, ...], device: torch.device | None) -> None:
     """Refuse what is certain not to fit: the weights and their moments, and the batch itself."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        weights = sum(p.numel() for p in UNet(config.network).parameters())
-    pixels = config.batch * config.network.channels * config.crops[0] ** 2
+        weights = sum(p.numel() for p in new_network(config.network).parameters())
+    pixels = config.batch * math.prod(shape)
     # noise, noisy and clean images, and the further channels
     images = pixels * (3 + config.network.extra / config.network.channels)
     needed = 4 * (_COPIES * weights + images / config.accumulate)
@@ -97,6 +106,31 @@ def _check_memory(config: TrainConfig, device: torch.device | None) -> None:
             f"the training takes {needed / 1e9:.3g} GB of memory at least, and "
             f"{available / 1e9:.3g} GB are free; use {largest}"
         )
+
+
+def _sample_shape(data: Dataset, config: TrainConfig) -> tuple[int, ...]:
+    """The shape of the samples of the first crop size, which must be one that the network takes."""
+    if isinstance(data, ImageFolder | ImageArray):  # crops of the size that is asked for
+        shape: tuple[int, ...] = (data.channels, config.crops[0], config.crops[0])
+    else:
+        size, generator = config.crops[0], torch.Generator().manual_seed(config.seed)
+        shape = tuple(data.batch(1, size, generator).shape[1:])
+    axes, channels = config.network.dimensions, config.network.channels
+    if len(shape) == axes + 1 and shape[0] == channels:
+        return shape
+    if len(shape) == 1:
+        remedy = (
+            "give them an axis of channels, (N, 1, L), and train a network with channels=1 and "
+            "dimensions=1"
+        )
+    elif 2 <= len(shape) <= 4:
+        remedy = f"train one with channels={shape[0]} and dimensions={len(shape) - 1}"
+    else:
+        remedy = "give samples of shape (C, L), (C, H, W) or (C, D, H, W)"
+    raise InputError(
+        f"the data has samples of shape {shape}, which a network with channels={channels} and "
+        f"dimensions={axes} does not take; {remedy}"
+    )
 
 
 def _start_from(prior: ScorePrior, init: ScorePrior) -> None:
@@ -129,7 +163,7 @@ class _PriorTask(Task[ScorePrior]):
     def batch(self, generator: torch.Generator) -> tuple[Any, ...]:
         config = self.config
         crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
-        n = max(1, round(config.batch * (config.crops[0] / crop) ** 2))
+        n = max(1, round(config.batch * (config.crops[0] / crop) ** config.network.dimensions))
         x_0, sigma = self.data.batch(n, crop, generator), config.noise.draw(n, generator)
         noise = _normal(x_0.shape, generator, self.device)
         if config.weighting == "edm":
@@ -143,11 +177,14 @@ class _PriorTask(Task[ScorePrior]):
         return (weight[0] * losses if weight else losses).mean()
 
     def settings(self) -> dict[str, Any]:
-        return self.config.to_dict()
+        settings = self.config.to_dict()
+        if self.prior.shape != self.config.shape:  # samples that are taken whole
+            settings["shape"] = list(self.prior.shape)
+        return settings
 
     def result(self, average: nn.Module, cost: Cost) -> ScorePrior:
         device = next(average.parameters()).device
-        return finished_prior(self.config, average.state_dict(), device)
+        return finished_prior(self.config, average.state_dict(), device, self.prior.shape)
 
     def save(self, result: ScorePrior, path: Path) -> None:
         save_prior(result, path)
@@ -181,6 +218,9 @@ def train(
 ) -> ScorePrior:
     """Train a :class:`ScorePrior` by denoising score matching.
 
+    The data may be pictures, or signals and volumes (:class:`scoresde.data.signals.Signals`) with
+    a network of as many `dimensions`. The prior has the shape of the samples.
+
     Writes `out/state.safetensors` (all that a resume needs), `out/prior.safetensors` (the prior
     with averaged weights) and a TensorBoard log under `out/log`. Ctrl-C saves before it ends. With
     `config.snapshot_every`, `out/averages` gets the snapshots of :func:`average_weights`.
@@ -190,7 +230,7 @@ def train(
     step.
 
     Args:
-        data: Images to learn from.
+        data: Samples to learn from.
         out: Folder of the run.
         config: Settings; the defaults are those of the `natural` prior's size.
         init: Prior with the same network, from whose weights to start.
@@ -217,13 +257,14 @@ def train(
         TrainingError: If the loss or its gradient is not finite.
     """
     config = config or TrainConfig()
-    _check_memory(config, torch.device("cpu") if cpu else None)
-    prior = build_prior(config)
+    shape = _sample_shape(data, config)
+    _check_memory(config, shape, torch.device("cpu") if cpu else None)
+    prior = build_prior(config, shape)
     if resume is None:
         resume = (Path(out) / "state.safetensors").exists()
     if init is not None and not resume:
         _start_from(prior, init)
-    if isinstance(data, ImageFolder | ImageArray):
+    if isinstance(data, ImageFolder | ImageArray | Signals):
         # in the first minute, not when the image is drawn
         data.check_crop(max(config.crops))
     return run_training(

@@ -8,14 +8,16 @@ __all__ = ["changed_settings", "flattened"]
 _ADDED: dict[str, Any] = {
     "accumulate": 1,
     "cooldown": 1.0,
+    "dimensions": 2,
+    "kind": "UNet",
     "preactivation": True,
     "snapshot_every": None,
     "weighting": "edm",
 }
 """Settings that older states lack, and what they were then."""
 
-_FREE = ("accumulate", "snapshot_every")
-"""Settings that change a run by rounding at most."""
+_FREE = ("accumulate", "shape", "snapshot_every")
+"""Settings that change a run by rounding at most, and the shape, which follows from the data."""
 
 
 def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

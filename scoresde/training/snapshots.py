@@ -95,4 +95,5 @@ def _average(
     config = TrainConfig.from_dict(last["settings"])
     state = {name: value.float() for name, value in weights.items()}
     average = {"sigma_rel": sigma_rel, "step": step}
-    return finished_prior(config, state, torch.device("cpu"), average=average)
+    shape = last["settings"].get("shape")
+    return finished_prior(config, state, torch.device("cpu"), shape, average=average)
