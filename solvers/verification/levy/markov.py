@@ -1,0 +1,104 @@
+"""The exact denoiser of sums of increments, as a prior for every solver."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.priors.base import Prior
+from scoresde.sde import EDMSDE, SDE
+from solvers.verification.levy.signals import LevyProcess
+from solvers.verification.levy.smoother import smooth
+
+__all__ = ["MarkovDenoiser"]
+
+
+class _Mean(torch.autograd.Function):
+    """Posterior mean whose backward pass is a tangent: its Jacobian is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, process: LevyProcess, s: float) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.process, ctx.s = process, s
+        return smooth(process, z, s).mean
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+        (z,) = ctx.saved_tensors
+        return smooth(ctx.process, z, ctx.s, grads[0]).tangent, None, None
+
+
+def _mean(z: Tensor, process: LevyProcess, s: float) -> Tensor:
+    mean: Tensor = _Mean.apply(z, process, s)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class MarkovDenoiser(Prior):
+    """Prior of signals that are sums of independent increments, by forward-backward recursion.
+
+    The denoiser is deterministic and exact up to the lattice, some 1e-4 of a standard deviation.
+    It computes in float64, on the CPU, and has first derivatives. One evaluation of a batch costs
+    as much as a small network.
+
+    Args:
+        process: Law of the signals.
+        sde: Forward process; None for ``EDMSDE()``.
+
+    Example:
+        >>> from solvers.verification.levy import levy_process
+        >>> prior = MarkovDenoiser(levy_process("bernoulli-laplace", 16))
+        >>> x = prior.process.sample(1, torch.Generator().manual_seed(0))
+        >>> prior.denoise(x, 0.5).shape
+        torch.Size([1, 16])
+    """
+
+    _lowest = torch.float64
+
+    def __init__(self, process: LevyProcess, sde: SDE | None = None) -> None:
+        super().__init__(sde or EDMSDE(), (process.length,))
+        self.process = process
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point dtype of the samples, float64."""
+        return torch.float64
+
+    @property
+    def _needs_signal(self) -> bool:
+        return True
+
+    def _levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signals with noise alone, u = x_t / alpha, and the noise s = sigma / alpha."""
+        return x_t / self.sde.alpha(t)[:, None], self.sde.noise_to_signal(t)
+
+    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        u, levels = self._levels(x_t, t)
+        distinct, which = levels.unique(return_inverse=True)
+        D = torch.empty_like(u)
+        for i, s in enumerate(distinct.tolist()):
+            rows = which == i
+            D[rows] = _mean(u[rows], self.process, s) if s > 0 else u[rows]
+        return D
+
+    def variance(self, x_t: Tensor, t: Tensor | float) -> Tensor:
+        """Compute the variances of x_0 given x_t.
+
+        Args:
+            x_t: Noisy samples, (B, n).
+            t: Time, a number, with noise.
+
+        Returns:
+            Posterior variances, (B, n), float64.
+
+        Raises:
+            ValueError: As ``denoise``, and if there is no noise at the time.
+        """
+        x, time = self._checked(x_t, t, noise=True)
+        u, levels = self._levels(x, time.expand(len(x)))
+        return torch.cat(
+            [
+                smooth(self.process, one[None], float(s)).variance
+                for one, s in zip(u, levels, strict=True)
+            ]
+        )
