@@ -30,6 +30,7 @@ from solvers.posterior import (
     REDDiff,
     RePaint,
     SecondOrderAncestral,
+    SolverWarning,
     SplitGibbs,
     WarmStart,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "SOLVERS",
     "Sampler",
     "SecondOrderAncestral",
+    "SolverWarning",
     "SplitGibbs",
     "TDS",
     "TMPD",

@@ -9,10 +9,11 @@ two moments
 
 which is exact for every Gaussian prior and linear measurement with Gaussian noise. A nonlinear A is
 replaced by its Jacobian at :math:`D(u)`, and other noise by the Gaussian of the same covariance
-:math:`\Sigma_y` there (as in an extended Kalman filter). The system is solved by conjugate
-gradients, with one vector-Jacobian product per iteration. The products :math:`J^T A^T p_i` of the
-search directions also give the answer :math:`J^T A^T \sum_i a_i p_i`, which therefore costs no
-further product.
+:math:`\Sigma_y` there (as in an extended Kalman filter). The system is solved in a Krylov space,
+with one vector-Jacobian product per dimension. The products :math:`J^T A^T w_i` of its basis also
+give the answer :math:`J^T A^T \sum_i c_i w_i`, which therefore costs no further product. For a
+covariance the iterates are those of conjugate gradients; what a learned Jacobian lacks of one is
+measured and bounds them (:mod:`solvers.guidance.krylov`).
 
 Within the system V may be simplified, which reduces the cost to two products per step: to its
 diagonal, from row sums (this is TMPD), or to their mean times I (PiGDM, with the variance that the
@@ -22,15 +23,14 @@ network implies instead of a constant).
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from problems import InverseProblem
 from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
-from problems.linalg.solve import dot
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
+from solvers.guidance.krylov import nearly_symmetric_gain
 from solvers.guidance.projected import projected_shift
 from solvers.presets import Preset
 from solvers.samplers.heun import Heun
@@ -44,12 +44,13 @@ Covariance = Literal["full", "diagonal", "isotropic"]
 class MMPS(Guidance):
     """Moment matching posterior sampling: the covariance of x_0 given x_t from the denoiser.
 
-    Each sample stops on its own once its relative residual is below rtol, or when a learned
-    Jacobian shows negative curvature along the next direction.
+    Each sample stops on its own once its relative residual is below rtol. Where a learned Jacobian
+    is not symmetric or not positive, the shift stays bounded by the residual, see
+    :mod:`solvers.guidance.krylov`.
 
     Args:
-        iterations: Largest number of conjugate-gradient iterations, at least 1. With the full
-            covariance each costs one vector-Jacobian product.
+        iterations: Largest number of iterations, at least 1. With the full covariance each costs
+            one vector-Jacobian product and the memory of one x and one y.
         rtol: Relative residual below which the iterations stop.
         covariance: Form of V within the system. "full": exact for Gaussian priors; "diagonal":
             exact for those with independent entries; "isotropic": exact for white ones.
@@ -163,27 +164,11 @@ class MMPS(Guidance):
             :math:`V A^T (\Sigma_y + A V A^T)^{-1} r`, the shape of x0_hat.
         """
         A, s2 = problem.operator.linearise(x0_hat), expand_like(s**2, x0_hat)
-        p, rho = r, dot(r, r)
-        target = self.rtol**2 * rho
-        active = rho > target.clamp_min(torch.finfo(r.dtype).tiny)
-        answer = torch.zeros_like(x0_hat)
-        for i in range(self.iterations):
-            JtAtp = vjp(A.adjoint(p))
-            noise = problem.noise.covariance_matvec(mean, p)
-            q = noise + A.apply(s2 * JtAtp)
-            curvature = dot(p, q)
-            # q = (Sigma_y + A V A^T) p: a curvature p^T q below p^T Sigma_y p means that V is not
-            # positive along A^T p
-            active = active & (curvature > 0.5 * dot(p, noise))
-            step = torch.where(active, rho / curvature, torch.zeros_like(rho))
-            answer = answer + expand_like(step, answer) * JtAtp
-            if i + 1 == self.iterations or not active.any():
-                break
-            r = r - expand_like(step, r) * q
-            new = dot(r, r)
-            p = r + expand_like(torch.where(active, new / rho, torch.zeros_like(rho)), r) * p
-            rho = torch.where(active, new, rho)
-            active = active & (rho > target)
-            if not active.any():
-                break
-        return s2 * answer
+        return nearly_symmetric_gain(
+            lambda w: s2 * vjp(A.adjoint(w)),
+            A.apply,
+            lambda w: problem.noise.covariance_matvec(mean, w),
+            r,
+            self.iterations,
+            self.rtol,
+        )

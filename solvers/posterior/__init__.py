@@ -16,6 +16,7 @@ from solvers.posterior.smc.predicted_twist import PredictedTwistSMC
 from solvers.posterior.smc.tds import TDS
 from solvers.posterior.spectral import DDNM, DDRM
 from solvers.posterior.split_gibbs import SplitGibbs
+from solvers.posterior.trust import SolverWarning
 from solvers.posterior.warm_start import WarmStart
 from solvers.presets import discover
 
@@ -38,6 +39,7 @@ __all__ = [
     "RePaint",
     "SITCOM",
     "SecondOrderAncestral",
+    "SolverWarning",
     "SplitGibbs",
     "TDS",
     "WarmStart",

@@ -13,7 +13,9 @@ from problems import InverseProblem
 from problems.checks import check_number
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
+from solvers.guidance.health import Health, recording
 from solvers.posterior.records import Draws, Progress, Request, Run, silent
+from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.streams import spawn
@@ -31,7 +33,9 @@ class Posterior:
         vjps: Vector-Jacobian products with the network per draw.
         seconds: Wall time of the call.
         diagnostics: Findings of the solver by name, a list with one entry for each measurement.
-            Empty for most solvers.
+            Solvers that use the network's Jacobian as a covariance say how much of one it was, and
+            how far the draws are from y, see :func:`solvers.posterior.trust.trust`. Empty for most
+            other solvers.
 
     Example:
         >>> import torch
@@ -143,6 +147,10 @@ class PosteriorSampler(Registered, ABC):
                 noise, if n or batch is no whole number of at least 1, if y is no measurement of
                 this problem or has NaN or infinite entries, if the prior does not accept the x of
                 such a measurement, or if draws come out with NaN or infinite entries.
+
+        Warns:
+            SolverWarning: If some draws are too far from y to be draws of the posterior; only of
+                solvers that use the network's Jacobian, and for white Gaussian noise.
         """
         self._check(problem, y, n, batch)
         prior.check_shape(problem.input_shape(y), "the x of this measurement")
@@ -197,7 +205,7 @@ class IndependentSampler(PosteriorSampler):
         products = sum(count for _, count in parts) / len(parts)
         once, counted.nfe = counted.nfe / len(parts), 0
         chunks, vjps = list(range(0, total, size)), 0
-        draws = []
+        draws, healths = [], []
         for index, first in enumerate(chunks):
             rows = torch.arange(first, min(first + size, total))
 
@@ -212,13 +220,21 @@ class IndependentSampler(PosteriorSampler):
                 report,
                 {name: value[rows % len(y)] for name, value in prepared.items()},
             )
-            x, count = self._draw(run)
+            with recording(Health(len(rows))) as health:
+                x, count = self._draw(run)
             draws.append(x)
+            healths.append(health)
             vjps += count
         x = torch.cat(draws).reshape(request.n, len(y), *draws[0].shape[1:])
         # the cost of what was done once is shared by the draws
         nfe, vjps = counted.nfe // len(chunks), vjps // len(chunks)
-        return Draws(x, nfe + math.ceil(once / request.n), vjps + math.ceil(products / request.n))
+        diagnostics = trust(request.problem, y, x, healths, type(self).__name__)
+        return Draws(
+            x,
+            nfe + math.ceil(once / request.n),
+            vjps + math.ceil(products / request.n),
+            diagnostics,
+        )
 
     def _prepare(
         self, prior: Prior, problem: InverseProblem, y: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
-from solvers.guidance.mmps import MMPS
+from problems.linalg.solve import conjugate_gradients
 from solvers.streams import fixed_normal
 
 __all__ = ["data_curvature", "proximal_step"]
@@ -40,8 +40,16 @@ def proximal_step(problem: InverseProblem, z: Tensor, y: Tensor, variance: Tenso
     """
     if {"prox", "gaussian_noise"} <= problem.capabilities:
         return problem.linear_operator.prox(z, y, problem.noise_variance, variance)
-    # a prior N(z, v I) is seen from the level sqrt(v) with the Jacobian I
-    return z + MMPS(iterations=_ITERATIONS).shift(z, lambda v: v, variance.sqrt(), problem, y)
+    A, v = problem.operator.linearise(z), expand_like(variance, z)
+    mean = problem.operator.apply(z)
+    weights = conjugate_gradients(
+        lambda p: problem.noise.covariance_matvec(mean, p) + A.apply(v * A.adjoint(p)),
+        problem.operator.mask_unobserved(y) - mean,
+        iterations=_ITERATIONS,
+        rtol=1e-5,
+        warn=False,
+    )
+    return z + v * A.adjoint(weights)
 
 
 def data_curvature(

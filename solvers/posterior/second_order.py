@@ -18,8 +18,9 @@ product. The covariance of the reverse kernel is from Bao et al. 2022 and Ou et 
 with several modes the error is that of a Gaussian :math:`p(x_0|u)`; :class:`PredictedTwistSMC`
 corrects it by weights.
 
-A learned J is not exactly symmetric and not exactly a covariance. More iterations of either method
-then make the draws worse, not better.
+A learned J is not exactly symmetric and not exactly a covariance. Both methods work with its
+symmetric part within their Krylov spaces, and the correction is bounded by the misfit
+(:mod:`solvers.guidance.krylov`).
 """
 
 from collections.abc import Sequence
@@ -167,8 +168,8 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
 
     With the orthonormal basis Q of the Krylov space of (J, z) and T = Q^T J Q the result is |z| Q
     T^(1/2) e_1. It is exact if the square root is a polynomial of degree ``iterations`` - 1 on the
-    spectrum of J. Eigenvalues of T that are negative, from rounding or from the slight asymmetry of
-    a network's Jacobian, count as 0.
+    spectrum of J. Of a network's Jacobian, which is not exactly symmetric, the symmetric part of T
+    counts, and eigenvalues that are negative count as 0.
 
     Args:
         product: Function v -> J v on tensors of shape (B, ...), each sample by itself.
@@ -197,13 +198,15 @@ def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list
     """Run Lanczos's method for a symmetric matrix that is given by its products.
 
     Args:
-        product: Function v -> J v on tensors of shape (B, ...), each sample by itself.
+        product: Function v -> J v on tensors of shape (B, ...), each sample by itself. If J is not
+            exactly symmetric, its symmetric part in the Krylov space counts (with all products
+            kept, which is Arnoldi's method).
         z: Start vectors, shape (B, ...).
         iterations: Number of products, at least 1.
 
     Returns:
-        The tridiagonal matrices T = Q^T J Q, shape (B, k, k), and the orthonormal bases Q of the
-        Krylov spaces, k tensors of shape (B, ...).
+        The matrices T, the symmetric part of Q^T J Q, shape (B, k, k), tridiagonal for a symmetric
+        J, and the orthonormal bases Q of the Krylov spaces, k tensors of shape (B, ...).
 
     Example:
         >>> import torch
@@ -212,21 +215,19 @@ def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list
         >>> torch.linalg.eigvalsh(T).round(decimals=3)
         tensor([[1., 4., 9.]])
     """
-    q, Q, alphas, betas = z / expand_like(dot(z, z).sqrt(), z), [], [], []
+    q, Q = z / expand_like(dot(z, z).sqrt(), z), []
+    H = z.new_zeros(len(z), iterations, iterations)  # Q^T J Q, zero below its first subdiagonal
     for k in range(iterations):
         Q.append(q)
         w = product(q)
-        alphas.append(dot(w, q))
         for _ in range(2):  # two passes of Gram-Schmidt are enough, in single precision too
-            for one in Q:
-                w = w - expand_like(dot(w, one), w) * one
+            for i, one in enumerate(Q):
+                part = dot(w, one)
+                H[:, i, k] += part
+                w = w - expand_like(part, w) * one
         beta = dot(w, w).sqrt()
         if k + 1 < iterations:
-            betas.append(beta)
+            H[:, k + 1, k] = beta
         # once the Krylov space is exhausted, w is 0 and so is the next basis vector
         q = w / expand_like(beta.clamp_min(torch.finfo(w.dtype).tiny), w)
-    T = torch.diag_embed(torch.stack(alphas, -1))
-    if betas:
-        off = torch.diag_embed(torch.stack(betas, -1), offset=1)
-        T = T + off + off.mT
-    return T, Q
+    return (H + H.mT) / 2, Q

@@ -1,0 +1,109 @@
+"""Whether draws can be trusted: what their diagnostics say, and when a warning is due.
+
+A right draw of p(x | y) has a known residual. Over draws and measurements together y - A x has the
+law of the noise, so its mean square is the noise variance, whatever the prior. A draw that is far
+from that does not explain y, and neither the prior nor chance is to blame.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from problems import InverseProblem
+from problems.linalg.broadcast import expand_like
+from solvers.guidance.health import Health
+
+__all__ = ["SolverWarning", "residual_sizes", "trust"]
+
+_FACTOR = 2.0  # noise levels of a residual that approximate solvers with a good prior stay below
+_SURPRISE = 20.0  # a right draw passes the limit by chance with probability below exp(-20)
+
+
+class SolverWarning(UserWarning):
+    """Warning that a solver's draws should not be trusted."""
+
+
+def residual_sizes(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
+    """Compute the root mean square of each residual, in units of the noise.
+
+    Args:
+        problem: Operator and white Gaussian noise.
+        y: Measurements, shape (B, ...).
+        draws: n draws for each, shape (n, B, ...).
+
+    Returns:
+        Shape (n, B); 1 but for chance where the draws are right.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
+        >>> y = torch.tensor([[[[1.0, -1.0]]]])
+        >>> residual_sizes(problem, y, torch.stack([0 * y, y])).tolist()
+        [[2.0], [0.0]]
+    """
+    std = problem.noise_variance**0.5
+    seen = _observed(problem, y)
+    return torch.stack(
+        [(problem.residual(y, x) / std).square().flatten(1).sum(1).div(seen).sqrt() for x in draws]
+    )
+
+
+def trust(
+    problem: InverseProblem, y: Tensor, draws: Tensor, healths: list[Health], name: str
+) -> dict[str, Any]:
+    """Collect what was noticed about draws, and warn if some should not be trusted.
+
+    Args:
+        problem: Operator and noise that made y.
+        y: Measurements, shape (B, ...).
+        draws: n draws for each, shape (n, B, ...).
+        healths: Records of the batches of draws, whose rows together are those of ``draws``.
+        name: Name of the solver, for the warning.
+
+    Returns:
+        Empty if nothing was recorded. Else lists with one entry for each measurement:
+        "asymmetry", the largest antisymmetric part of the Jacobian over its symmetric part;
+        "guarded", the share of the corrections in which the Jacobian had a negative variance;
+        for white Gaussian noise "residual", the largest root mean square of y - A x over the draws
+        in units of the noise.
+    """
+    if not healths or not all(healths):
+        return {}
+    n, size = draws.shape[:2]
+    asymmetry = torch.cat([one.asymmetry() for one in healths]).reshape(n, size)
+    guarded = torch.cat([one.guarded() for one in healths]).reshape(n, size)
+    found: dict[str, Any] = {
+        "asymmetry": asymmetry.amax(0).tolist(),
+        "guarded": guarded.mean(0).tolist(),
+    }
+    if "gaussian_noise" not in problem.capabilities:
+        return found
+    residuals = residual_sizes(problem, y, draws)
+    found["residual"] = residuals.amax(0).tolist()
+    m = _observed(problem, y)
+    limit = _FACTOR * (1 + 2 * (_SURPRISE / m).sqrt() + 2 * _SURPRISE / m).sqrt()
+    bad = int((residuals > expand_like(limit, residuals.mT).mT).sum())
+    if bad:
+        shares = guarded.mean().item()
+        reason = (
+            f"in {shares:.0%} of its steps the network's Jacobian was no covariance"
+            if shares > 0
+            else "its noise levels or iterations may be too few, or end too high for this noise"
+        )
+        warnings.warn(
+            f"{bad} of {residuals.numel()} draws of {name} should not be trusted: their residuals "
+            f"are up to {residuals.max().item():.3g} times the noise, where right draws have about "
+            f"1; {reason}",
+            SolverWarning,
+            stacklevel=4,
+        )
+    return found
+
+
+def _observed(problem: InverseProblem, y: Tensor) -> Tensor:
+    """Number of entries that each measurement observes, (B,), at least 1."""
+    seen = problem.operator.mask_unobserved(torch.ones_like(y))
+    return (seen != 0).flatten(1).sum(1).to(y.dtype).clamp_min(1)
