@@ -75,7 +75,7 @@ class InverseProblem(Described):
         y, x = widened(y), widened(x)
         mean = self._mean(y, x)
         if "joint_density" in self.noise.capabilities:
-            if not bool((self.operator.mask_unobserved(torch.ones_like(mean)) == 1).all()):
+            if not bool(self.operator.observed(mean).all()):
                 raise ValueError(
                     f"{type(self.noise).__name__} has a density of whole measurements only, "
                     "and this operator leaves some entries unobserved"

@@ -258,6 +258,17 @@ class Operator(Described, ABC):
         """
         return y
 
+    def observed(self, y: Tensor) -> Tensor:
+        """Mark the entries of y that A reaches.
+
+        Args:
+            y: Measurement (B, ...).
+
+        Returns:
+            Mask of the shape of y, bool.
+        """
+        return self.mask_unobserved(torch.ones_like(y)) != 0
+
     def preview(self, y: Tensor) -> Tensor:
         """Turn a measurement into a picture to look at.
 

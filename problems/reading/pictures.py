@@ -21,7 +21,14 @@ from tifffile import TiffFile
 
 from problems.reading.png import has_all_pixels
 
-__all__ = ["MAX_PIXELS", "JPEGCoding", "Picture", "read_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "JPEGCoding",
+    "Picture",
+    "TooManyPixelsError",
+    "read_picture",
+    "stored_size",
+]
 
 MAX_PIXELS = 1 << 28
 """Pixels beyond which a picture is refused unread: small files can claim any size."""
@@ -111,8 +118,8 @@ def read_picture(path: str | Path) -> Picture:
             picture = _read(path)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except _TooLarge as error:
-        raise ValueError(str(error)) from None
+    except TooManyPixelsError:
+        raise
     except Exception as error:  # damaged files raise errors of many types
         raise ValueError(f"cannot read {path} as an image: {_reason(error, path)}") from None
     if not picture.values.size:
@@ -121,7 +128,7 @@ def read_picture(path: str | Path) -> Picture:
     return replace(picture, notes=picture.notes + said)
 
 
-class _TooLarge(Exception):
+class TooManyPixelsError(ValueError):
     """More pixels than are read."""
 
 
@@ -148,31 +155,65 @@ def _reason(error: Exception, path: Path) -> str:
 
 def _check_size(path: Path, height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise _TooLarge(
+        raise TooManyPixelsError(
             f"{path} has {height * width / 1e6:.0f} megapixels, more than the "
             f"{MAX_PIXELS / 1e6:.0f} that are read; crop or scale it first"
         )
 
 
-def _read(path: Path) -> Picture:
+def stored_size(path: Path) -> tuple[int, int]:
+    """Read the height and width of a picture from its head, before it is turned upright.
+
+    Args:
+        path: Path of the picture.
+
+    Returns:
+        Height and width in pixels.
+
+    Raises:
+        TooManyPixelsError: If it has more pixels than are read.
+        Exception: Of any type, if the file is missing, damaged or no picture.
+    """
+    if _is_tiff(path):  # of any sample type, also those that Pillow does not know
+        with TiffFile(path) as file:
+            page: Any = file.pages[0]
+            size = int(page.imagelength), int(page.imagewidth)
+    else:
+        with _opened(path) as image:
+            size = image.height, image.width
+    _check_size(path, *size)
+    return size
+
+
+def _is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(4)
-    if head in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        deep = _read_deep_tiff(path)
-        if deep is not None:
-            return deep
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A file opened by Pillow, whatever size its head states."""
     # A file that Pillow opens by its path is mapped into memory if it is not compressed, and is
     # then turned wrongly where its orientation swaps the axes (Pillow 13).
     limit = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = None  # the limit here is higher, and the same for TIFF
         with path.open("rb") as stream, Image.open(stream) as image:
-            _check_size(path, image.height, image.width)
-            if not has_all_pixels(path):
-                raise ValueError("its pixels end too early")
-            return _from_pillow(image)
+            yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read(path: Path) -> Picture:
+    if _is_tiff(path):
+        deep = _read_deep_tiff(path)
+        if deep is not None:
+            return deep
+    with _opened(path) as image:
+        _check_size(path, image.height, image.width)
+        if not has_all_pixels(path):
+            raise ValueError("its pixels end too early")
+        return _from_pillow(image)
 
 
 def _from_pillow(file: Image.Image) -> Picture:

@@ -120,10 +120,7 @@ def picture_range(
         for white, darkest in _DARK.items():
             if low >= _BELOW * white and darkest <= high <= _ABOVE * white:
                 return ValueRange(0.0, white, "98 % of its values fit")
-    raise ValueError(
-        f"the range of {name} is not known: its {values.dtype} values are from {low:.4g} to "
-        f"{high:.4g} (all but 4 %); say which are black and white: --range LOW,HIGH"
-    )
+    raise _unknown(values, name, low, high)
 
 
 def array_range(
@@ -159,7 +156,7 @@ def array_range(
     if chosen is not None:
         return chosen
     low, high = _quantiles(values)
-    beyond = 1.3 + 2.5 * noise
+    beyond = _ABOVE + 2.5 * noise
     if values.dtype.kind == "f" and low < _BELOW and -beyond <= low and high <= beyond:
         return ValueRange(-1.0, 1.0, "the units of arrays")
     if values.dtype.kind == "f" and low >= _BELOW and high <= beyond:
@@ -167,7 +164,11 @@ def array_range(
             f"the range of {name} is not known: its values from {low:.4g} to {high:.4g} (all but "
             "4 %) fit [0, 1] and [-1, 1]; say which: --range 0,1 or --range -1,1"
         )
-    raise ValueError(
+    raise _unknown(values, name, low, high)
+
+
+def _unknown(values: np.ndarray, name: str, low: float, high: float) -> ValueError:
+    return ValueError(
         f"the range of {name} is not known: its {values.dtype} values are from {low:.4g} to "
         f"{high:.4g} (all but 4 %); say which are black and white: --range LOW,HIGH"
     )

@@ -2,17 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-from tifffile import TiffFile
-
-from problems.reading.pictures import MAX_PIXELS
+from problems.reading.pictures import TooManyPixelsError, stored_size
 from scoresde.errors import InputError
 
 __all__ = ["check_crop", "picture_size"]
-
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _NAMED = 3
 """Pictures that an error names; of the others it gives the number."""
@@ -41,34 +35,16 @@ def picture_size(path: Path) -> tuple[int, int]:
         (7, 5)
     """
     try:
-        width, height = _stored_size(path)
+        height, width = stored_size(path)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except PermissionError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except TooManyPixelsError as error:
+        raise InputError(str(error)) from None
     except Exception:  # the readers of damaged files raise errors of many types
         raise InputError(f"{path} is not a picture that can be read") from None
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{path} has {width * height / 1e6:.0f} megapixels, more than the "
-            f"{MAX_PIXELS / 1e6:.0f} that are read; crop or scale it first"
-        )
     return width, height
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        if file.read(4) in _TIFF:  # of any sample type, also those that Pillow does not know
-            with TiffFile(path) as tiff:
-                page: Any = tiff.pages[0]
-                return int(page.imagewidth), int(page.imagelength)
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        Image.MAX_IMAGE_PIXELS = None  # a head costs no memory, whatever size it states
-        with Image.open(path) as image:
-            return image.size
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def check_crop(paths: Sequence[Path], size: int) -> None:

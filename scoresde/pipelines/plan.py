@@ -270,7 +270,7 @@ def _without_missing(y: Tensor, operator: Operator, source: str) -> Tensor:
     if not bool(missing.any()):
         return y
     y = torch.where(missing, 0.0, y)
-    seen = missing & (operator.mask_unobserved(torch.ones_like(y)) != 0)
+    seen = missing & operator.observed(y)
     if bool(seen.any()):
         raise InputError(
             f"{source} has {int(seen.sum())} values that are NaN or infinite and not marked as "

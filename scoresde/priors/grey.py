@@ -18,6 +18,7 @@ measurement: a solver would spend its steps on them.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -68,12 +69,17 @@ class GreyPrior(Wrapper):
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         s = math.sqrt(self.channels) * self.sde.noise_to_signal(t)
         time = self.sde.t_from_noise_to_signal(s)
-        u = x_t / expand_like(self.sde.alpha(t), x_t) + expand_like(s, x_t) * self._differences(x_t)
+        n = _differences(self.channels, tuple(x_t.shape[2:]), x_t.dtype, x_t.device)
+        u = x_t / expand_like(self.sde.alpha(t), x_t) + expand_like(s, x_t) * n
         D = self.prior._denoise(expand_like(self.sde.alpha(time), x_t) * u, time)
         return D.mean(1, keepdim=True)
 
-    def _differences(self, x_t: Tensor) -> Tensor:
-        """Noise (C, H, W) of mean 0 over the channels, always the same one for a size."""
-        # of numpy: random numbers of torch may not be drawn within torch.func.vmap
-        n = np.random.default_rng(0).standard_normal((self.channels, *x_t.shape[2:]))
-        return torch.from_numpy(n - n.mean(0)).to(x_t)
+
+@lru_cache(maxsize=4)  # a run asks for the same numbers at every evaluation
+def _differences(
+    channels: int, size: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    # noise (C, H, W) of mean 0 over the channels, always the same one for a size;
+    # of numpy: random numbers of torch may not be drawn within torch.func.vmap
+    n = np.random.default_rng(0).standard_normal((channels, *size))
+    return torch.from_numpy(n - n.mean(0)).to(device, dtype)

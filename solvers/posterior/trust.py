@@ -105,5 +105,4 @@ def trust(
 
 def _observed(problem: InverseProblem, y: Tensor) -> Tensor:
     """Number of entries that each measurement observes, (B,), at least 1."""
-    seen = problem.operator.mask_unobserved(torch.ones_like(y))
-    return (seen != 0).flatten(1).sum(1).to(y.dtype).clamp_min(1)
+    return problem.operator.observed(y).flatten(1).sum(1).to(y.dtype).clamp_min(1)

@@ -42,7 +42,7 @@ from torch import Tensor
 from problems import InverseProblem
 from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
-from scoresde.evaluation.residual.statistic import misfits, observed
+from scoresde.evaluation.residual.statistic import misfits
 from scoresde.evaluation.residual.suspects import Finding, Known, Scene, suspect
 from scoresde.evaluation.residual.values import Values
 
@@ -165,7 +165,7 @@ def check_residual(
             f"{int((~torch.isfinite(y)).sum())} observed entries of the measurement are not "
             "finite; leave them out with a mask"
         )
-    seen, found = observed(problem, y), distances(x)
+    seen, found = problem.operator.observed(y), distances(x)
     finite = torch.isfinite(found).nonzero()[:, 0].tolist()
     if not finite:
         return _nothing_finite(x, int(seen.sum()))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, Noise
 
-__all__ = ["Misfits", "misfits", "observed"]
+__all__ = ["Misfits", "misfits"]
 
 _REPLICATES = 20
 _FEW_REPLICATES = 4  # of large measurements, whose averages hardly scatter
@@ -45,19 +45,6 @@ class Misfits:
     entries: int
 
 
-def observed(problem: InverseProblem, y: Tensor) -> Tensor:
-    """Mark the entries of a measurement that the operator observes.
-
-    Args:
-        problem: Operator and noise.
-        y: Measurement (1, ...).
-
-    Returns:
-        Mask of the shape of y, bool.
-    """
-    return problem.operator.mask_unobserved(torch.ones_like(y)) == 1
-
-
 def misfits(
     problem: InverseProblem, y: Tensor, predictions: Tensor, generator: torch.Generator
 ) -> Misfits:
@@ -75,7 +62,7 @@ def misfits(
     Raises:
         ValueError: If the noise has no spread at all, so that no misfit can be judged.
     """
-    seen, noise = observed(problem, y), problem.noise
+    seen, noise = problem.operator.observed(y), problem.noise
     m = int(seen.sum())
     if isinstance(noise, GaussianNoise):
         std = torch.as_tensor(noise.std).to(y).expand_as(y)[seen]
