@@ -28,7 +28,7 @@ from problems.operators.function import LinearFunction, NonlinearFunction
 from problems.operators.inpainting import Inpainting, box_mask, random_mask
 from problems.operators.jacobian import Jacobian
 from problems.operators.jpeg import JPEG
-from problems.operators.matrix import LinearMatrix
+from problems.operators.matrix import LinearMatrix, SparseMatrix
 from problems.operators.mri import MRI, birdcage_maps, cartesian_mask
 from problems.operators.phase_retrieval import PhaseRetrieval
 from problems.operators.pointwise import Clipping, Gamma, Quantisation
@@ -72,6 +72,7 @@ __all__ = [
     "Quantisation",
     "SaltAndPepperNoise",
     "SolveWarning",
+    "SparseMatrix",
     "SuperResolution",
     "Tomography",
     "UniformNoise",

@@ -8,7 +8,7 @@ No matrix is stored. With it many functions of A have a closed form:
     A^+ = V s^{+} U^T .
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from problems.linalg.broadcast import expand_like
 
-__all__ = ["SVD", "dense_svd", "identity", "separable_svd"]
+__all__ = ["SVD", "along_axes", "dense_svd", "identity", "separable_svd"]
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -144,26 +144,54 @@ def dense_svd(matrix: Tensor, shape_x: tuple[int, ...], shape_y: tuple[int, ...]
     )
 
 
-def separable_svd(
-    channels: int, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]
-) -> SVD:
-    """Decompose x -> R_h x R_w^T on each channel, from thin SVDs of R_h and R_w: s = s_h s_w^T.
+def separable_svd(channels: int, axes: Sequence[tuple[Tensor, Tensor, Tensor]]) -> SVD:
+    """Decompose a map that acts on each axis of each channel by a matrix, from their thin SVDs.
+
+    For images, x -> R_h x R_w^T, with s = s_h s_w^T.
 
     Args:
         channels: Number of channels of x.
-        rows: Thin SVD (U, s, V^T) of R_h.
-        columns: Thin SVD (U, s, V^T) of R_w.
+        axes: Thin SVD (U, s, V^T) of the matrix of each axis, in the order of the axes.
 
     Returns:
-        Decomposition with singular values of shape (channels, len(s_h), len(s_w)).
+        Decomposition with singular values of shape (channels, len(s_h), len(s_w)) for images.
     """
-    (U_h, s_h, Vt_h), (U_w, s_w, Vt_w) = rows, columns
+    U, values, Vt = zip(*axes, strict=True)
+    s = values[0]
+    for more in values[1:]:
+        s = s[..., None] * more
+    V_, Ut = [m.T for m in Vt], [m.T for m in U]
     return SVD(
-        (s_h[:, None] * s_w).expand(channels, -1, -1),
-        V=lambda w: Vt_h.T @ w @ Vt_w,
-        Vt=lambda x: Vt_h @ x @ Vt_w.T,
-        U=lambda w: U_h @ w @ U_w.T,
-        Ut=lambda y: U_h.T @ y @ U_w,
-        complete_v=Vt_h.shape[0] == Vt_h.shape[1] and Vt_w.shape[0] == Vt_w.shape[1],
-        complete_u=U_h.shape[0] == U_h.shape[1] and U_w.shape[0] == U_w.shape[1],
+        s.expand(channels, *s.shape),
+        V=lambda w: along_axes(w, V_),
+        Vt=lambda x: along_axes(x, Vt),
+        U=lambda w: along_axes(w, U),
+        Ut=lambda y: along_axes(y, Ut),
+        complete_v=all(m.shape[0] == m.shape[1] for m in Vt),
+        complete_u=all(m.shape[0] == m.shape[1] for m in U),
     )
+
+
+def along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Multiply the last axes of a tensor by one matrix each.
+
+    Args:
+        x: Tensor (..., n_1, ..., n_d).
+        matrices: The d matrices, (m_i, n_i).
+
+    Returns:
+        Tensor (..., m_1, ..., m_d).
+
+    Example:
+        >>> x, rows, columns = torch.ones(3, 4), torch.ones(2, 3), torch.ones(5, 4)
+        >>> torch.equal(along_axes(x, [rows, columns]), rows @ x @ columns.T)
+        True
+    """
+    for axis, matrix in enumerate(matrices, start=-len(matrices)):
+        if axis == -1:
+            x = x @ matrix.T
+        elif axis == -2:
+            x = matrix @ x
+        else:
+            x = torch.einsum("mn,...nhw->...mhw", matrix, x)
+    return x

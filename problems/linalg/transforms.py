@@ -1,4 +1,4 @@
-r"""Orthonormal real transforms of the last two axes, in O(n log n).
+r"""Orthonormal real transforms of the last axes, in O(n log n).
 
 The Hartley transform is :math:`\mathrm{Re} - \mathrm{Im}` of the unitary Fourier transform: real,
 symmetric, its own inverse. Every real convolution with a symmetric kernel is diagonal in it.
@@ -11,19 +11,20 @@ from torch import Tensor
 
 from problems.linalg.solve import complex_dtype
 
-__all__ = ["dct2", "hadamard2", "hartley2", "idct2"]
+__all__ = ["dct", "hadamard2", "hartley", "idct"]
 
 
-def hartley2(x: Tensor) -> Tensor:
-    """Compute the Hartley transform of the last two axes; it is its own inverse.
+def hartley(x: Tensor, axes: int = 2) -> Tensor:
+    """Compute the Hartley transform of the last axes; it is its own inverse.
 
     Args:
         x: Real tensor (..., H, W).
+        axes: Number of axes, from the last one.
 
     Returns:
         Transform, of the shape of x.
     """
-    X: Tensor = torch.fft.fft2(x, norm="ortho")
+    X: Tensor = torch.fft.fftn(x, dim=tuple(range(-axes, 0)), norm="ortho")
     return X.real - X.imag
 
 
@@ -57,28 +58,34 @@ def _twiddle(x: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle).to(complex_dtype(x))
 
 
-def dct2(x: Tensor) -> Tensor:
-    """Compute the orthonormal discrete cosine transform, type II, of the last two axes.
+def dct(x: Tensor, axes: int = 2) -> Tensor:
+    """Compute the orthonormal discrete cosine transform, type II, of the last axes.
 
     Args:
         x: Real tensor (..., H, W).
+        axes: Number of axes, from the last one.
 
     Returns:
         Coefficients, of the shape of x.
     """
-    return _dct(_dct(x).mT).mT
+    for axis in range(-axes, 0):
+        x = _dct(x.transpose(axis, -1)).transpose(axis, -1)
+    return x
 
 
-def idct2(X: Tensor) -> Tensor:
-    """Compute the inverse, and transpose, of ``dct2``.
+def idct(X: Tensor, axes: int = 2) -> Tensor:
+    """Compute the inverse, and transpose, of ``dct``.
 
     Args:
         X: Coefficients (..., H, W).
+        axes: Number of axes, from the last one.
 
     Returns:
         Real tensor, of the shape of X.
     """
-    return _idct(_idct(X).mT).mT
+    for axis in range(-axes, 0):
+        X = _idct(X.transpose(axis, -1)).transpose(axis, -1)
+    return X
 
 
 def hadamard2(x: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ __all__ = [
     "Operator",
     "Shape",
     "check_image",
+    "check_sample",
     "derives",
     "examples_of",
     "known_operators",
@@ -376,10 +377,24 @@ def check_image(shape: Shape) -> None:
     Raises:
         ValueError: If the shape does not have three axes (C, H, W).
     """
-    if len(shape) != 3:
-        raise ValueError(
-            f"an image (C, H, W) is needed, got shape {tuple(shape)} without its batch"
-        )
+    check_sample(shape, 2)
+
+
+_SAMPLES = {1: "a signal (C, L)", 2: "an image (C, H, W)", 3: "a volume (C, D, H, W)"}
+
+
+def check_sample(shape: Shape, axes: int) -> None:
+    """Check that a shape is that of a signal, an image or a volume.
+
+    Args:
+        shape: Shape without its batch.
+        axes: Number of axes after the channels, 1 to 3.
+
+    Raises:
+        ValueError: If the shape has another number of axes.
+    """
+    if len(shape) != axes + 1:
+        raise ValueError(f"{_SAMPLES[axes]} is needed, got shape {tuple(shape)} without its batch")
 
 
 def known_operators() -> list[type[Operator]]:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import get_gaussian_kernel2d
+from kornia.filters import get_gaussian_kernel1d
 from kornia.geometry.transform import rotate
 from torch import Tensor
 
@@ -43,10 +43,13 @@ class Blur(Convolution):
     For several blurred copies of one picture, ``stack`` several of these.
 
     Args:
-        kernel: Shape (h, w), or (C, h, w) with one kernel per channel. It is used as it is: make it
-            sum to 1 to keep the brightness.
+        kernel: Shape (l,) for signals, (h, w) for images, (d, h, w) for volumes; or one kernel per
+            channel, with an axis of channels in front. It is used as it is: make it sum to 1 to
+            keep the brightness.
         boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
             "valid", y is smaller than x.
+        dimensions: Number of axes of x after the channels, 1 to 3; None for 1 if the kernel is
+            (l,), else 2.
 
     Raises:
         ValueError: If the kernel has the wrong shape, is complex, not finite or all zero, or the
@@ -62,19 +65,33 @@ class Blur(Convolution):
         True
         >>> Blur(torch.ones(3, 3) / 9, "valid").output_shape((1, 5, 5))
         (1, 3, 3)
+
+        A signal, whose running mean has three samples:
+
+        >>> Blur(torch.ones(3) / 3, "replicate").apply(torch.tensor([[[0.0, 0.0, 3.0, 3.0]]]))
+        tensor([[[0., 1., 2., 3.]]])
     """
 
     kernel: Tensor
     boundary: Boundary = "circular"
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", clean_kernel(self.kernel))
+        kernel, axes = clean_kernel(self.kernel, self.dimensions)
+        object.__setattr__(self, "kernel", kernel)
+        object.__setattr__(self, "dimensions", axes)
         self._check_boundary()
 
     @property
     def taps(self) -> Tensor:
-        """Kernel with a channel axis, shape (1, h, w) or (C, h, w)."""
-        return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
+        """Kernel with a channel axis, such as (1, h, w) or (C, h, w)."""
+        return self.kernel if self.kernel.ndim == self.axes + 1 else self.kernel[None]
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of x after the channels."""
+        assert self.dimensions is not None
+        return self.dimensions
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -102,20 +119,22 @@ class Blur(Convolution):
 class GaussianBlur(Convolution):
     """Convolution with a Gaussian kernel.
 
-    The kernel is separable. For every boundary two small decompositions, one per axis, give the
-    SVD. The solve uses them for images of up to 1024 pixels a side, and conjugate gradients for
-    larger ones unless the boundary is "circular", which is solved by FFT.
+    The kernel is separable. For every boundary small decompositions, one per axis, give the SVD.
+    The solve uses them for sides of up to 1024 pixels, and conjugate gradients for longer ones
+    unless the boundary is "circular", which is solved by FFT.
 
     Args:
-        std: Standard deviation of the kernel in pixels, above 0.
+        std: Standard deviation of the kernel in pixels, above 0, the same along every axis.
         boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero"; with
             "valid", y is smaller than x.
         truncate: Radius at which the kernel is cut, in standard deviations, above 0; rounded up to
             whole pixels.
+        dimensions: Number of axes of x after the channels: 1 for signals, 2 for images, 3 for
+            volumes.
 
     Raises:
         ValueError: If std or truncate is not positive and finite, the kernel would have a side of
-            more than 4096 pixels, or the boundary is unknown.
+            more than 4096 pixels, the boundary is unknown, or the dimensions are not 1, 2 or 3.
 
     Example:
         >>> import torch
@@ -133,6 +152,7 @@ class GaussianBlur(Convolution):
     std: float
     boundary: Boundary = "circular"
     truncate: float = 4.0
+    dimensions: int = 2
 
     _LARGEST = 1024  # longest side in pixels for which the axes are decomposed
 
@@ -140,6 +160,8 @@ class GaussianBlur(Convolution):
         std = check_number(self.std, "the standard deviation of a blur", above=0)
         truncate = check_number(self.truncate, "truncate", above=0)
         check_side(2 * truncate * std + 1, f"a blur of {self.std} pixels cut at {self.truncate}")
+        axes = check_number(self.dimensions, "dimensions of a blur", least=1, most=3, whole=True)
+        object.__setattr__(self, "dimensions", int(axes))
         self._check_boundary()
 
     @classmethod
@@ -165,21 +187,31 @@ class GaussianBlur(Convolution):
 
     @cached_property
     def kernel(self) -> Tensor:
-        """Kernel of shape (h, w), float64, with sum 1."""
+        """Kernel with the same side along every axis, float64, with sum 1."""
+        line = self._line
+        kernel = line
+        for _ in range(self.dimensions - 1):
+            kernel = kernel[..., None] * line
+        return kernel
+
+    @cached_property
+    def _line(self) -> Tensor:
+        """The kernel of one axis."""
         size = 2 * math.ceil(self.truncate * self.std) + 1
-        return get_gaussian_kernel2d((size, size), (self.std, self.std), dtype=torch.float64)[0]
+        line: Tensor = get_gaussian_kernel1d(size, float(self.std), dtype=torch.float64)[0]
+        return line
 
     @property
     def taps(self) -> Tensor:
-        """Kernel with a channel axis, shape (1, h, w)."""
+        """Kernel with a channel axis, such as (1, h, w)."""
         return self.kernel[None]
 
     def _axis(self, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the thin SVD (U, s, V^T) of the matrix that blurs one axis of x."""
 
         def make() -> tuple[Tensor, Tensor, Tensor]:
-            line = self.kernel.sum(0)
-            before, after = self._margin[:2] if self.boundary != "valid" else (0, 0)
+            line = self._line
+            before, after = self._reach[0] if self.boundary != "valid" else (0, 0)
             rows = torch.eye(size, dtype=torch.float64)
             if self.boundary == "zero":
                 rows = F.pad(rows, (0, 0, before, after))
@@ -194,10 +226,10 @@ class GaussianBlur(Convolution):
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
         if self.boundary == "circular":
             return super()._svd(shape, like)
-        return separable_svd(shape[0], self._axis(shape[-2], like), self._axis(shape[-1], like))
+        return separable_svd(shape[0], [self._axis(n, like) for n in shape[1:]])
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
-        if self.boundary == "circular" or max(shape[-2:]) <= self._LARGEST:
+        if self.boundary == "circular" or max(shape[1:]) <= self._LARGEST:
             return super()._solve(v, c0, c1, shape)
         return self._iterate(v, c0, c1, shape)
 

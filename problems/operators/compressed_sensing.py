@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from problems.checks import check_choice, check_number, check_sizes
-from problems.linalg.transforms import dct2, hadamard2, idct2
+from problems.linalg.transforms import dct, hadamard2, idct
 from problems.operators.base import LinearOperator, Operator, Shape
 
 __all__ = ["CompressedSensing"]
@@ -156,7 +156,7 @@ class CompressedSensing(LinearOperator):
         X = (
             hadamard2(x)
             if self.transform == "hadamard"
-            else dct2(x * signs if self.transform == "random" else x)
+            else dct(x * signs if self.transform == "random" else x)
         )
         return X.flatten(-2)[..., places]
 
@@ -169,5 +169,5 @@ class CompressedSensing(LinearOperator):
         )
         if self.transform == "hadamard":
             return hadamard2(X)
-        x = idct2(X)
+        x = idct(X)
         return x * signs if self.transform == "random" else x

@@ -1,7 +1,8 @@
 r"""Convolution with a kernel, :math:`y = k * x`, with five ways to treat the border.
 
-The image is padded by the rule of the boundary, convolved circularly by FFT, and cropped. This one
-path serves every boundary and kernel size. The adjoint is the transpose of each of the three steps.
+Samples have one, two or three axes after the channels: signals, images and volumes. They are
+padded by the rule of the boundary, convolved circularly by FFT, and cropped. This one path serves
+every boundary and kernel size. The adjoint is the transpose of each of the three steps.
 
 Every boundary but "valid" makes an assumption about the pixels outside the frame. A real photograph
 does not satisfy it: its border pixels depend on what really lies beyond the frame. "valid" keeps
@@ -24,18 +25,19 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from problems.checks import check_choice
+from problems.checks import check_choice, check_number
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD
-from problems.linalg.transforms import dct2, hartley2, idct2
-from problems.operators.base import LinearOperator, Shape, check_image
+from problems.linalg.transforms import dct, hartley, idct
+from problems.operators.base import LinearOperator, Shape, check_sample
 
 __all__ = [
     "BOUNDARIES",
     "CLOSED_FORM",
     "Boundary",
     "Convolution",
+    "across",
     "check_side",
     "clean_kernel",
     "example_kernel",
@@ -67,6 +69,11 @@ class Convolution(LinearOperator):
     def taps(self) -> Tensor:
         """Kernel with a channel axis: (1, h, w), or (C, h, w) with one kernel per channel."""
 
+    @property
+    def axes(self) -> int:
+        """Number of axes of x after the channels: 1 for signals, 2 for images, 3 for volumes."""
+        return self.taps.ndim - 1
+
     def _check_boundary(self) -> None:
         check_choice("boundary", self.boundary, BOUNDARIES)
 
@@ -76,24 +83,21 @@ class Convolution(LinearOperator):
         return CLOSED_FORM if self.boundary == "circular" else frozenset()
 
     @cached_property
-    def _margin(self) -> tuple[int, int, int, int]:
-        """Reach of the kernel around each pixel of y: (left, right, top, bottom).
+    def _reach(self) -> tuple[tuple[int, int], ...]:
+        """Reach of the kernel on either side of an entry of y, for each axis: (before, after)."""
+        return tuple((n - 1 - (n - 1) // 2, (n - 1) // 2) for n in self.taps.shape[1:])
 
-        In columns and rows of x.
-        """
-        height, width = self.taps.shape[-2:]
-        return (
-            width - 1 - (width - 1) // 2,
-            (width - 1) // 2,
-            height - 1 - (height - 1) // 2,
-            (height - 1) // 2,
-        )
+    @property
+    def _margin(self) -> list[int]:
+        """The reach in the order of ``F.pad``, the last axis first."""
+        return [side for pair in reversed(self._reach) for side in pair]
 
     def _check(self, shape: Shape) -> None:
-        (kh, kw), (height, width) = self.taps.shape[-2:], shape[-2:]
-        if kh > height or kw > width:
+        kernel, sides = self.taps.shape[1:], shape[1:]
+        if any(k > n for k, n in zip(kernel, sides, strict=True)):
+            what = {1: "a signal", 2: "an image", 3: "a volume"}[self.axes]
             raise ValueError(
-                f"the kernel of {kw}x{kh} is too large for an image of {width}x{height} "
+                f"the kernel of {across(kernel)} is too large for {what} of {across(sides)} "
                 f"with boundary {self.boundary!r}"
             )
         if len(self.taps) not in (1, shape[0]):
@@ -106,16 +110,16 @@ class Convolution(LinearOperator):
         """Compute the shape of the measurement.
 
         Args:
-            shape: Shape of x without its batch, (C, H, W).
+            shape: Shape of x without its batch, (C, H, W) for images.
 
         Returns:
             Shape of y without its batch, (C, H, W), or (C, H - h + 1, W - w + 1) for "valid".
 
         Raises:
-            ValueError: If x is not an image, is smaller than the kernel, or has another number of
+            ValueError: If x has other axes, is smaller than the kernel, or has another number of
                 channels than the kernels.
         """
-        check_image(shape)
+        check_sample(shape, self.axes)
         self._check(shape)
         return self._resize(shape, -1)
 
@@ -133,7 +137,7 @@ class Convolution(LinearOperator):
             ValueError: If y is not an image, or x would be smaller than the kernel or have another
                 number of channels than the kernels.
         """
-        check_image(shape)
+        check_sample(shape, self.axes)
         shape = self._resize(shape, 1)
         self._check(shape)
         return shape
@@ -141,44 +145,45 @@ class Convolution(LinearOperator):
     def _resize(self, shape: Shape, sign: int) -> Shape:
         if self.boundary != "valid":
             return shape
-        return (
-            *shape[:-2],
-            shape[-2] + sign * (self.taps.shape[-2] - 1),
-            shape[-1] + sign * (self.taps.shape[-1] - 1),
-        )
+        kernel = self.taps.shape[1:]
+        return (shape[0], *(n + sign * (k - 1) for n, k in zip(shape[1:], kernel, strict=True)))
 
-    def _spectrum(self, height: int, width: int, like: Tensor) -> Tensor:
-        """Return the transfer function of the circular convolution on a (height, width) grid.
+    def _rfft(self, x: Tensor, sides: Shape | None = None) -> Tensor:
+        X: Tensor = torch.fft.rfftn(x, s=sides, dim=tuple(range(-self.axes, 0)))
+        return X
 
-        The middle of the kernel is at the origin. The frequencies are those of ``rfft2``.
+    def _irfft(self, X: Tensor, sides: Shape) -> Tensor:
+        x: Tensor = torch.fft.irfftn(X, s=sides, dim=tuple(range(-self.axes, 0)))
+        return x
+
+    def _spectrum(self, sides: Shape, like: Tensor) -> Tensor:
+        """Return the transfer function of the circular convolution on a grid of these sides.
+
+        The middle of the kernel is at the origin. The frequencies are those of ``rfftn``.
         """
 
         def make() -> Tensor:
-            kh, kw = self.taps.shape[-2:]
-            padded = F.pad(
-                self.taps.to(like.device, torch.float64), (0, width - kw, 0, height - kh)
-            )
-            spectrum: Tensor = torch.fft.rfft2(
-                torch.roll(padded, (-((kh - 1) // 2), -((kw - 1) // 2)), (-2, -1))
-            )
+            kernel = self.taps.shape[1:]
+            padded = torch.zeros(len(self.taps), *sides, dtype=torch.float64, device=like.device)
+            leading(padded, kernel).copy_(self.taps)
+            middle = tuple(-((n - 1) // 2) for n in kernel)
+            spectrum = self._rfft(torch.roll(padded, middle, tuple(range(-self.axes, 0))))
             return spectrum.to(complex_dtype(like))
 
-        return self._constant(("spectrum", height, width), like, make)
+        return self._constant(("spectrum", *sides), like, make)
 
-    def _filter(self, x: Tensor, height: int, width: int, transpose: bool) -> Tensor:
-        """Convolve x circularly, after filling it up with zeros to (height, width)."""
-        spectrum = self._spectrum(height, width, x)
-        X = torch.fft.rfft2(x, s=(height, width))
-        Y = X * (spectrum.conj() if transpose else spectrum)
-        y: Tensor = torch.fft.irfft2(Y, s=(height, width))
-        return y
+    def _filter(self, x: Tensor, sides: Shape, transpose: bool) -> Tensor:
+        """Convolve x circularly, after filling it up with zeros to these sides."""
+        spectrum = self._spectrum(sides, x)
+        X = self._rfft(x, sides)
+        return self._irfft(X * (spectrum.conj() if transpose else spectrum), sides)
 
-    def _grid(self, height: int, width: int) -> tuple[int, int]:
-        """Return a size at least as large that is fast to transform.
+    def _grid(self, sides: Shape) -> Shape:
+        """Return sides at least as long that are fast to transform.
 
         The appended entries stay out of the part that is kept.
         """
-        return next_fast_len(height, True), next_fast_len(width, True)
+        return tuple(next_fast_len(n, True) for n in sides)
 
     def _pad(self, x: Tensor) -> Tensor:
         if self.boundary == "valid":
@@ -189,13 +194,18 @@ class Convolution(LinearOperator):
             else F.pad(x, self._margin, mode=self.boundary)
         )
 
+    def _cropped(self, z: Tensor) -> Tensor:
+        """Take the reach of the kernel off every axis."""
+        for axis, (before, after) in enumerate(self._reach, start=-self.axes):
+            z = z.narrow(axis, before, z.shape[axis] - before - after)
+        return z
+
     def _pad_transpose(self, z: Tensor, shape: Shape) -> Tensor:
         if self.boundary == "valid":
             return z
-        left, right, top, bottom = self._margin
         if self.boundary == "zero":
-            return z[..., top : z.shape[-2] - bottom, left : z.shape[-1] - right]
-        for axis, (before, after) in ((-2, (top, bottom)), (-1, (left, right))):
+            return self._cropped(z)
+        for axis, (before, after) in enumerate(self._reach, start=-self.axes):
             size = shape[axis]
             source = extended(size, before, after, self.boundary, z.device)
             z, ends = (
@@ -209,44 +219,44 @@ class Convolution(LinearOperator):
 
     def _apply(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return self._filter(x, x.shape[-2], x.shape[-1], transpose=False)
-        left, right, top, bottom = self._margin
+            return self._filter(x, tuple(x.shape[2:]), transpose=False)
         padded = self._pad(x)
-        height, width = padded.shape[-2:]
-        z = self._filter(padded, *self._grid(height, width), False)
-        return z[..., top : height - bottom, left : width - right]
+        sides = tuple(padded.shape[2:])
+        z = self._filter(padded, self._grid(sides), transpose=False)
+        return self._cropped(leading(z, sides))
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         if self.boundary == "circular":
-            return self._filter(y, y.shape[-2], y.shape[-1], transpose=True)
+            return self._filter(y, tuple(y.shape[2:]), transpose=True)
         y = F.pad(y, self._margin)
-        z = self._filter(y, *self._grid(y.shape[-2], y.shape[-1]), True)[
-            ..., : y.shape[-2], : y.shape[-1]
-        ]
-        return self._pad_transpose(z, shape)
+        sides = tuple(y.shape[2:])
+        z = self._filter(y, self._grid(sides), transpose=True)
+        return self._pad_transpose(leading(z, sides), shape)
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        height, width = shape[-2:]
+        sides, axes = tuple(shape[1:]), self.axes
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
-        spectrum = self._spectrum(height, width, precise)
+        spectrum = self._spectrum(sides, precise)
         size = spectrum.abs()
         # Smaller values are rounding errors, whose phase is arbitrary.
         size = torch.where(size > 1e-14 * size.max(), size, torch.zeros_like(size))
         phase = torch.where(size > 0, spectrum / torch.where(size > 0, size, 1), 1)
         phase = phase.to(complex_dtype(like))
-        mirrored = size.flip(-2).roll(1, -2)[..., 1 : (width + 1) // 2].flip(-1)  # |k(-f)| = |k(f)|
+        mirrored = size  # |k(-f)| = |k(f)|
+        for axis in range(-axes, -1):
+            mirrored = mirrored.flip(axis).roll(1, axis)
+        mirrored = mirrored[..., 1 : (sides[-1] + 1) // 2].flip(-1)
         s = torch.cat([size, mirrored], -1).to(like).expand(shape)
 
         def allpass(x: Tensor, p: Tensor) -> Tensor:
-            y: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * p, s=(height, width))
-            return y
+            return self._irfft(self._rfft(x) * p, sides)
 
         return SVD(
             s,
-            hartley2,
-            hartley2,
-            lambda w: allpass(hartley2(w), phase),
-            lambda y: hartley2(allpass(y, phase.conj())),
+            lambda w: hartley(w, axes),
+            lambda x: hartley(x, axes),
+            lambda w: allpass(hartley(w, axes), phase),
+            lambda y: hartley(allpass(y, phase.conj()), axes),
             complete_v=True,
             complete_u=True,
         )
@@ -261,48 +271,41 @@ class Convolution(LinearOperator):
     ) -> Tensor:
         if self.boundary != "circular":
             return super()._prox(z, y, noise_variance, prior_variance)
-        height, width = self.input_shape(tuple(y.shape[1:]))[-2:]
-        spectrum, power = self._spectrum(height, width, z), self._power(height, width, z)
+        sides = tuple(self.input_shape(tuple(y.shape[1:]))[1:])
+        spectrum, power = self._spectrum(sides, z), self._power(sides, z)
         # Staying in the frequency domain takes three transforms instead of six.
-        residual = torch.fft.rfft2(y) - spectrum * torch.fft.rfft2(z)
+        residual = self._rfft(y) - spectrum * self._rfft(z)
         gain = (
             expand_like(prior_variance, z)
             * spectrum.conj()
             / (expand_like(noise_variance, z) + expand_like(prior_variance, z) * power)
         )
-        change: Tensor = torch.fft.irfft2(gain * residual, s=(height, width))
-        return z + change
+        return z + self._irfft(gain * residual, sides)
 
     def _inverse_filter(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """Compute the solve with a circular boundary."""
-        power = self._power(r.shape[-2], r.shape[-1], r)
-        solution: Tensor = torch.fft.irfft2(
-            torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power), s=r.shape[-2:]
-        )
-        return solution
+        sides = tuple(r.shape[2:])
+        power = self._power(sides, r)
+        return self._irfft(self._rfft(r) / (expand_like(c0, r) + expand_like(c1, r) * power), sides)
 
     def _gram(self, x: Tensor, shape: Shape) -> Tensor:
         if self.boundary != "circular":
             return super()._gram(x, shape)
-        product: Tensor = torch.fft.irfft2(
-            torch.fft.rfft2(x) * self._power(x.shape[-2], x.shape[-1], x), s=x.shape[-2:]
-        )
-        return product
+        sides = tuple(x.shape[2:])
+        return self._irfft(self._rfft(x) * self._power(sides, x), sides)
 
-    def _power(self, height: int, width: int, like: Tensor) -> Tensor:
-        """Return |transfer function|^2 at the frequencies of ``rfft2``."""
+    def _power(self, sides: Shape, like: Tensor) -> Tensor:
+        """Return |transfer function|^2 at the frequencies of ``rfftn``."""
         return self._constant(
-            ("power", height, width),
-            like,
-            lambda: self._spectrum(height, width, like).abs().square(),
+            ("power", *sides), like, lambda: self._spectrum(sides, like).abs().square()
         )
 
     @cached_property
     def _even(self) -> bool:
-        """True if each kernel equals its mirror image along both axes."""
+        """True if each kernel equals its mirror image along every axis."""
         return all(
             torch.allclose(self.taps, self.taps.flip(axis), rtol=1e-6, atol=1e-12)
-            for axis in (-2, -1)
+            for axis in range(-self.axes, 0)
         )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
@@ -312,16 +315,44 @@ class Convolution(LinearOperator):
         which the cosine transform diagonalises. Otherwise it is zero outside, as if y were known on
         a larger frame.
         """
-        height, width = r.shape[-2:]
+        sides, axes = tuple(r.shape[2:]), self.axes
         if self._even and self.boundary in ("reflect", "replicate"):
-            power = self._power(2 * height, 2 * width, r)[..., :height, :width]
-            return idct2(dct2(r) / (expand_like(c0, r) + expand_like(c1, r) * power))
-        kh, kw = self.taps.shape[-2:]
-        size = self._grid(height + kh - 1, width + kw - 1)
-        if size[0] < kh or size[1] < kw:
+            power = leading(self._power(tuple(2 * n for n in sides), r), sides)
+            return idct(dct(r, axes) / (expand_like(c0, r) + expand_like(c1, r) * power), axes)
+        kernel = self.taps.shape[1:]
+        grid = self._grid(tuple(n + k - 1 for n, k in zip(sides, kernel, strict=True)))
+        if any(n < k for n, k in zip(grid, kernel, strict=True)):
             return r
-        padded = F.pad(r, (0, size[1] - width, 0, size[0] - height))
-        return self._inverse_filter(padded, c0, c1)[..., :height, :width]
+        margin = [(0, g - n) for g, n in zip(grid, sides, strict=True)]
+        padded = F.pad(r, [side for pair in reversed(margin) for side in pair])
+        return leading(self._inverse_filter(padded, c0, c1), sides)
+
+
+def across(sides: Shape) -> str:
+    """Write sides as they are read in messages, width first.
+
+    Args:
+        sides: Lengths of the axes of a sample.
+
+    Returns:
+        Text such as "640x480" for (480, 640).
+    """
+    return "x".join(str(n) for n in reversed(sides))
+
+
+def leading(x: Tensor, sides: Shape) -> Tensor:
+    """Take the first entries along the last axes.
+
+    Args:
+        x: Tensor (..., n_1, ..., n_d).
+        sides: The d numbers of entries that are kept.
+
+    Returns:
+        View of x, with no more entries than it has.
+    """
+    for axis, n in enumerate(sides, start=-len(sides)):
+        x = x.narrow(axis, 0, min(n, x.shape[axis]))
+    return x
 
 
 def extended(
@@ -366,14 +397,15 @@ def check_side(side: float, what: str) -> None:
         )
 
 
-def clean_kernel(kernel: Tensor) -> Tensor:
+def clean_kernel(kernel: Tensor, dimensions: int | None = None) -> tuple[Tensor, int]:
     """Check and copy a kernel.
 
     Args:
-        kernel: Kernel (h, w) or (C, h, w).
+        kernel: Kernel (l,), (h, w) or (d, h, w), or one kernel per channel with an axis more.
+        dimensions: Number of axes of each kernel, 1 to 3; None for 1 if the kernel is (l,), else 2.
 
     Returns:
-        Detached copy; integer kernels become float64.
+        Detached copy, float64 for an integer kernel, and the number of axes.
 
     Raises:
         ValueError: If the kernel has the wrong shape, is complex, not finite or all zero.
@@ -383,15 +415,18 @@ def clean_kernel(kernel: Tensor) -> Tensor:
             f"a kernel must be a tensor, got {type(kernel).__name__}; convert it with "
             "torch.as_tensor"
         )
-    if kernel.ndim not in (2, 3) or not kernel.numel():
+    axes = (1 if kernel.ndim == 1 else 2) if dimensions is None else dimensions
+    axes = int(check_number(axes, "dimensions of a kernel", least=1, most=3, whole=True))
+    if kernel.ndim not in (axes, axes + 1) or not kernel.numel():
+        sides = {1: "l", 2: "h, w", 3: "d, h, w"}[axes]
         raise ValueError(
-            "a kernel must have shape (h, w), or (C, h, w) with one kernel per channel, "
-            f"got {tuple(kernel.shape)}"
+            f"a kernel with dimensions={axes} must have shape ({sides}{',' * (axes == 1)}), or "
+            f"(C, {sides}) with one kernel per channel, got {tuple(kernel.shape)}"
         )
     if kernel.is_complex() or not torch.isfinite(kernel).all() or not kernel.abs().sum() > 0:
         raise ValueError("a kernel must be real, finite and not all zero")
     kernel = kernel.detach().clone()
-    return kernel if kernel.is_floating_point() else kernel.double()
+    return kernel if kernel.is_floating_point() else kernel.double(), axes
 
 
 def example_kernel(height: int, width: int, channels: int = 1) -> Tensor:

@@ -1,10 +1,10 @@
 r"""Down-sampling with a given filter: convolve, then keep every k-th pixel.
 
-With a circular boundary, keeping every k-th pixel folds the k x k aliases of each frequency onto
-one. :math:`A A^T` is therefore a circular convolution too, with the transfer function
-:math:`s^2 = \frac{1}{k^2}\sum_{\text{aliases}} |\hat h|^2` (Zhang, Van Gool and Timofte 2020,
-eq. 14). In the SVD, U is the coarse Hartley transform, and V is that of the same decimation with
-the kernel :math:`\hat h / s`.
+With a circular boundary, keeping every k-th pixel of each of d axes folds the :math:`k^d` aliases
+of each frequency onto one. :math:`A A^T` is therefore a circular convolution too, with the
+transfer function :math:`s^2 = \frac{1}{k^d}\sum_{\text{aliases}} |\hat h|^2` (Zhang, Van Gool and
+Timofte 2020, eq. 14). In the SVD, U is the coarse Hartley transform, and V is that of the same
+decimation with the kernel :math:`\hat h / s`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ from problems.checks import check_number
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD
-from problems.linalg.transforms import hartley2
-from problems.operators.base import LinearOperator, Operator, Shape, check_image
+from problems.linalg.transforms import hartley
+from problems.operators.base import LinearOperator, Operator, Shape, check_sample
 from problems.operators.blur import Blur
-from problems.operators.convolution import BOUNDARIES, Boundary, clean_kernel, example_kernel
+from problems.operators.convolution import (
+    BOUNDARIES,
+    Boundary,
+    across,
+    clean_kernel,
+    example_kernel,
+)
 
 __all__ = ["Decimation"]
 
@@ -34,12 +40,13 @@ class Decimation(LinearOperator):
     """Convolution followed by sampling, y = (kernel * x)[::factor, ::factor].
 
     Args:
-        kernel: Shape (h, w), or (C, h, w) with one kernel per channel, used as it is, as in
+        kernel: Shape (l,), (h, w) or (d, h, w), or one kernel per channel, used as it is, as in
             ``Blur``.
-        factor: Whole number of at least 2 that divides both sides of x.
+        factor: Whole number of at least 2 that divides all sides of x.
         boundary: Rule for x outside the frame: "circular", "reflect", "replicate" or "zero". The
             solve is exact for "circular", and takes preconditioned conjugate gradients for the
             others.
+        dimensions: Number of axes of x after the channels, as in ``Blur``.
 
     Raises:
         ValueError: If the kernel is not valid, the factor is not a whole number of at least 2, or
@@ -59,6 +66,7 @@ class Decimation(LinearOperator):
     kernel: Tensor
     factor: int
     boundary: Boundary = "circular"
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -70,7 +78,9 @@ class Decimation(LinearOperator):
                 f"unknown boundary {self.boundary!r:.80} of a decimation; "
                 f"known: {', '.join(BOUNDARIES[:-1])}"
             )
-        object.__setattr__(self, "kernel", clean_kernel(self.kernel))
+        kernel, axes = clean_kernel(self.kernel, self.dimensions)
+        object.__setattr__(self, "kernel", kernel)
+        object.__setattr__(self, "dimensions", axes)
         object.__setattr__(self, "factor", int(self.factor))
 
     @classmethod
@@ -99,7 +109,7 @@ class Decimation(LinearOperator):
 
     @cached_property
     def _blur(self) -> Blur:
-        return Blur(self.kernel, self.boundary)
+        return Blur(self.kernel, self.boundary, self.dimensions)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Compute the shape of the measurement.
@@ -114,15 +124,15 @@ class Decimation(LinearOperator):
             ValueError: If x is not an image, the factor does not divide both sides, or the kernel
                 does not fit.
         """
-        check_image(shape)
-        height, width = shape[-2:]
-        if height % self.factor or width % self.factor:
+        check_sample(shape, self._blur.axes)
+        if any(n % self.factor for n in shape[1:]):
+            what = {1: "a signal", 2: "an image", 3: "a volume"}[self._blur.axes]
             raise ValueError(
-                f"the factor {self.factor} does not divide an image of {width}x{height}; "
+                f"the factor {self.factor} does not divide {what} of {across(shape[1:])}; "
                 "crop it first"
             )
         self._blur.output_shape(shape)
-        return (*shape[:-2], height // self.factor, width // self.factor)
+        return (shape[0], *(n // self.factor for n in shape[1:]))
 
     def input_shape(self, shape: Shape) -> Shape:
         """Compute the shape of x from the shape of the measurement.
@@ -136,73 +146,71 @@ class Decimation(LinearOperator):
         Raises:
             ValueError: If y is not an image or the kernel does not fit in x.
         """
-        check_image(shape)
-        return self._blur.input_shape(
-            (*shape[:-2], shape[-2] * self.factor, shape[-1] * self.factor)
-        )
+        check_sample(shape, self._blur.axes)
+        return self._blur.input_shape((shape[0], *(n * self.factor for n in shape[1:])))
 
     def _apply(self, x: Tensor) -> Tensor:
-        return self._blur._apply(x)[..., :: self.factor, :: self.factor]
+        return self._sampled(self._blur._apply(x))
+
+    def _sampled(self, x: Tensor) -> Tensor:
+        """Keep every k-th pixel."""
+        for axis in range(-self._blur.axes, 0):
+            x = x.unflatten(axis, (-1, self.factor)).select(axis, 0)
+        return x
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         return self._blur._adjoint(self._spread(y), shape)
 
     def _spread(self, y: Tensor) -> Tensor:
         """Insert zeros between the pixels."""
-        k = self.factor
-        return (
-            torch.nn.functional.pad(y[..., :, None, :, None], (0, k - 1, 0, 0, 0, k - 1))
-            .flatten(-4, -3)
-            .flatten(-2, -1)
-        )
+        sides = [n * self.factor for n in y.shape[2:]]
+        x = y.new_zeros(*y.shape[:2], *sides)
+        self._sampled(x).copy_(y)
+        return x
 
-    def _power(self, height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _power(self, sides: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return s^2 and the transfer function of the blur divided by s.
 
-        s^2 is on the coarse (height, width) grid, with shape (1 or C, height, width). The ratio is
-        on the fine grid.
+        s^2 is on the coarse grid of these sides, with shape (1 or C, ...). The ratio is on the fine
+        grid.
         """
-        k = self.factor
+        k, d = self.factor, self._blur.axes
+        fine = tuple(k * n for n in sides)
         precise = torch.empty(0, dtype=torch.float64, device=like.device)
-        half = self._blur._spectrum(k * height, k * width, precise)
-        full = torch.fft.fft2(torch.fft.irfft2(half, s=(k * height, k * width)))
-        power = (
-            full.abs().square().unflatten(-1, (k, width)).unflatten(-3, (k, height)).sum((-4, -2))
-            / k**2
-        )
-        s = power.sqrt().repeat(1, k, k)[..., : half.shape[-1]]
+        half = self._blur._spectrum(fine, precise)
+        full = torch.fft.fftn(self._blur._irfft(half, fine), dim=tuple(range(-d, 0)))
+        power = full.abs().square()
+        for axis, n in enumerate(sides, start=-d):
+            power = power.unflatten(axis, (k, n)).sum(axis - 1)
+        power = power / k**d
+        s = power.sqrt().repeat(1, *[k] * d)[..., : half.shape[-1]]
         floor = 1e-14 * s.max()
         ratio = torch.where(s > floor, half / torch.where(s > floor, s, 1), 0)
         return power.to(like), ratio.to(complex_dtype(like))
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        k, (height, width) = self.factor, shape[-2:]
-        power, ratio = self._power(height // k, width // k, like)
+        d, sides, blur = self._blur.axes, tuple(shape[1:]), self._blur
+        power, ratio = self._power(tuple(n // self.factor for n in sides), like)
 
         def filtered(x: Tensor, transfer: Tensor) -> Tensor:
-            y: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * transfer, s=(height, width))
-            return y
+            return blur._irfft(blur._rfft(x) * transfer, sides)
 
         return SVD(
             power.sqrt().expand(self.output_shape(shape)),
-            V=lambda w: filtered(self._spread(hartley2(w)), ratio.conj()),
-            Vt=lambda x: hartley2(filtered(x, ratio)[..., ::k, ::k]),
-            U=hartley2,
-            Ut=hartley2,
+            V=lambda w: filtered(self._spread(hartley(w, d)), ratio.conj()),
+            Vt=lambda x: hartley(self._sampled(filtered(x, ratio)), d),
+            U=lambda w: hartley(w, d),
+            Ut=lambda y: hartley(y, d),
             complete_u=True,
         )
 
     def _precondition(self, r: Tensor, c0: Tensor | float, c1: Tensor | float) -> Tensor:
         """Compute the solve as if the boundary were circular."""
-        height, width = r.shape[-2:]
-        power = self._constant(
-            ("power", height, width), r, lambda: self._power(height, width, r)[0]
-        )[..., : width // 2 + 1]
-        solution: Tensor = torch.fft.irfft2(
-            torch.fft.rfft2(r) / (expand_like(c0, r) + expand_like(c1, r) * power),
-            s=(height, width),
-        )
-        return solution
+        sides = tuple(r.shape[2:])
+        power = self._constant(("power", *sides), r, lambda: self._power(sides, r)[0])
+        power = power[..., : sides[-1] // 2 + 1]
+        R = self._blur._rfft(r)
+        return self._blur._irfft(R / (expand_like(c0, r) + expand_like(c1, r) * power), sides)
 
     def _solve(self, v: Tensor, c0: Tensor | float, c1: Tensor | float, shape: Shape) -> Tensor:
         return (

@@ -11,7 +11,7 @@ from torch import Tensor
 from problems.checks import check_number, check_sizes, check_tensor
 from problems.linalg.broadcast import expand_like
 from problems.linalg.svd import SVD, identity
-from problems.operators.base import LinearOperator, Operator, Shape, check_image
+from problems.operators.base import LinearOperator, Operator, Shape, check_sample
 
 __all__ = ["Inpainting", "binary", "box_mask", "random_mask"]
 
@@ -44,7 +44,10 @@ class Inpainting(LinearOperator):
     y has the shape of x, with zeros in the holes.
 
     Args:
-        mask: Mask (H, W), (1, H, W) or (C, H, W), True or 1 where the pixel is observed.
+        mask: Mask (L,) for signals, (H, W) for images, (D, H, W) for volumes; or one mask per
+            channel, with an axis of channels in front. True or 1 where the pixel is observed.
+        dimensions: Number of axes of x after the channels, 1 to 3; None for 1 if the mask is (L,),
+            else 2.
 
     Raises:
         ValueError: If the mask is not binary, has another number of axes, or observes no pixel.
@@ -57,6 +60,8 @@ class Inpainting(LinearOperator):
         tensor([[[[1., 1., 1.],
                   [1., 0., 1.],
                   [1., 1., 1.]]]])
+        >>> Inpainting(torch.tensor([1, 0, 1, 1])).apply(torch.ones(1, 1, 4))
+        tensor([[[1., 0., 1., 1.]]])
     """
 
     structure: ClassVar[frozenset[str]] = frozenset({"svd", "closed_form"})
@@ -64,14 +69,22 @@ class Inpainting(LinearOperator):
     base_capabilities: ClassVar[frozenset[str]] = LinearOperator.base_capabilities | {"mask"}
 
     mask: Tensor
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
         mask = binary(self.mask)
-        if mask.ndim not in (2, 3):
-            raise ValueError(f"a mask must have shape (H, W) or (C, H, W), got {tuple(mask.shape)}")
+        axes = (1 if mask.ndim == 1 else 2) if self.dimensions is None else self.dimensions
+        axes = int(check_number(axes, "dimensions of a mask", least=1, most=3, whole=True))
+        if mask.ndim not in (axes, axes + 1):
+            sides = {1: "L", 2: "H, W", 3: "D, H, W"}[axes]
+            raise ValueError(
+                f"a mask must have shape ({sides}{',' * (axes == 1)}) or (C, {sides}), "
+                f"got {tuple(mask.shape)}"
+            )
         if not mask.any():
             raise ValueError("the mask observes no pixel at all: there is nothing to restore from")
-        object.__setattr__(self, "mask", mask if mask.ndim == 3 else mask[None])
+        object.__setattr__(self, "mask", mask if mask.ndim > axes else mask[None])
+        object.__setattr__(self, "dimensions", axes)
 
     @classmethod
     def examples(cls, shape: Shape) -> dict[str, Operator]:
@@ -94,7 +107,7 @@ class Inpainting(LinearOperator):
         """Compute the shape of y, which is that of x.
 
         Args:
-            shape: Shape (C, H, W) of x, without the batch.
+            shape: Shape of x without the batch, (C, H, W) for images.
 
         Returns:
             The same shape.
@@ -102,15 +115,20 @@ class Inpainting(LinearOperator):
         Raises:
             ValueError: If the mask does not fit the shape.
         """
-        check_image(shape)
-        if tuple(shape[-2:]) != tuple(self.mask.shape[-2:]):
+        assert self.dimensions is not None
+        check_sample(shape, self.dimensions)
+        axes, one = {
+            1: ("", "signal"),
+            2: (" (height, width)", "image"),
+            3: (" (depth, height, width)", "volume"),
+        }[self.dimensions]
+        if tuple(shape[1:]) != tuple(self.mask.shape[1:]):
             raise ValueError(
-                f"the mask is {tuple(self.mask.shape[-2:])} (height, width), "
-                f"the image is {tuple(shape[-2:])}"
+                f"the mask is {tuple(self.mask.shape[1:])}{axes}, the {one} is {tuple(shape[1:])}"
             )
-        if self.mask.shape[0] not in (1, shape[-3]):
+        if self.mask.shape[0] not in (1, shape[0]):
             raise ValueError(
-                f"the mask has {self.mask.shape[0]} channels, the image has {shape[-3]}"
+                f"the mask has {self.mask.shape[0]} channels, the {one} has {shape[0]}"
             )
         return shape
 
@@ -118,7 +136,7 @@ class Inpainting(LinearOperator):
         """Compute the shape of x, which is that of y.
 
         Args:
-            shape: Shape (C, H, W) of y, without the batch.
+            shape: Shape of y without the batch, (C, H, W) for images.
 
         Returns:
             The same shape.
@@ -132,10 +150,10 @@ class Inpainting(LinearOperator):
         """Set the holes of a measurement to zero, even where they hold NaN.
 
         Args:
-            y: Measurements (B, C, H, W).
+            y: Measurements, (B, C, H, W) for images.
 
         Returns:
-            Measurements (B, C, H, W) with zeros in the holes.
+            Measurements of the same shape with zeros in the holes.
 
         Raises:
             ValueError: If the mask does not fit the shape.

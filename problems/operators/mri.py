@@ -16,33 +16,38 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.fft import fft2, fftshift, ifft2, ifftshift
+from torch.fft import fftn, fftshift, ifftn, ifftshift
 
 from problems.checks import check_number, check_sizes
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD, identity
-from problems.linalg.transforms import hartley2
+from problems.linalg.transforms import hartley
 from problems.operators.base import LinearOperator, Operator, Shape
 from problems.operators.inpainting import binary
 
 __all__ = ["MRI", "birdcage_maps", "cartesian_mask"]
 
-_AXES = (-2, -1)
 _MOST_COILS = 1024
 
 
-def _fourier(z: Tensor) -> Tensor:
-    k: Tensor = fftshift(fft2(ifftshift(z, dim=_AXES), norm="ortho"), dim=_AXES)
+def _last(axes: int) -> tuple[int, ...]:
+    return tuple(range(-axes, 0))
+
+
+def _fourier(z: Tensor, axes: int) -> Tensor:
+    dim = _last(axes)
+    k: Tensor = fftshift(fftn(ifftshift(z, dim=dim), dim=dim, norm="ortho"), dim=dim)
     return k
 
 
-def _inverse(k: Tensor) -> Tensor:
-    z: Tensor = fftshift(ifft2(ifftshift(k, dim=_AXES), norm="ortho"), dim=_AXES)
+def _inverse(k: Tensor, axes: int) -> Tensor:
+    dim = _last(axes)
+    z: Tensor = fftshift(ifftn(ifftshift(k, dim=dim), dim=dim, norm="ortho"), dim=dim)
     return z
 
 
-def _hartley(x: Tensor) -> Tensor:
-    h: Tensor = fftshift(hartley2(ifftshift(x, dim=_AXES)), dim=_AXES)
+def _hartley(x: Tensor, axes: int) -> Tensor:
+    h: Tensor = fftshift(hartley(ifftshift(x, dim=_last(axes)), axes), dim=_last(axes))
     return h
 
 
@@ -51,17 +56,19 @@ class MRI(LinearOperator):
     """Masked Fourier transform of an image, seen through the sensitivities of one or more coils.
 
     y has shape (B, 2 coils images, H, W), real and imaginary parts innermost, with zeros where
-    nothing was sampled.
+    nothing was sampled. The mask decides whether x is an image, a signal or a volume.
 
     Args:
-        mask: Mask (H, W), True or 1 where k-space is sampled; the zero frequency is in the middle.
-        sensitivities: Sensitivities (coils, H, W), complex; None for one ideal coil.
+        mask: Mask (H, W) for images, (L,) for signals, (D, H, W) for volumes; True or 1 where
+            k-space is sampled; the zero frequency is in the middle.
+        sensitivities: Sensitivities (coils, H, W), complex, with the sides of the mask; None for
+            one ideal coil.
         complex_image: If True the channels of x come in pairs, real and imaginary part; if False
             each channel of x is a real image.
 
     Raises:
-        ValueError: If the mask is not binary, not (H, W) or empty, or the sensitivities are not
-            complex, finite and of fitting shape.
+        ValueError: If the mask is not binary, has no axis or more than three, or is empty, or the
+            sensitivities are not complex, finite and of fitting shape.
 
     Example:
         >>> import torch
@@ -80,9 +87,9 @@ class MRI(LinearOperator):
 
     def __post_init__(self) -> None:
         mask = binary(self.mask)
-        if mask.ndim != 2 or not mask.any():
+        if not 1 <= mask.ndim <= 3 or not mask.any():
             raise ValueError(
-                "a k-space mask must have shape (H, W) and sample something, "
+                "a k-space mask must have shape (H, W), (L,) or (D, H, W) and sample something, "
                 f"got {tuple(mask.shape)}"
             )
         object.__setattr__(self, "mask", mask)
@@ -95,13 +102,13 @@ class MRI(LinearOperator):
             maps = self.sensitivities.detach().clone()
             if (
                 not maps.is_complex()
-                or maps.ndim != 3
+                or maps.ndim != mask.ndim + 1
                 or maps.shape[1:] != mask.shape
                 or not torch.isfinite(torch.view_as_real(maps)).all()
             ):
                 raise ValueError(
-                    f"sensitivities must be complex, finite and of shape (coils, {mask.shape[0]}, "
-                    f"{mask.shape[1]}), "
+                    "sensitivities must be complex, finite and of shape "
+                    f"(coils, {', '.join(map(str, mask.shape))}), "
                     f"got {maps.dtype} {tuple(maps.shape)}"
                 )
             object.__setattr__(self, "sensitivities", maps)
@@ -185,10 +192,12 @@ class MRI(LinearOperator):
         return (shape[0] // self.coils // (1 if self.complex_image else 2), *shape[1:])
 
     def _check(self, shape: Shape) -> None:
-        if len(shape) != 3 or tuple(shape[1:]) != tuple(self.mask.shape):
+        if tuple(shape[1:]) != tuple(self.mask.shape):
+            axes, one = {1: ("", "signal"), 2: (" (height, width)", "image")}.get(
+                self.mask.ndim, (" (depth, height, width)", "volume")
+            )
             raise ValueError(
-                f"the k-space mask is {tuple(self.mask.shape)} (height, width), "
-                f"the image is {tuple(shape)}"
+                f"the k-space mask is {tuple(self.mask.shape)}{axes}, the {one} is {tuple(shape)}"
             )
 
     def mask_unobserved(self, y: Tensor) -> Tensor:
@@ -203,7 +212,7 @@ class MRI(LinearOperator):
         return torch.where(self.mask.to(y.device), y, 0)
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the factors of the image, (coils or 1, H, W), and of k-space, (H, W).
+        """Compute the factors of the image, (coils or 1, *sides), and of k-space, of the mask.
 
         They multiply the image before a plain Fourier transform, and k-space after it. A shift by
         half the length on one side of the transform is a phase factor on the other; it alternates
@@ -211,17 +220,16 @@ class MRI(LinearOperator):
         """
 
         def make() -> tuple[Tensor, Tensor]:
-            before, after = (
-                torch.ones(1, 1, dtype=torch.complex128),
-                torch.ones(1, 1, dtype=torch.complex128),
-            )
+            one = torch.ones([1] * self.mask.ndim, dtype=torch.complex128)
+            before, after = one, one
             for axis, n in enumerate(self.mask.shape):
                 place = torch.arange(n, dtype=torch.float64)
-                line = (-1, 1) if axis == 0 else (1, -1)
+                line = [1] * self.mask.ndim
+                line[axis] = n
                 turn = torch.stack([place, place - n // 2]) * (2 * math.pi * (n // 2) / n)
                 first, second = torch.polar(torch.ones_like(turn), turn)
                 before, after = before * first.reshape(line), after * second.reshape(line)
-            if self.mask.shape[0] % 2 == 0 and self.mask.shape[1] % 2 == 0:
+            if all(n % 2 == 0 for n in self.mask.shape):
                 before, after = before.real.round(), after.real.round()
             maps = (
                 before[None]
@@ -237,42 +245,49 @@ class MRI(LinearOperator):
 
     def _apply(self, x: Tensor) -> Tensor:
         before, after = self._weights(x)
-        k = fft2((_join(x) if self.complex_image else x)[:, :, None] * before, norm="ortho")
-        return rearrange(_parts(k * after), "b i c p h w -> b (i c p) h w")
+        axes = self.mask.ndim
+        z = (_join(x) if self.complex_image else x)[:, :, None] * before
+        k = fftn(z, dim=_last(axes), norm="ortho")
+        y: Tensor = rearrange(_parts(k * after, axes), "b i c p ... -> b (i c p) ...")
+        return y
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
         before, after = self._weights(y)
-        k = _join(rearrange(y, "b (i c p) h w -> b (i p) c h w", c=self.coils, p=2), axis=1)
-        z = ifft2(k * after.conj(), norm="ortho") * before.conj()
+        axes = self.mask.ndim
+        k = _join(rearrange(y, "b (i c p) ... -> b (i p) c ...", c=self.coils, p=2), axis=1)
+        z: Tensor = ifftn(k * after.conj(), dim=_last(axes), norm="ortho") * before.conj()
         z = z[:, :, 0] if len(before) == 1 else z.sum(2)
-        return rearrange(_parts(z), "b i p h w -> b (i p) h w") if self.complex_image else z.real
+        if not self.complex_image:
+            return z.real
+        x: Tensor = rearrange(_parts(z, axes), "b i p ... -> b (i p) ...")
+        return x
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        output = self.output_shape(shape)
+        output, axes = self.output_shape(shape), self.mask.ndim
         if self.complex_image:
 
             def split(z: Tensor) -> Tensor:
-                return rearrange(_parts(z), "b i p h w -> b (i p) h w")
+                return rearrange(_parts(z, axes), "b i p ... -> b (i p) ...")
 
             return SVD(
                 self.mask.to(like).expand(output),
-                V=lambda w: split(_inverse(_join(w))),
-                Vt=lambda x: split(_fourier(_join(x))),
+                V=lambda w: split(_inverse(_join(w), axes)),
+                Vt=lambda x: split(_fourier(_join(x), axes)),
                 U=identity,
                 Ut=identity,
                 complete_v=True,
                 complete_u=True,
             )
-        mask = ifftshift(self.mask.double(), dim=_AXES)
-        mirrored = mask.flip(_AXES).roll((1, 1), _AXES)
-        s = fftshift(((mask + mirrored) / 2).sqrt(), dim=_AXES).to(like)
+        mask = ifftshift(self.mask.double(), dim=_last(axes))
+        mirrored = mask.flip(_last(axes)).roll([1] * axes, _last(axes))
+        s = fftshift(((mask + mirrored) / 2).sqrt(), dim=_last(axes)).to(like)
         inverse = torch.where(s > 0, 1 / s, 0)
         return SVD(
             s.expand(shape),
-            V=_hartley,
-            Vt=_hartley,
-            U=lambda w: self._apply(_hartley(w * inverse)),
-            Ut=lambda y: _hartley(self._adjoint(y, shape)) * inverse,
+            V=lambda w: _hartley(w, axes),
+            Vt=lambda x: _hartley(x, axes),
+            U=lambda w: self._apply(_hartley(w * inverse, axes)),
+            Ut=lambda y: _hartley(self._adjoint(y, shape), axes) * inverse,
             complete_v=True,
         )
 
@@ -282,9 +297,9 @@ def _join(x: Tensor, axis: int = 1) -> Tensor:
     return torch.complex(*x.unflatten(axis, (-1, 2)).unbind(axis + 1))
 
 
-def _parts(z: Tensor) -> Tensor:
-    """Split complex numbers into an axis of two before the last two."""
-    return torch.stack([z.real, z.imag], -3)
+def _parts(z: Tensor, axes: int) -> Tensor:
+    """Split complex numbers into an axis of two before the last ones."""
+    return torch.stack([z.real, z.imag], -1 - axes)
 
 
 def cartesian_mask(

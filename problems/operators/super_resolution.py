@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from problems.checks import check_choice, check_number, check_sizes
-from problems.linalg.svd import SVD, separable_svd
-from problems.operators.base import LinearOperator, Operator, Shape, check_image
+from problems.linalg.svd import SVD, along_axes, separable_svd
+from problems.operators.base import LinearOperator, Operator, Shape, check_sample
 
 __all__ = ["FILTERS", "Filter", "SuperResolution", "resize_matrix"]
 
 Filter = Literal["bicubic", "bilinear", "lanczos3", "average"]
 FILTERS: tuple[Filter, ...] = get_args(Filter)
 _LARGEST_FACTOR = 4096.0
+_SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
 
 
 def _cubic(u: Tensor) -> Tensor:
@@ -97,16 +98,20 @@ def _axis(size: int, out: int, kind: Filter, factor: float) -> tuple[Tensor, Ten
 class SuperResolution(LinearOperator):
     """Antialiased down-sampling of x by a factor, to be undone by super-resolution.
 
-    y has ceil(H / factor) rows. Where the factor does not divide H, several sizes of x give the
-    same size of y. For a custom filter see ``Decimation``.
+    x may be a signal or a volume, too. y has ceil(H / factor) rows. Where the factor does not
+    divide H, several sizes of x give the same size of y. For a custom filter see ``Decimation``.
 
     Args:
         factor: Any number > 1.
         filter: Antialiasing filter, one of ``FILTERS``; "bicubic" is MATLAB's ``imresize``.
-        shape: Size (H, W) of x; None for floor(rows * factor), and likewise for columns.
+        shape: Sides of x, (H, W) for images; None for floor(rows * factor), and likewise for the
+            other axes.
+        dimensions: Number of axes of x after the channels: 1 for signals, 2 for images, 3 for
+            volumes.
 
     Raises:
-        ValueError: If the factor is not above 1 and finite, or the filter is unknown.
+        ValueError: If the factor is not above 1 and finite, the filter is unknown, or the
+            dimensions are not 1, 2 or 3, or the shape has another number of sides.
 
     Example:
         >>> import torch
@@ -123,12 +128,18 @@ class SuperResolution(LinearOperator):
 
     factor: float
     filter: Filter = "bicubic"
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
+    dimensions: int = 2
 
     def __post_init__(self) -> None:
+        axes = int(
+            check_number(self.dimensions, "dimensions of resizing", least=1, most=3, whole=True)
+        )
+        object.__setattr__(self, "dimensions", axes)
         check_number(self.factor, "the factor", above=1, most=_LARGEST_FACTOR)
         if self.shape is not None:
-            object.__setattr__(self, "shape", check_sizes(self.shape, "shape (H, W)", axes=2))
+            name = {1: "shape (L,)", 2: "shape (H, W)", 3: "shape (D, H, W)"}[axes]
+            object.__setattr__(self, "shape", check_sizes(self.shape, name, axes=axes))
         check_choice("filter", self.filter, FILTERS)
         object.__setattr__(self, "factor", float(self.factor))
 
@@ -174,13 +185,14 @@ class SuperResolution(LinearOperator):
         Raises:
             ValueError: If the image has another size than ``shape``.
         """
-        check_image(shape)
-        if self.shape is not None and tuple(shape[-2:]) != tuple(self.shape):
+        check_sample(shape, self.dimensions)
+        if self.shape is not None and tuple(shape[1:]) != self.shape:
+            axes = {1: "", 2: " (height, width)", 3: " (depth, height, width)"}[self.dimensions]
             raise ValueError(
-                f"this operator is made for images of {tuple(self.shape)} (height, width), "
-                f"got {tuple(shape[-2:])}"
+                f"this operator is made for {_SAMPLES[self.dimensions]} of {self.shape}{axes}, "
+                f"got {tuple(shape[1:])}"
             )
-        return (*shape[:-2], self._size(shape[-2]), self._size(shape[-1]))
+        return (shape[0], *map(self._size, shape[1:]))
 
     def input_shape(self, shape: Shape) -> Shape:
         """Compute the shape of x.
@@ -194,23 +206,22 @@ class SuperResolution(LinearOperator):
         Raises:
             ValueError: If no image of the expected size shrinks to this shape.
         """
-        check_image(shape)
-        height, width = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[-2:])
-        if (self._size(height), self._size(width)) != tuple(shape[-2:]):
+        check_sample(shape, self.dimensions)
+        sides = self.shape or tuple(math.floor(n * self.factor + 1e-9) for n in shape[1:])
+        if tuple(map(self._size, sides)) != tuple(shape[1:]):
+            one = {1: "a signal", 2: "an image", 3: "a volume"}[self.dimensions]
             raise ValueError(
-                f"an image of {(height, width)} does not shrink to {tuple(shape[-2:])} by a "
+                f"{one} of {sides} does not shrink to {tuple(shape[1:])} by a "
                 f"factor of {self.factor:g}"
             )
-        return (*shape[:-2], height, width)
+        return (shape[0], *sides)
 
     def _apply(self, x: Tensor) -> Tensor:
-        rows, columns = (self._constants(n, x)[0] for n in x.shape[-2:])
-        return rows @ x @ columns.T
+        return along_axes(x, [self._constants(n, x)[0] for n in x.shape[2:]])
 
     def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
-        rows, columns = (self._constants(n, y)[0] for n in shape[-2:])
-        return rows.T @ y @ columns
+        return along_axes(y, [self._constants(n, y)[0].T for n in shape[1:]])
 
     def _svd(self, shape: Shape, like: Tensor) -> SVD:
-        (_, *rows), (_, *columns) = (self._constants(n, like) for n in shape[-2:])
-        return separable_svd(shape[0], tuple(rows), tuple(columns))  # type: ignore[arg-type]
+        parts = [self._constants(n, like)[1:] for n in shape[1:]]
+        return separable_svd(shape[0], [(U, values, Vt) for U, values, Vt in parts])

@@ -247,7 +247,12 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     "missing fraction negative": (lambda: random_mask(4, 4, -0.1), "-0.1"),
     "missing fraction NaN": (lambda: random_mask(4, 4, NAN), "nan"),
     # blur
-    "kernel of one axis": (lambda: Blur(torch.ones(3)), r"\(h, w\)"),
+    "kernel of no axis": (lambda: Blur(torch.tensor(3.0)), r"\(h, w\)"),
+    "kernel of a signal": (
+        lambda: Blur(torch.ones(3)).apply(torch.zeros(1, 3, 8, 8)),
+        r"a signal \(C, L\) is needed",
+    ),
+    "kernel of a volume": (lambda: Blur(torch.ones(3, 3), dimensions=3), r"\(d, h, w\)"),
     "kernel of four axes": (lambda: Blur(torch.ones(1, 1, 3, 3)), r"\(1, 1, 3, 3\)"),
     "kernel empty": (lambda: Blur(torch.ones(0, 3)), r"\(0, 3\)"),
     "kernel zero": (lambda: Blur(torch.zeros(3, 3)), "zero"),
@@ -376,7 +381,11 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
     # MRI
     "k-space mask not binary": (lambda: MRI(torch.full((4, 4), 0.5)), "binary"),
     "k-space mask empty": (lambda: MRI(torch.zeros(4, 4)), "sample something"),
-    "k-space mask of three axes": (lambda: MRI(torch.ones(1, 4, 4)), r"\(1, 4, 4\)"),
+    "k-space mask of four axes": (lambda: MRI(torch.ones(1, 1, 4, 4)), r"\(1, 1, 4, 4\)"),
+    "k-space mask of a volume": (
+        lambda: MRI(torch.ones(1, 4, 4)).apply(zeros(1, 4, 4)),
+        r"\(1, 4, 4\) \(depth, height, width\)",
+    ),
     "k-space mask of other size": (
         lambda: MRI(torch.ones(4, 4)).apply(zeros(1, 4, 5)),
         r"\(4, 4\).*\(1, 4, 5\)",
