@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scoresde.files import write_atomically, write_json
-from scoresde.priors.checkpoint import embedded_priors
+from scoresde.priors.checkpoint import benchmark_priors, embedded_priors
 
 __all__ = [
     "RESULTS",
@@ -98,7 +98,7 @@ def write_page(path: Path, lines: Iterable[str]) -> None:
 
 def weights_id(prior: str | Path) -> str:
     """The first digits of the SHA-256 of a prior's file, so that kept cells name their weights."""
-    path = embedded_priors().get(str(prior), Path(prior))
+    path = (embedded_priors() | benchmark_priors()).get(str(prior), Path(prior))
     if not path.is_file():
         raise SystemExit(f"there is no prior {prior}; give an embedded name or a file")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]

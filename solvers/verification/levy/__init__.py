@@ -12,30 +12,45 @@ from solvers.verification.levy.increments import (
     LaplaceIncrements,
     StudentIncrements,
 )
+from solvers.verification.levy.learned import (
+    LEARNED,
+    QUICK_SOLVERS,
+    LearnedSettings,
+    learned_prior,
+    learned_table,
+)
 from solvers.verification.levy.markov import MarkovDenoiser
 from solvers.verification.levy.problems import MEASUREMENTS, LevyProblem, levy_problem
 from solvers.verification.levy.scores import LevyScore, judge, score
 from solvers.verification.levy.signals import LAWS, LevyProcess, levy_process
 from solvers.verification.levy.smoother import Smoothed, smooth
+from solvers.verification.levy.wild import WildDraws, wild_draws
 
 __all__ = [
     "LAWS",
+    "LEARNED",
     "MEASUREMENTS",
+    "QUICK_SOLVERS",
     "BernoulliLaplaceIncrements",
     "GaussianIncrements",
     "GibbsDraws",
     "Increments",
     "LaplaceIncrements",
+    "LearnedSettings",
     "LevyProblem",
     "LevyProcess",
     "LevyScore",
     "MarkovDenoiser",
     "Smoothed",
     "StudentIncrements",
+    "WildDraws",
     "gibbs",
     "judge",
+    "learned_prior",
+    "learned_table",
     "levy_problem",
     "levy_process",
     "score",
     "smooth",
+    "wild_draws",
 ]

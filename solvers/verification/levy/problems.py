@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from problems.checks import check_choice, check_number
+from scoresde.priors.base import Prior
 from solvers.verification.levy.gibbs import GibbsDraws, gibbs
 from solvers.verification.levy.markov import MarkovDenoiser
 from solvers.verification.levy.signals import LevyProcess, levy_process
@@ -82,6 +83,22 @@ class LevyProblem:
     def prior(self) -> MarkovDenoiser:
         """Exact denoiser of the signals."""
         return MarkovDenoiser(self.process)
+
+    def problem_for(self, prior: Prior) -> InverseProblem:
+        """Make the problem for the samples of a prior.
+
+        Args:
+            prior: Prior of signals, whose samples have the shape (length,) or (1, length).
+
+        Returns:
+            The same measurement, of such samples.
+
+        Raises:
+            ValueError: If the prior has samples of another size.
+        """
+        if tuple(prior.shape) == (self.process.length,):
+            return self.problem
+        return InverseProblem(LinearMatrix(self.matrix, prior.shape), self.problem.noise)
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw signals and measurements of them.

@@ -10,7 +10,7 @@ r"""Scores of a solver on a Lévy problem against draws of the exact posterior.
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class LevyScore:
         distance: Sliced Wasserstein-2 distance to exact draws over its floor.
         seconds: Wall time per draw; NaN if it was not measured.
         nfe: Network evaluations per draw; NaN if they were not counted.
+        warned: Share of the draws that came with a warning, each measurement solved on its own.
         warnings: What the solver warned of.
     """
 
@@ -43,6 +44,7 @@ class LevyScore:
     distance: float
     seconds: float = float("nan")
     nfe: float = float("nan")
+    warned: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -91,7 +93,7 @@ def score(
     seed: int = 0,
     prior: Prior | None = None,
 ) -> LevyScore:
-    """Run a solver and compare its draws with exact ones.
+    """Run a solver on one measurement after another and compare its draws with exact ones.
 
     Args:
         solver: Solver to judge.
@@ -100,7 +102,7 @@ def score(
         exact: Draws of their exact posteriors.
         draws: Number of draws for each measurement, at least 19.
         seed: Seed of the solver's random numbers.
-        prior: Denoiser of signals (n,); None for the exact one.
+        prior: Denoiser of signals, of shape (n,) or (1, n); None for the exact one.
 
     Returns:
         The scores, with time, cost and warnings.
@@ -108,12 +110,22 @@ def score(
     Raises:
         ValueError: If the solver cannot solve the problem or there are too few draws.
     """
-    generator = torch.Generator().manual_seed(seed)
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = solver.sample(prior or case.prior, case.problem, y, draws, generator=generator)
+    generator, prior = torch.Generator().manual_seed(seed), prior or case.prior
+    problem = case.problem_for(prior)
+    start, found, told, warned = time.perf_counter(), [], [], 0
+    for one in y.split(1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found.append(solver.sample(prior, problem, one, draws, generator=generator))
+        told += [str(warning.message) for warning in caught]
+        warned += bool(caught)
     seconds = (time.perf_counter() - start) / (draws * len(y))
-    judged = judge(found.draws, exact)
-    told = tuple(dict.fromkeys(str(one.message) for one in caught))
-    return LevyScore(judged.gap, judged.coverage, judged.distance, seconds, float(found.nfe), told)
+    together = torch.cat([one.draws.reshape(draws, 1, -1) for one in found], dim=1)
+    judged = judge(together.cpu(), exact)
+    return replace(
+        judged,
+        seconds=seconds,
+        nfe=sum(one.nfe for one in found) / len(y),
+        warned=warned / len(y),
+        warnings=tuple(dict.fromkeys(told)),
+    )
