@@ -10,7 +10,7 @@ Example:
     >>> SAMPLERS["heun"](10).steps
     10
     >>> SOLVERS["mmps"].exactness, SOLVERS["mmps"].sampler
-    ('gaussian', 'ancestral')
+    ('gaussian', 'dpm-solver-sde')
     >>> sorted(SOLVERS["pigdm"].requires)
     ['adjoint', 'gaussian_noise', 'linear', 'solve']
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from problems.checks import check_choice
 from scoresde.priors.base import Prior
 from solvers.guidance import Guidance
 from solvers.posterior import Guided, Posterior, PosteriorSampler
-from solvers.presets import RESTORATION_GRID, Declared, Preset, presets
+from solvers.presets import DRAWING_GRID, Declared, Preset, presets
 from solvers.samplers import (
     DDIM,
     AnnealedLangevin,
@@ -41,6 +41,7 @@ from solvers.samplers import (
     Sampler,
     TimeGrid,
 )
+from solvers.scale import OfData
 
 __all__ = [
     "EFFORTS",
@@ -54,7 +55,7 @@ __all__ = [
 
 # A start at the mean of the data permits a lower first noise level, which leaves more of the few
 # steps for the levels that matter.
-FAST_GRID = TimeGrid("log_snr", s_max=20.0, s_min=0.02)
+FAST_GRID = TimeGrid("log_snr", s_max=OfData(40.0), s_min=OfData(0.04))
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,9 @@ def make_solver(
     made: Guidance | PosteriorSampler = preset.build(steps)
     if isinstance(made, Guidance):
         assert chosen is not None
-        return Guided(made, SAMPLERS[chosen](steps, RESTORATION_GRID))
+        entry = SAMPLERS[chosen]
+        grid = replace(DRAWING_GRID, spacing=entry.grid.spacing, rho=entry.grid.rho)
+        return Guided(made, entry(steps, grid), finish="draw")
     return made
 
 

@@ -11,7 +11,7 @@ methods work in :math:`u = x_t/\alpha_t,\ s = \sigma_t/\alpha_t`, where the shif
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -92,6 +92,36 @@ class Guidance(Registered, ABC):
             The shift :math:`s^2 \nabla_u \log p(y | u)`, the shape of x0_hat.
         """
 
+    def draw(
+        self,
+        x0_hat: Tensor,
+        vjp: Products,
+        s: Tensor,
+        problem: InverseProblem,
+        y: Tensor,
+        z: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor | None:
+        r"""Draw :math:`x_0` given u and y, where the method takes it to be Gaussian.
+
+        It is Matheron's rule: a draw of :math:`x_0` given u, with a measurement of it, is moved as
+        the mean would be moved by the difference of that measurement to y.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+            z: Standard normal numbers, shape (B, *shape).
+            generators: B generators for the noise of the simulated measurements.
+
+        Returns:
+            The draws, shape (B, *shape), whose mean is x0_hat + shift; None if the method has no
+            covariance of :math:`x_0` given u.
+        """
+        return None
+
 
 class GuidedPrior(Wrapper):
     """The posterior p(x_0 | y) as a prior, in the approximation of a guidance method.
@@ -117,6 +147,8 @@ class GuidedPrior(Wrapper):
             "y", problem.operator.mask_unobserved(y).to(prior.device), persistent=False
         )
         self.vjps = 0
+        self._keep = False
+        self._last: tuple[Tensor, Tensor, Products, Tensor, Tensor] | None = None
 
     @property
     def _needs_signal(self) -> bool:
@@ -133,7 +165,47 @@ class GuidedPrior(Wrapper):
         """
         return tuple(shape) == self.shape
 
+    def draw_after(
+        self,
+        x0: Tensor,
+        x_t: Tensor,
+        t: Tensor,
+        z: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor:
+        """Draw x_0 given x_t and y, instead of its mean.
+
+        It costs no evaluation of the network if the last one, after :meth:`keeping`, was at x_t.
+
+        Args:
+            x0: Means, E[x_0 | x_t, y] as :meth:`denoise` gives them, shape (B, *shape).
+            x_t: Noisy samples, shape (B, *shape).
+            t: Time, shape () or (B,).
+            z: Standard normal numbers, shape (B, *shape).
+            generators: B generators.
+
+        Returns:
+            The draws, shape (B, *shape); x0 if the guidance has no covariance.
+        """
+        if self._last is None or not torch.equal(self._last[0], x0):
+            self.keeping().denoise(x_t, t)
+        assert self._last is not None
+        (_, x0_hat, vjp, s, y), self._last = self._last, None
+        with torch.no_grad():
+            drawn = self.guidance.draw(x0_hat, vjp, s, self.problem, y, z, generators)
+        return x0 if drawn is None else drawn
+
+    def keeping(self) -> "GuidedPrior":
+        """Keep the last evaluation for :meth:`draw_after`, until the next one.
+
+        Returns:
+            This prior.
+        """
+        self._keep = True
+        return self
+
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self._last = None  # first, because its graph and that of this evaluation need memory
         repeats, rest = divmod(len(x_t), len(self.y))
         if rest:
             raise ValueError(
@@ -153,7 +225,9 @@ class GuidedPrior(Wrapper):
                 return torch.autograd.grad(D, u, v, retain_graph=True, create_graph=outer)[0]
 
             x0_hat = D if outer else D.detach()
+            s = self.sde.noise_to_signal(t)
             with torch.set_grad_enabled(outer):
-                return x0_hat + self.guidance.shift(
-                    x0_hat, vjp, self.sde.noise_to_signal(t), self.problem, y
-                )
+                x0 = x0_hat + self.guidance.shift(x0_hat, vjp, s, self.problem, y)
+            if self._keep and not outer:
+                self._last = x0, x0_hat, vjp, s, y
+            return x0

@@ -23,6 +23,19 @@ hence |G|. So
 :math:`|Gc| \le |r|` and :math:`|Kc| \le 2|r|` for white noise: within the Krylov space the
 prediction :math:`A\,\times` estimate is at most three times the residual, whatever the network
 does.
+
+How many products are enough follows from the noise. If the system is left with a residual
+:math:`\rho`, the estimate errs by :math:`\delta = V A^T S^{-1}\rho`,
+:math:`S = \Sigma_y + A V A^T`, and in units of the covariance
+:math:`V_y = V - V A^T S^{-1} A V` of :math:`x_0` given u and y
+
+.. math:: \delta^T V_y^{-1} \delta \le \rho^T \Sigma_y^{-1} \rho .
+
+The iterations stop where the right side is below ``accuracy``\ :math:`{}^2` for each of the numbers
+that were measured: the estimate is then within that many standard deviations, in root mean square,
+of what conditions it. They also stop where what is left of the residual is no larger than
+:math:`\sqrt{m/k}\,|Kc|`. In the k dimensions that are seen, :math:`|Kc|` is what the error of V
+does to the prediction, and of all m numbers they are the share k/m: more products are of no use.
 """
 
 from collections.abc import Callable
@@ -49,6 +62,7 @@ def nearly_symmetric_gain(
     r: Tensor,
     iterations: int,
     rtol: float,
+    accuracy: float = 0.0,
 ) -> Tensor:
     r"""Compute :math:`V A^T (\Sigma_y + A V A^T)^{-1} r` for a V that is nearly a covariance.
 
@@ -59,6 +73,7 @@ def nearly_symmetric_gain(
         r: Residuals, shape (B, ...).
         iterations: Largest dimension of the Krylov space, at least 1.
         rtol: Relative residual of the linear system at which a sample stops.
+        accuracy: Error of the estimate at which a sample stops, too, see above; 0 for no such stop.
 
     Returns:
         The estimates, one for each residual.
@@ -80,6 +95,7 @@ def nearly_symmetric_gain(
     precise = torch.promote_types(r.dtype, torch.float64)
     size, eps = _norm(r), torch.finfo(r.dtype).eps
     alive = size > torch.finfo(r.dtype).tiny
+    entries = (r != 0).flatten(1).sum(1)  # what is not observed is 0
     w = r / expand_like(torch.where(alive, size, torch.ones_like(size)), r)
     basis: list[Tensor] = []
     products: list[Tensor] = []
@@ -106,10 +122,17 @@ def nearly_symmetric_gain(
         rest = dot(q, q)
         alive = alive & (rest > (10 * eps) ** 2 * whole)  # else the Krylov space is exhausted
         length = torch.where(alive, rest, torch.ones_like(rest)).sqrt()
-        alive = alive & (length * last.after(H[-1], below).to(size) > rtol * size)
+        w = q / expand_like(length, q)
+        residual = length * last.after(H[-1], below).to(size)
+        alive = alive & (residual > rtol * size)
+        if accuracy > 0:
+            explained = dot(w, noise(w)) * entries
+            rest, doubt = _left(H, below, N, filler, size.to(precise), length.to(precise))
+            alive = alive & (rest**2 > accuracy**2 * explained)
+            alive = alive & (rest > doubt * (entries / len(basis)).sqrt())
         if not bool(alive.any()):
             break
-        w = torch.where(expand_like(alive, q), q / expand_like(length, q), torch.zeros_like(q))
+        w = torch.where(expand_like(alive, q), w, torch.zeros_like(q))
         below.append(torch.where(alive, length, torch.zeros_like(length)).to(precise))
     c, asymmetry, negative = _solve(H, below, N, filler, size.to(precise))
     note(asymmetry, negative)
@@ -117,6 +140,14 @@ def nearly_symmetric_gain(
     for k, one in enumerate(products):
         answer = answer + expand_like(c[:, k].to(one.dtype), one) * one
     return answer
+
+
+def _left(
+    H: Matrix, below: list[Tensor], N: Matrix, filler: list[Tensor], size: Tensor, length: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Residual of the system outside of the Krylov space, and |K c|, (B,) each."""
+    c, K, _ = _guarded(H, below, N, filler, size)
+    return length * c[:, -1].abs(), (K @ c[..., None]).flatten(1).norm(dim=1)
 
 
 class _LastWeight:
@@ -150,6 +181,17 @@ def _solve(
     H: Matrix, below: list[Tensor], N: Matrix, filler: list[Tensor], size: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights c (B, k) of the basis, the asymmetry (B,), and whether a variance is negative."""
+    c, K, (G, values, least) = _guarded(H, below, N, filler, size)
+    asymmetry = K.flatten(1).norm(dim=1) / G.flatten(1).norm(dim=1).clamp_min(
+        torch.finfo(G.dtype).tiny
+    )
+    return c, asymmetry, values[:, 0] < -_NEGATIVE * least
+
+
+def _guarded(
+    H: Matrix, below: list[Tensor], N: Matrix, filler: list[Tensor], size: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Weights c (B, k), K (B, k, k), and G with its eigenvalues and the least noise variance."""
     k, zero = len(H), torch.zeros_like(size)
 
     def entry(i: int, j: int) -> Tensor:
@@ -172,8 +214,4 @@ def _solve(
     first = torch.stack([size, *[zero] * (k - 1)], -1)
     c = torch.linalg.solve(system, first)
     least = (noise + fill).diagonal(dim1=-2, dim2=-1).amin(-1).detach()
-    negative = values[:, 0] < -_NEGATIVE * least
-    asymmetry = K.flatten(1).norm(dim=1) / G.flatten(1).norm(dim=1).clamp_min(
-        torch.finfo(G.dtype).tiny
-    )
-    return c, asymmetry, negative
+    return c, K, (G, values, least)

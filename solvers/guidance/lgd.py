@@ -2,8 +2,8 @@ r"""Loss-guided diffusion by Monte Carlo (Song et al. 2023).
 
 "Loss-guided diffusion models for plug-and-play controllable generation". DPS evaluates the
 likelihood of y at the single point :math:`D(u)`. LGD-MC evaluates it at
-:math:`D(u) + r\varepsilon_i`, i = 1 ... n, with :math:`r^2 = s^2/(1 + s^2)`, the variance of
-:math:`x_0` given u under a white prior of variance 1:
+:math:`D(u) + r\varepsilon_i`, i = 1 ... n, with :math:`r^2 = s^2 v/(s^2 + v)`, the variance of
+:math:`x_0` given u under a white prior of variance v:
 
 .. math:: \nabla_u \log p(y|u)
           \approx \nabla_u \log \tfrac1n \sum_i p\bigl(y \mid D(u) + r\varepsilon_i\bigr) .
@@ -25,6 +25,7 @@ from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.presets import Preset
 from solvers.samplers.ddim import DDIM
+from solvers.scale import OfData
 
 __all__ = ["LGDMC"]
 
@@ -35,11 +36,13 @@ class LGDMC(Guidance):
 
     Args:
         samples: Number n of perturbed points, at least 1; 3 in the paper's cheapest setting.
-        zeta: Factor on the gradient, positive.
+        zeta: Factor on the gradient, positive, without unit.
         seed: Seed of the perturbations, which are the same at every call.
+        prior_variance: Variance v of the white prior, positive, in squared units of x; 1 in the
+            paper, which is four times that of photographs on [-1, 1].
 
     Raises:
-        ValueError: If samples < 1 or zeta is not positive.
+        ValueError: If samples < 1, or zeta or prior_variance is not positive.
 
     Example:
         A white Gaussian prior of variance 1, seen directly with noise of variance 1. With y = 1
@@ -62,11 +65,13 @@ class LGDMC(Guidance):
     samples: int = 3
     zeta: float = 1.0
     seed: int = 0
+    prior_variance: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not self.zeta > 0:
+        if self.samples < 1 or not (self.zeta > 0 and self.prior_variance > 0):
             raise ValueError(
-                f"LGDMC needs samples >= 1 and zeta > 0, got {self.samples} and {self.zeta}"
+                "LGDMC needs samples >= 1, zeta > 0 and prior_variance > 0, got "
+                f"{self.samples}, {self.zeta} and {self.prior_variance}"
             )
 
     @classmethod
@@ -80,7 +85,7 @@ class LGDMC(Guidance):
             "lgd-mc": Preset(
                 "loss guidance averaged over perturbed estimates; any differentiable measurement, "
                 "least accurate",
-                lambda steps: cls(zeta=0.003),
+                lambda steps: cls(zeta=0.003, prior_variance=OfData(4.0, power=2)),
                 steps=30,
                 sampler="ancestral",
             ),
@@ -114,7 +119,8 @@ class LGDMC(Guidance):
         points = torch.randn(
             self.samples, *x0_hat.shape[1:], generator=generator, dtype=torch.float64
         ).to(x0_hat)
-        r = expand_like((s**2 / (1 + s**2)).sqrt(), x0_hat)
+        v = self.prior_variance
+        r = expand_like((s**2 * v / (s**2 + v)).sqrt(), x0_hat)
         log_p, pulls = [], []
         for point in points:
             x = x0_hat + r * point

@@ -20,9 +20,11 @@ diagonal, from row sums (this is TMPD), or to their mean times I (PiGDM, with th
 network implies instead of a constant).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from problems import InverseProblem
@@ -31,7 +33,8 @@ from problems.linalg.broadcast import expand_like
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.guidance.krylov import nearly_symmetric_gain
-from solvers.guidance.projected import projected_shift
+from solvers.guidance.lanczos import square_root_product
+from solvers.guidance.projected import projected_draw, projected_shift
 from solvers.presets import Preset
 from solvers.samplers.heun import Heun
 
@@ -54,9 +57,13 @@ class MMPS(Guidance):
         rtol: Relative residual below which the iterations stop.
         covariance: Form of V within the system. "full": exact for Gaussian priors; "diagonal":
             exact for those with independent entries; "isotropic": exact for white ones.
+        lanczos: Products for the square root of V in ``draw``, at least 1.
+        accuracy: Error of the conditioned estimate, in standard deviations of x_0 given x_t and y,
+            below which the iterations stop, too; not negative. 0: ``rtol`` alone decides. It counts
+            with the full covariance alone.
 
     Raises:
-        ValueError: If iterations < 1 or the covariance is unknown.
+        ValueError: If iterations or lanczos is below 1, or the covariance is unknown.
 
     Example:
         A white Gaussian prior of variance 1, seen directly with noise of variance 1. With y = 1
@@ -79,6 +86,8 @@ class MMPS(Guidance):
     iterations: int = 4
     rtol: float = 1e-5
     covariance: Covariance = "full"
+    lanczos: int = 4
+    accuracy: float = 0.0
 
     @property
     def exactness(self) -> Exactness:  # type: ignore[override]
@@ -87,8 +96,11 @@ class MMPS(Guidance):
 
     def __post_init__(self) -> None:
         check_choice("covariance", self.covariance, Covariance)
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+        if self.iterations < 1 or self.lanczos < 1:
+            raise ValueError(
+                "iterations and lanczos must be at least 1, got "
+                f"{self.iterations} and {self.lanczos}"
+            )
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -101,9 +113,9 @@ class MMPS(Guidance):
             "mmps": Preset(
                 "moment matching with the full covariance by conjugate gradients; exact for "
                 "Gaussian priors",
-                lambda steps: cls(iterations=3),
+                lambda steps: cls(iterations=16, accuracy=0.1),
                 steps=20,
-                sampler="ancestral",
+                sampler="dpm-solver-sde",
             ),
         }
 
@@ -141,6 +153,51 @@ class MMPS(Guidance):
         mean = problem.operator.apply(x0_hat)
         return self.gain(problem.operator.mask_unobserved(y) - mean, x0_hat, mean, vjp, s, problem)
 
+    def draw(
+        self,
+        x0_hat: Tensor,
+        vjp: Products,
+        s: Tensor,
+        problem: InverseProblem,
+        y: Tensor,
+        z: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor | None:
+        r"""Draw :math:`x_0` given u and y, with the covariance V of the shift.
+
+        The square root of V costs ``lanczos`` vector-Jacobian products, the correction at most
+        ``iterations`` more. With a diagonal covariance both together cost two.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+            z: Standard normal numbers, shape (B, *shape).
+            generators: B generators for the noise of the simulated measurements.
+
+        Returns:
+            The draws, shape (B, *shape).
+        """
+        if self.covariance != "full":
+            return projected_draw(
+                x0_hat,
+                vjp,
+                s,
+                problem,
+                y,
+                z,
+                generators,
+                self.covariance,
+                self.iterations,
+                self.rtol,
+            )
+        x0 = x0_hat + expand_like(s, z) * square_root_product(vjp, z, self.lanczos)
+        misfit = y - problem.noise.sample(problem.operator.apply(x0), generators)
+        misfit = problem.operator.mask_unobserved(misfit)
+        return x0 + self.gain(misfit, x0_hat, problem.operator.apply(x0_hat), vjp, s, problem)
+
     def gain(
         self,
         r: Tensor,
@@ -171,4 +228,5 @@ class MMPS(Guidance):
             r,
             self.iterations,
             self.rtol,
+            self.accuracy,
         )

@@ -5,6 +5,11 @@ backward pass through the network is needed:
 
 .. math:: E[x_0|x_t, y] \approx D(u) - \zeta\,\nabla_{\hat x_0}\|y - A\hat x_0\| .
 
+The step ends where the misfit is least along it, at
+:math:`\|A^T e\|^2/\|A A^T e\|^2` times :math:`A^T e`, if :math:`\zeta/\|e\|` is larger: the norm
+of the residual grows with the number of measured values, and a fixed length would otherwise
+overshoot in small pictures.
+
 The method is cheap. It makes no use of the correlations that the prior has between the directions
 that A observes and those that it does not.
 """
@@ -17,10 +22,12 @@ from torch import Tensor
 
 from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
+from problems.linalg.solve import dot
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.presets import Preset
 from solvers.samplers.ddim import DDIM
+from solvers.scale import OfData
 
 __all__ = ["MPGD"]
 
@@ -30,7 +37,8 @@ class MPGD(Guidance):
     """Manifold preserving guided diffusion: a gradient step on the denoised estimate.
 
     Args:
-        zeta: Step size in the units of x_0, positive, to be tuned to the problem.
+        zeta: Largest length of the step in the units of x_0 (of A^T A x_0, if A is not of norm 1),
+            over all entries together; positive.
 
     Raises:
         ValueError: If zeta is not positive.
@@ -68,7 +76,7 @@ class MPGD(Guidance):
         return {
             "mpgd": Preset(
                 "gradient on the estimate, no VJPs through the network; fast, its draws are noisy",
-                lambda steps: cls(zeta=40.0),
+                lambda steps: cls(zeta=OfData(80.0)),
                 steps=30,
                 sampler="ancestral",
             ),
@@ -102,5 +110,8 @@ class MPGD(Guidance):
         """
         e = problem.residual(y, x0_hat)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
-        factor: Tensor = self.zeta / norm
-        return expand_like(factor, x0_hat) * problem.operator.vjp(x0_hat, e)
+        slope = problem.operator.vjp(x0_hat, e)
+        seen = problem.operator.mask_unobserved(problem.operator.linearise(x0_hat).apply(slope))
+        least = dot(slope, slope) / dot(seen, seen).clamp_min(torch.finfo(e.dtype).tiny)
+        factor: Tensor = (self.zeta / norm).minimum(least)
+        return expand_like(factor, x0_hat) * slope

@@ -12,9 +12,11 @@ multiplies by :math:`r^2` instead ("adaptive" weights), which is stable and no l
 prior.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from problems import InverseProblem
@@ -23,6 +25,7 @@ from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
 from solvers.presets import Preset
 from solvers.samplers.ddim import DDIM
+from solvers.scale import OfData
 
 __all__ = ["PiGDM"]
 
@@ -32,8 +35,9 @@ class PiGDM(Guidance):
     """Pseudoinverse-guided diffusion: an isotropic covariance of x_0 given x_t.
 
     Args:
-        prior_variance: Variance v of the white prior that the covariance assumes, positive; 1 in
-            the paper.
+        prior_variance: Variance v of the white prior that the covariance assumes, positive, in
+            squared units of x; 1 in the paper, which is four times the variance of photographs on
+            [-1, 1].
         weight: "bayes": exact for the prior N(m, v I); "adaptive": the paper's, for photographs.
 
     Raises:
@@ -77,7 +81,7 @@ class PiGDM(Guidance):
         return {
             "pigdm": Preset(
                 "pseudoinverse guidance, isotropic covariance, the paper's adaptive weights",
-                lambda steps: cls(weight="adaptive"),
+                lambda steps: cls(OfData(4.0, power=2), weight="adaptive"),
                 steps=30,
                 sampler="ancestral",
             ),
@@ -112,3 +116,34 @@ class PiGDM(Guidance):
         e = A.solve(problem.residual(y, x0_hat), problem.noise_variance, r2)
         factor = s**2 if self.weight == "bayes" else r2
         return expand_like(factor, x0_hat) * vjp(A.adjoint(e))
+
+    def draw(
+        self,
+        x0_hat: Tensor,
+        vjp: Products,
+        s: Tensor,
+        problem: InverseProblem,
+        y: Tensor,
+        z: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor | None:
+        r"""Draw :math:`x_0` given u and y, with the covariance :math:`r^2 I`.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+            z: Standard normal numbers, shape (B, *shape).
+            generators: B generators for the noise of the simulated measurements.
+
+        Returns:
+            The draws, shape (B, *shape).
+        """
+        r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
+        A = problem.linear_operator
+        x0 = x0_hat + expand_like(r2.sqrt(), z) * z
+        misfit = y - problem.noise.sample(A.apply(x0), generators)
+        e = A.solve(A.mask_unobserved(misfit), problem.noise_variance, r2)
+        return x0 + expand_like(r2, z) * A.adjoint(e)

@@ -11,15 +11,17 @@ Row sums are the diagonal where J is diagonal, so the method is exact for a Gaus
 independent entries. Negative row sums are set to zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from problems import InverseProblem
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance, Products
-from solvers.guidance.projected import projected_shift
+from solvers.guidance.projected import projected_draw, projected_shift
 from solvers.presets import Preset
 from solvers.samplers.ddim import DDIM
 
@@ -107,3 +109,31 @@ class TMPD(Guidance):
             The shift :math:`s^2 \nabla_u \log p(y|u)`, the shape of x0_hat.
         """
         return projected_shift(x0_hat, vjp, s, problem, y, "diagonal", self.iterations, 1e-5)
+
+    def draw(
+        self,
+        x0_hat: Tensor,
+        vjp: Products,
+        s: Tensor,
+        problem: InverseProblem,
+        y: Tensor,
+        z: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor | None:
+        r"""Draw :math:`x_0` given u and y, with the row sums as variances.
+
+        Args:
+            x0_hat: Denoised estimates :math:`D(u)`, shape (B, *shape).
+            vjp: Maps v to :math:`J^T v`, both (B, *shape), with :math:`J = dD/du`.
+            s: Noise-to-signal ratios, shape (B,).
+            problem: Operator and noise of the measurements.
+            y: Measurements, shape (B, ...).
+            z: Standard normal numbers, shape (B, *shape).
+            generators: B generators for the noise of the simulated measurements.
+
+        Returns:
+            The draws, shape (B, *shape).
+        """
+        return projected_draw(
+            x0_hat, vjp, s, problem, y, z, generators, "diagonal", self.iterations, 1e-5
+        )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from problems.checks import check_choice
+from scoresde.priors.adapted.prior import AdaptedPrior
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianMixturePrior
 from scoresde.priors.score import ScorePrior
@@ -40,6 +41,8 @@ _ALONE = (
 )
 _FAR = 5.0  # no image on [-1, 1] has such a value, even with noise; one on 0..255 has
 
+_NETWORKS = (ScorePrior, AdaptedPrior)  # trained, and not defined at zero noise
+
 
 def default_end(prior: Prior) -> End:
     """Choose the default evaluation point.
@@ -50,7 +53,7 @@ def default_end(prior: Prior) -> End:
     Returns:
         "t_min" for networks, wrapped or not, which are not defined at zero noise; "data" otherwise.
     """
-    return "t_min" if isinstance(prior.nesting()[-1], ScorePrior) else "data"
+    return "t_min" if isinstance(prior.nesting()[-1], _NETWORKS) else "data"
 
 
 def default_method(prior: Prior, divergence: Divergence) -> Solver:
@@ -65,7 +68,7 @@ def default_method(prior: Prior, divergence: Divergence) -> Solver:
         their flow is stiff where an image lies between two shapes, and there "ab4" overestimates
         the density. "ab4" otherwise.
     """
-    return "rk4" if divergence == "exact" or isinstance(prior.nesting()[-1], ScorePrior) else "ab4"
+    return "rk4" if divergence == "exact" or isinstance(prior.nesting()[-1], _NETWORKS) else "ab4"
 
 
 def levels_end(prior: Prior, width: float) -> End | float:
@@ -219,7 +222,7 @@ def check_samples(prior: Prior, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values")
     largest = float(x.abs().max())
-    if len(shape) == 3 and isinstance(layers[-1], ScorePrior) and largest > _FAR:
+    if len(shape) == 3 and isinstance(layers[-1], _NETWORKS) and largest > _FAR:
         raise ValueError(
             f"x reaches {largest:.3g}, but images are on [-1, 1]; "
             "bits_per_dim takes grey levels 0..255 as uint8"

@@ -18,6 +18,7 @@ from solvers.posterior.records import Draws, Progress, Request, Run, silent
 from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
+from solvers.scale import Scale, fitted
 from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
@@ -160,7 +161,8 @@ class PosteriorSampler(Registered, ABC):
             problem, problem.operator.mask_unobserved(y), n, generator, batch, progress or silent
         )
         with failures_named(type(self).__name__):
-            draws = self._sample(prior, request)
+            solver = fitted(self, Scale(prior, problem, request.y))
+            draws = solver._sample(prior, request)
         check_draws(draws.x.flatten(0, 1), type(self).__name__)
         return Posterior(
             draws.x,

@@ -1,9 +1,11 @@
 """Posterior sampler made of a guidance and an unconditional sampler."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
+from problems.checks import check_choice
 from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance
 from solvers.posterior.base import IndependentSampler
@@ -21,6 +23,13 @@ class Guided(IndependentSampler):
         guidance: Method that turns the prior into an approximate posterior denoiser. It determines
             the exactness and the required capabilities.
         sampler: Unconditional sampler that runs on the guided prior.
+        finish: What the last step returns, "mean": the mean of x_0 given the last x_t and y, as a
+            sampler does; "draw": a draw, where the guidance has a covariance
+            (:meth:`Guidance.draw`). The mean lacks the variance that is left at the last noise
+            level.
+
+    Raises:
+        ValueError: If finish is unknown.
 
     Example:
         >>> import torch
@@ -38,6 +47,10 @@ class Guided(IndependentSampler):
 
     guidance: Guidance
     sampler: Sampler
+    finish: Literal["mean", "draw"] = "mean"
+
+    def __post_init__(self) -> None:
+        check_choice("finish", self.finish, ("mean", "draw"))
 
     @property
     def exactness(self) -> Exactness:  # type: ignore[override]
@@ -51,10 +64,15 @@ class Guided(IndependentSampler):
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         guided = self.guidance.condition(run.prior, run.problem, run.y)
-        x = self.sampler.sample(
-            guided,
-            len(run.y),
-            generator=run.generators,
-            callback=lambda i, steps, *_: run.progress(i / steps),
-        )
+        if self.finish == "draw":
+            guided.keeping()
+        last: list[Tensor] = []
+
+        def reached(step: int, steps: int, t: Tensor, x_t: Tensor, x0_hat: Tensor) -> None:
+            last[:] = [x_t, t]
+            run.progress(step / steps)
+
+        x = self.sampler.sample(guided, len(run.y), generator=run.generators, callback=reached)
+        if self.finish == "draw":
+            x = guided.draw_after(x, last[0], last[1], run.randn(), run.generators)
         return x, guided.vjps

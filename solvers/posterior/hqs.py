@@ -36,6 +36,7 @@ from solvers.posterior.records import Progress
 from solvers.posterior.smooth import smooth_estimate
 from solvers.presets import Preset
 from solvers.samplers.grid import time_at
+from solvers.scale import PHOTOGRAPHS, OfData
 
 __all__ = ["HQS", "PnPADMM"]
 
@@ -47,11 +48,13 @@ class _PlugAndPlay(PointEstimator):
     Args:
         steps: Number of steps, each with one network evaluation.
         lam: Weight lambda of the prior.
-        s_max: First noise level.
+        s_max: First noise level, in the units of x, as s_min.
         s_min: Smallest last noise level; that of the measurement is used if it is larger.
+        std: Standard deviation of the data, which the start assumes, in the units of x.
 
     Raises:
-        ValueError: If steps is below 1, lam is not positive, or 0 < s_min < s_max does not hold.
+        ValueError: If steps is below 1, lam is not positive, std is not positive, or
+            0 < s_min < s_max does not hold.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"vjp", "noise_covariance"})
@@ -61,11 +64,13 @@ class _PlugAndPlay(PointEstimator):
     lam: float = 0.23
     s_max: float = 0.4
     s_min: float = 0.02
+    std: float = PHOTOGRAPHS
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.lam > 0 or not 0 < self.s_min < self.s_max:
+        if self.steps < 1 or not self.lam > 0 or not (0 < self.s_min < self.s_max and self.std > 0):
             raise ValueError(
-                f"{type(self).__name__} needs steps >= 1, lam > 0 and 0 < s_min < s_max, got {self}"
+                f"{type(self).__name__} needs steps >= 1, lam > 0, 0 < s_min < s_max and "
+                f"std > 0, got {self}"
             )
 
     def levels(self, measured: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ class _PlugAndPlay(PointEstimator):
     def _estimate(
         self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
     ) -> Tensor:
-        z = smooth_estimate(problem, y, problem.input_shape(y))
+        z = smooth_estimate(problem, y, problem.input_shape(y), std=self.std)
         u = torch.zeros_like(z)
         levels = self.levels(data_curvature(problem, z).rsqrt())
         for i, s in enumerate(levels):
@@ -124,7 +129,7 @@ class HQS(_PlugAndPlay):
         return {
             "hqs": Preset(
                 "half-quadratic splitting (DPIR): one estimate in 8 evaluations, no draws",
-                lambda steps: cls(steps),
+                lambda steps: cls(steps, s_max=OfData(0.8), s_min=OfData(0.04), std=OfData(1.0)),
                 steps=8,
             ),
         }
@@ -162,7 +167,7 @@ class PnPADMM(_PlugAndPlay):
             "pnp-admm": Preset(
                 "plug-and-play ADMM: one estimate in 16 evaluations, no draws; ahead of hqs where "
                 "pixels are missing",
-                lambda steps: cls(steps),
+                lambda steps: cls(steps, s_max=OfData(0.8), s_min=OfData(0.04), std=OfData(1.0)),
                 steps=16,
             ),
         }

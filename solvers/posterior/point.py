@@ -12,6 +12,7 @@ from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness
 from solvers.posterior.base import PosteriorSampler
 from solvers.posterior.records import Draws, Progress, Request, silent
+from solvers.scale import Scale, fitted
 
 __all__ = ["PointEstimator"]
 
@@ -62,6 +63,7 @@ class PointEstimator(PosteriorSampler):
         Returns:
             Estimates, shape (B, *shape).
         """
+        solver = fitted(self, Scale(prior, problem, y))
         chunks = y.split(batch or len(y))
         estimates = []
         for index, chunk in enumerate(chunks):
@@ -69,7 +71,7 @@ class PointEstimator(PosteriorSampler):
             def report(fraction: float, index: int = index) -> None:
                 progress((index + fraction) / len(chunks))
 
-            estimates.append(self._estimate(prior, problem, chunk, report))
+            estimates.append(solver._estimate(prior, problem, chunk, report))
         return torch.cat(estimates)
 
     @abstractmethod

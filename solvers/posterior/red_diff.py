@@ -22,6 +22,7 @@ from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
+from solvers.scale import OfData
 
 __all__ = ["REDDiff"]
 
@@ -34,8 +35,9 @@ class REDDiff(IndependentSampler):
 
     Args:
         steps: Number of steps of Adam.
-        learning_rate: Step size of Adam.
-        lam: Weight of the prior against the data term, both in units of the noise's precision.
+        learning_rate: Step size of Adam, in the units of x.
+        lam: Weight of the prior against the data term, without unit: both are in units of the
+            noise's precision.
         grid: Noise levels, one for each step.
 
     Raises:
@@ -79,7 +81,11 @@ class REDDiff(IndependentSampler):
             "red-diff": Preset(
                 "one image by optimisation, without uncertainty; any differentiable measurement; "
                 "1 evaluation per step",
-                lambda steps: cls(steps=steps),
+                lambda steps: cls(
+                    steps,
+                    learning_rate=OfData(0.2),
+                    grid=TimeGrid("log_snr", s_max=OfData(20.0), s_min=OfData(0.02)),
+                ),
                 steps=60,
             ),
         }

@@ -1,7 +1,8 @@
 r"""SITCOM, step-wise triple-consistent sampling (Alkhouri et al. 2025).
 
 At each noise level the network's input is optimised until its denoised image agrees with the
-measurement. With :math:`x_t` scaled to unit variance, K steps of Adam from :math:`v = x_t` on
+measurement. With :math:`x_t` scaled to unit variance, which assumes data of variance
+``prior_variance``, K steps of Adam from :math:`v = x_t` on
 
 .. math:: \|y - A\,D(v)\|^2 + \lambda\,\|v - x_t\|^2
 
@@ -24,6 +25,7 @@ from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
+from solvers.scale import OfData
 
 __all__ = ["SITCOM"]
 
@@ -38,15 +40,16 @@ class SITCOM(IndependentSampler):
     Args:
         steps: Number of noise levels.
         inner: Largest number of steps of Adam at each level.
-        learning_rate: Step size of Adam.
-        lam: Weight of the squared distance to x_t.
+        learning_rate: Step size of Adam, on x_t of unit variance, without unit.
+        lam: Weight of the squared distance to x_t, in squared units of y.
         patience: Norm of the residual at which a level is finished, in multiples of the expected
             norm of the noise.
         grid: Noise levels.
+        prior_variance: Variance of the data, positive, in squared units of x; 1 in the paper.
 
     Raises:
-        ValueError: If steps or inner is below 1, learning_rate is not positive, or lam or patience
-            is negative.
+        ValueError: If steps or inner is below 1, learning_rate or prior_variance is not positive,
+            or lam or patience is negative.
 
     Example:
         >>> import torch
@@ -70,16 +73,18 @@ class SITCOM(IndependentSampler):
     lam: float = 0.0
     patience: float = 1.0
     grid: TimeGrid = field(default_factory=TimeGrid)
+    prior_variance: float = 1.0
 
     def __post_init__(self) -> None:
         if (
             self.steps < 1
             or self.inner < 1
-            or not self.learning_rate > 0
+            or not (self.learning_rate > 0 and self.prior_variance > 0)
             or not (self.lam >= 0 and self.patience >= 0)
         ):
             raise ValueError(
-                "SITCOM needs steps, inner >= 1, learning_rate > 0 and lam, patience >= 0, "
+                "SITCOM needs steps, inner >= 1, learning_rate, prior_variance > 0 and lam, "
+                "patience >= 0, "
                 f"got {self}"
             )
 
@@ -94,7 +99,13 @@ class SITCOM(IndependentSampler):
             "sitcom": Preset(
                 "optimises the network input until its output fits y, without a posterior; "
                 "at most 5 evaluations and 4 VJPs per step",
-                lambda steps: cls(steps=steps, inner=4, learning_rate=0.03, grid=RESTORATION_GRID),
+                lambda steps: cls(
+                    steps,
+                    inner=4,
+                    learning_rate=0.03,
+                    grid=RESTORATION_GRID,
+                    prior_variance=OfData(4.0, power=2),
+                ),
                 steps=20,
             ),
         }
@@ -115,9 +126,9 @@ class SITCOM(IndependentSampler):
         explained = problem.noise_variance * problem.operator.mask_unobserved(
             torch.ones_like(y)
         ).flatten(1).sum(1)
-        u = (levels[0] ** 2 + 1) ** 0.5 * run.randn()
+        u = (levels[0] ** 2 + self.prior_variance) ** 0.5 * run.randn()
         for i, t in enumerate(times):
-            x_t = u / (1 + levels[i] ** 2) ** 0.5
+            x_t = u / (self.prior_variance + levels[i] ** 2) ** 0.5
             x0_hat, count = self._consistent(run, x_t, levels[i], t, explained)
             products += count
             u = x0_hat + levels[i + 1] * run.randn()
@@ -129,7 +140,7 @@ class SITCOM(IndependentSampler):
     ) -> tuple[Tensor, int]:
         """Return D(v) after the steps of Adam, and the number of VJPs."""
         prior, problem, y = run.prior, run.problem, run.y
-        scale = prior.sde.alpha(t) * (1 + s**2) ** 0.5
+        scale = prior.sde.alpha(t) * (self.prior_variance + s**2) ** 0.5
 
         def denoise(v: Tensor) -> Tensor:
             return prior.denoise(scale * v, t)

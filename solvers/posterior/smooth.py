@@ -17,6 +17,7 @@ from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import conjugate_gradients
 from solvers.posterior.proximal import data_curvature
+from solvers.scale import PHOTOGRAPHS
 
 __all__ = ["membrane_operator", "smooth_estimate"]
 
@@ -24,7 +25,7 @@ GRADIENT = 0.1
 """Standard deviation of the differences of neighbouring pixels of photographs on [-1, 1]."""
 
 _RIDGE = 1e-4  # relative weight of a prior N(0, 1), for what neither data nor gradients see
-_ACCURACY = 0.03
+_ACCURACY = 0.06  # of the standard deviation of the data
 
 
 def membrane_operator(x: Tensor) -> Tensor:
@@ -51,12 +52,16 @@ def membrane_operator(x: Tensor) -> Tensor:
 
 
 def smooth_estimate(
-    problem: InverseProblem, y: Tensor, shape: tuple[int, ...], iterations: int = 50
+    problem: InverseProblem,
+    y: Tensor,
+    shape: tuple[int, ...],
+    iterations: int = 50,
+    std: float = PHOTOGRAPHS,
 ) -> Tensor:
     """Compute the smoothest image that explains y, for a start.
 
-    Measurements that are more accurate than 0.03 in units of x count as if they had this noise: a
-    start needs no more, and the equations stay well conditioned.
+    Measurements that are more accurate than 6 % of the data's standard deviation count as if they
+    had this noise: a start needs no more, and the equations stay well conditioned.
 
     Args:
         problem: Operator and noise. A nonlinear operator is linearised at the image 0, where the
@@ -65,6 +70,7 @@ def smooth_estimate(
         shape: Shape of x, without the batch. Gradients count for images (C, H, W) alone; any other
             sample gets the solution of least norm instead of the smoothest.
         iterations: Largest number of conjugate-gradient iterations.
+        std: Standard deviation of the data; 0.5 for photographs on [-1, 1].
 
     Returns:
         Images, shape (B, *shape).
@@ -83,12 +89,12 @@ def smooth_estimate(
     variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean))
     weight = 1 / variance.clamp_min(torch.finfo(y.dtype).tiny)
     curvature = data_curvature(problem, zero)
-    weight = weight * expand_like((1 / (_ACCURACY**2 * curvature)).clamp_max(1), weight)
+    weight = weight * expand_like((1 / ((_ACCURACY * std) ** 2 * curvature)).clamp_max(1), weight)
     image = len(shape) == 3
 
     def matvec(x: Tensor) -> Tensor:
         prior = membrane_operator(x) + _RIDGE * x if image else _RIDGE * x
-        return A.adjoint(weight * A.apply(x)) + prior / GRADIENT**2
+        return A.adjoint(weight * A.apply(x)) + prior / (GRADIENT * std / PHOTOGRAPHS) ** 2
 
     misfit = problem.operator.mask_unobserved(y) - mean
     return conjugate_gradients(

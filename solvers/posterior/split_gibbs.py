@@ -9,9 +9,16 @@ alternate:
 For :math:`\rho \to 0` the law of x tends to the posterior, but the chain mixes more and more
 slowly, so :math:`\rho` is lowered during the run. At a given :math:`\rho` the law of the chain is
 the posterior of the measurement :math:`y = A(x + \rho n') + n`, which is too wide by :math:`\rho`.
+The last :math:`\rho` is therefore bound to the width :math:`\sigma_y/\|A\|` with which y determines
+x in its best direction: at a share f of it the noise of y counts as :math:`1 + f^2` times as large.
+
+The second draw takes few ancestral steps, which omit the covariance of :math:`x_0` at each of them:
+where the prior is wider than :math:`\rho`, three steps keep a tenth of its variance. With
+``lanczos`` the steps have that covariance (:class:`SecondOrderAncestral`), and one is exact for a
+Gaussian prior.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -20,31 +27,39 @@ from torch import Tensor
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run, ancestral_mean
+from solvers.posterior.second_order import linearised_denoiser, square_root_product
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
+from solvers.scale import OfData, Scale
 
 __all__ = ["SplitGibbs"]
 
 
 @dataclass(frozen=True)
 class SplitGibbs(IndependentSampler):
-    """Split Gibbs sampling, for linear measurements with Gaussian noise.
+    r"""Split Gibbs sampling, for linear measurements with Gaussian noise.
 
-    The cost is sweeps * inner network evaluations.
+    The cost is sweeps * inner network evaluations, and lanczos vector-Jacobian products for each.
 
     Args:
         sweeps: Number of sweeps of two draws each.
-        rho_max: Coupling of the first sweep, a standard deviation.
-        rho_min: Coupling of the last sweeps, a standard deviation.
+        rho_max: Coupling of the first sweep, a standard deviation in the units of x, as rho_min and
+            s_min, or in standard deviations of the data (:class:`solvers.scale.OfData`).
+        rho_min: Coupling of the last sweeps, if ``finest`` asks for no smaller one.
         anneal: Share of the sweeps in [0, 1] over which rho falls geometrically from rho_max to
             rho_min, where it stays.
         inner: Steps of the reverse SDE in each sweep.
-        s_min: Smallest noise level of the reverse SDE, below rho_min.
+        s_min: Smallest noise level of the reverse SDE, below rho_min; at most a third of the
+            coupling at hand.
         grid: Spacing of the levels of the reverse SDE; only ``spacing`` and ``rho`` are used.
+        finest: Largest coupling of the last sweeps in units of :math:`\sigma_y/\|A\|`; None for no
+            such bound.
+        lanczos: Products for the covariance of each step of the reverse SDE; 0 for ancestral steps,
+            as published.
 
     Raises:
-        ValueError: If sweeps or inner is below 1, anneal is not in [0, 1], or
-            0 < s_min < rho_min <= rho_max does not hold.
+        ValueError: If sweeps or inner is below 1, anneal is not in [0, 1], lanczos is negative,
+            finest is not positive, or 0 < s_min < rho_min <= rho_max does not hold.
 
     Example:
         >>> import torch
@@ -63,12 +78,14 @@ class SplitGibbs(IndependentSampler):
     requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
 
     sweeps: int = 100
-    rho_max: float = 10.0
-    rho_min: float = 0.3
+    rho_max: float = OfData(20.0)
+    rho_min: float = OfData(0.16)
     anneal: float = 0.6
     inner: int = 10
-    s_min: float = 0.01
+    s_min: float = OfData(0.02)
     grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr"))
+    finest: float | None = 0.4
+    lanczos: int = 0
 
     def __post_init__(self) -> None:
         if (
@@ -76,10 +93,12 @@ class SplitGibbs(IndependentSampler):
             or self.inner < 1
             or not 0 < self.s_min < self.rho_min <= self.rho_max
             or not 0 <= self.anneal <= 1
+            or self.lanczos < 0
+            or not (self.finest is None or self.finest > 0)
         ):
             raise ValueError(
-                "SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max "
-                f"and anneal in [0, 1], got {self}"
+                "SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max, anneal in "
+                f"[0, 1], lanczos >= 0 and finest > 0, got {self}"
             )
 
     @classmethod
@@ -92,9 +111,9 @@ class SplitGibbs(IndependentSampler):
         return {
             "split-gibbs": Preset(
                 "alternates draws given y and given the prior (PnP-DM), for linear measurements; "
-                "a step is a sweep of 3 evaluations",
-                lambda steps: cls(steps, rho_max=2.0, rho_min=0.08, inner=3, anneal=0.9),
-                steps=12,
+                "a step is a sweep of 1 evaluation and 2 VJPs",
+                lambda steps: cls(steps, rho_max=OfData(4.0), inner=1, anneal=0.8, lanczos=2),
+                steps=24,
             ),
         }
 
@@ -122,7 +141,13 @@ class SplitGibbs(IndependentSampler):
 
     @torch.no_grad()
     def _draw(self, run: Run) -> tuple[Tensor, int]:
-        problem, y = run.problem, run.y
+        if self.finest is not None:
+            lowest = 1.01 * self.grid.levels(run.prior.sde, 2)[1]  # the SDE must reach below
+            bound = max(self.finest * Scale(run.prior, run.problem, run.y).measured, lowest)
+            rho_min = min(self.rho_min, bound)
+            bounded = replace(self, rho_min=rho_min, s_min=min(self.s_min, rho_min / 3))
+            return replace(bounded, finest=None)._draw(run)
+        problem, y, products = run.problem, run.y, 0
         A = problem.linear_operator
         x = self.rho_max * run.randn()
         for sweep in range(self.sweeps):
@@ -130,20 +155,26 @@ class SplitGibbs(IndependentSampler):
             z = x + rho * run.randn()
             blurred = y + problem.noise_variance**0.5 * run.randn_like(y)
             z = A.prox(z, A.mask_unobserved(blurred), problem.noise_variance, rho**2)
-            x = self._denoising_draw(run, z, rho)
+            x, count = self._denoising_draw(run, z, rho)
+            products += count
             run.progress((sweep + 1) / self.sweeps)
-        return x, 0
+        return x, products
 
-    def _denoising_draw(self, run: Run, z: Tensor, rho: float) -> Tensor:
-        """Draw x_0 given x_0 + rho n = z by ancestral steps from noise rho down to 0."""
-        prior, sde = run.prior, run.prior.sde
+    def _denoising_draw(self, run: Run, z: Tensor, rho: float) -> tuple[Tensor, int]:
+        """Draw x_0 given x_0 + rho n = z by steps from noise rho down to 0, and count the VJPs."""
+        prior, sde, count = run.prior, run.prior.sde, 0
         grid = TimeGrid(self.grid.spacing, self.grid.rho, rho, self.s_min)
         times, levels = grid.along(prior, self.inner)
         levels[0], u = rho, z
         for t, s, s_next in zip(times, levels, levels[1:], strict=False):
-            D = prior.denoise(sde.alpha(t) * u, t)
             q = (s_next / s) ** 2
+            if self.lanczos:
+                at = linearised_denoiser(prior, u, t)
+                D = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
+                count += at.count
+            else:
+                D = prior.denoise(sde.alpha(t) * u, t)
             u = ancestral_mean(D, u, s, s_next)
             if s_next > 0:
                 u = u + s_next * (1 - q) ** 0.5 * run.randn_like(u)
-        return u
+        return u, count

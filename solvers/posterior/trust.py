@@ -15,9 +15,10 @@ from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
 from solvers.guidance.health import Health
 
-__all__ = ["SolverWarning", "residual_sizes", "trust"]
+__all__ = ["SolverWarning", "few_ancestors", "residual_sizes", "trust"]
 
 _FACTOR = 2.0  # noise levels of a residual that approximate solvers with a good prior stay below
+_ANCESTORS = 30  # of first particles, enough for means and intervals of any number of draws
 _SURPRISE = 20.0  # a right draw passes the limit by chance with probability below exp(-20)
 
 
@@ -101,6 +102,29 @@ def trust(
             stacklevel=4,
         )
     return found
+
+
+def few_ancestors(effective: list[float], n: int, name: str) -> None:
+    """Warn if the draws of a particle method come from too few first particles.
+
+    As many as draws are needed, for draws that hardly depend on one another; 30 are enough for the
+    statistics of any number of draws.
+
+    Args:
+        effective: Effective number of first particles for each measurement.
+        n: Number of draws of each measurement.
+        name: Name of the solver, for the warning.
+    """
+    needed = min(n, _ANCESTORS)
+    few = [one for one in effective if one < needed]
+    if few:
+        warnings.warn(
+            f"the draws of {name} for {len(few)} of {len(effective)} measurements should not be "
+            f"trusted: they come from an effective number of {min(few):.1f} first particles, where "
+            f"{needed} are needed; ask for more particles or steps, or choose another solver",
+            SolverWarning,
+            stacklevel=4,
+        )
 
 
 def _observed(problem: InverseProblem, y: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ from solvers.posterior.records import Run
 from solvers.posterior.second_order import SecondOrderAncestral, lanczos, linearised_denoiser
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid, time_at
+from solvers.scale import OfData
 from solvers.streams import fixed_normal
 
 __all__ = ["WarmStart"]
@@ -132,9 +133,10 @@ class WarmStart(SecondOrderAncestral):
                 "uncertainty asks for; 1 evaluation and at most 4 VJPs per step",
                 lambda steps: cls(
                     steps,
-                    grid=TimeGrid(s_max=2.0, s_min=0.035),
+                    grid=TimeGrid(s_max=OfData(4.0), s_min=OfData(0.07)),
+                    estimate=HQS(s_max=OfData(0.8), s_min=OfData(0.04), std=OfData(1.0)),
                     loss=0.4,
-                    s_least=0.25,
+                    s_least=OfData(0.5),
                     finish="mean",
                 ),
                 steps=4,

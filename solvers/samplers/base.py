@@ -12,6 +12,7 @@ from problems.checks import check_choice, check_number
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.samplers.grid import TimeGrid, check_steps
+from solvers.scale import Scale, fitted
 from solvers.streams import NormalStream
 
 __all__ = ["Callback", "Sampler", "Trajectory"]
@@ -129,6 +130,16 @@ class Sampler(ABC):
         """
         n = int(check_number(n, "the number of draws n", least=1, whole=True))
         check_generators(generator)
+        return fitted(self, Scale(prior))._sample(prior, n, generator, shape, callback)
+
+    def _sample(
+        self,
+        prior: Prior,
+        n: int,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        shape: tuple[int, ...] | None,
+        callback: Callback | None,
+    ) -> Tensor:
         if shape is not None:
             prior.check_shape(shape, "a draw")
         times, _ = self.grid.along(prior, self.steps)

@@ -5,7 +5,7 @@ under every SDE.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from problems.checks import check_choice, check_number
 from scoresde.priors.base import Prior
 from scoresde.sde import SDE
+from solvers.scale import OfData, Scale
 
 __all__ = ["MOST_STEPS", "TimeGrid", "check_steps", "time_at"]
 
@@ -40,10 +41,17 @@ class TimeGrid:
             that of the SDE.
         s_min: Smallest noise-to-signal ratio; None, or a value below that of the SDE at t_min, for
             that of the SDE.
+        finest: Largest s_min in units of :math:`\sigma_y/\|A\|`, the width of the likelihood in the
+            direction that a measurement determines best: with ``finest`` f a solver that ends with
+            a denoised mean omits at most the share :math:`f^2/(1 + f^2)` of the variance there.
+            None for no such bound.
+
+    s_max and s_min are in the units of the data, or multiples of their standard deviation
+    (:class:`solvers.scale.OfData`). Solvers and samplers replace these by numbers, see ``fitted``.
 
     Raises:
-        ValueError: If the spacing is unknown, rho is not in (0, 1000], or 0 < s_min < s_max does
-            not hold.
+        ValueError: If the spacing is unknown, rho is not in (0, 1000], finest is not positive, or
+            0 < s_min < s_max does not hold.
 
     Example:
         >>> from scoresde import VESDE, VPSDE
@@ -59,6 +67,7 @@ class TimeGrid:
     rho: float = 7.0
     s_max: float | None = None
     s_min: float | None = None
+    finest: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("spacing", self.spacing, Spacing)
@@ -72,6 +81,37 @@ class TimeGrid:
         )
         if not (low < high and (self.s_min is None or low > 0)):
             raise ValueError(f"a grid needs 0 < s_min < s_max, got {self.s_min} and {self.s_max}")
+        if self.finest is not None:
+            check_number(self.finest, "finest", above=0)
+
+    def fitted(self, scale: Scale) -> "TimeGrid":
+        """Replace what is in units of the data or of the measurement by numbers.
+
+        A first level in units of the data is raised to half as many standard deviations of the
+        direction in which they vary most, where that is known. Levels in units of the data and
+        of the measurement stay within those that a network was trained on.
+
+        Args:
+            scale: Lengths of the prior and of the measurement.
+
+        Returns:
+            A grid in the units of x; this one if it is one.
+        """
+        if self.finest is None and not (
+            isinstance(self.s_max, OfData) or isinstance(self.s_min, OfData)
+        ):
+            return self
+        s_max, s_min = self.s_max, self.s_min
+        lowest, highest = scale.trained
+        if isinstance(s_max, OfData):
+            s_max = min(max(s_max.times(scale.data), s_max.times(scale.widest) / 2), highest)
+        if isinstance(s_min, OfData):
+            s_min = max(s_min.times(scale.data), lowest)
+        if self.finest is not None:
+            least = math.inf if s_min is None else s_min
+            s_min = max(min(least, self.finest * scale.measured), lowest)
+            s_min = None if math.isinf(s_min) else s_min
+        return replace(self, s_max=s_max, s_min=s_min, finest=None)
 
     def times(self, sde: SDE, n: int) -> Tensor:
         """Compute the times of the grid.
@@ -132,6 +172,11 @@ class TimeGrid:
         ]
 
     def _ends(self, sde: SDE) -> Tensor:
+        if isinstance(self.s_max, OfData) or isinstance(self.s_min, OfData):
+            raise ValueError(
+                "this grid is in units of the data; solvers know them, elsewhere call "
+                f"fitted(Scale(prior)) of solvers.scale first, got {self}"
+            )
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         limits = sde.noise_to_signal(ends)
         if not (self.s_max is None or self.s_max > float(limits[1])) or not (

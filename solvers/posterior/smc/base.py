@@ -14,6 +14,7 @@ from scoresde.priors.base import Prior
 from solvers.jacobian import Linearisation, value_and_products
 from solvers.posterior.base import PosteriorSampler
 from solvers.posterior.records import Draws, Progress, Request
+from solvers.posterior.trust import few_ancestors
 from solvers.streams import spawn
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ParticleSampler",
     "EvaluatedBatch",
     "Population",
+    "effective_ancestors",
     "ess_fraction",
     "systematic",
 ]
@@ -66,6 +68,29 @@ def ess_fraction(log_weights: Tensor) -> float:
         (sum w)^2 / (M sum w^2), in (0, 1].
     """
     return float(1 / torch.softmax(log_weights, 0).square().sum() / len(log_weights))
+
+
+def effective_ancestors(ancestors: Tensor, log_weights: Tensor | None = None) -> float:
+    """Compute how many first particles the population comes from, by the weights of their lines.
+
+    Args:
+        ancestors: Index of the first ancestor of each particle, shape (M,), int64, on the CPU.
+        log_weights: Logarithms of the weights, which need not be normalised, shape (M,); None for
+            equal ones.
+
+    Returns:
+        1 / sum of the squared shares of the ancestors, in [1, M].
+
+    Example:
+        >>> import torch
+        >>> effective_ancestors(torch.tensor([0, 0, 1, 1]))
+        2.0
+    """
+    w = torch.ones(len(ancestors), dtype=torch.float64)
+    if log_weights is not None:
+        w = torch.softmax(log_weights.double().cpu(), 0)
+    shares = torch.zeros(int(ancestors.max()) + 1, dtype=torch.float64).index_add(0, ancestors, w)
+    return float(w.sum() ** 2 / shares.square().sum())
 
 
 class Denoiser:
@@ -226,6 +251,9 @@ class Population:
 class ParticleSampler(PosteriorSampler):
     """Base of the solvers that run all draws of a measurement as one population of particles.
 
+    A :class:`SolverWarning` says where the draws come from too few first particles, see
+    :func:`solvers.posterior.trust.few_ancestors`.
+
     The draws of one measurement are exchangeable but not independent, because they are resampled
     from one population. Each measurement has a separate population.
     """
@@ -249,6 +277,9 @@ class ParticleSampler(PosteriorSampler):
             draws.append(x.reshape(n, *shape).to(prior.dtype))
             diagnostics.append(found)
         cost = n * len(y)
+        few_ancestors(
+            [found["effective_ancestors"] for found in diagnostics], n, type(self).__name__
+        )
         together = {key: [found[key] for found in diagnostics] for key in diagnostics[0]}
         return Draws(
             torch.stack(draws, 1), round(denoise.nfe / cost), round(denoise.vjps / cost), together

@@ -27,7 +27,13 @@ from problems import InverseProblem
 from problems.linalg.svd import SVD
 from solvers.capabilities import Exactness
 from solvers.posterior.records import RANK_RTOL, ancestral_mean
-from solvers.posterior.smc.base import ParticleSampler, Population, ess_fraction, systematic
+from solvers.posterior.smc.base import (
+    ParticleSampler,
+    Population,
+    effective_ancestors,
+    ess_fraction,
+    systematic,
+)
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
 
@@ -44,11 +50,12 @@ class MCGDiff(ParticleSampler):
 
     Args:
         steps: Number of steps.
-        particles: Smallest number of particles; there are never fewer than draws.
+        particles: Smallest number of particles.
+        per_draw: Smallest number of particles for each draw, at least 1.
         grid: Noise levels.
 
     Raises:
-        ValueError: If steps or particles is below 1.
+        ValueError: If steps, particles or per_draw is below 1.
 
     Example:
         >>> import torch
@@ -59,11 +66,11 @@ class MCGDiff(ParticleSampler):
         >>> problem = InverseProblem(Inpainting(mask), GaussianNoise(0.5))
         >>> g = torch.Generator().manual_seed(0)
         >>> y = torch.ones(1, 1, 2, 2)
-        >>> posterior = MCGDiff(steps=5).sample(prior, problem, y, n=64, generator=g)
+        >>> posterior = MCGDiff(steps=5, per_draw=1).sample(prior, problem, y, n=64, generator=g)
         >>> posterior.draws.shape, posterior.nfe, posterior.vjps
         (torch.Size([64, 1, 1, 2, 2]), 5, 0)
         >>> sorted(posterior.diagnostics)
-        ['ancestors', 'ess_fraction']
+        ['ancestors', 'effective_ancestors', 'ess_fraction']
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
@@ -72,10 +79,11 @@ class MCGDiff(ParticleSampler):
     steps: int = 100
     particles: int = 64
     grid: TimeGrid = field(default_factory=TimeGrid)
+    per_draw: int = 4
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.particles < 1:
-            raise ValueError(f"MCGDiff needs steps and particles >= 1, got {self}")
+        if min(self.steps, self.particles, self.per_draw) < 1:
+            raise ValueError(f"MCGDiff needs steps, particles and per_draw >= 1, got {self}")
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -87,7 +95,7 @@ class MCGDiff(ParticleSampler):
         return {
             "mcgdiff": Preset(
                 "SMC in the singular basis of the measurement, for small images; "
-                "at least 64 particles, each with 1 evaluation per step",
+                "at least 64 particles and 4 for each draw, with 1 evaluation per step",
                 lambda steps: cls(steps, particles=64, grid=RESTORATION_GRID),
                 steps=100,
             ),
@@ -106,7 +114,7 @@ class MCGDiff(ParticleSampler):
         denoise, shape, generator = run.denoise, run.denoise.shape, run.generator
         measured = _Measured.of(run.problem, shape, run.y)
         levels = self.grid.levels(denoise.prior.sde, self.steps)
-        particles = max(run.n, self.particles)
+        particles = max(self.per_draw * run.n, self.particles)
 
         u = measured.start(levels[0], run.randn(particles, *shape))
         ancestors, ess = torch.arange(particles), 1.0
@@ -123,6 +131,7 @@ class MCGDiff(ParticleSampler):
         return u.flatten(1)[chosen], {
             "ess_fraction": ess,
             "ancestors": len(ancestors[chosen.cpu()].unique()),
+            "effective_ancestors": effective_ancestors(ancestors),
         }
 
 

@@ -37,12 +37,14 @@ from solvers.posterior.smc.base import (
     EvaluatedBatch,
     ParticleSampler,
     Population,
+    effective_ancestors,
     ess_fraction,
     systematic,
 )
 from solvers.posterior.smc.twist import Twist
 from solvers.posterior.smc.whitening import whitened
 from solvers.presets import Preset
+from solvers.scale import OfData
 
 __all__ = ["PredictedTwistSMC"]
 
@@ -55,6 +57,8 @@ class PredictedTwistSMC(ParticleSampler):
 
     - "ancestors": first particles with descendants among the draws. Below 30 the draws are suspect;
       more particles help.
+    - "effective_ancestors": their effective number, from the weights of their descendants in the
+      whole population.
     - "log_evidence": ln p of the whitened y in nats, which truncation lowers. Two runs that differ
       by a nat are suspect.
     - "ess_fraction": smallest effective sample size of the weights of one step, as a fraction. One
@@ -94,7 +98,7 @@ class PredictedTwistSMC(ParticleSampler):
         >>> round(float(posterior.mean.mean()), 1)  # the exact posterior mean is 0.8
         0.8
         >>> sorted(posterior.diagnostics)
-        ['ancestors', 'ess_fraction', 'levels', 'log_evidence']
+        ['ancestors', 'effective_ancestors', 'ess_fraction', 'levels', 'log_evidence']
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
@@ -140,7 +144,10 @@ class PredictedTwistSMC(ParticleSampler):
                 "SMC near the exact posterior, for small images and up to 1024 measured values; "
                 "at least 512 particles",
                 lambda steps: cls(
-                    ratio=0.8 ** (30 / steps), flat_ratio=0.6 ** (30 / steps), s_max=20.0
+                    ratio=0.8 ** (30 / steps),
+                    flat_ratio=0.6 ** (30 / steps),
+                    s_max=OfData(40.0),
+                    s_min=OfData(0.04),
                 ),
                 steps=30,
             ),
@@ -193,10 +200,12 @@ class PredictedTwistSMC(ParticleSampler):
         log_likelihood = -0.5 * (y - particles.u @ A.T).square().sum(1)
         increments = log_likelihood - predicted
         evidence += particles.log_mean(increments) - 0.5 * len(A) * math.log(2 * math.pi)
-        chosen = systematic(particles.weighed(increments).log_w, run.n, generator)
+        log_w = particles.weighed(increments).log_w
+        chosen = systematic(log_w, run.n, generator)
         return particles.u[chosen], {
             "ess_fraction": min(ess, ess_fraction(increments)),
             "ancestors": len(particles.ancestors[chosen.cpu()].unique()),
+            "effective_ancestors": effective_ancestors(particles.ancestors, log_w),
             "levels": levels,
             "log_evidence": evidence,
         }

@@ -2,9 +2,10 @@ r"""Twisted diffusion sampler (Wu et al. 2023): SMC with an approximate likeliho
 
 Particles follow the reverse SDE. With the ancestral kernel :math:`p(u'|u) = N(m(u), v I)` and the
 twist :math:`\psi_s(u) = N\bigl(y;\, A D(u),\, \sigma_y^2 I + r^2 A A^T\bigr)`,
-:math:`r^2 = s^2/(1 + s^2)`, they are proposed from :math:`q = N(m + v \nabla\log\psi_s, v I)` and
-weighted by :math:`p(u'|u)\,\psi_{s'}(u') / (q(u'|u)\,\psi_s(u))`. The last twist is the likelihood,
-so the draws tend to the posterior as the numbers of particles and steps grow.
+:math:`r^2 = s^2 v_0/(s^2 + v_0)` with the variance :math:`v_0` of the data, they are proposed from
+:math:`q = N(m + v \nabla\log\psi_s, v I)` and weighted by
+:math:`p(u'|u)\,\psi_{s'}(u') / (q(u'|u)\,\psi_s(u))`. The last twist is the likelihood, so the
+draws tend to the posterior as the numbers of particles and steps grow.
 """
 
 import itertools
@@ -21,11 +22,13 @@ from solvers.posterior.smc.base import (
     Denoiser,
     ParticleSampler,
     Population,
+    effective_ancestors,
     ess_fraction,
     systematic,
 )
 from solvers.presets import RESTORATION_GRID, Preset
 from solvers.samplers.grid import TimeGrid
+from solvers.scale import OfData
 
 __all__ = ["TDS"]
 
@@ -39,13 +42,16 @@ class TDS(ParticleSampler):
 
     Args:
         steps: Number of steps.
-        particles: Smallest number of particles; there are never fewer than draws.
+        particles: Smallest number of particles.
+        per_draw: Smallest number of particles for each draw, at least 1.
         resample: Effective sample size, as a fraction in [0, 1], below which the particles are
             resampled.
         grid: Noise levels.
+        prior_variance: Variance v_0 of the data, positive, in squared units of x; 1 in the paper.
 
     Raises:
-        ValueError: If steps or particles is below 1 or resample is not in [0, 1].
+        ValueError: If steps, particles or per_draw is below 1, resample is not in [0, 1], or
+            prior_variance is not positive.
 
     Example:
         >>> import torch
@@ -55,11 +61,11 @@ class TDS(ParticleSampler):
         >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
         >>> g = torch.Generator().manual_seed(0)
         >>> y = torch.ones(1, 1, 2, 2)
-        >>> posterior = TDS(steps=5).sample(prior, problem, y, n=20, generator=g)
+        >>> posterior = TDS(steps=5, per_draw=1).sample(prior, problem, y, n=20, generator=g)
         >>> posterior.draws.shape, posterior.nfe, posterior.vjps
         (torch.Size([20, 1, 1, 2, 2]), 5, 5)
         >>> sorted(posterior.diagnostics)
-        ['ancestors', 'ess_fraction']
+        ['ancestors', 'effective_ancestors', 'ess_fraction']
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
@@ -69,11 +75,18 @@ class TDS(ParticleSampler):
     particles: int = 16
     resample: float = 0.5
     grid: TimeGrid = field(default_factory=TimeGrid)
+    per_draw: int = 4
+    prior_variance: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.particles < 1 or not 0 <= self.resample <= 1:
+        if (
+            min(self.steps, self.particles, self.per_draw) < 1
+            or not 0 <= self.resample <= 1
+            or not self.prior_variance > 0
+        ):
             raise ValueError(
-                f"TDS needs steps and particles >= 1 and resample in [0, 1], got {self}"
+                "TDS needs steps, particles, per_draw >= 1, resample in [0, 1] and "
+                f"prior_variance > 0, got {self}"
             )
 
     @classmethod
@@ -85,9 +98,14 @@ class TDS(ParticleSampler):
         """
         return {
             "tds": Preset(
-                "twisted SMC on the reverse SDE, for small images; at least 64 particles, "
-                "each with 1 evaluation and 1 VJP per step",
-                lambda steps: cls(steps, particles=64, grid=RESTORATION_GRID),
+                "twisted SMC on the reverse SDE, for small images; at least 64 particles and "
+                "4 for each draw, with 1 evaluation and 1 VJP per step",
+                lambda steps: cls(
+                    steps,
+                    particles=64,
+                    grid=RESTORATION_GRID,
+                    prior_variance=OfData(1.0, power=2),
+                ),
                 steps=100,
             ),
         }
@@ -106,7 +124,7 @@ class TDS(ParticleSampler):
         sde, shape, variance = denoise.prior.sde, denoise.shape, problem.noise_variance
         svd = problem.linear_operator.svd(shape, y)
         levels = self.grid.levels(sde, self.steps)
-        many, size = max(n, self.particles), torch.Size(shape).numel()
+        many, size = max(self.per_draw * n, self.particles), torch.Size(shape).numel()
 
         u = levels[0] * run.randn(many, size)
         log_w, ancestors = (
@@ -135,7 +153,7 @@ class TDS(ParticleSampler):
                 ratio = -0.5 * ((u - mean).square().sum(1) / v - z.square().sum(1))
                 D, slope, new = self._twist(denoise, svd, u, s_next, y, variance)
             else:
-                # a random last step of variance s^2 / (1 + s^2) would need the density of x_0, so
+                # a random last step of variance r^2 would need the density of x_0, so
                 # the last step returns its mean
                 u, ratio = mean, 0.0
                 residual = problem.residual(y.expand(many, *y.shape[1:]), u.reshape(many, *shape))
@@ -146,13 +164,18 @@ class TDS(ParticleSampler):
             log_w, log_psi, ess = log_w + inc, new, min(ess, ess_fraction(inc))
             run.progress((i + 1) / self.steps)
         chosen = systematic(log_w, n, run.generator)
-        return u[chosen], {"ess_fraction": ess, "ancestors": len(ancestors[chosen.cpu()].unique())}
+        return u[chosen], {
+            "ess_fraction": ess,
+            "ancestors": len(ancestors[chosen.cpu()].unique()),
+            "effective_ancestors": effective_ancestors(ancestors, log_w),
+        }
 
     def _twist(
         self, denoise: Denoiser, svd: SVD, u: Tensor, s: float, y: Tensor, variance: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return D(u), the gradient of ln psi, and ln psi up to a constant, shape (N,)."""
-        spread = variance + s**2 / (1 + s**2) * svd.s**2
+        r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
+        spread = variance + r2 * svd.s**2
         at = denoise.at(u, s)
         r = svd.Ut(y) - svd.s * svd.Vt(at.D.reshape(-1, *denoise.shape))
         log_psi = -0.5 * torch.where(svd.s > 0, r**2 / spread + spread.log(), 0).flatten(1).sum(1)
