@@ -40,6 +40,7 @@ from scoresde.training.config import LoopConfig
 from scoresde.training.settings import changed_settings, flattened
 from scoresde.training.steps import (
     TrainingError,
+    fastest_convolutions,
     interrupt_between_steps,
     learning_rate,
     optimizer_tensors,
@@ -380,7 +381,7 @@ def run_training(
     )
     batches = Batches(run.draw, run.device, last, ahead)
     stopping = False
-    with bar, interrupt_between_steps() as interrupted, batches:
+    with bar, interrupt_between_steps() as interrupted, batches, fastest_convolutions():
         shown = bar.add_task("training", total=config.steps, completed=run.cost.step, loss="")
         while run.cost.step < last and not stopping:
             with run.timed():

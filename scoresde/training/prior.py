@@ -18,6 +18,7 @@ from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.loop import run_training
+from scoresde.training.mismatch import mismatched
 from scoresde.training.objective import denoising_score_matching, loss_weight
 from scoresde.training.task import Cost, Task
 
@@ -166,6 +167,8 @@ class _PriorTask(Task[ScorePrior]):
         n = max(1, round(config.batch * (config.crops[0] / crop) ** config.network.dimensions))
         x_0, sigma = self.data.batch(n, crop, generator), config.noise.draw(n, generator)
         noise = _normal(x_0.shape, generator, self.device)
+        if config.mismatch > 0:
+            x_0, noise = mismatched(x_0, noise, config.mismatch, generator)
         if config.weighting == "edm":
             return x_0, sigma, noise
         weight = loss_weight(config.weighting, sigma, config.noise, config.sigma_data)

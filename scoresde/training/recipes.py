@@ -15,6 +15,8 @@ _NATURAL = TrainConfig(
     learning_rate=5e-4,
     warmup=500,
     cooldown=0.25,
+    # without, plug-and-play iterations with the network diverged
+    mismatch=0.1,
     network=UNetConfig(
         widths=(64, 128, 256, 256), blocks=(2, 2, 2, 1), attention=(), preactivation=False
     ),
@@ -23,7 +25,7 @@ _NATURAL = TrainConfig(
 RECIPES = MappingProxyType(
     {
         "natural": _NATURAL,
-        "natural-gpu": replace(_NATURAL, steps=30_000, batch=256, crops=(128,), learning_rate=1e-3),
+        "natural-gpu": replace(_NATURAL, steps=60_000, batch=256, crops=(128,), cooldown=0.4),
     }
 )
 """Settings by name: "natural" for photographs on a CPU, "natural-gpu" the same network on a GPU."""

@@ -22,7 +22,7 @@ from scoresde.training.batches import Batches
 from scoresde.training.compiling import compilation_pays
 from scoresde.training.loop import _Run
 from scoresde.training.prior import _PriorTask, build_prior
-from scoresde.training.steps import move_towards, split_batch
+from scoresde.training.steps import fastest_convolutions, move_towards, split_batch
 from scoresde.training.watch import FiniteWatch
 from tests.conftest import seeded
 from tests.scoresde.training.conftest import CONFIG, assert_same_state, state_of
@@ -302,3 +302,11 @@ class TestCompilation:
         assert_same_state(tmp_path / "plain", tmp_path / "auto")
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and "training goes on without it" in err
+
+
+def test_cudnn_times_its_algorithms_during_a_run_alone() -> None:
+    before = torch.backends.cudnn.benchmark
+    with pytest.raises(KeyError), fastest_convolutions():
+        assert torch.backends.cudnn.benchmark
+        raise KeyError
+    assert torch.backends.cudnn.benchmark == before

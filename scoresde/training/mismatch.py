@@ -1,0 +1,72 @@
+"""Samples whose noise is not what their label says.
+
+Solvers evaluate a network where no training sample is: between the pictures that a measurement
+allows, with the artefacts of a deconvolution, with less noise than the level says. There a network
+without normalisation may return numbers of any size, however small its loss: of two networks of the
+same training, the one with the smaller loss diverged in plug-and-play iterations. Such samples in
+the loss, with the sample before the noise as the target, keep it bounded. The loss of right samples
+has its minimum where it was.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from problems.linalg.broadcast import expand_like
+
+__all__ = ["mismatched"]
+
+MOST_NOISE = 2.0
+"""Largest noise, in units of the level of the label."""
+
+CONTRAST = (0.5, 1.5)
+"""Range of the factors of the samples."""
+
+_POOLS = (1, 2, 4)  # sides of the cells that a sample is averaged over
+_POOLING = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}
+_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+def mismatched(
+    x_0: Tensor, noise: Tensor, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Change a share of the samples of a batch and their noise.
+
+    Their noise is scaled by a factor that is uniform on [0, 2], their contrast by one that is
+    uniform on [0.5, 1.5], and signals, pictures and volumes lose detail by a factor of 1, 2 or 4.
+
+    Args:
+        x_0: Samples, shape (B, ...).
+        noise: Standard normal numbers, shape of x_0.
+        share: Probability of each sample to be changed, in [0, 1].
+        generator: Source of the random numbers, on the CPU.
+
+    Returns:
+        Samples and noise, of the shapes of the arguments, which are not changed.
+
+    Example:
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x_0, noise = torch.ones(2, 4, 1, 8, 8)
+        >>> x_0, noise = mismatched(x_0, noise, 0.5, generator)
+        >>> changed = noise[:, 0, 0, 0] != 1
+        >>> bool((x_0[~changed] == 1).all())
+        True
+    """
+    n, (low, high) = len(x_0), CONTRAST
+    draws = torch.rand(4, n, generator=generator)
+    chosen = draws[0] < share
+    louder = torch.where(chosen, MOST_NOISE * draws[1], 1.0).to(x_0)
+    contrast = torch.where(chosen, low + (high - low) * draws[2], 1.0).to(x_0)
+    cells = torch.where(chosen, (len(_POOLS) * draws[3]).long(), 0)
+    for index, cell in enumerate(_POOLS):
+        rows = (cells == index).nonzero().flatten().to(x_0.device)
+        if cell > 1 and x_0.ndim in _POOLING and len(rows) and min(x_0.shape[2:]) >= cell:
+            x_0 = x_0.index_copy(0, rows, _smoothed(x_0[rows], cell))
+    return expand_like(contrast, x_0) * x_0, expand_like(louder, noise) * noise
+
+
+def _smoothed(x: Tensor, cell: int) -> Tensor:
+    """Averages over cells, interpolated."""
+    means = _POOLING[x.ndim](x, cell, ceil_mode=True)
+    return F.interpolate(means, size=x.shape[2:], mode=_MODES[x.ndim], align_corners=False)
