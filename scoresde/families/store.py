@@ -18,7 +18,7 @@ from scoresde.families.flow.model import Flow, FlowConfig
 from scoresde.families.gan.model import GAN, GANConfig
 from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.files import read_tensors, write_tensors
-from scoresde.priors.checkpoint import PRIOR_FORMAT, load_prior, save_prior
+from scoresde.priors.checkpoint import PRIOR_FORMAT, load_score_prior, save_prior
 
 __all__ = ["MODELS", "load_model", "model_from", "save_model"]
 
@@ -138,7 +138,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Generati
     """
     tensors, header = read_tensors(path)
     if header.get("format") == PRIOR_FORMAT:
-        return Diffusion(load_prior(path, device, "fp32")).eval()
+        return Diffusion(load_score_prior(path, device, "fp32")).eval()
     if header.get("format") != _FORMAT:
         raise InputError(
             f"{path} is not a model file that this version reads "

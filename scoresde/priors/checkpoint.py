@@ -15,6 +15,8 @@ from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
 from scoresde.networks import DiTConfig, PerceptronConfig, UNetConfig
 from scoresde.networks.axes import channels_last
+from scoresde.priors.adapted.loading import load_named
+from scoresde.priors.base import Prior
 from scoresde.priors.header import (
     NETWORKS,
     build_network,
@@ -29,8 +31,10 @@ from scoresde.sde import sde_from
 __all__ = [
     "NETWORKS",
     "PRIOR_FORMAT",
+    "benchmark_priors",
     "embedded_priors",
     "load_prior",
+    "load_score_prior",
     "register_network",
     "save_prior",
 ]
@@ -96,7 +100,58 @@ def embedded_priors() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
+def benchmark_priors() -> dict[str, Path]:
+    """List the priors of benchmarks that ship with the package.
+
+    They are networks for signals whose exact posteriors are known, to judge solvers with, and of
+    no other use.
+
+    Returns:
+        Paths of the checkpoints by name, such as "levy/laplace".
+    """
+    return {f"levy/{path.stem}": path for path in sorted(WEIGHTS.glob("levy/*.safetensors"))}
+
+
 def load_prior(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    precision: Precision = "auto",
+    network: nn.Module | None = None,
+) -> Prior:
+    """Load a prior that ships with the package, a checkpoint, or a network of another project.
+
+    Args:
+        name: Name of an embedded prior, such as "natural"; path of a checkpoint;
+            "diffusers:FOLDER_OR_ID" for a pipeline of diffusers in pixel space (with "?label=3" for
+            a class); or "torch-export:FILE" for a program of torch.export with a stored convention.
+        device: Device of the prior.
+        precision: Precision of the network: "bf16", "fp32", or "auto", see
+            :func:`load_score_prior`. Networks of others run in their own precision with "auto".
+        network: A network of your own for a checkpoint, see :func:`load_score_prior`.
+
+    Returns:
+        The prior in evaluation mode, with frozen parameters: a :class:`ScorePrior` for an embedded
+        prior or a checkpoint.
+
+    Raises:
+        ValueError: If the precision is unknown.
+        InputError: If the name is unknown, or what it names cannot be read.
+
+    Example:
+        >>> from scoresde import load_prior
+        >>> prior = load_prior("mnist")
+        >>> prior.shape
+        (1, 28, 28)
+    """
+    adapted = load_named(name) if isinstance(name, str) else None
+    if adapted is None:
+        return load_score_prior(name, device, precision, network)
+    if network is not None:
+        raise InputError(f"{name} brings its own network; leave the argument network out")
+    return adapted.to(device=device).in_precision(precision)
+
+
+def load_score_prior(
     name: str | Path,
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
@@ -125,16 +180,16 @@ def load_prior(
             of its header is wrong, or its weights are not finite.
 
     Example:
-        >>> from scoresde import load_prior
-        >>> prior = load_prior("mnist")
+        >>> from scoresde.priors.checkpoint import load_score_prior
+        >>> prior = load_score_prior("mnist")
         >>> prior.shape
         (1, 28, 28)
     """
-    path = embedded_priors().get(str(name), Path(name))
+    path = (embedded_priors() | benchmark_priors()).get(str(name), Path(name))
     if not path.is_file() and path.suffix != ".safetensors":
         raise InputError(
             f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; "
-            "or give the path of a .safetensors file"
+            "or give the path of a .safetensors file, diffusers:FOLDER or torch-export:FILE"
         )
     tensors, header = read_tensors(path)
     if header.get("format") != PRIOR_FORMAT:

@@ -57,6 +57,21 @@ class TiledPrior(Wrapper):
             )
         self.tile, self.overlap = tile, overlap
 
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Say whether samples may have a shape.
+
+        Args:
+            shape: Shape of one sample, without the batch axis.
+
+        Returns:
+            True for the shapes that the wrapped prior accepts, and, if that one has the size of a
+            tile alone, for all larger pictures.
+        """
+        if self.prior.accepts(shape):
+            return True
+        larger = len(shape) == 3 and min(shape[1:]) >= self.tile
+        return larger and self.prior.accepts((shape[0], self.tile, self.tile))
+
     def _starts(self, size: int) -> list[int]:
         if size <= self.tile:
             return [0]

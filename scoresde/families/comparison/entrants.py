@@ -14,7 +14,7 @@ from scoresde.families.comparison.judge import Entrant
 from scoresde.families.diffusion import Diffusion, DiffusionConfig
 from scoresde.families.store import load_model
 from scoresde.files import WEIGHTS
-from scoresde.priors.checkpoint import embedded_priors, load_prior
+from scoresde.priors.checkpoint import embedded_priors, load_score_prior
 
 __all__ = ["SAMPLERS_SHOWN", "embedded_families", "entrants", "load_family"]
 
@@ -90,7 +90,7 @@ def entrants(
             Entrant(
                 "diffusion-mnist",
                 "the embedded prior mnist",
-                Diffusion(load_prior("mnist", device, "fp32")),
+                Diffusion(load_score_prior("mnist", device, "fp32")),
             )
         )
     return found
