@@ -21,6 +21,12 @@ from scoresde.pipelines.inputs import Input, read_input
 from scoresde.pipelines.intervals import Intervals, open_intervals
 from scoresde.pipelines.plan import draw, make_plan
 from scoresde.pipelines.protocol import protocol
+from scoresde.pipelines.repeat import RestoreCall
+from scoresde.pipelines.restoration_report import (
+    PAGE,
+    recorded_warnings,
+    write_restoration_page,
+)
 from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
 from solvers import Posterior
@@ -59,8 +65,8 @@ def restore(
 ) -> Restoration:
     """Restore a photograph and write the results.
 
-    Writes mean.png, std.png, draw_*.png, sheet.png, problem.json and report.json into `out`; with a
-    calibration also lower.png, upper.png and interval.png.
+    Writes mean.png, std.png, draw_*.png, sheet.png, report.html, problem.json and report.json into
+    `out`; with a calibration also lower.png, upper.png and interval.png.
 
     Args:
         image: The photograph; or a measurement (C, ...) as .npy.
@@ -98,7 +104,8 @@ def restore(
     intervals = open_intervals(interval, protocol(problem, plan.noise, options, plan.description))
     measured = plan.measure(given.x, prior, options.prior)
     out = check_writable(out)
-    posterior = draw(prior, measured, options, progress)
+    with recorded_warnings() as warned:
+        posterior = draw(prior, measured, options, progress)
     result = Restoration(posterior, measured.y, measured.truth, {})
     result.report.update(_report(image, given, plan.description, options, measured.problem, result))
     result.report["residual"] = check_residual(
@@ -111,6 +118,11 @@ def restore(
     ).report()
     remove_former_run(out, [image, problem.mask, problem.kernel, interval.calibration])
     _write(out, measured.problem, intervals, result)
+    call = RestoreCall(image, problem, options, out, simulate, interval)
+    tensors = (posterior, measured.y, measured.truth)
+    write_restoration_page(
+        call, result.report, measured.problem, tensors, intervals, prior, tuple(warned)
+    )
     return result
 
 
@@ -227,7 +239,7 @@ def _write(out: Path, problem: InverseProblem, intervals: Intervals, result: Res
     for name, one in zip(draws, posterior.draws, strict=True):
         write_image(one[0], out / name)
     write_image(posterior.mean[0], out / "mean.png")
-    files = ["mean.png", *draws, "sheet.png", "report.json", "problem.json"]
+    files = ["mean.png", *draws, "sheet.png", PAGE, "report.json", "problem.json"]
     if truth is not None:
         write_image(view[0], out / "measurement.png")
         array = result.y[0].numpy()
