@@ -2,6 +2,7 @@
 # make test        run the whole test suite, doctests included
 # make test-fast   run what takes milliseconds: under 90 s on two cores
 # make lint        ruff and mypy
+# make docs        build the documentation site into out/docs
 # make priors DATA="folders of photographs"
 #                  train a prior for photographs in stages that continue one another
 PYTHON ?= python3
@@ -20,7 +21,7 @@ MINUTES ?= 8
 OPTIONS ?=
 NATURAL := out/priors/natural
 
-.PHONY: demo priors test test-fast lint clean
+.PHONY: demo docs priors test test-fast lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scoresde demo --out out/demo
@@ -50,6 +51,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/build.py --out out/docs
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scoresde needs Python 3.11 or newer; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +64,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $(VENV)/.installed $@
 
 clean:

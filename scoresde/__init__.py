@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoresde.errors import InputError
+    from scoresde.priors.adapted.convention import Convention
+    from scoresde.priors.adapted.denoiser import DenoiserPrior
+    from scoresde.priors.adapted.prior import AdaptedPrior
     from scoresde.priors.averaged import EquivariantPrior
     from scoresde.priors.base import CountingPrior, Prior, Wrapper
     from scoresde.priors.checkpoint import load_prior, register_network, save_prior
@@ -42,8 +45,11 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "AdaptedPrior",
+    "Convention",
     "CosineVPSDE",
     "CountingPrior",
+    "DenoiserPrior",
     "EquivariantPrior",
     "FlowMatchingSDE",
     "GaussianMixturePrior",
@@ -66,6 +72,9 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "scoresde.errors": ("InputError",),
+    "scoresde.priors.adapted.convention": ("Convention",),
+    "scoresde.priors.adapted.denoiser": ("DenoiserPrior",),
+    "scoresde.priors.adapted.prior": ("AdaptedPrior",),
     "scoresde.priors.averaged": ("EquivariantPrior",),
     "scoresde.priors.base": ("CountingPrior", "Prior", "Wrapper"),
     "scoresde.priors.checkpoint": ("load_prior", "register_network", "save_prior"),

@@ -71,9 +71,27 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+# The one module that reads pickles of others, and tensors in them alone
+FOREIGN_WEIGHTS = ROOT / "scoresde" / "priors" / "adapted" / "weights.py"
+
+
+def test_foreign_weights_are_read_without_running_code() -> None:
+    """Of pickle it uses the error alone, and it loads with `weights_only=True`."""
+    nodes = list(ast.walk(ast.parse(FOREIGN_WEIGHTS.read_text())))
+    used = {ast.unparse(n) for n in nodes if isinstance(n, ast.Attribute)}
+    assert {name for name in used if name.startswith("pickle.")} == {"pickle.UnpicklingError"}
+    assert "torch.save" not in used
+    loads = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "torch.load"]
+    assert loads
+    for call in loads:
+        assert "weights_only=True" in [ast.unparse(k) for k in call.keywords], call.lineno
+
+
 def test_nothing_is_pickled() -> None:
     for package in ("scoresde", "problems", "solvers"):
         for path in (ROOT / package).rglob("*.py"):
+            if path == FOREIGN_WEIGHTS:
+                continue
             text = path.read_text()
             assert (
                 not {"pickle", "dill", "joblib"} & imported(path)

@@ -8,6 +8,7 @@ import typer
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json, progress_bar
 from scoresde.cli.options import Json, restoration
+from scoresde.cli.report_option import Report, check_report, typed_command
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
 __all__ = ["calibrate"]
@@ -34,6 +35,7 @@ def calibrate(
     out: Annotated[
         Path, typer.Option(help="File to write, for `scoresde restore --calibration`.")
     ] = Path("out/calibration.json"),
+    page: Report = None,
     as_json: Json = False,
 ) -> None:
     """Measure the coverage of a restoration's intervals on your photographs, and correct it."""
@@ -41,12 +43,19 @@ def calibrate(
     from scoresde.pipelines.calibrate import calibrate as run
     from scoresde.pipelines.parsing import as_input_error
 
+    check_report(page)
     with as_input_error():
         how = CalibrateOptions(
             count, crop, **({"levels": tuple(level)} if level is not None else {})
         )
     with progress_bar("calibrating") as progress:
         report = run(folder, problem_options, restore_options, how, out, progress)
+    if page is not None:
+        from scoresde.pipelines.devices import choose_device
+        from scoresde.reports import calibration_page, environment, write_page
+
+        made = environment(choose_device(restore_options.device))
+        write_page(calibration_page(report, typed_command(), made), page)
     if as_json:
         print_json(report)
         return

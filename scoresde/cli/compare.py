@@ -9,6 +9,7 @@ import typer
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json
 from scoresde.cli.options import Device, Json, Seed
+from scoresde.cli.report_option import typed_command
 from scoresde.errors import InputError
 
 __all__ = ["compare"]
@@ -63,6 +64,7 @@ def compare(
     from scoresde.pipelines.compare import compare as run
     from scoresde.pipelines.devices import choose_device
     from scoresde.pipelines.parsing import as_input_error
+    from scoresde.reports import comparison_page, environment, write_page
     from scoresde.training import TrainingError
 
     with as_input_error():
@@ -82,6 +84,8 @@ def compare(
         )
     except TrainingError as error:
         raise InputError(str(error)) from None
+    made = environment(choose_device(device))
+    write_page(comparison_page(report, out, typed_command(), made), out / "report.html")
     if as_json:
         print_json(report)
     else:

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-__all__ = ["print_json", "progress_bar"]
+__all__ = ["print_json", "print_table", "progress_bar"]
 
 
 @contextmanager
@@ -55,3 +55,25 @@ def print_json(content: Any) -> None:
     from scoresde.files import json_safe
 
     typer.echo(json.dumps(json_safe(content), indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output, at its full width.
+
+    Args:
+        columns: Headings; an empty one for words, which are aligned on the left.
+        rows: Cells of each row.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, emoji=False)
+    wide = console.options.update(width=1000)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)

@@ -8,6 +8,7 @@ import typer
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json, progress_bar
 from scoresde.cli.options import Average, Device, Json, Prior, Seed
+from scoresde.cli.report_option import Report, check_report, typed_command
 
 __all__ = ["likelihood"]
 
@@ -55,6 +56,7 @@ def likelihood(
     seed: Seed = 0,
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 16,
+    page: Report = None,
     as_json: Json = False,
 ) -> None:
     """Compute bits per dimension of 8-bit images under a prior, with standard errors."""
@@ -64,6 +66,7 @@ def likelihood(
     from scoresde.pipelines.likelihood import ImageSource, score_images
     from scoresde.pipelines.parsing import as_input_error
 
+    check_report(page)
     source = ImageSource(tuple(images or ()), dataset, array, count)
     model = open_prior(prior, choose_device(device), "fp32", average)
     settings: dict[str, Any] = {
@@ -77,6 +80,10 @@ def likelihood(
     with as_input_error(), progress_bar("likelihood") as progress:
         report = score_images(model, source, generator, progress, batch, **settings)
     report |= {"prior": prior, "average": average, "seed": seed}
+    if page is not None:
+        from scoresde.reports import environment, likelihood_page, write_page
+
+        write_page(likelihood_page(report, typed_command(), environment(model.device)), page)
     if as_json:
         print_json(report)
         return

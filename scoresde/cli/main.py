@@ -7,10 +7,13 @@ from typing import NoReturn
 import typer
 
 from scoresde.cli import (
+    audit,
     average,
     calibrate,
+    check_prior,
     compare,
     demo,
+    doctor,
     likelihood,
     restore,
     sample,
@@ -31,9 +34,12 @@ COMMANDS = (
     train,
     average,
     likelihood,
+    check_prior,
+    audit,
     verify,
     compare,
     demo,
+    doctor,
     list_command,
 )
 """The modules of the commands, which register themselves when they are imported."""

@@ -1,7 +1,7 @@
 """Options that several commands share: types for Typer. Their defaults are in the dataclasses."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,13 @@ from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreO
 
 __all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
 
-Prior = Annotated[str, typer.Option(help="An embedded prior, or the path of a .safetensors file.")]
+Prior = Annotated[
+    str,
+    typer.Option(
+        help="An embedded prior, the path of a .safetensors file, diffusers:FOLDER_OR_ID, or "
+        "torch-export:FILE."
+    ),
+]
 Average = Annotated[
     str | None,
     typer.Option(
@@ -166,25 +172,29 @@ def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
     return found
 
 
-def restoration(function: Callable[..., None]) -> Callable[..., None]:
+def restoration(
+    function: Callable[..., None], without: Collection[str] = ()
+) -> Callable[..., None]:
     """Decorator: give a command the options of a problem and of its restoration.
 
     Args:
         function: A command whose keyword parameters `problem_options` and `restore_options` receive
             a :class:`ProblemOptions` and a :class:`RestoreOptions`.
+        without: Names of options of the restoration that the command does not have.
 
     Returns:
         The command, with one option for each field in the place of these two parameters.
     """
+    offered = {name: option for name, option in RESTORE.items() if name not in without}
 
     def command(**values: Any) -> None:
         from scoresde.pipelines.plan import budget
 
         problem = {name: values.pop(name) for name in PROBLEM}
         problem["set"] = tuple(problem["set"] or ())
-        restore = {name: values.pop(name) for name in RESTORE}
+        restore = {name: values.pop(name) for name in offered}
         restore["solver"], restore["steps"], restore["samples"] = budget(
-            restore.pop("effort"), restore["solver"], restore["steps"], restore["samples"]
+            restore.pop("effort"), restore["solver"], restore["steps"], restore.pop("samples", None)
         )
         function(
             problem_options=ProblemOptions(**problem),
@@ -197,7 +207,7 @@ def restoration(function: Callable[..., None]) -> Callable[..., None]:
         if parameter.name == "problem_options":
             parameters += _parameters(PROBLEM, ProblemOptions)
         elif parameter.name == "restore_options":
-            parameters += _parameters(RESTORE, RestoreOptions)
+            parameters += _parameters(offered, RestoreOptions)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

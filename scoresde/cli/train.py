@@ -9,6 +9,7 @@ import typer
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json
 from scoresde.cli.options import Json
+from scoresde.cli.report_option import typed_command
 from scoresde.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,6 +132,13 @@ def train(
         str | None,
         typer.Option(help="Weights of the noise levels: edm, min-snr or likelihood. [edm]"),
     ] = None,
+    mismatch: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of samples whose noise is not what their label says, which keeps the "
+            "network bounded where solvers take it. [0]"
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate; a cosine takes it to zero. [0.001]")
     ] = None,
@@ -190,7 +198,7 @@ def train(
     """Train a score prior on images, signals or volumes by denoising score matching."""
     from scoresde.files import read_header
     from scoresde.pipelines.parsing import as_input_error
-    from scoresde.priors.checkpoint import load_prior
+    from scoresde.priors.checkpoint import load_score_prior
     from scoresde.training import TrainingError
     from scoresde.training import train as run
     from scoresde.training.checks import check_number
@@ -228,6 +236,7 @@ def train(
             crops=tuple(crop) if crop else None,
             sigma_data=sigma_data,
             weighting=weighting,
+            mismatch=mismatch,
             learning_rate=learning_rate,
             warmup=warmup,
             cooldown=cooldown,
@@ -240,7 +249,7 @@ def train(
         data, config.network.channels, array, dequantise=dequantise, flips=flips
     )
     try:
-        start = load_prior(init) if init is not None else None
+        start = load_score_prior(init) if init is not None else None
     except InputError as error:
         raise InputError(f"--init {init}: {error}") from None
     try:
@@ -267,6 +276,7 @@ def train(
         "of": config.steps,
         "log": str(out / "log"),
     }
+    _write_page(report, out, typed_command())
     if as_json:
         print_json(report)
         return
@@ -275,6 +285,20 @@ def train(
         typer.echo(
             f"{config.steps - done} steps are left; go on with the same command and --continue"
         )
+
+
+def _write_page(report: dict[str, Any], out: Path, command: str) -> None:
+    """Write report.html: the curves of the log."""
+    import torch
+
+    from scoresde.reports import environment, read_log, training_page, write_page
+
+    made = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    settings: dict[str, Any] = {
+        name: report[name] for name in ("images", "signals", "volumes") if name in report
+    }
+    html = training_page(report, read_log(out / "log"), command, made, settings)
+    write_page(html, out / "report.html")
 
 
 def _config(

@@ -7,6 +7,8 @@ import typer
 from scoresde.cli.app import app
 from scoresde.cli.console import print_json, progress_bar
 from scoresde.cli.options import Json
+from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.errors import InputError
 
 __all__ = ["verify"]
 
@@ -18,26 +20,50 @@ def verify(
     ] = None,
     problem: Annotated[
         list[str] | None,
-        typer.Option(help="Exact problem. Repeatable. [nine; with --full all]"),
+        typer.Option(
+            help="Exact problem; with --learned identity, convolution, sampling or fourier. "
+            "Repeatable. [nine; with --learned convolution and sampling; with --full all]"
+        ),
     ] = None,
     draws: Annotated[
-        int, typer.Option(help="Draws for each measurement.", min=10, max=100_000)
-    ] = 200,
-    seeds: Annotated[int, typer.Option(help="Measurements of each problem.", min=1)] = 1,
+        int | None,
+        typer.Option(
+            help="Draws for each measurement. [200; with --learned 50]", min=10, max=100_000
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Measurements of each problem. [1; with --learned 2]", min=1)
+    ] = None,
     full: Annotated[
         bool,
         typer.Option(
             "--full",
             help="All problems, up to 800 dimensions; memory; simulation-based calibration on "
-            "some.",
+            "some. With --learned all laws, problems and solvers.",
         ),
     ] = False,
+    learned: Annotated[
+        bool,
+        typer.Option(
+            "--learned",
+            help="Small networks for signals, sums of independent increments, in place of exact "
+            "denoisers; long Gibbs chains are the truth. [five solvers; with --full all]",
+        ),
+    ] = False,
+    law: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --learned: laplace, student or bernoulli-laplace. Repeatable. [laplace and "
+            "bernoulli-laplace; with --full all]"
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Parallel processes. [one per processor]", min=1)
     ] = None,
+    page: Report = None,
     as_json: Json = False,
 ) -> None:
-    """Compare solvers with posteriors whose exact distribution is known."""
+    """Compare solvers with posteriors that are known, from exact or learned denoisers."""
     from problems.checks import check_choice
     from scoresde.pipelines.parsing import as_input_error
     from solvers.verification import (
@@ -48,6 +74,17 @@ def verify(
         table,
     )
 
+    check_report(page)
+    if learned and page is not None:
+        raise InputError("--report shows the exact problems; leave out --learned or --report")
+    if learned and jobs is not None:
+        raise InputError("--learned runs in one process; leave out --jobs")
+    if learned:
+        _verify_learned(law, problem, solver, draws, seeds, full, as_json)
+        return
+    if law:
+        raise InputError("--law needs --learned")
+    draws, seeds = draws or 200, seeds or 1
     every = EXACT_PROBLEMS | FULL_PROBLEMS
     with as_input_error():
         for name in solver or ():
@@ -69,8 +106,69 @@ def verify(
                 progress(len(rows) / len(pairs))
             if not as_json:
                 typer.echo(_verdict_line(row))
+    if page is not None:
+        import torch
+
+        from scoresde.reports import environment, verification_page, write_page
+
+        settings = {"draws": draws, "measurements of each problem": seeds}
+        made = environment(torch.device("cpu"))
+        write_page(verification_page(rows, typed_command(), made, settings), page)
     if as_json:
         print_json(rows)
+
+
+def _verify_learned(
+    laws: list[str] | None,
+    problems: list[str] | None,
+    solvers: list[str] | None,
+    draws: int | None,
+    seeds: int | None,
+    full: bool,
+    as_json: bool,
+) -> None:
+    """Compare solvers with networks for signals with long Gibbs chains."""
+    from scoresde.pipelines.parsing import as_input_error
+    from solvers import SOLVERS
+    from solvers.verification.levy import (
+        LEARNED,
+        MEASUREMENTS,
+        QUICK_SOLVERS,
+        LearnedSettings,
+        learned_table,
+    )
+
+    laws = laws or (list(LEARNED) if full else ["laplace", "bernoulli-laplace"])
+    problems = problems or (list(MEASUREMENTS) if full else ["convolution", "sampling"])
+    solvers = solvers or list(SOLVERS if full else QUICK_SOLVERS)
+    total = len(laws) * len(problems) * len(solvers)
+    rows: list[dict[str, Any]] = []
+    if not as_json:
+        typer.echo(
+            f"{'law':18s}{'problem':13s}{'solver':17s}gap dB  cover90  SW2/floor   NFE  ms/draw  "
+            "warned"
+        )
+    with as_input_error(), progress_bar("verifying") as progress:
+        draws = draws or 50
+        settings = LearnedSettings(seeds or 2, draws, max(1000, 2 * draws))
+        for row in learned_table(laws, problems, solvers, settings):
+            rows.append(row)
+            if progress:
+                progress(len(rows) / total)
+            if not as_json:
+                typer.echo(_learned_line(row))
+    if as_json:
+        print_json(rows)
+
+
+def _learned_line(row: dict[str, Any]) -> str:
+    start = f"{row['law']:18s}{row['problem']:13s}{row['solver']:17s}"
+    if "refused" in row:
+        return f"{start}cannot: {row['refused']}"
+    return (
+        f"{start}{row['gap']:6.2f}  {row['coverage']:7.3f}  {row['distance']:9.2f}  "
+        f"{row['nfe']:4.0f}  {1e3 * row['seconds']:7.2f}  {row['warned']:6.0%}"
+    )
 
 
 _VERDICT = {

@@ -89,7 +89,7 @@ def passes(options: RestoreOptions) -> float | None:
     Example:
         >>> from scoresde.pipelines.settings import RestoreOptions
         >>> passes(RestoreOptions(solver="ddrm")), passes(RestoreOptions(solver="mmps"))
-        (20.0, 50.0)
+        (20.0, 57.5)
     """
     solver = make_solver(options.solver, options.steps, options.sampler)
     if isinstance(solver, ParticleSampler):

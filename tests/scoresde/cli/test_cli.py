@@ -684,6 +684,30 @@ def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFix
         assert code == 2 and "unknown" in err
 
 
+@pytest.mark.slow
+def test_verify_judges_a_solver_with_a_learned_denoiser(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["verify", "--learned", "--law", "laplace", "--problem", "identity", "--draws", 20]
+    arguments += ["--seeds", 1, "--solver", "ddrm", "--solver", "repaint"]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    row, refused = json.loads(out)
+    assert row["nfe"] == 20 and 0 < row["coverage"] <= 1 and row["r_hat"] < 1.1
+    assert "needs a problem with mask" in refused["refused"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and out.splitlines()[1].startswith("laplace") and "cannot: " in out
+    for wrong, message in (
+        (["--law", "laplace"], "--law needs --learned"),
+        (["--learned", "--law", "gaussian"], "unknown law"),
+        (["--learned", "--problem", "box"], "unknown measurement"),
+        (["--learned", "--draws", 12], "at least 19"),
+        (["--learned", "--jobs", 2], "one process"),
+    ):
+        code, _, err = run(capsys, "verify", *wrong)
+        assert code == 2 and message in err and err.count("\n") == 1
+
+
 def test_compare_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = ("--out", tmp_path / "out", "--work", tmp_path / "work")
     np.savez(

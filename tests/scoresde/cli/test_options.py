@@ -53,6 +53,7 @@ def test_training_states_the_defaults_of_its_configuration() -> None:
             *("precision", "sigma_data", "seed", "weighting"),
         )
     } | {
+        "mismatch": f"{config.mismatch:g}",
         "crop": ",".join(map(str, config.crops)),
         "widths": ",".join(map(str, network.widths)),
         "blocks": str(network.blocks),
