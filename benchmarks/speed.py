@@ -144,10 +144,14 @@ def busy(core: int) -> Iterator[None]:
 
 
 def products_per_evaluation(solver: PosteriorSampler) -> int:
-    """Products with the Jacobian that a solver makes at each evaluation of the network."""
-    one = solver.guidance if isinstance(solver, Guided) else solver
-    correction = getattr(one, "correction", one)
-    return getattr(one, "lanczos", 0) + int(getattr(correction, "iterations", 1))
+    """Products with the Jacobian that a solver makes at most at each evaluation of the network.
+
+    Those of the last step of a guided solver, which is a draw, do not count.
+    """
+    if isinstance(solver, Guided):
+        return int(getattr(solver.guidance, "iterations", 1))
+    correction = getattr(solver, "correction", solver)
+    return getattr(solver, "lanczos", 0) + int(getattr(correction, "iterations", 1))
 
 
 def part_a(a: argparse.Namespace, cells: Cells, setting: str) -> None:

@@ -133,12 +133,15 @@ def test_commands_on_pages_name_no_folders_of_a_machine(script) -> None:
     )
 
 
-def test_products_of_the_default_solvers(script) -> None:
-    from solvers import make_solver
+def test_products_with_the_jacobian(script) -> None:
+    from solvers import DDIM, MMPS, Guided, make_solver
+    from solvers.posterior.second_order import SecondOrderAncestral
 
-    speed = script("speed")
-    assert speed.products_per_evaluation(make_solver("mmps")) == 3
-    assert speed.products_per_evaluation(make_solver("second-order")) == 6
+    count = script("speed").products_per_evaluation
+    assert count(Guided(MMPS(iterations=3, lanczos=7), DDIM(5))) == 3
+    second_order = SecondOrderAncestral(5, lanczos=2, correction=MMPS(iterations=4))
+    assert count(second_order) == 6
+    assert count(make_solver("warm-start")) == 4
 
 
 def test_a_commit_that_is_missing(script) -> None:

@@ -138,8 +138,8 @@ def best_repair(
         if progress:
             progress((i + 1) / len(candidates))
     while (best := _unbeaten(found)) is not None and best.repair.finer is not None:
-        # repairs that ask the same question share the finer ones
-        found = [one for one in found if one.repair.question is not best.repair.question]
+        # the other coarse repairs have lost to this one
+        found = [one for one in found if one.repair.finer is None]
         finer = [_compare(answers, truth, checks, one, level) for one in best.repair.finer()]
         found += [one for one in finer if one is not None]
     return best

@@ -53,7 +53,7 @@ class Repair:
         question: What the denoiser is asked; None if D = P(u, s) is enough.
         repaired: Computes the denoised samples without the mistake from u (B, ...), s and the
             answer.
-        finer: Repairs that are like this one, more exactly; empty if this one is exact.
+        finer: Repairs that are like this one, more exactly; None if this one is exact.
     """
 
     kind: str
