@@ -23,10 +23,28 @@ from scoresde.priors.base import Prior, Wrapper
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.presets import Registered
 
-__all__ = ["Guidance", "GuidedPrior", "Products"]
+__all__ = ["Guidance", "GuidedPrior", "Products", "simulated_misfit"]
 
 Products = Callable[[Tensor], Tensor]
 """Maps v (B, ...) to J^T v (B, ...), with the Jacobian J = dD/du at the current point."""
+
+
+def simulated_misfit(
+    problem: InverseProblem, y: Tensor, x0: Tensor, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Compare measurements with simulated ones of draws, as Matheron's rule does.
+
+    Args:
+        problem: Operator and noise of the measurements.
+        y: Measurements, shape (B, ...).
+        x0: Draws, shape (B, *shape).
+        generators: B generators for the noise of the simulated measurements.
+
+    Returns:
+        y minus the simulated measurements, shape of y, 0 where nothing is observed.
+    """
+    simulated = problem.noise.sample(problem.operator.apply(x0), generators)
+    return problem.operator.mask_unobserved(y - simulated)
 
 
 class Guidance(Registered, ABC):

@@ -31,7 +31,7 @@ from problems import InverseProblem
 from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
 from solvers.capabilities import Exactness
-from solvers.guidance.base import Guidance, Products
+from solvers.guidance.base import Guidance, Products, simulated_misfit
 from solvers.guidance.krylov import nearly_symmetric_gain
 from solvers.guidance.lanczos import square_root_product
 from solvers.guidance.projected import projected_draw, projected_shift
@@ -194,8 +194,7 @@ class MMPS(Guidance):
                 self.rtol,
             )
         x0 = x0_hat + expand_like(s, z) * square_root_product(vjp, z, self.lanczos)
-        misfit = y - problem.noise.sample(problem.operator.apply(x0), generators)
-        misfit = problem.operator.mask_unobserved(misfit)
+        misfit = simulated_misfit(problem, y, x0, generators)
         return x0 + self.gain(misfit, x0_hat, problem.operator.apply(x0_hat), vjp, s, problem)
 
     def gain(

@@ -22,7 +22,7 @@ from torch import Tensor
 from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
 from solvers.capabilities import Exactness
-from solvers.guidance.base import Guidance, Products
+from solvers.guidance.base import Guidance, Products, simulated_misfit
 from solvers.presets import Preset
 from solvers.samplers.ddim import DDIM
 from solvers.scale import OfData
@@ -144,6 +144,5 @@ class PiGDM(Guidance):
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
         A = problem.linear_operator
         x0 = x0_hat + expand_like(r2.sqrt(), z) * z
-        misfit = y - problem.noise.sample(A.apply(x0), generators)
-        e = A.solve(A.mask_unobserved(misfit), problem.noise_variance, r2)
+        e = A.solve(simulated_misfit(problem, y, x0, generators), problem.noise_variance, r2)
         return x0 + expand_like(r2, z) * A.adjoint(e)

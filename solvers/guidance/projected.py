@@ -17,7 +17,7 @@ from torch import Tensor
 from problems import InverseProblem, LinearOperator
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import conjugate_gradients
-from solvers.guidance.base import Products
+from solvers.guidance.base import Products, simulated_misfit
 
 __all__ = ["diagonal_draw", "projected_draw", "projected_shift"]
 
@@ -117,8 +117,7 @@ def diagonal_draw(
         The draws, shape (B, *shape).
     """
     x0 = x0_hat + v.sqrt() * z
-    misfit = y - problem.noise.sample(problem.operator.apply(x0), generators)
-    misfit = problem.operator.mask_unobserved(misfit)
+    misfit = simulated_misfit(problem, y, x0, generators)
     A, weights = _weights(misfit, x0_hat, v, problem, iterations, rtol)
     return x0 + v * A.adjoint(weights)
 
