@@ -214,7 +214,9 @@ class TestPredictedBiases:
         white_A = torch.linalg.solve(root, A)
         wider = InverseProblem(LinearMatrix(white_A), GaussianNoise(1.0))
         mean, covariance = prior.posterior(wider, torch.linalg.solve(root, y.T).T).moments()
-        solver = SplitGibbs(sweeps=60, rho_max=3.0, rho_min=rho, anneal=0.3, inner=60, s_min=0.005)
+        solver = SplitGibbs(
+            60, rho_max=3.0, rho_min=rho, anneal=0.3, inner=60, s_min=0.005, finest=None
+        )
         draws = solver.sample(prior, problem, y, 1000, generator=seeded()).draws[:, 0]
         assert_exact(draws, mean, covariance)
         exact_mean, exact_covariance = prior.posterior(problem, y).moments()
@@ -381,9 +383,10 @@ class TestContract:
         assert RePaint(4, 3).sample(prior, problem, y, 2).nfe == 12
         assert SplitGibbs(3, inner=4).sample(prior, problem, y, 2).nfe == 12
         assert DAPS(4, 3, langevin=2).sample(prior, problem, y, 2).nfe == 12
-        assert MCGDiff(steps=5, particles=4).sample(prior, problem, y, 4).nfe == 5
-        tds = TDS(steps=5, particles=4).sample(prior, problem, y, 4)
-        assert (tds.nfe, tds.vjps) == (5, 5)
+        for per_draw in (1, 3):
+            mcg = MCGDiff(steps=5, particles=4, per_draw=per_draw).sample(prior, problem, y, 4)
+            tds = TDS(steps=5, particles=4, per_draw=per_draw).sample(prior, problem, y, 4)
+            assert mcg.nfe == tds.nfe == tds.vjps == 5 * per_draw
 
 
 def test_mmps_and_the_oracle_agree_with_the_table() -> None:

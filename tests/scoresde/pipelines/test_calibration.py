@@ -235,7 +235,7 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
         protocol(
             ProblemOptions("denoise", scale=2.0),
             noise,
-            replace(options, steps=20, sampler="ancestral", seed=5),
+            replace(options, steps=20, sampler="dpm-solver-sde", seed=5),
         ),
     )
     check_same(made, json.loads(json.dumps(made)))
@@ -248,7 +248,7 @@ def test_a_procedure_is_what_is_done_not_how_it_is_called(tmp_path: Path) -> Non
             replace(options, solver="diffpir"),
             "denoise",
             0.05,
-            "solver mmps, here diffpir; sampler ancestral, here none; steps 20, here 30",
+            "solver mmps, here diffpir; sampler dpm-solver-sde, here none; steps 20, here 30",
         ),
         (replace(options, samples=4), "denoise", 0.05, "samples 8, here 4"),
         (replace(options, prior="mnist"), "denoise", 0.05, "prior natural, here mnist"),
