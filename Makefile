@@ -1,7 +1,10 @@
 # make demo        restore three photographs with the embedded prior
 # make test        run the whole test suite, doctests included
 # make test-fast   run what takes milliseconds: under 90 s on two cores
+# make test-adapters
+#                  run the tests that need diffusers, azula, deepinv or ONNX, in .venv-adapters
 # make lint        ruff and mypy
+# make dist        build sdist and wheel into dist, and try the wheel in an empty environment
 # make docs        build the documentation site into out/docs
 # make priors DATA="folders of photographs"
 #                  train a prior for photographs in stages that continue one another
@@ -12,6 +15,11 @@ BIN    := $(VENV)/bin
 DEVICE ?=
 PYTEST := SCORESDE_TEST_DEVICE=$(DEVICE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# make test-adapters: an environment with the libraries of others, on a torch for processors
+ADAPTERS    := .venv-adapters
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCHVISION ?= 0.28.0
+
 # make priors: folders to learn from, a folder to judge by, stages and their minutes
 DATA    ?=
 EVAL    ?= $(firstword $(DATA))
@@ -21,7 +29,7 @@ MINUTES ?= 8
 OPTIONS ?=
 NATURAL := out/priors/natural
 
-.PHONY: demo docs priors test test-fast lint clean
+.PHONY: demo dist docs priors test test-adapters test-fast lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scoresde demo --out out/demo
@@ -46,10 +54,18 @@ test: $(VENV)/.installed-test
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow"
 
+# each test that is skipped says why
+test-adapters: $(ADAPTERS)/.installed
+	OMP_NUM_THREADS=1 $(ADAPTERS)/bin/python -m pytest -rs \
+	    tests/scoresde/priors/adapted tests/scoresde/priors/export tests/scoresde/cli/test_export.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: $(VENV)/bin/python
+	$(BIN)/python benchmarks/maintenance/dist.py --out dist
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/build.py --out out/docs
@@ -59,7 +75,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -70,5 +86,19 @@ $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $(VENV)/.installed $@
 
+# deepinv imports torchvision, which must be built for the same torch; without one its tests skip,
+# and a wrong one must not stay, because diffusers imports what it finds
+$(ADAPTERS)/.installed: pyproject.toml constraints.txt constraints-adapters.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scoresde needs Python 3.11 or newer; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(ADAPTERS)
+	$(ADAPTERS)/bin/python -m pip install -q --no-deps --extra-index-url $(TORCH_INDEX) -c constraints.txt torch
+	$(ADAPTERS)/bin/python -m pip install -q -c constraints.txt -e '.[test,onnx]'
+	$(ADAPTERS)/bin/python -m pip install -q --no-deps -r constraints-adapters.txt
+	-$(ADAPTERS)/bin/python -m pip install -q --no-deps --index-url $(TORCH_INDEX) torchvision==$(TORCHVISION)
+	$(ADAPTERS)/bin/python -c 'import torchvision' || { \
+	    $(ADAPTERS)/bin/python -m pip uninstall -q -y torchvision; \
+	    echo 'no torchvision for this torch: the tests with deepinv are skipped'; }
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info out
+	rm -rf $(VENV) $(ADAPTERS) build *.egg-info out

@@ -1,11 +1,13 @@
 """Checks of arguments that all packages share, with one clear message each."""
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Any, SupportsFloat, cast, get_args
 
 from torch import Tensor
 
-__all__ = ["check_choice", "check_number", "check_sizes", "check_tensor"]
+__all__ = ["check_choice", "check_number", "check_sizes", "check_tensor", "unknown"]
 
 _LARGEST = 1 << 30  # entries of an image
 
@@ -19,7 +21,7 @@ def check_choice(name: str, value: object, choices: Any) -> None:
         choices: Known values: a ``Literal`` type, or an iterable of strings.
 
     Raises:
-        ValueError: If the value is unknown; the message lists the known ones.
+        ValueError: If the value is unknown; the message lists the known ones, the nearest first.
 
     Example:
         >>> check_choice("boundary", "zero", ("reflect", "zero"))
@@ -29,7 +31,39 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     """
     known: tuple[str, ...] = get_args(choices) or tuple(choices)
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r:.80}; known: {', '.join(known)}")
+        raise ValueError(unknown(name, value, known))
+
+
+def unknown(name: str, value: object, known: Iterable[str], label: str = "known") -> str:
+    """Write the message for an unknown name, with the nearest of the known ones.
+
+    Args:
+        name: What the name is of.
+        value: The unknown name.
+        known: The known names.
+        label: Word before the known names.
+
+    Returns:
+        The message, without a full stop.
+
+    Example:
+        >>> unknown("solver", "ddmr", ("dps", "ddrm"))
+        "unknown solver 'ddmr'; did you mean 'ddrm'? known: dps, ddrm"
+        >>> unknown("solver", "magic", ("dps", "ddrm"))
+        "unknown solver 'magic'; known: dps, ddrm"
+    """
+    names = tuple(known)
+    near = _nearest(value, names) if isinstance(value, str) else None
+    meant = f"did you mean {near!r}? " if near is not None else ""
+    return f"unknown {name} {value!r:.80}; {meant}{label}: {', '.join(names) or 'none'}"
+
+
+def _nearest(value: str, names: tuple[str, ...]) -> str | None:
+    """The name that is most like a text, whatever its case; None if none is."""
+    lower = {name.lower(): name for name in reversed(names)}
+    # texts are compared in quadratic time, and no name is longer
+    found = difflib.get_close_matches(value[:80].lower(), lower, 1)
+    return lower[found[0]] if found else None
 
 
 def check_number(

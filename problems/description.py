@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from problems.checks import unknown
+
 __all__ = ["Described", "concrete", "decode", "encode", "moved_to"]
 
 _KINDS = "bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128"
@@ -138,7 +140,7 @@ def decode(value: Any, known: dict[str, dict[str, type]]) -> Any:
         if kind in value:
             name = value[kind]
             if not isinstance(name, str) or name not in classes:
-                raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(sorted(classes))}")
+                raise ValueError(unknown(kind, name, sorted(classes)))
             settings = {key: decode(item, known) for key, item in value.items() if key != kind}
             try:
                 return classes[name](**settings)

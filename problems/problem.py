@@ -16,6 +16,8 @@ from problems.random_numbers import Generators
 
 __all__ = ["InverseProblem", "problem_from"]
 
+_FORMAT = "scoresde.problem/1"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseProblem(Described):
@@ -230,7 +232,11 @@ class InverseProblem(Described):
         Raises:
             ValueError: If a setting cannot be written as JSON, such as a Python function.
         """
-        return {"operator": self.operator.describe(), "noise": self.noise.describe()}
+        return {
+            "format": _FORMAT,
+            "operator": self.operator.describe(),
+            "noise": self.noise.describe(),
+        }
 
 
 def problem_from(description: dict[str, Any]) -> InverseProblem:
@@ -240,7 +246,8 @@ def problem_from(description: dict[str, Any]) -> InverseProblem:
     them have been imported.
 
     Args:
-        description: Dictionary with the keys "operator" and "noise".
+        description: Dictionary with the keys "operator" and "noise", and the "format", which older
+            descriptions lack.
 
     Returns:
         Problem equal to the described one, to the bit.
@@ -260,7 +267,12 @@ def problem_from(description: dict[str, Any]) -> InverseProblem:
         "operator": {cls.__name__: cls for cls in known_operators()},
         "noise": {cls.__name__: cls for cls in known_noises()},
     }
-    if not isinstance(description, dict) or set(description) != {"operator", "noise"}:
+    if isinstance(description, dict) and description.get("format", _FORMAT) != _FORMAT:
+        raise ValueError(
+            f"the description has the format {description['format']!r:.80}, this version reads "
+            f"{_FORMAT!r}"
+        )
+    if not isinstance(description, dict) or set(description) - {"format"} != {"operator", "noise"}:
         raise ValueError("the description of a problem has the two keys operator and noise")
     operator, noise = (decode(description[key], known) for key in ("operator", "noise"))
     if not isinstance(operator, Operator) or not isinstance(noise, Noise):

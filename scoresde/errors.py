@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
-__all__ = ["InputError", "as_input_error"]
+__all__ = ["InputError", "as_input_error", "require"]
 
 
 class InputError(ValueError):
@@ -47,3 +48,30 @@ def as_input_error() -> Iterator[None]:
         raise
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def require(extra: str, what: str, *modules: str) -> None:
+    """Check that the packages of an extra are installed, before the work that needs them.
+
+    Args:
+        extra: Name of the extra of the package.
+        what: What needs it, at the start of the message.
+        *modules: Names of the modules.
+
+    Raises:
+        InputError: If one cannot be imported; the message has the command that installs them.
+
+    Example:
+        >>> require("train", "training", "json")
+        >>> require("train", "training", "json", "no_such_module")
+        Traceback (most recent call last):
+        scoresde.errors.InputError: training needs no_such_module: pip install 'scoresde[train]'
+    """
+    missing = []
+    for name in modules:
+        try:
+            import_module(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise InputError(f"{what} needs {', '.join(missing)}: pip install 'scoresde[{extra}]'")

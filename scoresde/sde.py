@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems.checks import check_number
+from problems.checks import check_number, unknown
 
 __all__ = [
     "EDMSDE",
@@ -897,7 +897,7 @@ def sde_from(description: dict[str, Any]) -> SDE:
     settings = dict(description)
     kind = settings.pop("kind", None)
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(f"unknown SDE {kind!r}; known: {', '.join(_KINDS)}")
+        raise ValueError(unknown("SDE", kind, _KINDS))
     try:
         return _KINDS[kind](**settings)
     except TypeError as error:

@@ -149,9 +149,9 @@ class Page:
 
 @contextmanager
 def open_page(
-    path: Path, width: int = 1280, height: int = 900, dark: bool = False
+    path: Path | str, width: int = 1280, height: int = 900, dark: bool = False
 ) -> Iterator[Page]:
-    """Open a file in Chromium, without a network."""
+    """Open a file, or an address of this machine, in Chromium."""
     program = chromium()
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
@@ -171,7 +171,8 @@ def open_page(
         os.close(from_write)
         page = Page(to_write, from_read)
         try:
-            page.attach(path.resolve().as_uri(), width, height, dark)
+            url = path if isinstance(path, str) else path.resolve().as_uri()
+            page.attach(url, width, height, dark)
             yield page
         finally:
             os.close(to_write)

@@ -9,6 +9,7 @@ from docs.pages.api import api_pages
 from docs.pages.decision import decision_page
 from docs.pages.markup import retarget, table
 from docs.pages.problems import operator_pages, problem_pages
+from docs.pages.schemas import json_page
 from docs.pages.solvers import solver_pages
 
 __all__ = ["FROM_ROOT", "TABLES", "generated", "stage", "written"]
@@ -171,6 +172,7 @@ def generated() -> dict[str, str]:
         **_table_pages(),
         "which-solver.md": decision_page(),
         "course/index.md": _course_page(),
+        "json.md": json_page(),
     }
     pages |= {f"course/{path.name}": _notebook(path) for path in notebooks()}
     for source, page in FROM_ROOT.items():

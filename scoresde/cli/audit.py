@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, print_table, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, print_table, progress_bar
 from scoresde.cli.options import Json, restoration
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
@@ -18,7 +18,9 @@ _FAILED = 1
 """Status of an audit that fails."""
 
 
-@app.command()
+@command(
+    "scoresde audit --problem deblur --gaussian 2 --solver mmps --runs 50",
+)
 @partial(restoration, without=("samples",))
 def audit(
     *,
@@ -73,15 +75,15 @@ def _show(report: dict[str, Any]) -> None:
     print_table(
         ("test", "found", "expected", "p", ""), [_cells(report, row) for row in report["rows"]]
     )
-    typer.echo(
+    echo(
         f"{report['runs']} runs of {report['draws']} draws by {report['solver']} in "
         f"{report['seconds']:.1f} s; truths: {report['truths']}"
     )
     failed = [row["name"] for row in report["rows"] if row["rejected"]]
     if failed:
-        typer.echo(f"fails: {', '.join(failed)}")
+        echo(f"fails: {', '.join(failed)}")
     else:
-        typer.echo("passes: chance explains all differences (Holm, false alarms 5 %)")
+        echo("passes: chance explains all differences (Holm, false alarms 5 %)")
 
 
 def _cells(report: dict[str, Any], row: dict[str, Any]) -> list[str]:

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json
 from scoresde.cli.options import Json
 
 __all__ = ["average"]
 
 
-@app.command()
+@command(
+    "scoresde average out/run --out prior.safetensors --sigma-rel 0.15",
+)
 def average(
     run: Annotated[
         Path, typer.Argument(help="Folder of a run of `scoresde train --snapshot-every N`.")
@@ -40,11 +42,15 @@ def average(
     with as_input_error():
         prior = average_weights(run, sigma_rel, step)
     save_prior(prior, out)
-    report = {"prior": str(out), **prior.card["average"]}
+    report = {
+        "format": "scoresde.average-report/1",
+        "prior": str(out),
+        **prior.card["average"],
+    }
     if as_json:
         print_json(report)
     else:
-        typer.echo(
+        echo(
             f"averaged the weights up to step {report['step']} with sigma_rel {sigma_rel:g}; "
             f"wrote {out}"
         )

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.options import Json, restoration
 from scoresde.cli.report_option import Report, check_report, typed_command
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
@@ -14,7 +14,10 @@ from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 __all__ = ["calibrate"]
 
 
-@app.command()
+@command(
+    "scoresde calibrate photographs --problem denoise --sigma 0.1 --out cal.json",
+    "scoresde restore photo.png --problem denoise --sigma 0.1 --calibration cal.json",
+)
 @restoration
 def calibrate(
     folder: Annotated[
@@ -59,15 +62,15 @@ def calibrate(
     if as_json:
         print_json(report)
         return
-    typer.echo("level   scale   coverage before  after   mean width before  after")
+    echo("level   scale   coverage before  after   mean width before  after")
     for row in report["levels"]:
         after = row["coverage_after"]
         shown = "      " if after is None else f"{after:6.1%}"
-        typer.echo(
+        echo(
             f"{row['level']:5.3g}  {row['scale']:6.3f}  {row['coverage_before']:15.1%}  {shown}  "
             f"{row['mean_width_before']:17.3f}  {row['mean_width_after']:5.3f}"
         )
-    typer.echo(
+    echo(
         f"from {report['pictures']} pictures of {crop}x{crop}; after: each picture by the scale of "
         f"all others; wrote {out}"
     )

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, print_table, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, print_table, progress_bar
+from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Precision, Seed
 
 __all__ = ["check_prior"]
@@ -15,10 +16,19 @@ _FINDINGS = 1
 """Status of a check that has found something."""
 
 
-@app.command("check-prior")
+@command(
+    "scoresde check-prior natural",
+    "scoresde check-prior prior.safetensors --images photographs --json",
+    name="check-prior",
+)
 def check_prior(
     prior: Annotated[
-        str, typer.Argument(help="An embedded prior, or the path of a .safetensors file.")
+        str,
+        typer.Argument(
+            help="An embedded prior, the path of a .safetensors file, diffusers:FOLDER_OR_ID, "
+            "torch-export:FILE, or onnx:FILE.",
+            autocompletion=completed("priors"),
+        ),
     ],
     images: Annotated[
         Path | None,
@@ -62,25 +72,25 @@ _COLUMNS = ("noise", "error", "linear", "slope", "bias", "calibration", "asymmet
 
 def _show(report: dict[str, Any]) -> None:
     print_table(_COLUMNS, [_cells(row) for row in report["levels"]])
-    typer.echo(
+    echo(
         "error, linear: squared error of the prior and of a Wiener filter over that of the noisy "
         "samples\nslope: of the noise on the residual (1 if exact); bias: mean of D - x0 (0)\n"
         "calibration: squared error over s^2 tr J (1); asymmetry of the Jacobian J (0)"
     )
     shape = " x ".join(map(str, report["shape"]))
-    typer.echo(f"samples      {report['count']} of {shape}: {report['samples']}")
+    echo(f"samples      {report['count']} of {shape}: {report['samples']}")
     for note in report["notes"]:
-        typer.echo(f"note         {note}")
-    typer.echo(f"sizes        {report['sizes']}")
+        echo(f"note         {note}")
+    echo(f"sizes        {report['sizes']}")
     memory = report["megabytes"]
-    typer.echo(
+    echo(
         f"cost         {report['seconds_per_megapixel']:.3g} s for a megapixel"
         + ("" if memory is None else f"; {memory:.3g} MB with gradients for one sample")
     )
     for finding in report["findings"]:
-        typer.echo(f"finding      {finding}")
+        echo(f"finding      {finding}")
     if not report["findings"]:
-        typer.echo("fine         no findings")
+        echo("fine         no findings")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

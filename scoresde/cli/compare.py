@@ -1,13 +1,13 @@
 """`scoresde compare`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar, shows_progress
+from scoresde.cli.names import completed_list
 from scoresde.cli.options import Device, Json, Seed
 from scoresde.cli.report_option import typed_command
 from scoresde.errors import InputError
@@ -15,7 +15,10 @@ from scoresde.errors import InputError
 __all__ = ["compare"]
 
 
-@app.command()
+@command(
+    "scoresde compare --dataset digits.npz",
+    "scoresde compare --dataset pictures.npz --budget 30 --families flow,diffusion",
+)
 def compare(
     dataset: Annotated[
         Path,
@@ -31,7 +34,10 @@ def compare(
         ),
     ] = None,
     families: Annotated[
-        str, typer.Option(help="Families, separated by commas.")
+        str,
+        typer.Option(
+            help="Families, separated by commas.", autocompletion=completed_list("families")
+        ),
     ] = "vae,gan,flow,autoregressive,diffusion",
     out: Annotated[Path, typer.Option(help="Folder for the tables and the pictures.")] = Path(
         "out/compare"
@@ -79,9 +85,13 @@ def compare(
             judging=JudgeConfig(samples, likelihoods, pictures, draws, seed),
         )
     try:
-        report = run(
-            settings, lambda line: typer.echo(line, err=True), progress=sys.stderr.isatty()
-        )
+        with progress_bar("judging", at_once=False) as judging:
+            report = run(
+                settings,
+                lambda line: echo(line, err=True),
+                progress=shows_progress(),
+                judging=judging,
+            )
     except TrainingError as error:
         raise InputError(str(error)) from None
     made = environment(choose_device(device))
@@ -89,5 +99,5 @@ def compare(
     if as_json:
         print_json(report)
     else:
-        typer.echo((out / "comparison.md").read_text())
-        typer.echo(f"wrote {out / 'comparison.md'} and the pictures beside it")
+        echo((out / "comparison.md").read_text())
+        echo(f"wrote {out / 'comparison.md'} and the pictures beside it")

@@ -8,20 +8,49 @@ from typing import Any
 
 import typer
 
-__all__ = ["print_json", "print_table", "progress_bar"]
+__all__ = ["echo", "print_json", "print_table", "progress_bar", "set_quiet", "shows_progress"]
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Decide whether the command prints warnings, errors and JSON only.
+
+    Args:
+        quiet: Whether it does.
+    """
+    global _quiet
+    _quiet = quiet
+
+
+def shows_progress() -> bool:
+    """Tell whether progress is shown: on a terminal, unless the command is quiet."""
+    return sys.stderr.isatty() and not _quiet
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line for people, unless the command is quiet.
+
+    Args:
+        line: The line.
+        err: Print it on standard error.
+    """
+    if not _quiet:
+        typer.echo(line, err=err)
 
 
 @contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[float], None] | None]:
-    """Show a progress bar if standard error is a terminal.
+def progress_bar(text: str, *, at_once: bool = True) -> Iterator[Callable[[float], None] | None]:
+    """Show a progress bar with the time left, if standard error is a terminal.
 
     Args:
         text: Title of the bar.
+        at_once: Show it from the start; else from the first fraction on.
 
     Yields:
         A function of the finished fraction; None if there is no bar.
     """
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield None
         return
     from rich.console import Console
@@ -41,9 +70,21 @@ def progress_bar(text: str) -> Iterator[Callable[[float], None] | None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(text, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+    # lines of the report pass by the bar, unless they go to a file
+    both = sys.stdout.isatty()
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=both)
+    task = bar.add_task(text, total=1.0)
+
+    def advance(fraction: float) -> None:
+        bar.start()  # does nothing if it has started
+        bar.update(task, completed=fraction)
+
+    try:
+        if at_once:
+            bar.start()
+        yield advance
+    finally:
+        bar.stop()
 
 
 def print_json(content: Any) -> None:
@@ -64,6 +105,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         columns: Headings; an empty one for words, which are aligned on the left.
         rows: Cells of each row.
     """
+    if _quiet:
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table

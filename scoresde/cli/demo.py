@@ -5,21 +5,28 @@ from typing import Annotated
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.names import completed
 from scoresde.cli.options import Device, Json, Precision, Prior, Seed
 from scoresde.pipelines.settings import DEFAULT_SOLVER, RestoreOptions
 
 __all__ = ["demo"]
 
 
-@app.command()
+@command(
+    "scoresde demo",
+    "scoresde demo --solver ddrm --samples 4 --out out/ddrm",
+)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and report.json.")] = Path(
         "out/demo"
     ),
     prior: Prior = "natural",
-    solver: Annotated[str, typer.Option(help="A solver from `scoresde list`.")] = DEFAULT_SOLVER,
+    solver: Annotated[
+        str,
+        typer.Option(help="A solver from `scoresde list`.", autocompletion=completed("solvers")),
+    ] = DEFAULT_SOLVER,
     samples: Annotated[
         int | None, typer.Option(help="Number of posterior draws. [8; 1 for an estimate]", min=1)
     ] = None,
@@ -36,11 +43,12 @@ def demo(
     options = RestoreOptions(
         solver=solver, samples=samples, seed=seed, prior=prior, device=device, precision=precision
     )
-    report = run(out, options, None if as_json else typer.echo)
+    with progress_bar("restoring") as progress:
+        report = run(out, options, None if as_json else echo, progress)
     if as_json:
         print_json(report)
         return
-    typer.echo(
+    echo(
         f"restored in {report['restoration_seconds']} s; see {out / 'sheet.png'} and "
         f"{out / 'report.json'}"
     )

@@ -4,14 +4,17 @@ from typing import Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.options import Device, Json
 
 __all__ = ["doctor"]
 
 
-@app.command()
+@command(
+    "scoresde doctor",
+    "scoresde doctor --device cpu --json",
+)
 def doctor(device: Device = "auto", as_json: Json = False) -> None:
     """Check the installation: versions, devices, memory, speed, extras, weights, folders.
 
@@ -25,7 +28,7 @@ def doctor(device: Device = "auto", as_json: Json = False) -> None:
         print_json(report)
     else:
         for title, text in _lines(report):
-            typer.echo(f"{title:12s} {text}")
+            echo(f"{title:12s} {text}")
     raise typer.Exit(1 if report["problems"] else 0)
 
 

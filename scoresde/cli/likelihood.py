@@ -5,15 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Prior, Seed
 from scoresde.cli.report_option import Report, check_report, typed_command
 
 __all__ = ["likelihood"]
 
 
-@app.command()
+@command(
+    "scoresde likelihood photo.png",
+    "scoresde likelihood --prior mnist --dataset digits.npz --array test_images --count 20",
+)
 def likelihood(
     images: Annotated[
         list[Path] | None,
@@ -35,7 +39,8 @@ def likelihood(
     divergence: Annotated[
         str,
         typer.Option(
-            help="Divergence estimator: hutchinson (random probes) or exact (one VJP per pixel)."
+            help="Divergence estimator: hutchinson (random probes) or exact (one VJP per pixel).",
+            autocompletion=completed("divergences"),
         ),
     ] = "hutchinson",
     probes: Annotated[
@@ -90,13 +95,13 @@ def likelihood(
     values, errors = report["bits_per_dim"], report["std_error"]
     if dataset is None:
         for name, value, error in zip(report["images"], values, errors, strict=True):
-            typer.echo(f"{value:8.4f} ± {error:.4f} bits/dim  {name}")
+            echo(f"{value:8.4f} ± {error:.4f} bits/dim  {name}")
     if len(values) > 1:
-        typer.echo(
+        echo(
             f"{report['mean']:8.4f} ± {report['mean_std_error']:.4f} bits/dim, mean of "
             f"{len(values)} images"
         )
-    typer.echo(
+    echo(
         f"{report['nfe']} network evaluations and {report['vjps']} vector-Jacobian products per "
         f"image; {report['seconds']:.1f} s"
     )

@@ -4,19 +4,25 @@ from typing import Any
 
 import typer
 
-from scoresde.cli.app import app
+from scoresde.cli.app import command
 from scoresde.cli.console import print_json
 from scoresde.cli.options import Json
 
 __all__ = ["list_names"]
 
 
-@app.command("list")
+@command(
+    "scoresde list",
+    "scoresde list --json",
+    name="list",
+    can_be_quiet=False,
+)
 def list_names(as_json: Json = False) -> None:
     """List priors, problems, solvers, samplers, averages and the models of the comparison."""
     from scoresde.families.comparison.entrants import embedded_families
     from scoresde.files import read_header
     from scoresde.pipelines.named_problems import PROBLEMS
+    from scoresde.priors.adapted.loading import LOADERS
     from scoresde.priors.averaged import GROUPS
     from scoresde.priors.checkpoint import embedded_priors
     from solvers import SAMPLERS, SOLVERS
@@ -25,6 +31,7 @@ def list_names(as_json: Json = False) -> None:
     families = {name: read_header(path)["card"] for name, path in embedded_families().items()}
     content: dict[str, dict[str, str]] = {
         "priors": {name: card.get("summary", name) for name, card in priors.items()},
+        "priors of others": {f"{name}:...": summary for name, (*_, summary) in LOADERS.items()},
         "problems": {
             name: _with_settings(entry.summary, entry.settings) for name, entry in PROBLEMS.items()
         },
@@ -39,7 +46,7 @@ def list_names(as_json: Json = False) -> None:
         "families": {name: card["summary"] for name, card in families.items()},
     }
     if as_json:
-        print_json(content)
+        print_json({"format": "scoresde.list-report/1"} | content)
         return
     for title, entries in content.items():
         typer.echo(title)

@@ -12,12 +12,15 @@ from scoresde.cli import (
     calibrate,
     check_prior,
     compare,
+    completion,
     demo,
     doctor,
+    export,
     likelihood,
     restore,
     sample,
     train,
+    ui,
     verify,
 )
 from scoresde.cli import list as list_command
@@ -35,12 +38,15 @@ COMMANDS = (
     average,
     likelihood,
     check_prior,
+    export,
     audit,
     verify,
     compare,
     demo,
+    ui,
     doctor,
     list_command,
+    completion,
 )
 """The modules of the commands, which register themselves when they are imported."""
 
@@ -59,6 +65,7 @@ def main() -> None:
 
     Ctrl-C ends in one line, too, and in status 130.
     """
+    completion.prepare_answers()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     with remembered_interruption() as interrupted:
         try:

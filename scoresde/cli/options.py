@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scoresde.cli.names import completed, setting_names
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 
 __all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
@@ -15,8 +16,9 @@ __all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "
 Prior = Annotated[
     str,
     typer.Option(
-        help="An embedded prior, the path of a .safetensors file, diffusers:FOLDER_OR_ID, or "
-        "torch-export:FILE."
+        help="An embedded prior, the path of a .safetensors file, diffusers:FOLDER_OR_ID, "
+        "torch-export:FILE, or onnx:FILE.",
+        autocompletion=completed("priors"),
     ),
 ]
 Average = Annotated[
@@ -24,17 +26,30 @@ Average = Annotated[
     typer.Option(
         help="Average the network over turns, turns-flips or shifts (by one pixel, wrapped). "
         "Use it if the transformed pictures are as likely as the originals: a better denoiser and "
-        "likelihood at 4, 8 or 4 times the cost."
+        "likelihood at 4, 8 or 4 times the cost.",
+        autocompletion=completed("averages"),
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="Precision inside the network: auto, bf16 or fp32.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Precision inside the network: auto, bf16 or fp32.",
+        autocompletion=completed("precisions"),
+    ),
+]
 Steps = Annotated[int | None, typer.Option(help="Steps of the solver. [the solver's own]", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
 
 PROBLEM: dict[str, Any] = {
-    "problem": Annotated[str, typer.Option(help="A name from `scoresde list`, or a problem.json.")],
+    "problem": Annotated[
+        str,
+        typer.Option(
+            help="A name from `scoresde list`, or a problem.json.",
+            autocompletion=completed("problems"),
+        ),
+    ],
     "mask": Annotated[
         Path | None,
         typer.Option(
@@ -81,12 +96,18 @@ PROBLEM: dict[str, Any] = {
     ],
     "boundary": Annotated[
         str | None,
-        typer.Option(help="deblur: reflect, replicate, circular, zero or valid. [reflect]"),
+        typer.Option(
+            help="deblur: reflect, replicate, circular, zero or valid. [reflect]",
+            autocompletion=completed("boundaries"),
+        ),
     ],
     "scale": Annotated[float | None, typer.Option(help="super-resolve: factor. [4]")],
     "filter": Annotated[
         str | None,
-        typer.Option(help="super-resolve: bicubic, bilinear, lanczos3 or average. [bicubic]"),
+        typer.Option(
+            help="super-resolve: bicubic, bilinear, lanczos3 or average. [bicubic]",
+            autocompletion=completed("filters"),
+        ),
     ],
     "photons": Annotated[
         float | None,
@@ -97,6 +118,7 @@ PROBLEM: dict[str, Any] = {
         typer.Option(
             "--set",
             help="NAME=VALUE, a setting that `scoresde list` shows with the problem. Repeatable.",
+            autocompletion=setting_names,
         ),
     ],
     "range": Annotated[
@@ -121,12 +143,16 @@ RESTORE: dict[str, Any] = {
     "solver": Annotated[
         str | None,
         typer.Option(
-            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, or as --effort says]"
+            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, or as --effort says]",
+            autocompletion=completed("solvers"),
         ),
     ],
     "sampler": Annotated[
         str | None,
-        typer.Option(help="A sampler from `scoresde list`, for solvers that take one."),
+        typer.Option(
+            help="A sampler from `scoresde list`, for solvers that take one.",
+            autocompletion=completed("samplers"),
+        ),
     ],
     "steps": Steps,
     "samples": Annotated[
@@ -137,7 +163,8 @@ RESTORE: dict[str, Any] = {
         typer.Option(
             help="instant (one estimate by hqs, no uncertainty), quick (half the steps where that "
             "is enough, 4 draws), normal (8 draws) or thorough (twice the steps, 16 draws). "
-            "--steps and --samples take precedence."
+            "--steps and --samples take precedence.",
+            autocompletion=completed("efforts"),
         ),
     ],
     "prior": Prior,
@@ -151,6 +178,14 @@ RESTORE: dict[str, Any] = {
             help="Largest side, in pixels, that the network is given at once; lower it to save "
             "memory.",
             min=64,
+        ),
+    ],
+    "batch": Annotated[
+        int | None,
+        typer.Option(
+            help="Draws in the network at once; fewer take less memory. [as many as have 262144 "
+            "pixels]",
+            min=1,
         ),
     ],
 }

@@ -5,15 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.options import Json, restoration
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
 
 __all__ = ["restore"]
 
 
-@app.command()
+@command(
+    "scoresde restore photo.png --problem denoise --sigma 0.1",
+    "scoresde restore photo.png --problem inpaint --mask mask.png --effort quick",
+    "scoresde restore photo.png --problem deblur --motion 15,30 --simulate --json",
+)
 @restoration
 def restore(
     image: Annotated[
@@ -52,22 +56,22 @@ def restore(
             simulate=simulate,
             interval=interval,
             progress=progress,
-            say=lambda line: typer.echo(line, err=True),
+            say=lambda line: echo(line, err=True),
         ).report
     if as_json:
         print_json(report)
         return
     for line in _read_lines(report):
-        typer.echo(line)
+        echo(line)
     for name in ("measurement", "draw", "mean"):
         if name in report:
             found = report[name]
-            typer.echo(f"{name:12s} {found['psnr']:6.2f} dB  SSIM {found['ssim']:.3f}")
+            echo(f"{name:12s} {found['psnr']:6.2f} dB  SSIM {found['ssim']:.3f}")
     if "interval" in report:
-        typer.echo(_interval_line(report["interval"]))
+        echo(_interval_line(report["interval"]))
     for line in _residual_lines(report["residual"]):
-        typer.echo(line)
-    typer.echo(
+        echo(line)
+    echo(
         f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s "
         f"({report['nfe']} network evaluations per draw); wrote {out}/: "
         f"{', '.join(report['files'])}"

@@ -5,14 +5,18 @@ from typing import Annotated
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Precision, Prior, Seed
 
 __all__ = ["sample"]
 
 
-@app.command()
+@command(
+    "scoresde sample --n 16 --out samples.png",
+    "scoresde sample --prior mnist --sampler ddim --steps 50",
+)
 def sample(
     out: Annotated[Path, typer.Option(help="Picture to write, a grid of the draws.")] = Path(
         "out/samples.png"
@@ -24,7 +28,10 @@ def sample(
         int | None,
         typer.Option(help="Side of each draw in pixels. [the training size]", min=1),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="A sampler from `scoresde list`.")] = "heun",
+    sampler: Annotated[
+        str,
+        typer.Option(help="A sampler from `scoresde list`.", autocompletion=completed("samplers")),
+    ] = "heun",
     steps: Annotated[
         int | None,
         typer.Option(help="Steps of the sampler. [its own, see `scoresde list`]", min=1),
@@ -61,6 +68,7 @@ def sample(
         draws = chosen.sample(counted, n, generator=generator, shape=shape, callback=callback)
     write_image(image_grid(draws.cpu()), out)
     report = {
+        "format": "scoresde.sample-report/1",
         "prior": prior,
         "draws": n,
         "shape": list(shape),
@@ -73,4 +81,4 @@ def sample(
     if as_json:
         print_json(report)
     else:
-        typer.echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")
+        echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")

@@ -1,16 +1,16 @@
 """`scoresde train`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, shows_progress
+from scoresde.cli.names import completed
 from scoresde.cli.options import Json
 from scoresde.cli.report_option import typed_command
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 
 if TYPE_CHECKING:
     from scoresde.data.datasets import ImageArray, ImageFolder
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@app.command()
+@command(
+    "scoresde train photographs --out out/run",
+    "scoresde train photographs --out out/run --recipe natural --minutes 60 --continue",
+)
 def train(
     data: Annotated[
         list[Path],
@@ -35,7 +38,8 @@ def train(
         str | None,
         typer.Option(
             help="Settings with a name: natural or natural-gpu, which is for large GPUs. Options "
-            "beside it change them. [the defaults stated here]"
+            "beside it change them. [the defaults stated here]",
+            autocompletion=completed("recipes"),
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps. [20000]")] = None,
@@ -130,7 +134,10 @@ def train(
     ] = None,
     weighting: Annotated[
         str | None,
-        typer.Option(help="Weights of the noise levels: edm, min-snr or likelihood. [edm]"),
+        typer.Option(
+            help="Weights of the noise levels: edm, min-snr or likelihood. [edm]",
+            autocompletion=completed("weightings"),
+        ),
     ] = None,
     mismatch: Annotated[
         float | None,
@@ -165,7 +172,10 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 1000,
     init: Annotated[
         str | None,
-        typer.Option(help="Prior to start from: an embedded one, or a .safetensors file."),
+        typer.Option(
+            help="Prior to start from: an embedded one, or a .safetensors file.",
+            autocompletion=completed("priors"),
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -248,6 +258,7 @@ def train(
     samples: Signals | ImageFolder | ImageArray = signals or _open_data(
         data, config.network.channels, array, dequantise=dequantise, flips=flips
     )
+    require("train", "training", "accelerate", "tensorboard")
     try:
         start = load_score_prior(init) if init is not None else None
     except InputError as error:
@@ -262,7 +273,7 @@ def train(
             cpu=device == "cpu",
             compiled=compiled,
             save_every=save_every,
-            progress=sys.stderr.isatty(),
+            progress=shows_progress(),
             minutes=minutes,
         )
     except TrainingError as error:
@@ -270,6 +281,7 @@ def train(
     done = int(read_header(out / "state.safetensors")["step"])
     what = {1: "signals", 2: "images", 3: "volumes"}[config.network.dimensions]
     report = {
+        "format": "scoresde.train-report/1",
         "prior": str(out / "prior.safetensors"),
         what: len(samples),
         "steps": done,
@@ -280,11 +292,9 @@ def train(
     if as_json:
         print_json(report)
         return
-    typer.echo(f"trained {done} steps on {len(samples)} {what}; wrote {report['prior']}")
+    echo(f"trained {done} steps on {len(samples)} {what}; wrote {report['prior']}")
     if done < config.steps:
-        typer.echo(
-            f"{config.steps - done} steps are left; go on with the same command and --continue"
-        )
+        echo(f"{config.steps - done} steps are left; go on with the same command and --continue")
 
 
 def _write_page(report: dict[str, Any], out: Path, command: str) -> None:

@@ -4,25 +4,36 @@ from typing import Annotated, Any
 
 import typer
 
-from scoresde.cli.app import app
-from scoresde.cli.console import print_json, progress_bar
+from scoresde.cli.app import command
+from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.names import completed
 from scoresde.cli.options import Json
 from scoresde.cli.report_option import Report, check_report, typed_command
 from scoresde.errors import InputError
 
 __all__ = ["verify"]
 
+_FORMAT = "scoresde.verify-report/1"
 
-@app.command()
+
+@command(
+    "scoresde verify",
+    "scoresde verify --solver mmps --problem gaussian --report verify.html",
+)
 def verify(
     solver: Annotated[
-        list[str] | None, typer.Option(help="Solver of the table. Repeatable. [all]")
+        list[str] | None,
+        typer.Option(
+            help="Solver of the table. Repeatable. [all]",
+            autocompletion=completed("verified solvers"),
+        ),
     ] = None,
     problem: Annotated[
         list[str] | None,
         typer.Option(
             help="Exact problem; with --learned identity, convolution, sampling or fourier. "
-            "Repeatable. [nine; with --learned convolution and sampling; with --full all]"
+            "Repeatable. [nine; with --learned convolution and sampling; with --full all]",
+            autocompletion=completed("exact problems", "measurements"),
         ),
     ] = None,
     draws: Annotated[
@@ -54,7 +65,8 @@ def verify(
         list[str] | None,
         typer.Option(
             help="With --learned: laplace, student or bernoulli-laplace. Repeatable. [laplace and "
-            "bernoulli-laplace; with --full all]"
+            "bernoulli-laplace; with --full all]",
+            autocompletion=completed("laws"),
         ),
     ] = None,
     jobs: Annotated[
@@ -95,7 +107,7 @@ def verify(
     pairs = [(name, case) for case in cases for name in solver or VERIFIED]
     rows: list[dict[str, Any]] = []
     if not as_json:
-        typer.echo(
+        echo(
             f"{'problem':15s}{'solver':17s}{'  '.join(_VERDICT)}      VJPs  ms/draw"
             + ("  kB/draw    SBC p" if full else "")
         )
@@ -105,7 +117,7 @@ def verify(
             if progress:
                 progress(len(rows) / len(pairs))
             if not as_json:
-                typer.echo(_verdict_line(row))
+                echo(_verdict_line(row))
     if page is not None:
         import torch
 
@@ -115,7 +127,7 @@ def verify(
         made = environment(torch.device("cpu"))
         write_page(verification_page(rows, typed_command(), made, settings), page)
     if as_json:
-        print_json(rows)
+        print_json({"format": _FORMAT, "rows": rows})
 
 
 def _verify_learned(
@@ -128,6 +140,7 @@ def _verify_learned(
     as_json: bool,
 ) -> None:
     """Compare solvers with networks for signals with long Gibbs chains."""
+    from problems.checks import check_choice
     from scoresde.pipelines.parsing import as_input_error
     from solvers import SOLVERS
     from solvers.verification.levy import (
@@ -141,10 +154,18 @@ def _verify_learned(
     laws = laws or (list(LEARNED) if full else ["laplace", "bernoulli-laplace"])
     problems = problems or (list(MEASUREMENTS) if full else ["convolution", "sampling"])
     solvers = solvers or list(SOLVERS if full else QUICK_SOLVERS)
+    with as_input_error():  # before the first line is printed
+        for what, given, known in (
+            ("law of increments with a network", laws, LEARNED),
+            ("measurement", problems, MEASUREMENTS),
+            ("solver", solvers, SOLVERS),
+        ):
+            for name in given:
+                check_choice(what, name, known)
     total = len(laws) * len(problems) * len(solvers)
     rows: list[dict[str, Any]] = []
     if not as_json:
-        typer.echo(
+        echo(
             f"{'law':18s}{'problem':13s}{'solver':17s}gap dB  cover90  SW2/floor   NFE  ms/draw  "
             "warned"
         )
@@ -156,9 +177,9 @@ def _verify_learned(
             if progress:
                 progress(len(rows) / total)
             if not as_json:
-                typer.echo(_learned_line(row))
+                echo(_learned_line(row))
     if as_json:
-        print_json(rows)
+        print_json({"format": _FORMAT, "rows": rows})
 
 
 def _learned_line(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from problems.checks import unknown
 from scoresde.errors import InputError
 from scoresde.families.autoregressive.model import Autoregressive, AutoregressiveConfig
 from scoresde.families.base import GenerativeModel
@@ -52,7 +53,7 @@ def model_from(kind: str, settings: dict[str, Any]) -> GenerativeModel:
         (2,)
     """
     if kind not in MODELS:
-        raise InputError(f"unknown kind of model {kind!r}; known: {', '.join(MODELS)}")
+        raise InputError(unknown("kind of model", kind, MODELS))
     model, config = MODELS[kind]
     return model(_config(config, settings))
 

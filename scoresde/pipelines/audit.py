@@ -191,6 +191,7 @@ def audit_named(
         )
     sigma = options.sigma if options.sigma is not None else default_sigma(plan.operator, True)
     return {
+        "format": "scoresde.audit-report/1",
         **report.summary(),
         "problem": plan.description,
         "sigma": sigma,

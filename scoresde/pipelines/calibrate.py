@@ -175,6 +175,7 @@ def calibrate(
         for j, level in enumerate(how.levels)
     ]
     return {
+        "format": "scoresde.calibrate-report/1",
         "file": str(out),
         **made_for,
         "pictures": len(pictures),

@@ -3,8 +3,9 @@
 Makes tables, the plot of the trilemma, grids of draws and a sheet of restorations.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,10 @@ class CompareOptions:
 
 
 def compare(
-    options: CompareOptions, say: Callable[[str], None] | None = None, progress: bool = False
+    options: CompareOptions,
+    say: Callable[[str], None] | None = None,
+    progress: bool = False,
+    judging: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Train or load the families, evaluate them, and write the comparison.
 
@@ -108,6 +112,7 @@ def compare(
         options: What is compared.
         say: Called with a line for each piece of work.
         progress: Show a progress bar while training.
+        judging: Called with the finished fraction of the evaluation, which follows.
 
     Returns:
         The report, as in comparison.json.
@@ -123,18 +128,21 @@ def compare(
         for name in FAMILIES
         if name in options.families
     }
-    judged = []
-    for entrant in entrants(models, options.device):
+    judged, every = [], entrants(models, options.device)
+    # a model that is judged by its draws alone has one stage of work
+    stages = [2 + len(problems_for(tuple(one.model.shape))) if one.whole else 1 for one in every]
+    for i, entrant in enumerate(every):
         say(f"judging {entrant.title}")
-        judged.append(
-            judge(
-                entrant,
-                reference,
-                options.judging,
-                options.work / "judged",
-                lambda what: say(f"  {what}"),
-            )
-        )
+        before, begun = sum(stages[:i]), itertools.count()
+
+        def begin(what: str, before: int = before, begun: Iterator[int] = begun) -> None:
+            say(f"  {what}")
+            if judging:
+                judging((before + next(begun)) / sum(stages))
+
+        judged.append(judge(entrant, reference, options.judging, options.work / "judged", begin))
+        if judging:
+            judging(sum(stages[: i + 1]) / sum(stages))
     data = other_data(reference, options.judging)
     report = _report(judged, data, options, reference)
     write_json(report, out / "comparison.json")
@@ -244,6 +252,7 @@ def _report(
     judged: list[Judged], data: Judged, options: CompareOptions, reference: RealData
 ) -> dict[str, Any]:
     return {
+        "format": "scoresde.compare-report/1",
         "dataset": options.dataset.name,
         "features": reference.features.name,
         "minutes": options.minutes,

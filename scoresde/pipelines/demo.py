@@ -65,7 +65,10 @@ def photograph(name: str, corner: tuple[int, int]) -> Tensor:
 
 
 def demo(
-    out: Path, options: RestoreOptions, say: Callable[[str], None] | None = None
+    out: Path,
+    options: RestoreOptions,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Restore the three scenes and write `sheet.png` and `report.json`.
 
@@ -73,6 +76,7 @@ def demo(
         out: Folder to write into, made if need be.
         options: Prior, solver, draws and seed.
         say: Called with a line for each picture.
+        progress: Called with the finished fraction of the work.
 
     Returns:
         The report.
@@ -89,7 +93,8 @@ def demo(
         truth = photograph(name, corner)
         problem = InverseProblem(operator, GaussianNoise(SIGMA))
         y = problem.measure(truth, torch.Generator().manual_seed(options.seed + index))
-        posterior = restore_tensor(prior, problem, y, options)
+        share = None if progress is None else _share(progress, index)
+        posterior = restore_tensor(prior, problem, y, options, share)
         report: dict[str, Any] = {"picture": name, "problem": title}
         report |= scores(posterior, y, truth)
         report |= {"nfe": posterior.nfe, "seconds": round(posterior.seconds, 1)}
@@ -102,6 +107,7 @@ def demo(
                 f"SSIM {mean['ssim']:.3f}, {report['seconds']} s"
             )
     total = {
+        "format": "scoresde.demo-report/1",
         "sigma": SIGMA,
         "sigma_units": "standard deviation on [-1, 1]",
         "solver": options.solver,
@@ -113,3 +119,8 @@ def demo(
     sheet(rows, out / "sheet.png")
     write_json(total, out / "report.json")
     return total
+
+
+def _share(progress: Callable[[float], None], scene: int) -> Callable[[float], None]:
+    """Progress of one scene as progress of all of them."""
+    return lambda fraction: progress((scene + fraction) / len(SCENES))

@@ -47,8 +47,8 @@ def open_prior(
     """Load a prior onto a device.
 
     Args:
-        name: An embedded prior, the path of a .safetensors file, "diffusers:FOLDER" or
-            "torch-export:FILE".
+        name: An embedded prior, the path of a .safetensors file, "diffusers:FOLDER",
+            "torch-export:FILE" or "onnx:FILE".
         device: Where its weights go.
         precision: Precision inside the network: "bf16", "fp32", or "auto" for bfloat16 where the
             hardware is fast at it.

@@ -22,9 +22,9 @@ from scoresde.pipelines.devices import choose_device
 from scoresde.pipelines.machine_speed import convolution_speed
 from scoresde.priors.hardware import fast_bf16
 
-__all__ = ["SCHEMA", "doctor"]
+__all__ = ["FORMAT", "doctor"]
 
-SCHEMA = "scoresde.doctor/1"
+FORMAT = "scoresde.doctor-report/1"
 """Format of the report."""
 
 _SHOWN = ("scoresde", "torch", "numpy", "scipy", "kornia", "scikit-image", "pillow", "safetensors")
@@ -55,13 +55,13 @@ def doctor(
 
     Example:
         >>> report = doctor("cpu", seconds=0.01)
-        >>> report["schema"], report["device"]
-        ('scoresde.doctor/1', 'cpu')
+        >>> report["format"], report["device"]
+        ('scoresde.doctor-report/1', 'cpu')
     """
     chosen = choose_device(device)
     say = progress or (lambda _: None)
     report: dict[str, Any] = {
-        "schema": SCHEMA,
+        "format": FORMAT,
         "versions": _versions(),
         "device": str(chosen),
         "devices": _devices(),

@@ -104,6 +104,15 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
 
 
+def _share(
+    progress: Callable[[float], None] | None, done: int, now: int, total: int
+) -> Callable[[float], None] | None:
+    """Progress of some images as progress of all of them."""
+    if progress is None:
+        return None
+    return lambda fraction: progress((done + now * fraction) / total)
+
+
 def score_images(
     prior: Prior,
     source: ImageSource,
@@ -152,17 +161,24 @@ def score_images(
         waiting.append(picture)
         if len(waiting) == batch or i + 1 == len(names):
             own = streams[i + 1 - len(waiting) : i + 1]
-            result = bits_per_dim(prior, torch.cat(waiting), generator=own, batch=batch, **settings)
+            share = _share(progress, i + 1 - len(waiting), len(waiting), len(names))
+            result = bits_per_dim(
+                prior,
+                torch.cat(waiting),
+                generator=own,
+                batch=batch,
+                progress=share,
+                **settings,
+            )
             values += result.value.tolist()
             errors += result.std_error.tolist()
             seconds += result.seconds
             nfe, vjps, end = result.nfe, result.vjps, result.end
             waiting = []
-            if progress:
-                progress((i + 1) / len(names))
     x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
     whole = BitsPerDim(x, x_error, nfe, vjps, seconds, end)
     return {
+        "format": "scoresde.likelihood-report/1",
         "images": list(names),
         "bits_per_dim": values,
         "std_error": errors,

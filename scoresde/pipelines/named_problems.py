@@ -42,6 +42,7 @@ from problems import (
     read_kernel,
     read_mask,
 )
+from problems.checks import unknown
 from problems.reading.masks import check_misses
 from problems.reading.pictures import MAX_PIXELS, JPEGCoding, Picture
 from scoresde.errors import InputError
@@ -185,8 +186,7 @@ def check_used(options: ProblemOptions) -> None:
     name, described = options.problem, is_described(options.problem)
     if not described and name not in PROBLEMS:
         raise InputError(
-            f"unknown problem {name!r}; known: {', '.join(PROBLEMS)}, or a .json file that "
-            "describes one"
+            f"{unknown('problem', name, PROBLEMS)}, or a .json file that describes one"
         )
     uses = () if described else PROBLEMS[name].uses
     for option in options.given():

@@ -1,5 +1,6 @@
 """Parsing of option values."""
 
+import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -63,9 +64,11 @@ def settings(given: Iterable[str], defaults: dict[str, Any], owner: str) -> dict
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or name not in defaults:
-            known = ", ".join(f"{key}={value}" for key, value in defaults.items())
+            pairs = ", ".join(f"{key}={value}" for key, value in defaults.items())
+            near = difflib.get_close_matches(name.lower(), defaults, 1)
+            meant = f"; did you mean {near[0]}?" if near and name not in defaults else ""
             raise InputError(
-                f"--set takes NAME=VALUE; {owner} has {known or 'no settings'}; got {pair!r}"
+                f"--set takes NAME=VALUE; {owner} has {pairs or 'no settings'}; got {pair!r}{meant}"
             )
         values[name] = _read(text, type(defaults[name]), name)
     return values

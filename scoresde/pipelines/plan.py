@@ -167,6 +167,8 @@ def check_options(options: RestoreOptions) -> None:
     """
     if options.samples < 1:
         raise InputError(f"--samples must be at least 1, got {options.samples}")
+    if options.batch is not None and options.batch < 1:
+        raise InputError(f"--batch must be at least 1, got {options.batch}")
     if options.steps is not None and not 1 <= options.steps <= MAX_STEPS:
         raise InputError(f"--steps must be from 1 to {MAX_STEPS}, got {options.steps}")
     with as_input_error():
@@ -212,6 +214,7 @@ def restore_tensor(
     y: Tensor,
     options: RestoreOptions,
     progress: Callable[[float], None] | None = None,
+    arrived: Callable[[Tensor], None] | None = None,
 ) -> Posterior:
     """Draw from the posterior of one measurement, in memory that a tile bounds.
 
@@ -221,6 +224,7 @@ def restore_tensor(
         y: The measurement (1, ...).
         options: Solver, draws, seed and tile.
         progress: Called with the finished fraction of the work.
+        arrived: Called with finished draws, see :meth:`solvers.PosteriorSampler.sample`.
 
     Returns:
         The posterior.
@@ -232,10 +236,17 @@ def restore_tensor(
         solver = make_solver(options.solver, options.steps, options.sampler)
         pixels = torch.Size(problem.input_shape(y)[-2:]).numel()
         tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
-        batch = max(1, min(_PIXELS_AT_ONCE // pixels, options.samples))
+        batch = max(1, min(options.batch or _PIXELS_AT_ONCE // pixels, options.samples))
         generator = torch.Generator().manual_seed(options.seed)
         return solver.sample(
-            tiled, problem, y, options.samples, generator=generator, batch=batch, progress=progress
+            tiled,
+            problem,
+            y,
+            options.samples,
+            generator=generator,
+            batch=batch,
+            progress=progress,
+            arrived=arrived,
         )
 
 
@@ -244,6 +255,7 @@ def draw(
     measurement: Measurement,
     options: RestoreOptions,
     progress: Callable[[float], None] | None = None,
+    arrived: Callable[[Tensor], None] | None = None,
 ) -> Posterior:
     """Draw from the posterior, on the CPU.
 
@@ -252,6 +264,7 @@ def draw(
         measurement: What is known of the picture.
         options: Solver, draws, seed and tile.
         progress: Called with the finished fraction of the work.
+        arrived: Called with finished draws, see :meth:`solvers.PosteriorSampler.sample`.
 
     Returns:
         The posterior, draws (n, 1, C, H, W) in float32.
@@ -260,7 +273,9 @@ def draw(
         InputError: If the solver cannot do the problem.
     """
     prior = GreyPrior(prior) if measurement.grey else prior
-    posterior = restore_tensor(prior, measurement.problem, measurement.y, options, progress)
+    posterior = restore_tensor(
+        prior, measurement.problem, measurement.y, options, progress, arrived
+    )
     return replace(posterior, draws=posterior.draws.float().cpu())
 
 

@@ -58,6 +58,7 @@ def look_over(
         samples, source, notes = samples_like(prior, images, seed)
         result = check_prior(prior, samples, seed=seed, progress=progress)
     return {
+        "format": "scoresde.check-prior-report/1",
         "findings": [one.text for one in result.findings],
         "kinds": [one.kind for one in result.findings],
         "levels": result.rows(),

@@ -27,6 +27,7 @@ from scoresde.reports import (
 from solvers.posterior.trust import SolverWarning
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from torch import Tensor
@@ -66,6 +67,7 @@ def write_restoration_page(
     intervals: Intervals,
     prior: Prior,
     warned: tuple[str, ...] = (),
+    folder: Path | None = None,
 ) -> None:
     """Write report.html into the folder of a run.
 
@@ -77,6 +79,7 @@ def write_restoration_page(
         intervals: Level and calibration of the intervals.
         prior: The prior.
         warned: Warnings of the solver.
+        folder: Folder of the run; None for the one that the call names.
 
     Raises:
         InputError: If the file cannot be written.
@@ -97,7 +100,7 @@ def write_restoration_page(
         prior=_note(call.options.prior, prior),
         warnings=warned,
     )
-    write_page(restoration_page(page, pictures), call.out / PAGE)
+    write_page(restoration_page(page, pictures), (folder or call.out) / PAGE)
 
 
 def _task(report: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def restore(
     interval: IntervalOptions | None = None,
     progress: Callable[[float], None] | None = None,
     say: Callable[[str], None] | None = None,
+    arrived: Callable[[Tensor], None] | None = None,
+    named: RestoreCall | None = None,
 ) -> Restoration:
     """Restore a photograph and write the results.
 
@@ -77,6 +79,10 @@ def restore(
         interval: Level and calibration of the intervals.
         progress: Called with the finished fraction of the work.
         say: Called with a line that tells how long a large picture will take.
+        arrived: Called with finished draws (k, C, H, W), see
+            :meth:`solvers.PosteriorSampler.sample`. A `progress` that raises
+            :class:`solvers.posterior.records.Enough` ends the drawing there.
+        named: What the report calls the files; None for their paths.
 
     Returns:
         The result.
@@ -105,9 +111,15 @@ def restore(
     measured = plan.measure(given.x, prior, options.prior)
     out = check_writable(out)
     with recorded_warnings() as warned:
-        posterior = draw(prior, measured, options, progress)
+        posterior = draw(prior, measured, options, progress, arrived)
+    options = replace(options, samples=len(posterior.draws))
+    call = RestoreCall(image, problem, options, out, simulate, interval)
+    if named is not None:
+        call = replace(named, options=options)
     result = Restoration(posterior, measured.y, measured.truth, {})
-    result.report.update(_report(image, given, plan.description, options, measured.problem, result))
+    result.report.update(
+        _report(call.image, given, plan.description, options, measured.problem, result)
+    )
     result.report["residual"] = check_residual(
         measured.problem,
         measured.y,
@@ -118,10 +130,9 @@ def restore(
     ).report()
     remove_former_run(out, [image, problem.mask, problem.kernel, interval.calibration])
     _write(out, measured.problem, intervals, result)
-    call = RestoreCall(image, problem, options, out, simulate, interval)
     tensors = (posterior, measured.y, measured.truth)
     write_restoration_page(
-        call, result.report, measured.problem, tensors, intervals, prior, tuple(warned)
+        call, result.report, measured.problem, tensors, intervals, prior, tuple(warned), out
     )
     return result
 
@@ -169,6 +180,7 @@ def _report(
 ) -> dict[str, Any]:
     posterior = result.posterior
     report: dict[str, Any] = {
+        "format": "scoresde.restore-report/1",
         "image": str(image),
         "read": given.report(),
         **description,

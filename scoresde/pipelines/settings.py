@@ -96,11 +96,13 @@ class RestoreOptions:
         steps: Steps of the solver; None for its default.
         samples: Number of posterior draws.
         seed: Seed of all random numbers.
-        prior: An embedded prior, or the path of a .safetensors file.
+        prior: An embedded prior, the path of a .safetensors file, "diffusers:FOLDER_OR_ID",
+            "torch-export:FILE", or "onnx:FILE".
         average: Group over which the network is averaged; None for no averaging.
         device: "auto" for the first GPU or else the CPU, or a device of torch.
         precision: "auto", "bf16" or "fp32" inside the network.
         tile: Largest side, in pixels, that the network is given at once.
+        batch: Draws in the network at once; None for as many as fit in memory.
 
     Example:
         >>> RestoreOptions(samples=4).solver
@@ -118,6 +120,7 @@ class RestoreOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int = TILE
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

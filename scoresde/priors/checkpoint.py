@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from problems.checks import check_number
+from problems.checks import check_number, unknown
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS, read_tensors, write_tensors
 from scoresde.networks import DiTConfig, PerceptronConfig, UNetConfig
@@ -123,7 +123,8 @@ def load_prior(
     Args:
         name: Name of an embedded prior, such as "natural"; path of a checkpoint;
             "diffusers:FOLDER_OR_ID" for a pipeline of diffusers in pixel space (with "?label=3" for
-            a class); or "torch-export:FILE" for a program of torch.export with a stored convention.
+            a class); "torch-export:FILE" for a program of torch.export with a stored convention; or
+            "onnx:FILE" for a file of `scoresde export`, without derivatives.
         device: Device of the prior.
         precision: Precision of the network: "bf16", "fp32", or "auto", see
             :func:`load_score_prior`. Networks of others run in their own precision with "auto".
@@ -188,8 +189,9 @@ def load_score_prior(
     path = (embedded_priors() | benchmark_priors()).get(str(name), Path(name))
     if not path.is_file() and path.suffix != ".safetensors":
         raise InputError(
-            f"unknown prior {str(name)!r}; embedded: {', '.join(embedded_priors()) or 'none'}; "
-            "or give the path of a .safetensors file, diffusers:FOLDER or torch-export:FILE"
+            f"{unknown('prior', str(name), embedded_priors(), 'embedded')}; "
+            "or give the path of a .safetensors file, diffusers:FOLDER, torch-export:FILE or "
+            "onnx:FILE"
         )
     tensors, header = read_tensors(path)
     if header.get("format") != PRIOR_FORMAT:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from problems.checks import check_number
+from problems.checks import check_number, unknown
 from scoresde.networks import (
     DiT,
     DiTConfig,
@@ -223,9 +223,7 @@ def network_settings(settings: Any) -> tuple[type, Any]:
             "load_prior(..., network=...) such a network, or register it before it is saved"
         )
     if not isinstance(kind, str) or kind not in NETWORKS:
-        raise ValueError(
-            f"unknown network {kind!r:.80}; known: {', '.join(NETWORKS)}; register_network adds one"
-        )
+        raise ValueError(f"{unknown('network', kind, NETWORKS)}; register_network adds one")
     network_type, config_type = NETWORKS[kind]
     try:
         return network_type, config_type(**sizes)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from scoresde.errors import require
 from scoresde.reports.figures import ACCENT, inline_svg, new_figure
 from scoresde.reports.tables import Column, Plot, Section, TablePage, table_page
 
@@ -31,6 +32,7 @@ def read_log(folder: Path) -> dict[str, list[tuple[int, float]]]:
         Pairs (step, value) of every curve by name, in the order of the steps; of a step that was
         made twice, after an interruption, the later one.
     """
+    require("train", "reading the log of a training", "tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[str, dict[int, tuple[float, float]]] = {}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,9 +28,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Task as Row
+from rich.text import Text
 from torch import Tensor, nn
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.files import check_writable, read_tensors, write_tensors
 from scoresde.networks.axes import channels_last
 from scoresde.training.averages import ExponentialAverage, PowerAverages
@@ -76,6 +79,7 @@ class _Run:
     def __init__(
         self, task: Task[Any], config: LoopConfig, out: Path, *, cpu: bool, log: bool
     ) -> None:
+        require("train", "training", "accelerate", *(["tensorboard"] if log else []))
         from accelerate import Accelerator  # slow to import; reading a configuration needs none
 
         logging: dict[str, Any] = (
@@ -376,7 +380,9 @@ def run_training(
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(deadline),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
         disable=not (progress and run.accelerator.is_main_process),
     )
     batches = Batches(run.draw, run.device, last, ahead)
@@ -420,6 +426,23 @@ def run_training(
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()
     return run.result()
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Time left until all steps are done, or until a deadline if that comes first."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+    def render(self, task: Row) -> Text:
+        by_steps = task.time_remaining
+        left = self.deadline - time.monotonic()
+        if task.finished or math.isinf(left) or (by_steps is not None and by_steps <= left):
+            return super().render(task)
+        minutes, seconds = divmod(max(0, int(left)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"{hours:d}:{minutes:02d}:{seconds:02d}", style="progress.remaining")
 
 
 def _format(losses: dict[str, float]) -> str:

@@ -21,7 +21,7 @@ estimate the error of the sum.
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,6 +140,7 @@ def log_likelihood(
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     batch: int | None = None,
     chunk: int | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> LogLikelihood:
     r"""Compute ln p(x) by the probability-flow ODE, for any prior, guided or not.
 
@@ -190,6 +191,8 @@ def log_likelihood(
             for as many as have 2^16 entries in total.
         chunk: Entries of the exact trace computed together, at least 1; it bounds the memory. None
             for as many as have 2^17 numbers in a batch. Used with "exact" only.
+        progress: Called with the finished fraction of the work, after each node. Not used with
+            tol, where the amount of work is not known.
 
     Returns:
         ln p(x) in nats with error estimates, and what they were computed from.
@@ -254,10 +257,11 @@ def log_likelihood(
         chunk=chunk,
     )
     generators = spawn(generator, len(x)) if integrator.probes else []
-    parts = [
-        integrator.run(x[i : i + batch].to(prior.device), generators[i : i + batch])
-        for i in range(0, len(x), batch)
-    ]
+    parts = []
+    for i in range(0, len(x), batch):
+        one = x[i : i + batch].to(prior.device)
+        share = None if progress is None else _share(progress, i / len(x), len(one) / len(x))
+        parts.append(integrator.run(one, generators[i : i + batch], share))
     value, error, dof, integrand, z = (torch.cat(p, dim=0) for p in zip(*parts, strict=True))
     return LogLikelihood(
         value=value,
@@ -271,6 +275,13 @@ def log_likelihood(
         integrand=integrand.T,
         z=z,
     )
+
+
+def _share(
+    progress: Callable[[float], None], start: float, length: float
+) -> Callable[[float], None]:
+    """Progress of a part of the work as progress of the whole."""
+    return lambda fraction: progress(start + length * fraction)
 
 
 def _refined(

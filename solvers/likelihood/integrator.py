@@ -1,7 +1,7 @@
 """Integration of the relative flow over a grid of noise levels, with the change of density."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -98,12 +98,18 @@ class FlowIntegrator:
             return self.grid.n * len(self.flow.reference.mean)
         return (self.grid.n + len(self.twice)) * self.probes.k
 
-    def run(self, x: Tensor, generators: list[torch.Generator]) -> FlowResult:
+    def run(
+        self,
+        x: Tensor,
+        generators: list[torch.Generator],
+        progress: Callable[[float], None] | None = None,
+    ) -> FlowResult:
         """Compute the log-density of a batch.
 
         Args:
             x: Samples, (B, *shape), on the device of the prior.
             generators: Random generator of each sample; unused without random probes.
+            progress: Called with the finished fraction of the nodes.
 
         Returns:
             Log-densities with their standard errors, the integrand, and the end points.
@@ -114,7 +120,7 @@ class FlowIntegrator:
         q = self.endpoint.standard_deviations(reference.variances)
         z = reference.coordinates(u - reference.mean) / q
         z = self.endpoint.first_node(z, self.flow.slope)
-        z, values, differences = self._integrate(z, generators)
+        z, values, differences = self._integrate(z, generators, progress)
         weights = self._weights()
         log_normal = -0.5 * z.square().sum(1) - 0.5 * d * math.log(2 * math.pi)
         value = log_normal - q.log().sum() + values @ weights - d * alpha.log()
@@ -134,7 +140,10 @@ class FlowIntegrator:
         return float(self.w[1] - self.w[0])
 
     def _integrate(
-        self, z: Tensor, generators: list[torch.Generator]
+        self,
+        z: Tensor,
+        generators: list[torch.Generator],
+        progress: Callable[[float], None] | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Integrate from the first node to the last.
 
@@ -152,6 +161,8 @@ class FlowIntegrator:
             if len(found) == 2:
                 differences.append(found[0] - found[1])
             slopes.append(self.grid.rate(self.s[i]) * slope)
+            if progress:
+                progress((i + 1) / n)
             if i + 1 == n:
                 break
             if self._is_runge_kutta(i):

@@ -14,7 +14,7 @@ from problems.checks import check_number
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.guidance.health import Health, recording
-from solvers.posterior.records import Draws, Progress, Request, Run, silent
+from solvers.posterior.records import Arrived, Draws, Enough, Progress, Request, Run, silent
 from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
@@ -126,6 +126,7 @@ class PosteriorSampler(Registered, ABC):
         generator: torch.Generator | None = None,
         batch: int | None = None,
         progress: Progress | None = None,
+        arrived: Arrived | None = None,
     ) -> Posterior:
         """Draw from the posterior of each measurement.
 
@@ -139,6 +140,10 @@ class PosteriorSampler(Registered, ABC):
                 None for all. Draws of an :class:`IndependentSampler` do not depend on it, and
                 draws of a ``ParticleSampler`` depend on it by rounding only.
             progress: Called with the finished fraction of the work, 0 to 1; None for no reports.
+                Where it raises :class:`solvers.posterior.records.Enough`, an
+                :class:`IndependentSampler` returns the draws of one measurement that are finished.
+            arrived: Called with the draws (k, ...) of each batch of an :class:`IndependentSampler`
+                as soon as they are finished; other samplers do not call it.
 
         Returns:
             The draws, shape (n, B, ...), and what they cost.
@@ -158,7 +163,13 @@ class PosteriorSampler(Registered, ABC):
         check_generators(generator)
         start = time.perf_counter()
         request = Request(
-            problem, problem.operator.mask_unobserved(y), n, generator, batch, progress or silent
+            problem,
+            problem.operator.mask_unobserved(y),
+            n,
+            generator,
+            batch,
+            progress or silent,
+            arrived,
         )
         with failures_named(type(self).__name__):
             solver = fitted(self, Scale(prior, problem, request.y))
@@ -207,7 +218,8 @@ class IndependentSampler(PosteriorSampler):
         products = sum(count for _, count in parts) / len(parts)
         once, counted.nfe = counted.nfe / len(parts), 0
         chunks, vjps = list(range(0, total, size)), 0
-        draws, healths = [], []
+        draws: list[Tensor] = []
+        healths = []
         for index, first in enumerate(chunks):
             rows = torch.arange(first, min(first + size, total))
 
@@ -222,19 +234,28 @@ class IndependentSampler(PosteriorSampler):
                 report,
                 {name: value[rows % len(y)] for name, value in prepared.items()},
             )
-            with recording(Health(len(rows))) as health:
-                x, count = self._draw(run)
+            begin = counted.nfe
+            try:
+                with recording(Health(len(rows))) as health:
+                    x, count = self._draw(run)
+            except Enough:
+                if not draws or len(y) > 1:
+                    raise
+                counted.nfe = begin
+                break
             draws.append(x)
             healths.append(health)
             vjps += count
-        x = torch.cat(draws).reshape(request.n, len(y), *draws[0].shape[1:])
+            if request.arrived is not None:
+                request.arrived(x)
+        x = torch.cat(draws).reshape(-1, len(y), *draws[0].shape[1:])
         # the cost of what was done once is shared by the draws
-        nfe, vjps = counted.nfe // len(chunks), vjps // len(chunks)
+        nfe, vjps = counted.nfe // len(draws), vjps // len(draws)
         diagnostics = trust(request.problem, y, x, healths, type(self).__name__)
         return Draws(
             x,
-            nfe + math.ceil(once / request.n),
-            vjps + math.ceil(products / request.n),
+            nfe + math.ceil(once / len(x)),
+            vjps + math.ceil(products / len(x)),
             diagnostics,
         )
 

@@ -10,6 +10,7 @@ from solvers.capabilities import Exactness
 from solvers.guidance.base import Guidance
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
+from solvers.posterior.unexplained import explain_residual
 from solvers.samplers.base import Sampler
 
 __all__ = ["Guided"]
@@ -26,7 +27,8 @@ class Guided(IndependentSampler):
         finish: What the last step returns, "mean": the mean of x_0 given the last x_t and y, as a
             sampler does; "draw": a draw, where the guidance has a covariance
             (:meth:`Guidance.draw`). The mean lacks the variance that is left at the last noise
-            level.
+            level. A draw whose residual is larger than the noise makes it is moved towards y
+            (:mod:`solvers.posterior.unexplained`).
 
     Raises:
         ValueError: If finish is unknown.
@@ -75,4 +77,6 @@ class Guided(IndependentSampler):
         x = self.sampler.sample(guided, len(run.y), generator=run.generators, callback=reached)
         if self.finish == "draw":
             x = guided.draw_after(x, last[0], last[1], run.randn(), run.generators)
+            s = run.prior.sde.noise_to_signal(last[1]).to(x)
+            x = explain_residual(run, x, s.expand(len(x)))
         return x, guided.vjps

@@ -15,7 +15,9 @@ from solvers.streams import NormalStream
 __all__ = [
     "RANK_RTOL",
     "WHITENING_RTOL",
+    "Arrived",
     "Draws",
+    "Enough",
     "Progress",
     "Request",
     "Run",
@@ -41,6 +43,17 @@ Progress = Callable[[float], None]
 """Callback that receives the finished fraction of the work, 0 to 1."""
 
 
+Arrived = Callable[[Tensor], None]
+"""Callback that receives finished draws, shape (k, ...)."""
+
+
+class Enough(Exception):
+    """Raised by a progress callback: make no further draws, and return those that are finished.
+
+    Samplers that make all draws together, and those that have no finished draw yet, pass it on.
+    """
+
+
 def silent(fraction: float) -> None:
     """Ignore a progress report.
 
@@ -60,6 +73,7 @@ class Request:
         generator: Source of random numbers; None for torch's global one.
         batch: Number of draws, or particles, in the network at once; None for all.
         progress: Called with the finished fraction of the work, 0 to 1.
+        arrived: Called with the draws of each batch once they are finished.
     """
 
     problem: InverseProblem
@@ -68,6 +82,7 @@ class Request:
     generator: torch.Generator | None = None
     batch: int | None = None
     progress: Progress = silent
+    arrived: Arrived | None = None
 
 
 @dataclass(frozen=True)

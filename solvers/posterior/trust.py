@@ -15,7 +15,14 @@ from problems import InverseProblem
 from problems.linalg.broadcast import expand_like
 from solvers.guidance.health import Health
 
-__all__ = ["SolverWarning", "few_ancestors", "residual_sizes", "trust"]
+__all__ = [
+    "SolverWarning",
+    "chance_limit",
+    "few_ancestors",
+    "observed",
+    "residual_sizes",
+    "trust",
+]
 
 _FACTOR = 2.0  # noise levels of a residual that approximate solvers with a good prior stay below
 _ANCESTORS = 30  # of first particles, enough for means and intervals of any number of draws
@@ -46,7 +53,7 @@ def residual_sizes(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
         [[2.0], [0.0]]
     """
     std = problem.noise_variance**0.5
-    seen = _observed(problem, y)
+    seen = observed(problem, y)
     return torch.stack(
         [(problem.residual(y, x) / std).square().flatten(1).sum(1).div(seen).sqrt() for x in draws]
     )
@@ -84,8 +91,8 @@ def trust(
         return found
     residuals = residual_sizes(problem, y, draws)
     found["residual"] = residuals.amax(0).tolist()
-    m = _observed(problem, y)
-    limit = _FACTOR * (1 + 2 * (_SURPRISE / m).sqrt() + 2 * _SURPRISE / m).sqrt()
+    m = observed(problem, y)
+    limit = _FACTOR * chance_limit(m).sqrt()
     bad = int((residuals > expand_like(limit, residuals.mT).mT).sum())
     if bad:
         shares = guarded.mean().item()
@@ -127,6 +134,38 @@ def few_ancestors(effective: list[float], n: int, name: str) -> None:
         )
 
 
-def _observed(problem: InverseProblem, y: Tensor) -> Tensor:
-    """Number of entries that each measurement observes, (B,), at least 1."""
+def chance_limit(m: Tensor) -> Tensor:
+    """Compute the largest mean square of m standard normal numbers that chance allows.
+
+    Args:
+        m: Numbers of entries.
+
+    Returns:
+        Limits that are passed with a probability below exp(-20), as Laurent and Massart (2000)
+        bound it, shape of m.
+
+    Example:
+        >>> import torch
+        >>> chance_limit(torch.tensor(10000.0))
+        tensor(1.0934)
+    """
+    return 1 + 2 * (_SURPRISE / m).sqrt() + 2 * _SURPRISE / m
+
+
+def observed(problem: InverseProblem, y: Tensor) -> Tensor:
+    """Count the entries that each measurement observes.
+
+    Args:
+        problem: Operator of the measurements.
+        y: Measurements, shape (B, ...).
+
+    Returns:
+        Numbers of entries, shape (B,), at least 1, in the dtype of y.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising, GaussianNoise, InverseProblem
+        >>> observed(InverseProblem(Denoising(), GaussianNoise(0.5)), torch.zeros(2, 1, 2, 2))
+        tensor([4., 4.])
+    """
     return problem.operator.observed(y).flatten(1).sum(1).to(y.dtype).clamp_min(1)

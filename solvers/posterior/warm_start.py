@@ -48,6 +48,7 @@ from solvers.posterior.hqs import HQS
 from solvers.posterior.point import PointEstimator
 from solvers.posterior.records import Run
 from solvers.posterior.second_order import SecondOrderAncestral, lanczos, linearised_denoiser
+from solvers.posterior.unexplained import explain_residual
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid, time_at
 from solvers.scale import OfData
@@ -130,17 +131,17 @@ class WarmStart(SecondOrderAncestral):
         return {
             "warm-start": Preset(
                 "second-order ancestral steps from a point estimate, at the noise level that its "
-                "uncertainty asks for; 1 evaluation and at most 4 VJPs per step",
+                "uncertainty asks for; 1 evaluation and 3 to 18 VJPs per step",
                 lambda steps: cls(
                     steps,
+                    correction=MMPS(iterations=16, accuracy=0.1),
                     grid=TimeGrid(s_max=OfData(4.0), s_min=OfData(0.07)),
                     estimate=HQS(s_max=OfData(0.8), s_min=OfData(0.04), std=OfData(1.0)),
-                    loss=0.4,
+                    loss=0.2,
                     s_least=OfData(0.5),
-                    finish="mean",
                 ),
-                steps=4,
-                least=4,
+                steps=8,
+                least=6,
             ),
         }
 
@@ -223,8 +224,8 @@ class WarmStart(SecondOrderAncestral):
             x, products = self._conditional_draw(run, u, times[0], levels[0])
             u, count = x + levels[0] * run.randn(), count + products
         if self.finish == "draw":
-            u, products = self._descend(run, u, times, levels)
-            return u, count + products
+            x, products = self._descend(run, u, times, levels)
+            return explain_residual(run, x, ratios[-1]), count + products
         u, products = self._descend(run, u, times[:-1], levels[:-1])
         at = linearised_denoiser(run.prior, u, times[-1])
         with torch.no_grad():

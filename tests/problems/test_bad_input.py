@@ -350,7 +350,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Grayscale().adjoint(zeros(3, 4, 4)),
         "one channel, got 3",
     ),
-    "pattern unknown": (lambda: Demosaicing("RGBG"), "'RGBG'; known: RGGB, BGGR, GRBG, GBRG"),
+    "pattern unknown": (lambda: Demosaicing("RGBG"), "'RGBG'; did you mean '"),
     "mosaic of other channels": (
         lambda: Demosaicing().apply(zeros(1, 4, 4)),
         "3 colours, the image has 1",

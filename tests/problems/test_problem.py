@@ -346,7 +346,11 @@ class TestDescription:
             "transform": "dct",
             "seed": 3,
         }
-        assert plain == {"operator": sensing, "noise": {"noise": "GaussianNoise", "std": 0.25}}
+        assert plain == {
+            "format": "scoresde.problem/1",
+            "operator": sensing,
+            "noise": {"noise": "GaussianNoise", "std": 0.25},
+        }
 
     @pytest.mark.parametrize("name", BAD_DESCRIPTIONS)
     def test_bad_descriptions_are_named(self, name: str) -> None:

@@ -17,7 +17,7 @@ from tests.conftest import seeded
 
 
 def restored(solver: str, prior: Prior, problem: InverseProblem, y: Tensor) -> Tensor:
-    draws = make_solver(solver).sample(prior, problem, y, 4, generator=seeded(1), batch=4)
+    draws = make_solver(solver).sample(prior, problem, y, 8, generator=seeded(1), batch=4)
     return draws.mean
 
 

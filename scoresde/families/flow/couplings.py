@@ -4,11 +4,16 @@ Some channels determine, by a network, an invertible function of one variable, w
 each entry of the other channels.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from zuko.transforms import MonotonicRQSTransform
 
+from scoresde.errors import require
 from scoresde.families.flow.layers import Bijection
+
+if TYPE_CHECKING:
+    from zuko.transforms import MonotonicRQSTransform
 
 __all__ = ["Coupling", "SplineCoupling", "Split"]
 
@@ -78,10 +83,13 @@ class SplineCoupling(Bijection):
 
     def __init__(self, channels: int, hidden: int, kernel: int, bins: int) -> None:
         super().__init__()
+        require("train", "a flow with splines", "zuko")
         self.kept, self.bins = channels // 2, bins
         self.net = conditioner(self.kept, (channels - self.kept) * (3 * bins - 1), hidden, kernel)
 
-    def _spline(self, kept: Tensor) -> MonotonicRQSTransform:
+    def _spline(self, kept: Tensor) -> "MonotonicRQSTransform":
+        from zuko.transforms import MonotonicRQSTransform  # an extra
+
         raw = (
             self.net(_seen(kept))
             .to(kept.dtype)

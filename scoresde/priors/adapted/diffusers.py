@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from scoresde.errors import InputError
 from scoresde.priors.adapted.convention import Convention
+from scoresde.priors.adapted.exported import load_exported
 from scoresde.priors.adapted.hub import find_pipeline, needs
 from scoresde.priors.adapted.prior import AdaptedPrior
 from scoresde.priors.adapted.schedulers import scheduler_convention, scheduler_notes
 
-__all__ = ["check_index", "load_diffusers"]
+__all__ = ["OWN_NETWORK", "check_index", "load_diffusers"]
+
+OWN_NETWORK = ("scoresde_denoiser", "ScoresdeDenoiser")
+"""Module and class of the network in a pipeline that `scoresde export` wrote."""
 
 _NETWORKS = {"UNet2DModel": "unet", "DiTTransformer2DModel": "transformer"}
 _LATENT = ("vae", "vqvae", "vqgan", "movq")
@@ -39,7 +43,8 @@ def load_diffusers(name: str) -> AdaptedPrior:
 
     Prediction and schedule are those of the scheduler's configuration. Sampling settings, among
     them ``clip_sample`` and ``thresholding``, are not part of the denoiser and are left out; the
-    card of the prior says so.
+    card of the prior says so. Of a folder that `scoresde export` wrote, the graph in it is read,
+    which needs no diffusers.
 
     Args:
         name: Folder that ``save_pretrained`` of a pipeline wrote, or an id of the hub; a class
@@ -53,6 +58,10 @@ def load_diffusers(name: str) -> AdaptedPrior:
             one of pixel space, has another kind of network or scheduler, or needs a label.
     """
     name, label = _split(name)
+    if _is_own(Path(name)):
+        if label is not None:
+            raise InputError("the network has no classes; leave the label out")
+        return load_exported(Path(name) / "unet" / "denoiser.pt2")
     diffusers = needs("diffusers", f"the pipeline {name!r}")
     folder = find_pipeline(name, check_index)
     kind = check_index(folder / "model_index.json", str(folder))
@@ -70,6 +79,12 @@ def load_diffusers(name: str) -> AdaptedPrior:
     }
     prior = AdaptedPrior(_Sample(network), convention, shape, conditions=conditions, card=card)
     return prior.eval().requires_grad_(False)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether `scoresde export` wrote the folder; its graph is read and no code of it is run."""
+    path = folder / "model_index.json"
+    return path.is_file() and tuple(_json(path).get("unet") or ()) == OWN_NETWORK
 
 
 def _split(name: str) -> tuple[str, int | None]:

@@ -5,14 +5,20 @@ convention and the shape of a sample. A program is a graph of tensor operations;
 such a file may also contain are looked at first and refused if they hold more than tensors.
 """
 
+import copy
 import io
+import itertools
 import json
+import math
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from problems.checks import check_sizes
 from scoresde.errors import InputError
@@ -20,6 +26,7 @@ from scoresde.files import write_atomically
 from scoresde.priors.adapted.convention import Convention
 from scoresde.priors.adapted.prior import AdaptedPrior
 from scoresde.priors.adapted.weights import is_plain_pickle
+from scoresde.sde import SDE, sde_from
 
 __all__ = ["load_exported", "save_exported"]
 
@@ -44,12 +51,31 @@ class _Program(nn.Module):
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
-        self.graph = program.module()
+        self.program, self.graph = program, program.module()
 
     def forward(self, *arguments: Tensor) -> Tensor:
         """Evaluate the program."""
-        output: Tensor = self.graph(*arguments)
+        try:
+            output: Tensor = self.graph(*arguments)
+        except AssertionError as error:  # of the sizes for which it was exported
+            raise ValueError(
+                f"the exported program does not take the shape {tuple(arguments[0].shape)}: "
+                f"{' '.join(str(error).split()):.120}"
+            ) from None
         return output
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Program":
+        # a graph names the device of every tensor that it makes
+        before = next(itertools.chain(self.parameters(), self.buffers()), torch.zeros(0)).device
+        after = fn(torch.zeros(0, device=before)).device
+        if after != before:
+            # the pass changes the program that it is given, and other priors may share this one
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch of its own code
+                self.program = move_to_device_pass(copy.deepcopy(self.program), str(after))
+            self.graph = self.program.module().requires_grad_(False)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def train(self, mode: bool = True) -> "_Program":
         """Keep the mode in which the program was exported."""
@@ -61,6 +87,10 @@ def save_exported(
     convention: Convention,
     shape: tuple[int, ...],
     path: str | Path,
+    *,
+    sde: SDE | None = None,
+    trained: tuple[float, float] | None = None,
+    card: dict[str, Any] | None = None,
 ) -> None:
     """Write a program of torch.export with the convention that makes it a prior.
 
@@ -70,6 +100,11 @@ def save_exported(
         convention: What the program predicts, from what, and in which units.
         shape: Shape of one sample.
         path: Path of the file; the usual suffix is .pt2.
+        sde: Forward process of the prior that is read back; None for ``EDMSDE()``.
+        trained: Smallest and largest noise level of the training, in the units of the prior, for a
+            program that is told all levels and holds labels itself; None for those of the
+            convention.
+        card: What is known about the network, as plain values.
 
     Raises:
         InputError: If the file cannot be written.
@@ -79,9 +114,17 @@ def save_exported(
         "format": _FORMAT,
         "convention": convention.describe(),
         "shape": list(check_sizes(shape, "shape")),
+        "sde": None if sde is None else sde.describe(),
+        "trained": None
+        if trained is None
+        else [end if math.isfinite(end) else None for end in trained],
+        "card": card or {},
     }
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={_ENTRY: json.dumps(header)})
+    with warnings.catch_warnings():
+        # of weights with the channels last, which are written whole
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        torch.export.save(program, buffer, extra_files={_ENTRY: json.dumps(header)})
     write_atomically(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
@@ -107,7 +150,10 @@ def load_exported(path: str | Path) -> AdaptedPrior:
             Convention.of(header["convention"]),
             check_sizes(header["shape"], "shape"),
         )
-    except (KeyError, ValueError) as error:
+        sde = None if header.get("sde") is None else sde_from(header["sde"])
+        trained = _ends(header.get("trained"))
+        card = dict(header.get("card") or {})
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the convention in {path} is wrong: {error}") from None
     try:
         program = torch.export.load(path)
@@ -116,8 +162,21 @@ def load_exported(path: str | Path) -> AdaptedPrior:
         raise InputError(
             f"{path} cannot be read by torch {torch.__version__} ({reason:.100}); export it again"
         ) from None
-    prior = AdaptedPrior(_Program(program), convention, shape, card={"source": path.name})
+    card = {"source": path.name} | card
+    prior = AdaptedPrior(_Program(program), convention, shape, sde, card=card)
+    prior.trained = trained or prior.trained
     return prior.requires_grad_(False)
+
+
+def _ends(given: Any) -> tuple[float, float] | None:
+    """The noise levels of the training in a header."""
+    if given is None:
+        return None
+    low, high = given
+    ends = float(low), math.inf if high is None else float(high)
+    if not 0 <= ends[0] <= ends[1]:
+        raise ValueError(f"trained is (smallest, largest noise level), got {given!r:.80}")
+    return ends
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Priors of other projects by name: ``diffusers:...`` and ``torch-export:...``."""
+"""Priors of other projects by name: ``diffusers:...``, ``torch-export:...``, ``onnx:...``."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -18,6 +18,11 @@ LOADERS: dict[str, tuple[str, str, str]] = {
         "scoresde.priors.adapted.exported",
         "load_exported",
         "program of torch.export with a stored convention",
+    ),
+    "onnx": (
+        "scoresde.priors.adapted.onnx",
+        "load_onnx",
+        "file of scoresde export --to onnx; no derivatives",
     ),
 }
 """Prefixes of names: module and function that read such a prior, and what follows the prefix."""

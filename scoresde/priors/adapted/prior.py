@@ -220,7 +220,7 @@ class AdaptedPrior(Prior):
         if self.precision == "bf16":
             context = torch.autocast(x.device.type, torch.bfloat16)
         with context:
-            output = network(*arguments, **self._keywords(len(x)))
+            output = network(*arguments, **self._keywords(x.shape[0]))
         return crop(self._checked_output(output, x), tuple(z.shape[2:])).to(z.dtype)
 
     def _keywords(self, batch: int) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class AdaptedPrior(Prior):
                 "function that returns the prediction alone"
             )
         extra, channels = int(self.convention.extra_outputs), self.shape[0]
-        wanted = (len(x), channels + extra, *x.shape[2:])
+        wanted = (x.shape[0], channels + extra, *x.shape[2:])
         if tuple(output.shape) != wanted:
             found = output.shape[1] - channels if output.ndim == x.ndim else 0
             hint = (

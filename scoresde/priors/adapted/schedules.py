@@ -310,9 +310,8 @@ class DiscreteSchedule(Schedule):
         """
         table = self._table(log_snr)
         # the last step whose log-SNR is at least the wanted one
-        i = (torch.searchsorted(-table, -log_snr.contiguous(), right=True) - 1).clamp(
-            0, len(table) - 2
-        )
+        # (counted: ONNX has no sorted search)
+        i = ((table >= log_snr[..., None]).sum(-1) - 1).clamp(0, len(table) - 2)
         # against the last step of infinite noise this is 0, and NaN at that step itself
         weight = ((log_snr - table[i]) / (table[i + 1] - table[i])).nan_to_num(nan=1.0)
         position = i + weight.clamp(0, 1)

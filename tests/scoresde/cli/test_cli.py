@@ -671,7 +671,7 @@ def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFix
     ]
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err
-    right, refused = json.loads(out)
+    right, refused = json.loads(out)["rows"]
     assert (
         right["distance"] < 1.6
         and right["cover90"] == pytest.approx(0.9, abs=0.05)
@@ -693,7 +693,7 @@ def test_verify_judges_a_solver_with_a_learned_denoiser(
     arguments += ["--seeds", 1, "--solver", "ddrm", "--solver", "repaint"]
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err
-    row, refused = json.loads(out)
+    row, refused = json.loads(out)["rows"]
     assert row["nfe"] == 20 and 0 < row["coverage"] <= 1 and row["r_hat"] < 1.1
     assert "needs a problem with mask" in refused["refused"]
     code, out, _ = run(capsys, *arguments)

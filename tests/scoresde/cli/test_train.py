@@ -57,7 +57,9 @@ def test_an_average_is_chosen_afterwards(
     average = ("average", out, "--sigma-rel", 0.2, "--out", prior)
     code, text, err = run(capsys, *average, "--json")
     assert code == 0, err
-    assert json.loads(text) == {"prior": str(prior), "sigma_rel": 0.2, "step": 6}
+    report = json.loads(text)
+    assert report.pop("format") == "scoresde.average-report/1"
+    assert report == {"prior": str(prior), "sigma_rel": 0.2, "step": 6}
     assert read_header(prior)["card"]["average"] == {"sigma_rel": 0.2, "step": 6}
     code, text, _ = run(capsys, *average, "--step", 4)
     assert code == 0 and text.startswith("averaged the weights up to step 4 with sigma_rel 0.2")

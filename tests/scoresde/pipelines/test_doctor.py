@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scoresde.errors import InputError
 from scoresde.files import WEIGHTS
 from scoresde.pipelines import doctor as module
-from scoresde.pipelines.doctor import SCHEMA, doctor
+from scoresde.pipelines.doctor import FORMAT, doctor
 from scoresde.pipelines.machine_speed import convolution_speed
 from tests.commands import run
 
@@ -50,7 +50,7 @@ def test_speed_needs_a_time() -> None:
 
 def test_a_sound_installation() -> None:
     report = doctor("cpu", seconds=SHORT)
-    assert report["schema"] == SCHEMA and report["device"] == "cpu"
+    assert report["format"] == FORMAT and report["device"] == "cpu"
     assert report["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert report["threads"]["threads"] == torch.get_num_threads()
     assert report["memory"]["cpu"] > 0
@@ -168,7 +168,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("versions", "precision", "GFLOP/s", "files are whole", "writable"):
         assert word in out
     status, out, _ = run(capsys, "doctor", "--device", "cpu", "--json")
-    assert json.loads(out)["schema"] == SCHEMA
+    assert json.loads(out)["format"] == FORMAT
 
 
 def test_an_unknown_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -225,7 +225,9 @@ def test_karras_denoiser_of_azula() -> None:
 @pytest.mark.parametrize("name", ["DRUNet", "MedianFilter"])
 def test_deepinv(name: str) -> None:
     """Denoisers of deepinv, against a direct call of them on [0, 1]."""
-    models = pytest.importorskip("deepinv.models", reason="deepinv is not installed")
+    models = pytest.importorskip(
+        "deepinv.models", reason="deepinv, or the torchvision that it imports, is not installed"
+    )
     torch.manual_seed(0)
     denoiser = (
         models.DRUNet(in_channels=1, out_channels=1, nc=(4, 4, 4, 4), nb=1, pretrained=None)
