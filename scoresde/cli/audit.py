@@ -10,6 +10,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, print_table, progress_bar
 from scoresde.cli.options import Json, restoration
+from scoresde.cli.report_option import Report, check_report, typed_command
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
 __all__ = ["audit"]
@@ -20,6 +21,7 @@ _FAILED = 1
 
 @command(
     "scoresde audit --problem deblur --gaussian 2 --solver mmps --runs 50",
+    "scoresde audit --problem denoise --prior mnist --sigma 0.5 --report audit.html",
 )
 @partial(restoration, without=("samples",))
 def audit(
@@ -36,6 +38,7 @@ def audit(
         ),
     ] = 19,
     out: Annotated[Path | None, typer.Option(help="File to write the report to, as JSON.")] = None,
+    page: Report = None,
     as_json: Json = False,
 ) -> None:
     """Can a solver be trusted with this prior and this measurement? Simulation-based calibration.
@@ -48,6 +51,7 @@ def audit(
     from scoresde.pipelines.devices import choose_device, open_prior
     from scoresde.pipelines.named_problems import check_used
 
+    check_report(page)
     check_used(problem_options)
     if out is not None:
         check_writable(out.parent)
@@ -63,6 +67,10 @@ def audit(
         report = audit_named(prior, problem_options, options, runs=runs, progress=progress)
     if out is not None:
         write_json(report, out)
+    if page is not None:
+        from scoresde.reports import audit_page, environment, write_page
+
+        write_page(audit_page(report, typed_command(), environment(prior.device)), page)
     if as_json:
         print_json(report)
     else:

@@ -9,6 +9,7 @@ from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, print_table, progress_bar
 from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Precision, Seed
+from scoresde.cli.report_option import Report, check_report, typed_command
 
 __all__ = ["check_prior"]
 
@@ -18,7 +19,7 @@ _FINDINGS = 1
 
 @command(
     "scoresde check-prior natural",
-    "scoresde check-prior prior.safetensors --images photographs --json",
+    "scoresde check-prior prior.safetensors --images photographs --report check.html",
     name="check-prior",
 )
 def check_prior(
@@ -42,6 +43,7 @@ def check_prior(
     device: Device = "auto",
     precision: Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="File to write the report to, as JSON.")] = None,
+    page: Report = None,
     as_json: Json = False,
 ) -> None:
     """Look a prior over: is it a denoiser, and is it connected in the right way?
@@ -52,6 +54,7 @@ def check_prior(
     from scoresde.pipelines.devices import choose_device, open_prior
     from scoresde.pipelines.prior_check import look_over
 
+    check_report(page)
     if out is not None:
         check_writable(out.parent)
     opened = open_prior(prior, choose_device(device), precision, average)
@@ -59,6 +62,10 @@ def check_prior(
         report = {"prior": prior} | look_over(opened, images=images, seed=seed, progress=progress)
     if out is not None:
         write_json(report, out)
+    if page is not None:
+        from scoresde.reports import environment, prior_check_page, write_page
+
+        write_page(prior_check_page(report, typed_command(), environment(opened.device)), page)
     if as_json:
         print_json(report)
     else:

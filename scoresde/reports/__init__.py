@@ -3,11 +3,13 @@
 A page is one file: pictures, styles and scripts are in it, and it never opens a connection.
 """
 
+from scoresde.reports.audit import audit_page
 from scoresde.reports.calibration import calibration_page
 from scoresde.reports.comparison import comparison_page
 from scoresde.reports.environment import environment, peak_memory
 from scoresde.reports.likelihoods import likelihood_page
 from scoresde.reports.page import write_page
+from scoresde.reports.prior_check import prior_check_page
 from scoresde.reports.prior_note import PriorNote, prior_note
 from scoresde.reports.restoration import RestorationPage, restoration_page
 from scoresde.reports.restoration_views import RestorationPictures
@@ -18,11 +20,13 @@ __all__ = [
     "PriorNote",
     "RestorationPage",
     "RestorationPictures",
+    "audit_page",
     "calibration_page",
     "comparison_page",
     "environment",
     "likelihood_page",
     "peak_memory",
+    "prior_check_page",
     "prior_note",
     "read_log",
     "restoration_page",

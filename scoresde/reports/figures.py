@@ -16,28 +16,33 @@ _INK = "#000001"
 """Stands for the colour of the text while matplotlib draws."""
 
 
-def new_figure(width: float = 6.4, height: float = 3.8) -> "Figure":
-    """Start a plot with one pair of axes in the style of the pages.
+def new_figure(
+    width: float = 6.4, height: float = 3.8, rows: int = 1, columns: int = 1
+) -> "Figure":
+    """Start a plot in the style of the pages.
 
     Args:
         width: Width in inches.
         height: Height in inches.
+        rows: Number of rows of pairs of axes.
+        columns: Number of columns of them.
 
     Returns:
-        The figure; its axes are ``figure.axes[0]``.
+        The figure; its axes are ``figure.axes``, row by row.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6, color=_INK)
-    for spine in axes.spines.values():
-        spine.set_color(_INK)
-    axes.tick_params(colors=_INK)
-    axes.patch.set_alpha(0)
+    figure.subplots(rows, columns)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6, color=_INK)
+        for spine in axes.spines.values():
+            spine.set_color(_INK)
+        axes.tick_params(colors=_INK)
+        axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
     return figure
 
@@ -58,16 +63,16 @@ def inline_svg(figure: "Figure", label: str, name: str) -> str:
     import matplotlib
     from markupsafe import escape
 
-    axes = figure.axes[0]
-    for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        text.set_color(_INK)
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.get_frame().set_alpha(0)
-        for text in legend.get_texts():
+    for axes in figure.axes:
+        for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
             text.set_color(_INK)
-    for text in axes.texts:
-        text.set_color(_INK)
+        legend = axes.get_legend()
+        if legend is not None:
+            legend.get_frame().set_alpha(0)
+            for text in legend.get_texts():
+                text.set_color(_INK)
+        for text in axes.texts:
+            text.set_color(_INK)
     buffer = io.StringIO()
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
     with matplotlib.rc_context(style):

@@ -6,6 +6,10 @@ without normalisation may return numbers of any size, however small its loss: of
 same training, the one with the smaller loss diverged in plug-and-play iterations. Such samples in
 the loss, with the sample before the noise as the target, keep it bounded. The loss of right samples
 has its minimum where it was.
+
+A deconvolution leaves errors that are not white: those of the frequencies that a blur weakened are
+large. A network that has seen white noise alone takes them for detail and amplifies them from one
+iteration to the next. So part of the noise is coloured, with a power law as its spectrum.
 """
 
 import torch
@@ -22,6 +26,11 @@ MOST_NOISE = 2.0
 CONTRAST = (0.5, 1.5)
 """Range of the factors of the samples."""
 
+COLOUR = 1.0
+"""Largest exponent of the amplitudes of coloured noise over the frequency, of either sign."""
+
+_STRETCH = 2.0  # octaves, of either sign, by which each axis of frequencies is stretched
+_LEAST = 1 / 32  # cycles per pixel, added to the frequency: the mean of a sample stays finite
 _POOLS = (1, 2, 4)  # sides of the cells that a sample is averaged over
 _POOLING = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
@@ -34,6 +43,8 @@ def mismatched(
 
     Their noise is scaled by a factor that is uniform on [0, 2], their contrast by one that is
     uniform on [0.5, 1.5], and signals, pictures and volumes lose detail by a factor of 1, 2 or 4.
+    The noise of half of these signals, pictures and volumes is coloured: its amplitudes are those
+    of white noise times a power of the frequency, with an exponent uniform on [-1, 1].
 
     Args:
         x_0: Samples, shape (B, ...).
@@ -49,12 +60,12 @@ def mismatched(
         >>> generator = torch.Generator().manual_seed(0)
         >>> x_0, noise = torch.ones(2, 4, 1, 8, 8)
         >>> x_0, noise = mismatched(x_0, noise, 0.5, generator)
-        >>> changed = noise[:, 0, 0, 0] != 1
+        >>> changed = x_0[:, 0, 0, 0] != 1
         >>> bool((x_0[~changed] == 1).all())
         True
     """
     n, (low, high) = len(x_0), CONTRAST
-    draws = torch.rand(4, n, generator=generator)
+    draws = torch.rand(5, n, generator=generator)
     chosen = draws[0] < share
     louder = torch.where(chosen, MOST_NOISE * draws[1], 1.0).to(x_0)
     contrast = torch.where(chosen, low + (high - low) * draws[2], 1.0).to(x_0)
@@ -63,7 +74,31 @@ def mismatched(
         rows = (cells == index).nonzero().flatten().to(x_0.device)
         if cell > 1 and x_0.ndim in _POOLING and len(rows) and min(x_0.shape[2:]) >= cell:
             x_0 = x_0.index_copy(0, rows, _smoothed(x_0[rows], cell))
+    rows = (chosen & (draws[4] < 0.5)).nonzero().flatten()
+    if x_0.ndim in _POOLING and len(rows):
+        exponents = COLOUR * (4 * draws[4, rows] - 1)
+        octaves = _STRETCH * (2 * torch.rand(len(rows), x_0.ndim - 2, generator=generator) - 1)
+        rows = rows.to(x_0.device)
+        noise = noise.index_copy(0, rows, _coloured(noise[rows], exponents, octaves))
     return expand_like(contrast, x_0) * x_0, expand_like(louder, noise) * noise
+
+
+def _coloured(noise: Tensor, exponents: Tensor, octaves: Tensor) -> Tensor:
+    """White noise (B, C, ...) with amplitudes |f|^exponent, (B,), of mean square 1.
+
+    The frequencies of each axis are stretched by 2^octaves, (B, axes).
+    """
+    axes = range(2, noise.ndim)
+    square = torch.zeros(len(noise), *noise.shape[2:])
+    for i, axis in enumerate(axes):
+        f = expand_like(2.0 ** octaves[:, i], square) * torch.fft.fftfreq(
+            noise.shape[axis]
+        ).reshape(-1, *[1] * (noise.ndim - 1 - axis))
+        square = square + f**2
+    gain = (square.sqrt() + _LEAST) ** expand_like(exponents, square)
+    gain = gain / expand_like(gain.square().flatten(1).mean(1).sqrt(), gain)
+    spectrum = torch.fft.fftn(noise.float(), dim=tuple(axes)) * gain[:, None].to(noise.device)
+    return torch.fft.ifftn(spectrum, dim=tuple(axes)).real.to(noise.dtype)
 
 
 def _smoothed(x: Tensor, cell: int) -> Tensor:

@@ -36,6 +36,7 @@ from solvers.posterior.records import Draws, Request
 from solvers.verification import VERIFIED
 from tests.commands import run
 from tests.conftest import F64, randn, seeded
+from tests.pages import parsed
 
 D, M, SIGMA = 6, 3, 0.4
 
@@ -305,8 +306,11 @@ def test_the_command(
         code, out, err = run(capsys, *command)
         assert code == wanted, out + err
         assert ("passes" if wanted == 0 else "fails") in out and "ranks: residual" in out
-        code, out, err = run(capsys, *command, "--json")
+        page = tmp_path / f"{solver}.html"
+        code, out, err = run(capsys, *command, "--json", "--report", page)
         report = json.loads(out)
+        verdict = "Passes" if wanted == 0 else "Fails"
+        assert f"{verdict}: " in parsed(page.read_text()).text
         assert code == wanted and report["passed"] == (wanted == 0)
         assert report["rows"] == json.loads(file.read_text())["rows"]
         assert report["truths"] == "exact draws" and report["sigma"] == 0.5
@@ -327,3 +331,5 @@ def test_bad_input_of_the_command(
     assert code == 2 and "--box" in err
     code, _, err = run(capsys, *COMMAND, "--samples", "4")
     assert code == 2 and "--samples" in err
+    code, _, err = run(capsys, *COMMAND, "--report", "audit.pdf")
+    assert code == 2 and "ends with .html" in err

@@ -32,6 +32,7 @@ from scoresde.pipelines import devices
 from scoresde.pipelines.prior_check import accepted_sizes, look_over, samples_like
 from tests.commands import run
 from tests.conftest import F64, randn, seeded
+from tests.pages import parsed
 
 
 class Pictures(Prior):
@@ -443,8 +444,12 @@ def test_the_command(
         assert code == wanted, out + err
         assert ("fine" in out) == (wanted == 0)
         assert name is None or "predicts eps and is read as v" in out
-        code, out, err = run(capsys, *command, "--json")
+        page = tmp_path / "out" / "report.html"
+        code, out, err = run(capsys, *command, "--json", "--report", page)
         assert code == wanted
+        text = parsed(page.read_text()).text
+        assert ("No findings" in text) == (wanted == 0)
+        assert name is None or "predicts eps and is read as v" in text
         report = json.loads(out)
         kept = json.loads(file.read_text())
         assert report["findings"] == kept["findings"] and report["prior"] == "mine"
@@ -454,6 +459,8 @@ def test_the_command(
 def test_bad_input_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "check-prior", "nonsense")
     assert code == 2 and "unknown prior" in err
+    code, _, err = run(capsys, "check-prior", "mnist", "--report", tmp_path / "check.pdf")
+    assert code == 2 and "ends with .html" in err
     code, _, err = run(capsys, "check-prior", "mnist", "--images", tmp_path / "none")
     assert code == 2 and "not a folder of images" in err
     write_image(torch.zeros(1, 5, 5), tmp_path / "small.png")

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from scoresde.reports import (
+    audit_page,
     calibration_page,
     comparison_page,
     likelihood_page,
+    prior_check_page,
     read_log,
     training_page,
     verification_page,
 )
-from scoresde.reports.figures import inline_svg, new_figure
+from scoresde.reports.figures import ACCENT, SECOND, inline_svg, new_figure
 from scoresde.reports.tables import Column, Section, TablePage, table_page
 from tests.browser import open_page
 from tests.pages import faults, parsed
@@ -63,7 +65,51 @@ CURVES = {
     NASTY: [(1, 2.0), (2, 3.0)],
     "single": [(1, 2.0)],
 }
+COVERAGE = {"found": 0.8123456789, "expected": 0.9, "chance": 0.04, "p": 0.0004, "rejected": True}
+AUDIT = {
+    "passed": False,
+    "rows": [
+        {"name": "ranks: mean", "found": 21.5, "expected": 9.0, "chance": float("nan"), "p": 0.01}
+        | {"rejected": False},
+        {"name": "coverage of 90% intervals", **COVERAGE},
+        {"name": "ranks: residual", "found": 60.25, "expected": 9.0, "chance": None, "p": 1e-9}
+        | {"rejected": True},
+    ],
+    "histograms": {"mean": [20, 30, 25, 25], "residual": [70, 10, 10, 10]},
+    "runs": 100,
+    "draws": 19,
+    "problem": {"problem": "denoise", "file": NASTY},
+    "sigma": 0.5,
+    "prior": NASTY,
+    "solver": "dps",
+    "truths": "exact draws",
+}
+PASSED = AUDIT | {"rows": [row | {"rejected": False} for row in AUDIT["rows"]]}  # type: ignore[attr-defined]
+LEVEL = {"error": 0.123456789, "linear": 0.5, "slope": 1.01, "slope_error": 0.01, "bias": 1e-4}
+LEVEL |= {"bias_error": 2e-4, "calibration": 1.1, "calibration_error": 0.02, "asymmetry": 0.01}
+UNKNOWN = {"calibration": None, "calibration_error": None, "asymmetry": None}
+PRIOR_CHECK = {
+    "prior": NASTY,
+    "findings": [f"it adds noise {NASTY}"],
+    "levels": [
+        {"s": 0.1, **LEVEL, "words": []},
+        {"s": 1.0, **LEVEL, **UNKNOWN, "words": ["it adds noise", NASTY]},
+        {"s": 10.0, **LEVEL, "error": float("nan"), "slope": float("nan"), "words": []},
+    ],
+    "samples": f"pictures of {NASTY}",
+    "shape": [3, 8, 8],
+    "count": 16,
+    "notes": [NASTY],
+    "sizes": "any",
+    "seconds_per_megapixel": 1.5,
+    "megabytes": None,
+    "seed": 0,
+}
 PAGES = {
+    "audit": lambda: audit_page(AUDIT, NASTY, MADE),
+    "audit, passed": lambda: audit_page(PASSED, NASTY, MADE),
+    "check-prior": lambda: prior_check_page(PRIOR_CHECK, NASTY, MADE),
+    "check-prior, fine": lambda: prior_check_page(PRIOR_CHECK | {"findings": []}, NASTY, MADE),
     "calibrate": lambda: calibration_page(CALIBRATION, NASTY, MADE),
     "verify": lambda: verification_page(ROWS, NASTY, MADE, {"draws": 100}),
     "verify, all refused": lambda: verification_page(ROWS[2:], NASTY, MADE, {}),
@@ -97,6 +143,9 @@ def test_numbers_keep_all_their_digits() -> None:
     assert values(html, "coverage_after") == [row["coverage_after"] for row in levels[:2]]
     assert values(PAGES["likelihood"](), "bits") == LIKELIHOOD["bits_per_dim"]
     assert values(PAGES["verify"](), "distance") == [1.25, 43.4]
+    assert values(PAGES["audit"](), "found") == [21.5, COVERAGE["found"], 60.25]
+    assert values(PAGES["check-prior"](), "linear") == [LEVEL["linear"]] * 3
+    assert values(PAGES["check-prior"](), "calibration") == [LEVEL["calibration"]] * 2
 
 
 def test_what_a_solver_refuses_is_told() -> None:
@@ -107,6 +156,28 @@ def test_what_a_solver_refuses_is_told() -> None:
 def test_the_verdict_counts_what_chance_allows() -> None:
     """1.25 is within three deviations of 0.1 of an exact solver, 43.4 is not."""
     assert "1 of 2 pairs" in PAGES["verify"]()
+
+
+def test_what_fails_an_audit_is_named_and_marked() -> None:
+    html, passed = PAGES["audit"](), PAGES["audit, passed"]()
+    assert "Fails: coverage of 90% intervals, ranks: residual." in parsed(html).text
+    assert "Passes: chance explains" in parsed(passed).text
+    cells = [one.text for one in parsed(html).all("td")]
+    assert [cell for cell in cells if cell in ("passes", "fails")] == ["passes", "fails", "fails"]
+    plot = parsed(html).all("svg")[0].get("aria-label")
+    assert "mean 20 30 25 25" in plot and "residual 70 10 10 10" in plot
+    # the bars of the failing function alone have the other colour
+    assert html.count(f"fill: {SECOND}") == 4 and html.count(f"fill: {ACCENT}") == 4
+    assert passed.count(f"fill: {SECOND}") == 0 and passed.count(f"fill: {ACCENT}") == 8
+
+
+def test_findings_on_a_prior_are_warnings() -> None:
+    root = parsed(PAGES["check-prior"]())
+    box = next(one for one in root.all("div") if "warning" in one.get("class").split())
+    assert f"it adds noise {NASTY}" in box.text and "1 finding on the prior" in root.text
+    fine = parsed(PAGES["check-prior, fine"]())
+    assert not [one for one in fine.all("div") if "warning" in one.get("class").split()]
+    assert "No findings" in fine.text
 
 
 def test_steps_that_are_left_are_a_warning() -> None:

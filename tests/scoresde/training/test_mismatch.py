@@ -8,7 +8,7 @@ import torch
 
 from scoresde.data.datasets import TensorData
 from scoresde.networks import UNetConfig
-from scoresde.training import TrainConfig
+from scoresde.training import TrainConfig, mismatch
 from scoresde.training.mismatch import mismatched
 from scoresde.training.prior import _PriorTask, build_prior
 from tests.conftest import F64, randn, seeded
@@ -23,8 +23,9 @@ def test_without_a_share_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_law_of_the_changes(shape: tuple[int, ...]) -> None:
+def test_the_law_of_the_changes(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise by a factor uniform on [0, 2], contrast by one on [0.5, 1.5], for a third of them."""
+    monkeypatch.setattr(mismatch, "_coloured", lambda noise, *_: noise)
     n, share = 20_000, 1 / 3
     ones = torch.ones(n, *shape, dtype=F64)
     x_0, noise = mismatched(ones, ones, share, seeded(0))
@@ -49,6 +50,30 @@ def test_details_are_lost_by_a_factor_of_one_two_or_four() -> None:
     kept = left > 0.4
     assert float(left[~kept].max()) < 1e-12
     assert float(kept.double().mean()) == pytest.approx(1 / 3, abs=4 * (2 / 9 / 3000) ** 0.5)
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:])
+def test_coloured_noise_has_a_power_law_for_its_spectrum(shape: tuple[int, ...]) -> None:
+    """Half of the changed samples; each amplitude against the one of the white noise it is from."""
+    white = randn(4000, *shape).double()
+    zeros = torch.zeros_like(white)
+    _, noise = mismatched(zeros, white, 1.0, seeded(0))
+    axes = tuple(range(2, white.ndim))
+    ratio = (torch.fft.fftn(noise, dim=axes) / torch.fft.fftn(white, dim=axes)).abs()[:, 0]
+    flat = ratio.flatten(1)
+    same = (flat - flat[:, :1]).abs().amax(1) < 1e-4 * flat.amax(1)  # a factor alone
+    assert float(same.double().mean()) == pytest.approx(0.5, abs=4 * (0.25 / 4000) ** 0.5)
+    # a power of the frequency: in ln f it is a straight line along every axis
+    for axis in range(1, ratio.ndim):
+        line = ratio[~same].movedim(axis, -1).reshape(int((~same).sum()), -1, shape[axis])[:, 0]
+        half = line[:, 1 : (shape[axis] + 1) // 2].log()
+        rises = half.diff(dim=1)
+        assert bool(((rises >= -1e-3).all(1) | (rises <= 1e-3).all(1)).all())
+    # the mean square of the factors is that of the loudness, E[(2u)^2] = 4/3, whatever the colour
+    found = flat.square().mean(1)
+    for group in (found[same], found[~same]):
+        spread = float(group.std() / len(group) ** 0.5)
+        assert float(group.mean()) == pytest.approx(4 / 3, abs=4 * spread)
 
 
 def test_a_batch_of_a_training_has_them(tmp_path: Path) -> None:
