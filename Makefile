@@ -15,10 +15,8 @@ BIN    := $(VENV)/bin
 DEVICE ?=
 PYTEST := SCORESDE_TEST_DEVICE=$(DEVICE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# make test-adapters: an environment with the libraries of others, on a torch for processors
-ADAPTERS    := .venv-adapters
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-TORCHVISION ?= 0.28.0
+# make test-adapters: an environment with the libraries of others
+ADAPTERS := .venv-adapters
 
 # make priors: folders to learn from, a folder to judge by, stages and their minutes
 DATA    ?=
@@ -86,18 +84,13 @@ $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $(VENV)/.installed $@
 
-# deepinv imports torchvision, which must be built for the same torch; without one its tests skip,
-# and a wrong one must not stay, because diffusers imports what it finds
+# without what those libraries depend on, which would replace torch; deepinv imports torchvision,
+# and where none is installed for the same torch its tests are skipped
 $(ADAPTERS)/.installed: pyproject.toml constraints.txt constraints-adapters.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scoresde needs Python 3.11 or newer; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(ADAPTERS)
-	$(ADAPTERS)/bin/python -m pip install -q --no-deps --extra-index-url $(TORCH_INDEX) -c constraints.txt torch
-	$(ADAPTERS)/bin/python -m pip install -q -c constraints.txt -e '.[test,onnx]'
+	$(ADAPTERS)/bin/python -m pip install -q -c constraints.txt -e '.[test]'
 	$(ADAPTERS)/bin/python -m pip install -q --no-deps -r constraints-adapters.txt
-	-$(ADAPTERS)/bin/python -m pip install -q --no-deps --index-url $(TORCH_INDEX) torchvision==$(TORCHVISION)
-	$(ADAPTERS)/bin/python -c 'import torchvision' || { \
-	    $(ADAPTERS)/bin/python -m pip uninstall -q -y torchvision; \
-	    echo 'no torchvision for this torch: the tests with deepinv are skipped'; }
 	touch $@
 
 clean:

@@ -14,6 +14,7 @@ from problems.checks import check_number
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.guidance.health import Health, recording
+from solvers.posterior.path import current_path
 from solvers.posterior.records import Arrived, Draws, Enough, Progress, Request, Run, silent
 from solvers.posterior.trust import trust
 from solvers.presets import Registered
@@ -233,6 +234,7 @@ class IndependentSampler(PosteriorSampler):
                 generators[first : first + len(rows)],
                 report,
                 {name: value[rows % len(y)] for name, value in prepared.items()},
+                current_path() if first == 0 else None,
             )
             begin = counted.nfe
             try:

@@ -129,6 +129,7 @@ class DAPS(IndependentSampler):
                 if self.inner == "exact"
                 else self._langevin(run, x0_hat, r2)
             )
+            run.note(s, x0, "draw")
             if i + 1 < len(levels):
                 u = x0 + levels[i + 1] * run.randn()
             run.progress((i + 1) / len(levels))

@@ -114,6 +114,7 @@ class DiffPIR(IndependentSampler):
         for i, t in enumerate(times):
             s2 = float(sde.noise_to_signal(t)) ** 2
             x0_hat = problem.linear_operator.prox(prior.denoise(x_t, t), y, variance, s2 / self.lam)
+            run.note(s2**0.5, x0_hat)
             if i + 1 < len(times):
                 t_next = times[i + 1]
                 eps_hat = (x_t - sde.alpha(t) * x0_hat) / sde.sigma(t)

@@ -72,6 +72,7 @@ class Guided(IndependentSampler):
 
         def reached(step: int, steps: int, t: Tensor, x_t: Tensor, x0_hat: Tensor) -> None:
             last[:] = [x_t, t]
+            run.note(run.prior.sde.noise_to_signal(t), x0_hat)
             run.progress(step / steps)
 
         x = self.sampler.sample(guided, len(run.y), generator=run.generators, callback=reached)

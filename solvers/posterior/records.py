@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.priors.base import Prior
+from solvers.posterior.path import DenoisingPath, Kind
 from solvers.streams import NormalStream
 
 __all__ = [
@@ -114,6 +115,7 @@ class Run:
         progress: Called with the finished fraction of this batch, 0 to 1.
         prepared: What the solver found out about each measurement beforehand, by name; tensors of
             shape (B, ...).
+        path: Where the estimates of the first draw are kept; None for nowhere.
     """
 
     prior: Prior
@@ -122,6 +124,19 @@ class Run:
     generators: list[torch.Generator]
     progress: Progress
     prepared: dict[str, Tensor] = field(default_factory=dict)
+    path: DenoisingPath | None = None
+
+    def note(self, s: float | Tensor, x0: Tensor, kind: Kind = "mean") -> None:
+        """Tell the estimates of x_0 of a step, which are kept if someone asked for them.
+
+        Args:
+            s: Noise-to-signal ratio of the noisy states; of each draw, or of all.
+            x0: Estimates, shape (B, ...).
+            kind: "mean" or "draw", see :data:`solvers.posterior.path.Kind`.
+        """
+        if self.path is not None:
+            level = float(s.flatten()[0]) if isinstance(s, Tensor) else float(s)
+            self.path.add(level, x0[0], kind)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

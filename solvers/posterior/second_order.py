@@ -131,6 +131,7 @@ class SecondOrderAncestral(IndependentSampler):
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
             x0, products = self._conditional_draw(run, u, t, s)
+            run.note(s, x0, "draw")
             with torch.no_grad():
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()
             count += products

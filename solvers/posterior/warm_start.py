@@ -230,6 +230,7 @@ class WarmStart(SecondOrderAncestral):
         at = linearised_denoiser(run.prior, u, times[-1])
         with torch.no_grad():
             x = at.value + self.correction.shift(at.value, at.vjp, ratios[-1], run.problem, run.y)
+        run.note(ratios[-1], x)
         run.progress(1.0)
         return x, count + products + at.count
 
