@@ -52,6 +52,8 @@ COURSE = (
     "is_my_posterior_right",
     "exact_likelihood",
     "families_and_the_trilemma",
+    "signals",
+    "bring_your_own",
 )
 """Order in which the notebooks are read; new ones follow."""
 

@@ -24,6 +24,7 @@ from scoresde.reports import (
     restoration_page,
     write_page,
 )
+from solvers.posterior.path import DenoisingPath
 from solvers.posterior.trust import SolverWarning
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def write_restoration_page(
     prior: Prior,
     warned: tuple[str, ...] = (),
     folder: Path | None = None,
+    path: DenoisingPath | None = None,
 ) -> None:
     """Write report.html into the folder of a run.
 
@@ -80,6 +82,7 @@ def write_restoration_page(
         prior: The prior.
         warned: Warnings of the solver.
         folder: Folder of the run; None for the one that the call names.
+        path: The way of the first draw from noise; None if it was not recorded.
 
     Raises:
         InputError: If the file cannot be written.
@@ -87,7 +90,9 @@ def write_restoration_page(
     posterior, y, truth = tensors
     several = len(posterior.draws) > 1
     ends = interval(posterior, intervals.level, intervals.calibration) if several else None
-    pictures = RestorationPictures(problem, y, posterior.draws, truth, ends, intervals.level)
+    pictures = RestorationPictures(
+        problem, y, posterior.draws, truth, ends, intervals.level, path
+    )
     page = RestorationPage(
         title=call.image.name,
         task=_task(report),

@@ -30,6 +30,7 @@ from scoresde.pipelines.restoration_report import (
 from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
 from solvers import Posterior
+from solvers.posterior.path import DenoisingPath, recording_path
 from solvers.registry import SOLVERS
 
 __all__ = ["Restoration", "panels", "restore", "scores"]
@@ -110,7 +111,7 @@ def restore(
     intervals = open_intervals(interval, protocol(problem, plan.noise, options, plan.description))
     measured = plan.measure(given.x, prior, options.prior)
     out = check_writable(out)
-    with recorded_warnings() as warned:
+    with recorded_warnings() as warned, recording_path(DenoisingPath()) as path:
         posterior = draw(prior, measured, options, progress, arrived)
     options = replace(options, samples=len(posterior.draws))
     call = RestoreCall(image, problem, options, out, simulate, interval)
@@ -132,7 +133,7 @@ def restore(
     _write(out, measured.problem, intervals, result)
     tensors = (posterior, measured.y, measured.truth)
     write_restoration_page(
-        call, result.report, measured.problem, tensors, intervals, prior, tuple(warned), out
+        call, result.report, measured.problem, tensors, intervals, prior, tuple(warned), out, path
     )
     return result
 

@@ -114,6 +114,7 @@ def _histograms(report: dict[str, Any], failed: set[str]) -> Any:
     for axes, (name, counts) in zip(figure.axes, histograms.items(), strict=False):
         share = 1 / len(counts)
         half = 1.96 * math.sqrt(runs * share * (1 - share))
+        axes.set_axisbelow(True)
         axes.axhspan(max(runs * share - half, 0), runs * share + half, color="#888888", alpha=0.18)
         axes.bar(
             range(len(counts)),

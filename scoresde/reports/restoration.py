@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from scoresde.reports.film import film
 from scoresde.reports.headline import certainty, procedure, verdict
 from scoresde.reports.numbers import cost_numbers, restoration_numbers
 from scoresde.reports.page import render
@@ -72,6 +73,7 @@ def restoration_page(page: RestorationPage, pictures: RestorationPictures) -> st
         verdict=verdict(page.report, page.warnings),
         views=views,
         viewer=viewer,
+        film=film(pictures.path, pictures.draws),
         factor=factor,
         numbers=restoration_numbers(page.report),
         cost=cost_numbers(page.report, page.memory),

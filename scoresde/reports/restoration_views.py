@@ -14,6 +14,7 @@ from scoresde.reports.views import (
     reduction,
     signed_view,
 )
+from solvers.posterior.path import DenoisingPath
 
 __all__ = ["RestorationPictures", "restoration_views"]
 
@@ -31,6 +32,7 @@ class RestorationPictures:
         truth: The picture (1, C, H, W) if it is known, else None.
         ends: Lower and upper end of the intervals, (1, C, H, W) each; None for one draw.
         level: Nominal coverage of the intervals.
+        path: The way of the first draw from noise; None if it was not recorded.
     """
 
     problem: InverseProblem
@@ -39,6 +41,7 @@ class RestorationPictures:
     truth: Tensor | None = None
     ends: tuple[Tensor, Tensor] | None = None
     level: float = 0.9
+    path: DenoisingPath | None = None
 
 
 def restoration_views(pictures: RestorationPictures) -> tuple[list[View], int]:

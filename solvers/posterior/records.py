@@ -126,13 +126,13 @@ class Run:
     prepared: dict[str, Tensor] = field(default_factory=dict)
     path: DenoisingPath | None = None
 
-    def note(self, s: float | Tensor, x0: Tensor, kind: Kind = "mean") -> None:
+    def note(self, s: float | Tensor, x0: Tensor, kind: Kind = "estimate") -> None:
         """Tell the estimates of x_0 of a step, which are kept if someone asked for them.
 
         Args:
             s: Noise-to-signal ratio of the noisy states; of each draw, or of all.
             x0: Estimates, shape (B, ...).
-            kind: "mean" or "draw", see :data:`solvers.posterior.path.Kind`.
+            kind: "estimate" or "draw", see :data:`solvers.posterior.path.Kind`.
         """
         if self.path is not None:
             level = float(s.flatten()[0]) if isinstance(s, Tensor) else float(s)

@@ -131,6 +131,7 @@ class SITCOM(IndependentSampler):
             x_t = u / (self.prior_variance + levels[i] ** 2) ** 0.5
             x0_hat, count = self._consistent(run, x_t, levels[i], t, explained)
             products += count
+            run.note(levels[i], x0_hat)
             u = x0_hat + levels[i + 1] * run.randn()
             run.progress((i + 1) / len(times))
         return u, products

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from scoresde.reports import PriorNote, RestorationPage, RestorationPictures, re
 from scoresde.reports.numbers import restoration_numbers
 from scoresde.reports.restoration_views import restoration_views
 from scoresde.reports.views import LEVELS_PER_UNIT, embedded
+from solvers.posterior.path import DenoisingPath
 from tests.conftest import seeded
 from tests.pages import Element, faults, parsed
 
@@ -238,3 +240,57 @@ def test_large_pictures_are_reduced_and_the_page_says_so() -> None:
     viewer = json.loads(data.text)
     assert (viewer["width"], viewer["height"]) == (1000, 1001)
     assert {(view["width"], view["height"]) for view in viewer["views"]} == {(1000, 1001)}
+
+
+def walked(draws: Tensor, levels: tuple[float, ...], most: int = 8) -> DenoisingPath:
+    """A path whose last estimate is the first draw."""
+    path = DenoisingPath(most)
+    for s in levels:
+        path.add(s, draws[0, 0] * (1 if s == levels[-1] else 0.5), "draw")
+    return path
+
+
+def film_of(html: str) -> list[tuple[str, Element]]:
+    """Caption and image of each picture on the way."""
+    lists = [one for one in parsed(html).all("ol") if one.get("class") == "film"]
+    items = [item for one in lists for item in one.all("li")]
+    return [(item.text.strip(), item.all("img")[0]) for item in items]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_way_from_noise_is_shown_with_its_levels(channels: int) -> None:
+    given = pictures(DENOISING, channels=channels)
+    path = walked(given.draws, (4.0, 2.0, 1.0, 0.5))
+    html = restoration_page(page(), replace(given, path=path))
+    assert faults(html) == []
+    found = film_of(html)
+    captions = ["noise 510", "noise 255", "noise 128", "noise 63.8: the result"]
+    assert [caption for caption, _ in found] == captions
+    assert all(image.get("alt") for _, image in found)
+    for (_, image), one in zip(found, path.estimates, strict=True):
+        assert (embedded(image.get("src")) == to_uint8(one.x0)).all()
+
+
+def test_a_result_that_differs_from_the_last_estimate_is_shown_by_itself() -> None:
+    given = pictures(DENOISING)
+    for most, expected in ((4, 4), (8, 5)):
+        path = walked(given.draws * 0.9, (4.0, 2.0, 1.0, 0.5), most)
+        found = film_of(restoration_page(page(), replace(given, path=path)))
+        assert len(found) == expected and found[-1][0] == "the result"
+        assert (embedded(found[-1][1].get("src")) == to_uint8(given.draws[0, 0])).all()
+
+
+def test_no_way_is_shown_that_was_not_recorded() -> None:
+    given = pictures(DENOISING)
+    for path in (None, DenoisingPath(), walked(given.draws, (2.0, 1.0))):
+        html = restoration_page(page(), replace(given, path=path))
+        assert film_of(html) == [] and "From noise" not in html
+
+
+def test_the_way_of_a_large_picture_is_small() -> None:
+    draws = torch.zeros(1, 1, 1, 600, 1000)
+    given = RestorationPictures(DENOISING, draws[0], draws)
+    path = walked(draws, tuple(2.0**-i for i in range(20)))
+    found = film_of(restoration_page(page(1), replace(given, path=path)))
+    assert len(found) == 8
+    assert {embedded(image.get("src")).shape for _, image in found} == {(150, 250)}
