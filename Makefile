@@ -3,6 +3,7 @@
 # make test-fast   run what takes milliseconds: under 90 s on two cores
 # make test-adapters
 #                  run the tests that need diffusers, azula, deepinv or ONNX, in .venv-adapters
+# make axe         fetch axe-core with npm, for the tests of accessibility in Chromium
 # make lint        ruff and mypy
 # make dist        build sdist and wheel into dist, and try the wheel in an empty environment
 # make docs        build the documentation site into out/docs
@@ -27,7 +28,7 @@ MINUTES ?= 8
 OPTIONS ?=
 NATURAL := out/priors/natural
 
-.PHONY: demo dist docs priors test test-adapters test-fast lint clean
+.PHONY: axe demo dist docs priors test test-adapters test-fast lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scoresde demo --out out/demo
@@ -56,6 +57,12 @@ test-fast: $(VENV)/.installed-test
 test-adapters: $(ADAPTERS)/.installed
 	OMP_NUM_THREADS=1 $(ADAPTERS)/bin/python -m pytest -rs \
 	    tests/scoresde/priors/adapted tests/scoresde/priors/export tests/scoresde/cli/test_export.py
+
+axe: .axe/package/axe.min.js
+
+.axe/package/axe.min.js:
+	mkdir -p .axe
+	cd .axe && tar xzf "$$(npm pack --silent axe-core@4.14.1)" package/axe.min.js package/LICENSE
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -180,6 +180,14 @@ def page(cells: Cells, pictures: list[str], a: argparse.Namespace, command: str)
         f"there. **{UNBOUNDED}**: a prior that does not tell; the solvers begin where they do for "
         "photographs, and above its levels the network is told 75/255.",
         "",
+        "How to read it. `hqs` stays within the levels of FFDNet in any case. `diffpir` and `mmps` "
+        "do not: told 75/255 where there is more noise, FFDNet leaves nearly half of it, and what "
+        "follows is built on that; `mmps` warns that the Jacobian is no covariance and that the "
+        "draws do not explain the measurement. Begun at the largest level of the training both "
+        "work. But then they begin with noise around mid-grey, as if nothing were left of the "
+        "picture at this level: what the measurement sees comes back, and a hole stays near grey. "
+        "(`hqs` begins with an estimate of the picture.)",
+        "",
         "## PSNR of the estimate, or of the mean of the draws, in dB",
         "",
         *restoration_table(cells, "mean", ".2f", pictures),

@@ -91,12 +91,14 @@ class InverseProblem(Described):
             .sum(1)
         )
 
-    def residual(self, y: Tensor, x: Tensor) -> Tensor:
+    def residual(self, y: Tensor, x: Tensor, rounded: bool = True) -> Tensor:
         """Compute y - A x, zero where nothing is observed.
 
         Args:
             y: Measurements (B, ...), or (1, ...) for one measurement of all x.
             x: Images (B, C, H, W) on [-1, 1].
+            rounded: Whether an operator that quantises does so; False to count its rounding as
+                noise, as solvers do that follow the gradient.
 
         Returns:
             Residuals, of the shape of A x.
@@ -104,11 +106,11 @@ class InverseProblem(Described):
         Raises:
             ValueError: If the shapes of y and A x differ other than in the batch.
         """
-        return self.operator.mask_unobserved(y) - self._mean(y, x)
+        return self.operator.mask_unobserved(y) - self._mean(y, x, rounded)
 
-    def _mean(self, y: Tensor, x: Tensor) -> Tensor:
+    def _mean(self, y: Tensor, x: Tensor, rounded: bool = True) -> Tensor:
         """Compute A x and check that its shape is that of y, except for the batch."""
-        mean = self.operator.apply(x)
+        mean = self.operator.apply(x) if rounded else self.operator.unrounded(x)
         if mean.shape[1:] != y.shape[1:]:
             raise ValueError(
                 f"x gives a measurement of shape {tuple(mean.shape[1:])}, "

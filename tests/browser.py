@@ -95,6 +95,14 @@ class Page:
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._session = session
         self.call("Page.enable")
+        self.show(width, height, dark)
+        self.call("Runtime.enable")
+        self.call("Log.enable")
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def show(self, width: int, height: int, dark: bool) -> None:
+        """Set the size of the window and the theme."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -105,10 +113,6 @@ class Page:
         scheme = "dark" if dark else "light"
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
-        self.call("Runtime.enable")
-        self.call("Log.enable")
-        self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def value(self, expression: str) -> Any:
         """Evaluate JavaScript; promises are awaited."""

@@ -34,6 +34,7 @@ from problems.linalg.broadcast import expand_like
 from problems.linalg.precision import HALVES, widened
 from problems.linalg.solve import conjugate_gradients
 from problems.linalg.svd import SVD, dense_svd, identity
+from problems.operators.rounding import without_rounding
 from problems.random_numbers import Generators, randn_like
 
 __all__ = [
@@ -206,6 +207,26 @@ class Operator(Described, ABC):
         """
         self.output_shape(_shape(x))
         return _like(self._apply(widened(x)), x)
+
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Compute the measurement without the roundings of the operator, where it has some.
+
+        ``vjp`` and ``linearise`` are those of this function. Where a rounding is described as
+        noise, it is what the noise is added to: near a point, ``apply`` does not change at all.
+
+        Args:
+            x: Batch (B, *shape), floating-point.
+
+        Returns:
+            Shape of the measurement, (B, ...); ``apply(x)`` for operators that do not quantise.
+
+        Raises:
+            ValueError: If x is not a real floating-point batch or has the wrong shape.
+        """
+        if not self.quantises:
+            return self.apply(x)
+        with without_rounding():
+            return self.apply(x)
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Compute J^T v, where J is the Jacobian of ``apply`` at x.

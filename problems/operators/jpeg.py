@@ -22,7 +22,7 @@ from torch import Tensor
 
 from problems.checks import check_choice, check_number
 from problems.operators.base import Operator, Shape
-from problems.operators.pointwise import straight_through
+from problems.operators.rounding import straight_through
 
 __all__ = ["JPEG", "Subsampling"]
 

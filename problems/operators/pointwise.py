@@ -9,27 +9,13 @@ from torch import Tensor
 
 from problems.checks import check_number
 from problems.operators.base import Operator, Shape
+from problems.operators.rounding import straight_through
 
-__all__ = ["Clipping", "Gamma", "Quantisation", "straight_through"]
+__all__ = ["Clipping", "Gamma", "Quantisation"]
 
 _LARGEST_GAIN = 1e15
 _LARGEST_EXPONENT = 100.0
 _MOST_LEVELS = 1 << 24
-
-
-def straight_through(value: Tensor, x: Tensor) -> Tensor:
-    """Give a rounded value the gradient of the value before rounding.
-
-    The true gradient of a step is zero and carries no information (Bengio et al. 2013).
-
-    Args:
-        value: Rounded value.
-        x: Value before rounding, of the same shape.
-
-    Returns:
-        Tensor equal to ``value`` up to rounding errors, with the gradient of ``x``.
-    """
-    return x + (value - x).detach()
 
 
 class _Pointwise(Operator):

@@ -10,7 +10,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, print_table, progress_bar
 from scoresde.cli.options import Json, restoration
-from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
 __all__ = ["audit"]
@@ -68,9 +68,11 @@ def audit(
     if out is not None:
         write_json(report, out)
     if page is not None:
-        from scoresde.reports import audit_page, environment, write_page
+        from scoresde.reports import audit_page, environment
 
-        write_page(audit_page(report, typed_command(), environment(prior.device)), page)
+        write_report(
+            audit_page(report, typed_command(), environment(prior.device)), page, silent=as_json
+        )
     if as_json:
         print_json(report)
     else:

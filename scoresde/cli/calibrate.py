@@ -8,7 +8,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.options import Json, restoration
-from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
 __all__ = ["calibrate"]
@@ -55,10 +55,10 @@ def calibrate(
         report = run(folder, problem_options, restore_options, how, out, progress)
     if page is not None:
         from scoresde.pipelines.devices import choose_device
-        from scoresde.reports import calibration_page, environment, write_page
+        from scoresde.reports import calibration_page, environment
 
         made = environment(choose_device(restore_options.device))
-        write_page(calibration_page(report, typed_command(), made), page)
+        write_report(calibration_page(report, typed_command(), made), page, silent=as_json)
     if as_json:
         print_json(report)
         return

@@ -9,7 +9,7 @@ from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, print_table, progress_bar
 from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Precision, Seed
-from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 
 __all__ = ["check_prior"]
 
@@ -63,9 +63,13 @@ def check_prior(
     if out is not None:
         write_json(report, out)
     if page is not None:
-        from scoresde.reports import environment, prior_check_page, write_page
+        from scoresde.reports import environment, prior_check_page
 
-        write_page(prior_check_page(report, typed_command(), environment(opened.device)), page)
+        write_report(
+            prior_check_page(report, typed_command(), environment(opened.device)),
+            page,
+            silent=as_json,
+        )
     if as_json:
         print_json(report)
     else:

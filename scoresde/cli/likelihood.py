@@ -9,7 +9,7 @@ from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.names import completed
 from scoresde.cli.options import Average, Device, Json, Prior, Seed
-from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 
 __all__ = ["likelihood"]
 
@@ -86,9 +86,13 @@ def likelihood(
         report = score_images(model, source, generator, progress, batch, **settings)
     report |= {"prior": prior, "average": average, "seed": seed}
     if page is not None:
-        from scoresde.reports import environment, likelihood_page, write_page
+        from scoresde.reports import environment, likelihood_page
 
-        write_page(likelihood_page(report, typed_command(), environment(model.device)), page)
+        write_report(
+            likelihood_page(report, typed_command(), environment(model.device)),
+            page,
+            silent=as_json,
+        )
     if as_json:
         print_json(report)
         return

@@ -1,5 +1,6 @@
 """`scoresde verify`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.names import completed
 from scoresde.cli.options import Json
-from scoresde.cli.report_option import Report, check_report, typed_command
+from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.errors import InputError
 
 __all__ = ["verify"]
@@ -87,12 +88,10 @@ def verify(
     )
 
     check_report(page)
-    if learned and page is not None:
-        raise InputError("--report shows the exact problems; leave out --learned or --report")
     if learned and jobs is not None:
         raise InputError("--learned runs in one process; leave out --jobs")
     if learned:
-        _verify_learned(law, problem, solver, draws, seeds, full, as_json)
+        _verify_learned(law, problem, solver, draws, seeds, full, page, as_json)
         return
     if law:
         raise InputError("--law needs --learned")
@@ -121,11 +120,11 @@ def verify(
     if page is not None:
         import torch
 
-        from scoresde.reports import environment, verification_page, write_page
+        from scoresde.reports import environment, verification_page
 
         settings = {"draws": draws, "measurements of each problem": seeds}
         made = environment(torch.device("cpu"))
-        write_page(verification_page(rows, typed_command(), made, settings), page)
+        write_report(verification_page(rows, typed_command(), made, settings), page, silent=as_json)
     if as_json:
         print_json({"format": _FORMAT, "rows": rows})
 
@@ -137,6 +136,7 @@ def _verify_learned(
     draws: int | None,
     seeds: int | None,
     full: bool,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Compare solvers with networks for signals with long Gibbs chains."""
@@ -178,6 +178,16 @@ def _verify_learned(
                 progress(len(rows) / total)
             if not as_json:
                 echo(_learned_line(row))
+    if page is not None:
+        import torch
+
+        from scoresde.reports import environment, learned_verification_page
+
+        sizes = {"draws": settings.draws, "measurements": settings.measurements}
+        sizes |= {"sweeps of the Gibbs chains": settings.sweeps}
+        made = environment(torch.device("cpu"))
+        html = learned_verification_page(rows, typed_command(), made, sizes)
+        write_report(html, page, silent=as_json)
     if as_json:
         print_json({"format": _FORMAT, "rows": rows})
 

@@ -90,9 +90,7 @@ def write_restoration_page(
     posterior, y, truth = tensors
     several = len(posterior.draws) > 1
     ends = interval(posterior, intervals.level, intervals.calibration) if several else None
-    pictures = RestorationPictures(
-        problem, y, posterior.draws, truth, ends, intervals.level, path
-    )
+    pictures = RestorationPictures(problem, y, posterior.draws, truth, ends, intervals.level, path)
     page = RestorationPage(
         title=call.image.name,
         task=_task(report),

@@ -14,7 +14,7 @@ from scoresde.reports.prior_note import PriorNote, prior_note
 from scoresde.reports.restoration import RestorationPage, restoration_page
 from scoresde.reports.restoration_views import RestorationPictures
 from scoresde.reports.training import read_log, training_page
-from scoresde.reports.verification import verification_page
+from scoresde.reports.verification import learned_verification_page, verification_page
 
 __all__ = [
     "PriorNote",
@@ -24,6 +24,7 @@ __all__ = [
     "calibration_page",
     "comparison_page",
     "environment",
+    "learned_verification_page",
     "likelihood_page",
     "peak_memory",
     "prior_check_page",

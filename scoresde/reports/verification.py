@@ -7,7 +7,7 @@ from typing import Any
 from scoresde.reports.figures import ACCENT, inline_svg, new_figure
 from scoresde.reports.tables import Column, Plot, Section, TablePage, table_page
 
-__all__ = ["verification_page"]
+__all__ = ["learned_verification_page", "verification_page"]
 
 _COLUMNS = (
     Column("problem", "Problem", "A problem whose posterior is known in closed form."),
@@ -37,6 +37,27 @@ _REFUSED = (
     Column("solver", "Solver", "Name of the posterior sampler."),
     Column("refused", "Reason", "What the solver needs and the problem does not have."),
 )
+_NONE = "None of these solvers can do these problems."
+_LAW = Column("law", "Law", "Law of the increments, whose sums are the signals.")
+_MEASUREMENT = Column("problem", "Problem", "Measurement of the signals.")
+_LEARNED_COLUMNS = (
+    _LAW,
+    _MEASUREMENT,
+    Column("solver", "Solver", "Name of the posterior sampler; its denoiser is a network."),
+    Column("gap", "Gap in dB", "Error of the posterior mean over the least one.", ".2f"),
+    Column("coverage", "Covers 90", "Share of exact draws within its 90 % intervals.", ".3f"),
+    Column(
+        "distance",
+        "Distance",
+        "Sliced Wasserstein-2 distance to exact draws over that of two sets of exact draws; 1 is "
+        "as good as exact.",
+        ".3g",
+    ),
+    Column("warned", "Warned", "Share of the draws with a warning.", ".0%"),
+    Column("r_hat", "R-hat", "Largest of the Gibbs chains that are the truth; 1 if mixed.", ".3f"),
+    Column("nfe", "Evaluations", "Network evaluations for a draw.", ".0f"),
+    Column("milliseconds", "ms", "Time of a draw in milliseconds.", ".2f"),
+)
 
 
 def verification_page(
@@ -56,38 +77,74 @@ def verification_page(
     Returns:
         One self-contained HTML file.
     """
-    done = [row | {"milliseconds": 1e3 * row["seconds"]} for row in rows if "refused" not in row]
-    refused = [row for row in rows if "refused" in row]
-    sections = []
-    if done:
-        plot = Plot(
-            "Distance of each solver",
-            inline_svg(_distances(done), _described(done), "distances"),
-            "One point for each problem; the dashed line is an exact solver. Points at the right "
-            "are far from the posterior.",
-        )
-        sections.append(
-            Section(
-                "Solvers against exact posteriors",
-                "Draws of each solver, compared with draws of the exact posterior.",
-                _COLUMNS,
-                done,
-                [plot],
-            )
-        )
-    if refused:
-        sections.append(
-            Section(
-                "Not applicable",
-                "These solvers cannot do these problems, and say so.",
-                _REFUSED,
-                refused,
-            )
-        )
-    page = TablePage(
-        "Solvers against exact posteriors", _lead(done), sections, command, environment, settings
+    title = "Solvers against exact posteriors"
+    text = "Draws of each solver, compared with draws of the exact posterior."
+    found, refused = _split(rows)
+    sections = _sections(found, title, text, _COLUMNS) + _not_applicable(refused, _REFUSED)
+    return table_page(TablePage(title, _lead(found), sections, command, environment, settings))
+
+
+def learned_verification_page(
+    rows: Sequence[dict[str, Any]],
+    command: str,
+    environment: dict[str, str],
+    settings: dict[str, Any],
+) -> str:
+    """Make the page of a verification with learned denoisers.
+
+    Args:
+        rows: Rows of :func:`solvers.verification.levy.learned_table`.
+        command: The command that made it.
+        environment: Versions and device, by name.
+        settings: Sizes of the comparison, by name.
+
+    Returns:
+        One self-contained HTML file.
+    """
+    title = "Solvers with learned denoisers"
+    text = (
+        "Draws of each solver, whose denoiser is a small network, compared with long Gibbs chains "
+        "that have the exact law of the signals."
     )
-    return table_page(page)
+    found, refused = _split(rows)
+    if found:
+        best, distances = next(iter(_by_solver(found).items()))
+        lead = (
+            f"Nearest to the exact posterior by its median: {best}, {median(distances):.3g} times "
+            "the distance of exact draws. Networks and solvers err together here."
+        )
+    else:
+        lead = _NONE
+    sections = _sections(found, title, text, _LEARNED_COLUMNS)
+    sections += _not_applicable(refused, (_LAW, _MEASUREMENT, *_REFUSED[1:]))
+    return table_page(TablePage(title, lead, sections, command, environment, settings))
+
+
+def _split(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows with scores, and rows of solvers that cannot do the problem."""
+    found = [row | {"milliseconds": 1e3 * row["seconds"]} for row in rows if "refused" not in row]
+    return found, [row for row in rows if "refused" in row]
+
+
+def _sections(
+    rows: list[dict[str, Any]], title: str, text: str, columns: Sequence[Column]
+) -> list[Section]:
+    if not rows:
+        return []
+    plot = Plot(
+        "Distance of each solver",
+        inline_svg(_distances(rows), _described(rows), "distances"),
+        "One point for each problem; the dashed line is an exact solver. Points at the right are "
+        "far from the posterior.",
+    )
+    return [Section(title, text, columns, rows, [plot])]
+
+
+def _not_applicable(rows: list[dict[str, Any]], columns: Sequence[Column]) -> list[Section]:
+    if not rows:
+        return []
+    text = "These solvers cannot do these problems, and say so."
+    return [Section("Not applicable", text, columns, rows)]
 
 
 def _by_solver(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -100,7 +157,7 @@ def _by_solver(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 def _lead(rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return "None of these solvers can do these problems."
+        return _NONE
     # an exact solver is within three deviations of the floor in nearly all problems
     near = sum(row["distance"] <= 1 + 3 * row["floor_scatter"] for row in rows)
     best, distances = next(iter(_by_solver(rows).items()))

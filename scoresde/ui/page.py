@@ -25,7 +25,7 @@ from scoresde.ui.messages import Arrived, Estimated, Event, Finished, Order, Ref
 from solvers.posterior.point import PointEstimator
 from solvers.registry import SOLVERS, make_solver
 
-__all__ = ["CSS", "THEME", "build_page"]
+__all__ = ["CSS", "JS", "THEME", "build_page"]
 
 _FONT = ("system-ui", "sans-serif")
 _MONO = ("ui-monospace", "monospace")
@@ -38,12 +38,16 @@ THEME = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONT, font
     block_title_text_color="*neutral_800",
     block_title_text_color_dark="*neutral_100",
     button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
     button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
     button_primary_text_color="white",
 )
 """Fonts of the visitor's system: nothing is loaded from elsewhere."""
 
 CSS = (Path(__file__).parent / "page.css").read_text()
+
+JS = (Path(__file__).parent / "page.js").read_text()
 
 _CANVAS = 640  # pixels, the longest side of the picture that is painted on
 

@@ -64,7 +64,7 @@ def running_page(
             say("loading the weights ...")
         with Workers(limits, prior) as workers:
             # Gradio reads the environment when it is imported
-            from scoresde.ui.page import CSS, THEME, build_page
+            from scoresde.ui.page import CSS, JS, THEME, build_page
 
             page = build_page(workers, folder)
             page.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
@@ -85,6 +85,7 @@ def running_page(
                     show_error=False,
                     theme=THEME,
                     css=CSS,
+                    js=JS,
                 )
             except OSError as error:
                 raise InputError(f"cannot listen at {host}:{port}: {error}") from None

@@ -30,21 +30,36 @@ Products = Callable[[Tensor], Tensor]
 
 
 def simulated_misfit(
-    problem: InverseProblem, y: Tensor, x0: Tensor, generators: Sequence[torch.Generator]
+    problem: InverseProblem,
+    y: Tensor,
+    x0: Tensor,
+    x0_hat: Tensor,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Compare measurements with simulated ones of draws, as Matheron's rule does.
+
+    The rule is one of linear measurements, so a nonlinear operator is replaced by its linearisation
+    at the mean of the draws. With the operator itself a draw would keep what the operator maps to
+    the same measurement near the draw, though not near the mean: the finest detail under a
+    quantisation.
 
     Args:
         problem: Operator and noise of the measurements.
         y: Measurements, shape (B, ...).
         x0: Draws, shape (B, *shape).
+        x0_hat: Their means, shape (B, *shape), where a nonlinear operator is linearised.
         generators: B generators for the noise of the simulated measurements.
 
     Returns:
         y minus the simulated measurements, shape of y, 0 where nothing is observed.
     """
-    simulated = problem.noise.sample(problem.operator.apply(x0), generators)
-    return problem.operator.mask_unobserved(y - simulated)
+    A, noise = problem.operator, problem.noise
+    if "linear" in problem.capabilities:
+        simulated = noise.sample(A.apply(x0), generators)
+    else:
+        moved = A.linearise(x0_hat).apply(x0 - x0_hat)
+        simulated = noise.sample(A.unrounded(x0_hat), generators) + moved
+    return A.mask_unobserved(y - simulated)
 
 
 class Guidance(Registered, ABC):

@@ -140,9 +140,9 @@ class DPS(Guidance):
         """
         operator = problem.operator
         if self.weight == "likelihood":
-            score = operator.mask_unobserved(problem.noise.score(y, operator.apply(x0_hat)))
+            score = operator.mask_unobserved(problem.noise.score(y, operator.unrounded(x0_hat)))
             return expand_like(self.zeta * s**2, x0_hat) * vjp(operator.vjp(x0_hat, score))
-        e = problem.residual(y, x0_hat)
+        e = problem.residual(y, x0_hat, rounded=False)
         t = _DDPM.t_from_noise_to_signal(s / self.unit).clamp(1 / _DDPM_STEPS, 1)
         beta, alpha = _DDPM.diffusion(t) ** 2 / _DDPM_STEPS, _DDPM.alpha(t)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
@@ -150,7 +150,7 @@ class DPS(Guidance):
         p = expand_like(s**2, x0_hat) * vjp(operator.vjp(x0_hat, e))
         if self.weight == "limited":
             seen = operator.mask_unobserved(operator.linearise(x0_hat).apply(p))
-            noise = dot(e, problem.noise.covariance_matvec(operator.apply(x0_hat), e))
+            noise = dot(e, problem.noise.covariance_matvec(operator.unrounded(x0_hat), e))
             # p is no step of descent where a learned J is no covariance: then noise alone counts
             whole = (noise + dot(e, seen).clamp_min(0)).clamp_min(torch.finfo(e.dtype).tiny)
             factor = factor.minimum(dot(e, e) / whole)

@@ -126,7 +126,7 @@ class LGDMC(Guidance):
             x = x0_hat + r * point
             log_p.append(problem.log_likelihood(y, x))
             score = problem.operator.mask_unobserved(
-                problem.noise.score(y, problem.operator.apply(x))
+                problem.noise.score(y, problem.operator.unrounded(x))
             )
             pulls.append(problem.operator.vjp(x, score))
         weights = torch.softmax(torch.stack(log_p), 0).to(x0_hat)

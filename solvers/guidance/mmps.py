@@ -150,7 +150,7 @@ class MMPS(Guidance):
             return projected_shift(
                 x0_hat, vjp, s, problem, y, self.covariance, self.iterations, self.rtol
             )
-        mean = problem.operator.apply(x0_hat)
+        mean = problem.operator.unrounded(x0_hat)
         return self.gain(problem.operator.mask_unobserved(y) - mean, x0_hat, mean, vjp, s, problem)
 
     def draw(
@@ -194,8 +194,8 @@ class MMPS(Guidance):
                 self.rtol,
             )
         x0 = x0_hat + expand_like(s, z) * square_root_product(vjp, z, self.lanczos)
-        misfit = simulated_misfit(problem, y, x0, generators)
-        return x0 + self.gain(misfit, x0_hat, problem.operator.apply(x0_hat), vjp, s, problem)
+        misfit = simulated_misfit(problem, y, x0, x0_hat, generators)
+        return x0 + self.gain(misfit, x0_hat, problem.operator.unrounded(x0_hat), vjp, s, problem)
 
     def gain(
         self,

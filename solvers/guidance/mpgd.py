@@ -108,7 +108,7 @@ class MPGD(Guidance):
         Returns:
             The shift :math:`s^2 \nabla_u \log p(y|u)`, the shape of x0_hat.
         """
-        e = problem.residual(y, x0_hat)
+        e = problem.residual(y, x0_hat, rounded=False)
         norm = e.flatten(1).norm(dim=1).clamp_min(torch.finfo(e.dtype).tiny)
         slope = problem.operator.vjp(x0_hat, e)
         seen = problem.operator.mask_unobserved(problem.operator.linearise(x0_hat).apply(slope))

@@ -144,5 +144,7 @@ class PiGDM(Guidance):
         r2 = s**2 * self.prior_variance / (s**2 + self.prior_variance)
         A = problem.linear_operator
         x0 = x0_hat + expand_like(r2.sqrt(), z) * z
-        e = A.solve(simulated_misfit(problem, y, x0, generators), problem.noise_variance, r2)
+        e = A.solve(
+            simulated_misfit(problem, y, x0, x0_hat, generators), problem.noise_variance, r2
+        )
         return x0 + expand_like(r2, z) * A.adjoint(e)

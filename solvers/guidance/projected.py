@@ -51,7 +51,7 @@ def projected_shift(
         The shift :math:`s^2 \nabla_u \log p(y|u)`, the shape of x0_hat.
     """
     v = _variance(x0_hat, vjp, s, covariance)
-    r = problem.operator.mask_unobserved(y) - problem.operator.apply(x0_hat)
+    r = problem.operator.mask_unobserved(y) - problem.operator.unrounded(x0_hat)
     A, weights = _weights(r, x0_hat, v, problem, iterations, rtol)
     return expand_like(s**2, x0_hat) * vjp(A.adjoint(weights))
 
@@ -117,7 +117,7 @@ def diagonal_draw(
         The draws, shape (B, *shape).
     """
     x0 = x0_hat + v.sqrt() * z
-    misfit = simulated_misfit(problem, y, x0, generators)
+    misfit = simulated_misfit(problem, y, x0, x0_hat, generators)
     A, weights = _weights(misfit, x0_hat, v, problem, iterations, rtol)
     return x0 + v * A.adjoint(weights)
 
@@ -134,7 +134,7 @@ def _weights(
     r: Tensor, x0_hat: Tensor, v: Tensor, problem: InverseProblem, iterations: int, rtol: float
 ) -> tuple[LinearOperator, Tensor]:
     """The operator, linearised, and (Sigma_y + A diag(v) A^T)^-1 r."""
-    A, mean = problem.operator.linearise(x0_hat), problem.operator.apply(x0_hat)
+    A, mean = problem.operator.linearise(x0_hat), problem.operator.unrounded(x0_hat)
     return A, conjugate_gradients(
         lambda p: problem.noise.covariance_matvec(mean, p) + A.apply(v * A.adjoint(p)),
         r,

@@ -167,7 +167,7 @@ class DAPS(IndependentSampler):
         x0 = x0_hat
         for _ in range(self.langevin):
             score = problem.operator.mask_unobserved(
-                problem.noise.score(y, problem.operator.apply(x0))
+                problem.noise.score(y, problem.operator.unrounded(x0))
             )
             slope = problem.operator.vjp(x0, score) + (x0_hat - x0) / r2
             x0 = x0 + step * slope + (2 * step) ** 0.5 * run.randn_like(x0)

@@ -41,7 +41,7 @@ def proximal_step(problem: InverseProblem, z: Tensor, y: Tensor, variance: Tenso
     if {"prox", "gaussian_noise"} <= problem.capabilities:
         return problem.linear_operator.prox(z, y, problem.noise_variance, variance)
     A, v = problem.operator.linearise(z), expand_like(variance, z)
-    mean = problem.operator.apply(z)
+    mean = problem.operator.unrounded(z)
     weights = conjugate_gradients(
         lambda p: problem.noise.covariance_matvec(mean, p) + A.apply(v * A.adjoint(p)),
         problem.operator.mask_unobserved(y) - mean,
@@ -76,7 +76,7 @@ def data_curvature(
         >>> data_curvature(problem, torch.zeros(1, 1, 2, 2))
         tensor([4.])
     """
-    J, mean = problem.operator.linearise(x), problem.operator.apply(x)
+    J, mean = problem.operator.linearise(x), problem.operator.unrounded(x)
     variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean)).clamp_min(
         torch.finfo(mean.dtype).tiny
     )

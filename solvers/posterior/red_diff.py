@@ -112,7 +112,7 @@ class REDDiff(IndependentSampler):
             u = mu + s * eps
             eps_hat = (u - prior.denoise(sde.alpha(t) * u, t)) / s
             mu.grad = self.lam * s * (eps_hat - eps) - problem.operator.vjp(
-                mu, problem.residual(y, mu)
+                mu, problem.residual(y, mu, rounded=False)
             )
             adam.step()
             run.progress((i + 1) / self.steps)

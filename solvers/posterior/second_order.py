@@ -34,6 +34,7 @@ from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
 from solvers.capabilities import Exactness
 from solvers.guidance import MMPS
+from solvers.guidance.base import simulated_misfit
 from solvers.guidance.lanczos import lanczos, square_root_product
 from solvers.jacobian import Linearisation
 from solvers.posterior.base import IndependentSampler
@@ -143,8 +144,8 @@ class SecondOrderAncestral(IndependentSampler):
         problem, at = run.problem, linearised_denoiser(run.prior, u, t)
         with torch.no_grad():
             x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
-            misfit = run.y - problem.noise.sample(problem.operator.apply(x0), run.generators)
-            mean = problem.operator.apply(at.value)
+            misfit = simulated_misfit(problem, run.y, x0, at.value, run.generators)
+            mean = problem.operator.unrounded(at.value)
             ratios = (u.new_zeros(()) + s).flatten().expand(len(u))
             x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, ratios, problem)
         return x0, at.count

@@ -150,7 +150,9 @@ class SITCOM(IndependentSampler):
         adam = torch.optim.Adam([v], self.learning_rate)
         for k in range(self.inner):
             at = Linearisation(denoise, v)
-            residual = problem.operator.mask_unobserved(problem.residual(y, at.value))
+            residual = problem.operator.mask_unobserved(
+                problem.residual(y, at.value, rounded=False)
+            )
             open_ = residual.flatten(1).square().sum(1) > self.patience**2 * explained
             if not bool(open_.any()):
                 return at.value, k

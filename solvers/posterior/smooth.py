@@ -85,7 +85,7 @@ def smooth_estimate(
         tensor([[[[0.2000, 0.5000, 0.7000]]]])
     """
     zero = y.new_zeros(len(y), *shape)
-    A, mean = problem.operator.linearise(zero), problem.operator.apply(zero)
+    A, mean = problem.operator.linearise(zero), problem.operator.unrounded(zero)
     variance = problem.noise.covariance_matvec(mean, torch.ones_like(mean))
     weight = 1 / variance.clamp_min(torch.finfo(y.dtype).tiny)
     curvature = data_curvature(problem, zero)

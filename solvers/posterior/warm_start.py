@@ -196,7 +196,7 @@ class WarmStart(SecondOrderAncestral):
         correction = replace(self.correction, iterations=iterations_cg)
         ratios = u.new_full((len(u),), s)
         with torch.no_grad():
-            mean, A = problem.operator.apply(at.value), problem.operator.linearise(at.value)
+            mean, A = problem.operator.unrounded(at.value), problem.operator.linearise(at.value)
 
             def covariance(v: Tensor) -> Tensor:
                 """Product with the covariance of x_0 given u and y, in units of s^2."""

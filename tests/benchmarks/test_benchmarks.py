@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import problems
 from scoresde import InputError
 from scoresde.networks import UNet, UNetConfig
 from solvers import SOLVERS
@@ -200,3 +201,28 @@ def test_rows_of_the_ablation_that_are_complete(script, tmp_path: Path) -> None:
         ["first", "weights", "8.00", "1.00", "25.00", "+0.00", "", "4 + 16"],
         ["fast", "weights", "2.00", "4.00", "26.50", "+1.50", "", "4 + 16"],
     ]
+
+
+def test_ffdnet_as_a_prior_begins_where_its_training_ends(script, tmp_path: Path) -> None:
+    """Known levels bound the first one; a prior that does not tell them starts at 5, as others."""
+    ffdnet, foreign, five = script("ffdnet"), script("foreign"), script("five_problems")
+    torch.manual_seed(0)
+    save_file(ffdnet.FFDNet().state_dict(), tmp_path / "weights.safetensors")
+    made = foreign.priors(tmp_path / "weights.safetensors", torch.device("cpu"))
+    operators = five.operators(0, 96)
+    assert set(operators) == set(five.PROBLEMS)
+    measurement = problems.InverseProblem(operators["×4 bicubic"], problems.GaussianNoise(0.05))
+    truth = torch.zeros(1, 3, 96, 96)
+    for name, first in ((foreign.BOUNDED, ffdnet.LARGEST_NOISE), (foreign.UNBOUNDED, 5.0)):
+        cell = foreign.restored(made[name](), "diffpir", measurement, truth, 2, 0)
+        assert cell["first"] == pytest.approx(first, rel=1e-5)
+        assert cell["nfe"] == 30 and cell["vjps"] == 0
+
+
+def test_ffdnet_denoises_alike_as_a_module_and_as_a_prior(script) -> None:
+    ffdnet, foreign = script("ffdnet"), script("foreign")
+    torch.manual_seed(0)
+    x = 2 * torch.rand(1, 3, 21, 18, generator=seeded()) - 1
+    found = foreign.denoised(ffdnet.FFDNet(depth=3), x, 25 / 255, 0)
+    assert found["difference"] < 1e-5
+    assert found["prior"] == pytest.approx(found["module"], abs=1e-3)

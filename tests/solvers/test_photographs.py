@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import Denoising, GaussianNoise, InverseProblem
+from problems import (
+    JPEG,
+    Denoising,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    Operator,
+    Quantisation,
+    box_mask,
+    random_mask,
+)
 from scoresde import GreyPrior, Prior, load_prior
 from scoresde.evaluation import psnr
 from scoresde.pipelines.demo import photograph
@@ -37,3 +47,64 @@ def test_denoising_is_as_good_as_from_pure_noise(grey: bool) -> None:
             gains[solver] = float(psnr(restored(solver, prior, problem, y), truth))
     assert gains[DEFAULT_SOLVER] > gains["mmps"] - 0.3
     assert gains[DEFAULT_SOLVER] > float(psnr(y, truth)) + 3
+
+
+SIDE = 48
+LINEAR = ["warm-start", "mmps", "second-order", "pigdm", "tmpd", "dps"]
+LINEAR += ["split-gibbs", "daps", "ddnm", "ddrm", "diffpir"]
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    return load_prior("natural")
+
+
+@pytest.fixture(scope="module")
+def photo() -> Tensor:
+    return photograph("astronaut", (0, 130))[..., 40 : 40 + SIDE, 40 : 40 + SIDE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", LINEAR)
+def test_what_is_seen_without_noise_stays(solver: str, prior: Prior, photo: Tensor) -> None:
+    """A quarter of a grey level of noise: of 11,000 pixels each differs from y by noise alone."""
+    std = 0.002
+    mask = box_mask(SIDE, SIDE, 14, 14, 16, 16)
+    problem = InverseProblem(Inpainting(mask), GaussianNoise(std))
+    y = problem.measure(photo, seeded(0))
+    draws = make_solver(solver).sample(prior, problem, y, 2, generator=seeded(1)).draws
+    seen = (mask > 0).expand_as(photo)
+    errors = (draws - y)[:, seen] / std
+    # of so many normal numbers the largest is at 4.5; the Gaussian of the solvers is up to twice it
+    assert float(errors.abs().max()) < 9 and float(errors.square().mean()) < 2
+    hole = draws[:, ~seen]
+    # neither the same hole in every draw nor numbers that are no picture
+    assert 0.01 < float((hole[0] - hole[1]).abs().mean()) < 0.3 and float(hole.abs().max()) < 2
+
+
+@pytest.mark.slow
+def test_no_draw_is_an_outlier(prior: Prior, photo: Tensor) -> None:
+    """Scattered holes, little noise, a small picture: worms of black and white once came of it."""
+    for seed in range(2):
+        mask = random_mask(SIDE, SIDE, 0.7, seeded(seed))
+        problem = InverseProblem(Inpainting(mask), GaussianNoise(0.02))
+        y = problem.measure(photo, seeded(seed))
+        draws = make_solver(DEFAULT_SOLVER).sample(prior, problem, y, 16, generator=seeded(1)).draws
+        quality = torch.tensor([float(psnr(one, photo)) for one in draws])
+        assert float(quality.median() - quality.min()) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [None, 6], ids=["normal", "quick"])
+@pytest.mark.parametrize(
+    ("operator", "std"), [(JPEG(10), 0.11), (Quantisation(8), 0.08)], ids=["jpeg", "quantise"]
+)
+def test_a_coarse_file_gets_better(
+    operator: Operator, std: float, steps: int | None, prior: Prior, photo: Tensor
+) -> None:
+    """The mean by 1 dB at least, and no draw is worse than the file."""
+    problem, y = InverseProblem(operator, GaussianNoise(std)), operator.apply(photo)
+    draws = make_solver(DEFAULT_SOLVER, steps).sample(prior, problem, y, 4, generator=seeded(1))
+    measured = float(psnr(y, photo))
+    assert float(psnr(draws.mean, photo)) > measured + 1
+    assert min(float(psnr(one, photo)) for one in draws.draws) > measured

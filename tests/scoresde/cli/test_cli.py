@@ -687,7 +687,7 @@ def test_verify_judges_a_solver_by_the_exact_posterior(capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_verify_judges_a_solver_with_a_learned_denoiser(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["verify", "--learned", "--law", "laplace", "--problem", "identity", "--draws", 20]
     arguments += ["--seeds", 1, "--solver", "ddrm", "--solver", "repaint"]
@@ -696,8 +696,10 @@ def test_verify_judges_a_solver_with_a_learned_denoiser(
     row, refused = json.loads(out)["rows"]
     assert row["nfe"] == 20 and 0 < row["coverage"] <= 1 and row["r_hat"] < 1.1
     assert "needs a problem with mask" in refused["refused"]
-    code, out, _ = run(capsys, *arguments)
+    page = tmp_path / "learned.html"
+    code, out, _ = run(capsys, *arguments, "--report", page)
     assert code == 0 and out.splitlines()[1].startswith("laplace") and "cannot: " in out
+    assert out.endswith(f"wrote {page}\n") and "ddrm" in page.read_text()
     for wrong, message in (
         (["--law", "laplace"], "--law needs --learned"),
         (["--learned", "--law", "gaussian"], "unknown law"),

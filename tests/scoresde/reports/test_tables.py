@@ -11,6 +11,7 @@ from scoresde.reports import (
     audit_page,
     calibration_page,
     comparison_page,
+    learned_verification_page,
     likelihood_page,
     prior_check_page,
     read_log,
@@ -50,6 +51,12 @@ ROWS: list[dict[str, Any]] = [
     {"problem": "box", "solver": "mmps", **VERDICT},
     {"problem": "box", "solver": NASTY, **VERDICT, "distance": 43.4},
     {"problem": "blur", "solver": "repaint", "refused": NASTY},
+]
+LEARNED: list[dict[str, Any]] = [
+    {"law": NASTY, "problem": "fourier", "solver": "mmps", "r_hat": 1.01, "gap": 0.123456789}
+    | {"coverage": 0.88, "distance": 1.5, "nfe": 20.0, "seconds": 0.01, "warned": 0.25}
+    | {"warnings": (NASTY,)},
+    {"law": NASTY, "problem": "fourier", "solver": NASTY, "r_hat": 1.01, "refused": NASTY},
 ]
 LIKELIHOOD = {
     "images": [NASTY, "b.png", "c.png"],
@@ -113,6 +120,8 @@ PAGES = {
     "calibrate": lambda: calibration_page(CALIBRATION, NASTY, MADE),
     "verify": lambda: verification_page(ROWS, NASTY, MADE, {"draws": 100}),
     "verify, all refused": lambda: verification_page(ROWS[2:], NASTY, MADE, {}),
+    "verify, learned": lambda: learned_verification_page(LEARNED, NASTY, MADE, {"draws": 50}),
+    "verify, learned, refused": lambda: learned_verification_page(LEARNED[1:], NASTY, MADE, {}),
     "likelihood": lambda: likelihood_page(LIKELIHOOD, NASTY, MADE),
     "train": lambda: training_page(TRAINING, CURVES, NASTY, MADE, {"images": 400}),
     "train, nothing logged": lambda: training_page(TRAINING, {}, NASTY, MADE, {}),
@@ -143,6 +152,7 @@ def test_numbers_keep_all_their_digits() -> None:
     assert values(html, "coverage_after") == [row["coverage_after"] for row in levels[:2]]
     assert values(PAGES["likelihood"](), "bits") == LIKELIHOOD["bits_per_dim"]
     assert values(PAGES["verify"](), "distance") == [1.25, 43.4]
+    assert values(PAGES["verify, learned"](), "gap") == [LEARNED[0]["gap"]]
     assert values(PAGES["audit"](), "found") == [21.5, COVERAGE["found"], 60.25]
     assert values(PAGES["check-prior"](), "linear") == [LEVEL["linear"]] * 3
     assert values(PAGES["check-prior"](), "calibration") == [LEVEL["calibration"]] * 2
