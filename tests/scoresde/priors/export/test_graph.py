@@ -57,6 +57,17 @@ def test_mnist_and_its_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_natural(tmp_path: Path) -> None:
+    """On a picture of another size than that of its training."""
+    prior = load_prior("natural", precision="fp32")
+    written = export_prior(prior, "onnx", tmp_path / "out", "natural")
+    assert written.difference <= written.tolerance < 1e-3
+    x, sigma = noisy((3, 72, 40))
+    (x0_hat,) = session(tmp_path / "out").run(["x0_hat"], {"x": x.numpy(), "sigma": sigma.numpy()})
+    np.testing.assert_allclose(x0_hat, prior._denoise(x, sigma), rtol=0, atol=3 * written.tolerance)
+
+
+@pytest.mark.slow
 def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines that it shows denoise: black pictures with noise of 0.5 become nearly black."""
     export_prior(load_prior("mnist"), "onnx", tmp_path / "out", "mnist")

@@ -121,3 +121,26 @@ def test_draws_have_the_law_that_the_steps_give(tmp_path: Path) -> None:
     entries = x.numel()
     assert float(x.mean()) == pytest.approx(0, abs=4 * math.sqrt(variance / entries))
     assert float(x.var()) == pytest.approx(variance, rel=4 * math.sqrt(2 / entries))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist", "natural"])
+def test_priors_that_ship_draw_in_diffusers(name: str, tmp_path: Path) -> None:
+    """The noise that its network returns is the prior's, and a few steps make a picture."""
+    diffusers = library()
+    prior = load_prior(name, precision="fp32")
+    export_prior(prior, "diffusers", tmp_path / "out", name)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "out")
+    pipeline.set_progress_bar_config(disable=True)
+    step = 300
+    abar = float(pipeline.scheduler.alphas_cumprod[step])
+    alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+    x_t = randn(1, *prior.shape).float()
+    x0_hat = (x_t - sigma * pipeline.unet(x_t, step).sample) / alpha
+    wanted = prior.denoise(x_t / alpha, sigma / alpha)
+    torch.testing.assert_close(x0_hat, wanted, rtol=0, atol=1e-4)
+    (picture,) = pipeline(
+        batch_size=1, num_inference_steps=4, generator=seeded(0), output_type="np"
+    ).images
+    assert picture.shape == (*prior.shape[1:], prior.shape[0])
+    assert 0 <= picture.min() < picture.max() <= 1
