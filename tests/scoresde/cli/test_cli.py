@@ -295,7 +295,7 @@ def test_a_budget_leaves_a_solver_the_steps_that_it_needs() -> None:
     assert EFFORTS["quick"].scaled_steps("ddrm") == 10
     for name, preset in SOLVERS.items():
         assert preset.least <= EFFORTS["quick"].scaled_steps(name) <= preset.steps
-    assert EFFORTS["quick"].scaled_steps("warm-start") == SOLVERS["warm-start"].steps
+    assert EFFORTS["quick"].scaled_steps("warm-start") == SOLVERS["warm-start"].least == 6
 
 
 def test_an_instant_effort_gives_one_estimate_and_no_spread(
