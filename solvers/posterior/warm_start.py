@@ -194,7 +194,7 @@ class WarmStart(SecondOrderAncestral):
         at = linearised_denoiser(prior, u, time_at(prior, u.new_tensor(s)))
         iterations_cg = max(self.correction.iterations, _CONJUGATE_GRADIENTS)
         correction = replace(self.correction, iterations=iterations_cg)
-        ratios = u.new_full((len(u),), s)
+        ratios, size = u.new_full((len(u),), s), s * u[0].numel() ** 0.5
         with torch.no_grad():
             mean, A = problem.operator.unrounded(at.value), problem.operator.linearise(at.value)
 
@@ -202,7 +202,9 @@ class WarmStart(SecondOrderAncestral):
                 """Product with the covariance of x_0 given u and y, in units of s^2."""
                 Jv = at.vjp(v)
                 seen = problem.operator.mask_unobserved(A.apply(Jv))
-                return Jv - correction.gain(seen, at.value, mean, at.vjp, ratios, problem)
+                # the accuracy of the gain counts in noise levels: v is as large as that of u
+                gain = correction.gain(size * seen, at.value, mean, at.vjp, ratios, problem)
+                return Jv - gain / size
 
             shift = self.correction.shift(at.value, at.vjp, ratios, problem, y)
             T, _ = lanczos(covariance, _probe(u), iterations)
