@@ -204,7 +204,8 @@ class WarmStart(SecondOrderAncestral):
                 seen = problem.operator.mask_unobserved(A.apply(Jv))
                 # the accuracy of the gain counts in noise levels: v is as large as that of u
                 gain = correction.gain(size * seen, at.value, mean, at.vjp, ratios, problem)
-                return Jv - gain / size
+                product: Tensor = Jv - gain / size
+                return product
 
             shift = self.correction.shift(at.value, at.vjp, ratios, problem, y)
             T, _ = lanczos(covariance, _probe(u), iterations)
