@@ -192,12 +192,9 @@ class TestTable:
             row.pop("seconds", None)
             row.pop("memory", None)
             assert ("refused" in row) == (row["solver"] == "repaint")
-        for one, other in zip(alone, together, strict=True):
-            assert list(one) == list(other)
-            for name, value in one.items():
-                # sums may be taken in another order by another process
-                near = pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
-                assert other[name] == near or value != value, name
+            if "refused" in row:  # classes of other tests are among the solvers named here
+                row["refused"] = row["refused"].split("; solvers that can do this one")[0]
+        assert [str(row) for row in alone] == [str(row) for row in together]
         assert [(row["solver"], row["problem"]) for row in alone] == pairs
 
     def test_a_full_row(self) -> None:
