@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +19,55 @@ from problems.operators.base import LinearOperator, Operator, Shape
 __all__ = ["LinearMatrix", "SparseMatrix"]
 
 
+class _Matrix(LinearOperator):
+    """What operators by a matrix (m, D) share: the shapes that they take and give."""
+
+    shape: Shape | None
+
+    @property
+    @abstractmethod
+    def _measured(self) -> int:
+        """Number m of the entries of a measurement."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of the measurement.
+
+        Args:
+            shape: Shape of x without its batch, the shape of this operator.
+
+        Returns:
+            Shape of y without its batch, (m,).
+
+        Raises:
+            ValueError: If the shape is not that of this operator.
+        """
+        if tuple(shape) != self.shape:
+            raise ValueError(f"the matrix is made for x of shape {self.shape}, got {tuple(shape)}")
+        return (self._measured,)
+
+    def input_shape(self, shape: Shape) -> Shape:
+        """Compute the shape of x from the shape of the measurement.
+
+        Args:
+            shape: Shape of y without its batch, (m,).
+
+        Returns:
+            Shape of x without its batch, the shape of this operator.
+
+        Raises:
+            ValueError: If y does not have m entries.
+        """
+        if tuple(shape) != (self._measured,):
+            raise ValueError(
+                f"the matrix measures {self._measured} numbers, "
+                f"got a measurement of shape {tuple(shape)}"
+            )
+        assert self.shape is not None
+        return self.shape
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMatrix(LinearOperator):
+class LinearMatrix(_Matrix):
     """Linear operator y = A vec(x) from an explicit matrix.
 
     Args:
@@ -80,41 +128,9 @@ class LinearMatrix(LinearOperator):
             for name, m in (("wide", max(1, size // 5)), ("tall", size + 3))
         }
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of the measurement.
-
-        Args:
-            shape: Shape of x without its batch, the shape of this operator.
-
-        Returns:
-            Shape of y without its batch, (m,).
-
-        Raises:
-            ValueError: If the shape is not that of this operator.
-        """
-        if tuple(shape) != self.shape:
-            raise ValueError(f"the matrix is made for x of shape {self.shape}, got {tuple(shape)}")
-        return (self.matrix.shape[0],)
-
-    def input_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of x from the shape of the measurement.
-
-        Args:
-            shape: Shape of y without its batch, (m,).
-
-        Returns:
-            Shape of x without its batch, the shape of this operator.
-
-        Raises:
-            ValueError: If y does not have m entries.
-        """
-        if tuple(shape) != (self.matrix.shape[0],):
-            raise ValueError(
-                f"the matrix measures {self.matrix.shape[0]} numbers, "
-                f"got a measurement of shape {tuple(shape)}"
-            )
-        assert self.shape is not None
-        return self.shape
+    @property
+    def _measured(self) -> int:
+        return len(self.matrix)
 
     def _apply(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.matrix.to(x).T
@@ -152,7 +168,7 @@ def _sample_shape(shape: Any, columns: int) -> Shape:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SparseMatrix(LinearOperator):
+class SparseMatrix(_Matrix):
     """Linear operator y = A vec(x) from the entries of a matrix that are not zero.
 
     Products cost as much as there are entries, and solves take conjugate gradients, which scale the
@@ -269,41 +285,9 @@ class SparseMatrix(LinearOperator):
             found[f"sparse-{name}"] = cls.of(matrix + torch.eye(m, D), shape)
         return found
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of the measurement.
-
-        Args:
-            shape: Shape of x without its batch, the shape of this operator.
-
-        Returns:
-            Shape of y without its batch, (m,).
-
-        Raises:
-            ValueError: If the shape is not that of this operator.
-        """
-        if tuple(shape) != self.shape:
-            raise ValueError(f"the matrix is made for x of shape {self.shape}, got {tuple(shape)}")
-        return (self.size[0],)
-
-    def input_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of x from the shape of the measurement.
-
-        Args:
-            shape: Shape of y without its batch, (m,).
-
-        Returns:
-            Shape of x without its batch, the shape of this operator.
-
-        Raises:
-            ValueError: If y does not have m entries.
-        """
-        if tuple(shape) != (self.size[0],):
-            raise ValueError(
-                f"the matrix measures {self.size[0]} numbers, "
-                f"got a measurement of shape {tuple(shape)}"
-            )
-        assert self.shape is not None
-        return self.shape
+    @property
+    def _measured(self) -> int:
+        return self.size[0]
 
     def _stored(self, like: Tensor, transpose: bool) -> Tensor:
         """A or its transpose in a format for products, with the dtype and device of ``like``."""
