@@ -1,10 +1,14 @@
 """Helpers that tests of every part share."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
+
+from solvers.presets import Registered
 
 __all__ = ["F64", "device", "randn", "seeded"]
 
@@ -15,6 +19,18 @@ F64 = torch.float64
 def device() -> torch.device:
     """The device of `make test DEVICE=cuda`; the CPU if none is given."""
     return torch.device(os.environ.get("SCORESDE_TEST_DEVICE") or "cpu")
+
+
+@pytest.fixture(autouse=True)
+def own_classes() -> Iterator[None]:
+    """A solver or guidance that a test defines has no name in the tests after it."""
+    before = list(Registered._classes)
+    yield
+    Registered._classes[:] = before + [
+        cls
+        for cls in Registered._classes[len(before) :]
+        if "<locals>" not in cls.__qualname__ and cls.__module__ in sys.modules
+    ]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
