@@ -75,9 +75,13 @@ def linear_law(
     return ends[0], root.T @ root
 
 
-@pytest.mark.parametrize("sde", SDES, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("name", GUIDED)
-def test_mmps_draws_the_exact_posterior(sde: SDE, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sde"),
+    # 1200 corrections take long, and the step of Langevin dynamics knows the SDE only by its score
+    [(name, sde) for name in GUIDED for sde in SDES[: 1 if name == "langevin" else None]],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_mmps_draws_the_exact_posterior(name: str, sde: SDE) -> None:
     prior = gaussian(sde)
     problem, y = measured(prior)
     mean, covariance = prior.posterior(problem, y).moments()

@@ -140,7 +140,7 @@ class TestWildDraws:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [("warm-start", 400), ("mmps", 400), ("second-order", 100)])
+@pytest.mark.parametrize(("name", "n"), [("warm-start", 200), ("mmps", 200), ("second-order", 100)])
 def test_no_wild_draw_comes_without_a_warning(name: str, n: int) -> None:
     """Jumps seen at random places, where the learned Jacobian is no covariance.
 

@@ -129,7 +129,7 @@ class TestAgainstClosedForms:
             divergence="hutchinson",
             probes=16,
             basis="pixel",
-            nodes=128,
+            nodes=64,
             end="data",
             generator=seeded(7),
         )

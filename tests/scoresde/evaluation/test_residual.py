@@ -32,6 +32,7 @@ from problems import (
     PoissonNoise,
     Quantisation,
     SaltAndPepperNoise,
+    SparseMatrix,
     Tomography,
     UniformNoise,
     angles_between,
@@ -191,7 +192,7 @@ def picture(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Tensor:
 EXAMPLES: dict[str, Operator] = {
     name: operator
     for cls in known_operators()
-    if cls.__module__.startswith("problems.") and cls is not LinearMatrix  # too large here
+    if cls.__module__.startswith("problems.") and cls not in (LinearMatrix, SparseMatrix)  # large
     for name, operator in cls.examples(SHAPE).items()
 }
 
