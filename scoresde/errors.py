@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-__all__ = ["InputError", "as_input_error", "require"]
+__all__ = ["CannotWriteError", "InputError", "as_input_error", "require"]
 
 
 class InputError(ValueError):
@@ -21,6 +21,10 @@ class InputError(ValueError):
         ...     print(str(error).split(";")[0])
         unknown prior 'magic'
     """
+
+
+class CannotWriteError(InputError):
+    """A result that cannot be written: the disk is full, or the folder is not writable."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import CannotWriteError, InputError
 
 __all__ = [
     "WEIGHTS",
@@ -47,7 +47,7 @@ def check_writable(folder: str | Path) -> Path:
         The path of the folder.
 
     Raises:
-        InputError: If the folder cannot be created or written to.
+        CannotWriteError: If the folder cannot be created or written to.
     """
     folder = Path(folder)
     try:
@@ -55,7 +55,7 @@ def check_writable(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(
+        raise CannotWriteError(
             f"cannot write into {folder}: {error.strerror or error}; choose another folder"
         ) from None
     return folder
@@ -64,14 +64,15 @@ def check_writable(folder: str | Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name and rename it, so that readers never see part of it.
 
-    An interruption leaves the old file, or none, and no temporary one.
+    An interruption leaves the old file, or none, and no temporary one. The content is on the disk
+    before the name is, so that a crash of the system leaves no empty file.
 
     Args:
         path: Path of the file; its folder must exist.
         write: Called with the temporary path, to which it writes the content.
 
     Raises:
-        InputError: If the file cannot be written.
+        CannotWriteError: If the file cannot be written.
     """
     # chosen here: an interruption within mkstemp would leave a file of unknown name
     temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}"
@@ -79,10 +80,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.touch(exist_ok=False)
         write(temporary)
         os.chmod(temporary, 0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"cannot write {path}: {reason}; choose another place") from None
+        raise CannotWriteError(f"cannot write {path}: {reason}; choose another place") from None
     finally:
         # renamed, or never made; what else may be wrong has been said
         with suppress(OSError):

@@ -30,7 +30,7 @@ PAGES = [ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTIN
 # Citations
 
 
-NAME = r"(?:(?:[Vv]an|[Vv]on|de|den|der|Le|Ver) )*[^\W\d_a-z][^\W\d_]+(?:-[^\W\d_]+)*"
+NAME = r"(?:(?:[Vv]an|[Vv]on|de|den|der|Le|Ver) )*(?:O')?[^\W\d_a-z][^\W\d_]+(?:-[^\W\d_]+)*"
 CITATION = re.compile(
     rf"(?P<names>{NAME}(?:, {NAME})*(?:,? and {NAME})?)(?P<more> et al\.)?"
     r"(?:'s\b[^.;()]{0,40})? \(?(?P<year>1[89]\d\d|20[0-3]\d)(?!\d|\.\d|%)"

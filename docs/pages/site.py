@@ -33,6 +33,8 @@ TABLES = {
     "posterior": "Posterior samplers beside azula",
     "calibration": "Coverage of calibrated intervals",
     "residual": "What the residual check finds",
+    "model_check": "Is the model right?",
+    "noise_level": "Estimated noise levels",
     "samplers": "Samplers",
     "likelihood": "Likelihood with error bars",
     "bits_per_dim": "Bits per dimension of MNIST",

@@ -2,10 +2,11 @@ r"""Magnetic resonance imaging: :math:`y_c = M F (S_c x)` for each coil c.
 
 It is the masked Fourier transform of the image seen through each coil's sensitivity.
 
-F is unitary and centred: the zero frequency is in the middle of mask and k-space, as in the fastMRI
-data. With one coil the SVD is known. For complex images V = F^*, s = M. A real image has
-:math:`A^T A = H\,\mathrm{diag}\tfrac12(M_k + M_{-k})\,H`, with H the Hartley transform, because
-each of its frequencies occurs at k and at -k.
+F is unitary and centred, fftshift(fft(ifftshift(x), norm="ortho")): the zero frequency is in the
+middle of mask and k-space, as in the fastMRI data and in sigpy. Sensitivities of a scanner are
+estimated by :func:`problems.espirit_maps`. With one coil the SVD is known. For complex images
+V = F^*, s = M. A real image has :math:`A^T A = H\,\mathrm{diag}\tfrac12(M_k + M_{-k})\,H`, with H
+the Hartley transform, because each of its frequencies occurs at k and at -k.
 """
 
 from __future__ import annotations

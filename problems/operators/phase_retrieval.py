@@ -26,7 +26,9 @@ class PhaseRetrieval(Operator):
     """Magnitudes of the unitary Fourier transform of the light (x + 1) / 2, padded with zeros.
 
     y has shape (B, C, H', W') with H' = ceil(oversampling H). If the oversampling is 2 or more, y
-    determines x up to a shift of its support and a rotation of it by 180 degrees (Hayes 1982).
+    determines x up to a shift of its support and a rotation of it by 180 degrees (Hayes 1982), and
+    the sign of the light. Draws are therefore of several kinds: ``align`` turns them all the same
+    way before they are averaged or compared with a truth.
 
     Args:
         oversampling: Ratio of the sides of y to those of x, at least 1.
@@ -137,3 +139,55 @@ class PhaseRetrieval(Operator):
         light = F.pad((x + 1) / 2, (0, width - x.shape[-1], 0, height - x.shape[-2]))
         field: Tensor = torch.fft.fft2(light, norm="ortho")
         return field.real**2 + field.imag**2 if self.squared else field.abs()
+
+    def symmetries(self, x: Tensor) -> Tensor:
+        """List the images of the same frame that have the measurement of x.
+
+        The light is taken as it is, turned by 180 degrees (which conjugates its spectrum), negated
+        (-2 - x on [-1, 1]), and both. Shifts are left out: only an object with a dark margin can be
+        shifted within its frame.
+
+        Args:
+            x: Images (..., H, W).
+
+        Returns:
+            Equivalent images (4, ..., H, W), x itself first.
+        """
+        turned = x.flip(-2, -1)
+        return torch.stack([x, turned, -2 - x, -2 - turned])
+
+    def align(self, x: Tensor, reference: Tensor) -> Tensor:
+        """Replace each channel by the equivalent one that is nearest to a reference.
+
+        Channels are measured one by one, so that each has symmetries of its own. For draws without
+        a known truth, the first draw serves as the reference.
+
+        Args:
+            x: Images (..., C, H, W), such as draws (n, B, C, H, W).
+            reference: Images (C, H, W), (B, C, H, W) or of another shape that broadcasts to x.
+
+        Returns:
+            Images of the shape of x, with the same measurement.
+
+        Raises:
+            ValueError: If the reference does not broadcast to the shape of x.
+
+        Example:
+            >>> import torch
+            >>> from problems import PhaseRetrieval
+            >>> x = torch.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
+            >>> operator = PhaseRetrieval()
+            >>> torch.equal(operator.align(x.flip(-2, -1), x), x)
+            True
+        """
+        try:
+            reference = reference.expand(x.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"a reference of shape {tuple(reference.shape)} does not fit images of shape "
+                f"{tuple(x.shape)}"
+            ) from None
+        found = self.symmetries(x)
+        best = (found - reference).square().sum((-2, -1)).argmin(0)
+        picked = best[None, ..., None, None].expand(1, *x.shape)
+        return found.gather(0, picked)[0]

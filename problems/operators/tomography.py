@@ -11,18 +11,16 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from problems.checks import check_number, check_sizes
-from problems.linalg.solve import transposes
-from problems.operators.base import LinearOperator, Operator, Shape
+from problems.operators.base import Operator, Shape
+from problems.operators.rays import SAMPLES, RayIntegrals
 
 __all__ = ["Tomography", "angles_between"]
 
 _MOST_ANGLES = 1 << 20
 _LARGEST_SPACING = 1e15
-_SAMPLES = 1 << 21  # sampling points of the rotated images held at once
 
 
 def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple[float, ...]:
@@ -46,7 +44,7 @@ def angles_between(count: int, start: float = 0.0, stop: float = 180.0) -> tuple
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Tomography(LinearOperator):
+class Tomography(RayIntegrals):
     """Line integrals of x at several angles, with one detector per pixel width.
 
     y has shape (B, C, angles, detectors).
@@ -101,72 +99,23 @@ class Tomography(LinearOperator):
         return max(n + math.ceil(math.sqrt(2) * max(self.shape) - n) for n in self.shape)
 
     @property
-    def _width(self) -> float:
+    def _size(self) -> tuple[int, int]:
+        return self.shape
+
+    @property
+    def _rays(self) -> tuple[int, int]:
+        return len(self.angles), self.detectors
+
+    def _lengths(self, like: Tensor) -> float:
         return self.spacing if self.spacing is not None else 1 / max(self.shape)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of y.
-
-        Args:
-            shape: Shape (C, H, W) of x, without the batch.
-
-        Returns:
-            Shape (C, angles, detectors).
-
-        Raises:
-            ValueError: If the image has another size than ``shape``.
-        """
-        if len(shape) != 3 or tuple(shape[1:]) != self.shape:
-            raise ValueError(
-                f"this operator is made for images (C, H, W) with (H, W) = {self.shape}, "
-                f"got {tuple(shape)}"
-            )
-        return (shape[0], len(self.angles), self.detectors)
-
-    def input_shape(self, shape: Shape) -> Shape:
-        """Compute the shape of x.
-
-        Args:
-            shape: Shape (C, angles, detectors) of y, without the batch.
-
-        Returns:
-            Shape (C, H, W).
-
-        Raises:
-            ValueError: If y has another number of angles or detectors.
-        """
-        if len(shape) != 3 or tuple(shape[1:]) != (len(self.angles), self.detectors):
-            raise ValueError(
-                f"a sinogram has shape (C, {len(self.angles)}, {self.detectors}) (angles, "
-                f"detectors), got {tuple(shape)}"
-            )
-        return (shape[0], *self.shape)
-
-    def preview(self, y: Tensor) -> Tensor:
-        """Show the sinograms, each divided by its largest magnitude.
-
-        Args:
-            y: Measurements (B, C, angles, detectors).
-
-        Returns:
-            Pictures (B, C, angles, detectors) on [-1, 1].
-        """
-        return (
-            y / y.abs().flatten(1).amax(1).clamp_min(torch.finfo(y.dtype).tiny)[:, None, None, None]
-        )
-
     def _grids(self, like: Tensor) -> list[Tensor]:
-        """Compute the sampling points of the rays, for a few angles at a time.
-
-        Each grid has shape (1, rays of these angles, points, 2), in coordinates of ``grid_sample``.
-        """
-
         def make() -> list[Tensor]:
             n, (height, width) = self.detectors, self.shape
             centre = n // 2
             offset = torch.arange(n, dtype=torch.float64) - centre
             detector, place = offset[:, None], offset
-            count = max(1, _SAMPLES // n**2)
+            count = max(1, SAMPLES // n**2)
             grids = []
             for first in range(0, len(self.angles), count):
                 angle = torch.tensor(
@@ -179,32 +128,3 @@ class Tomography(LinearOperator):
             return grids
 
         return self._constant("grids", like, make)
-
-    def _project(self, x: Tensor) -> Tensor:
-        images = x.flatten(0, 1)[None]
-        rays = [
-            F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False).sum(-1)
-            for grid in self._grids(x)
-        ]
-        return (
-            torch.cat(rays, -1).reshape(*x.shape[:2], len(self.angles), self.detectors)
-            * self._width
-        )
-
-    def _spread(self, y: Tensor) -> Tensor:
-        images = y.new_zeros(1, y.shape[0] * y.shape[1], *self.shape)
-        total, first = torch.zeros_like(images), 0
-        rays = y.reshape(1, y.shape[0] * y.shape[1], -1, 1)
-        for grid in self._grids(y):
-            part = rays[:, :, first : first + grid.shape[1]].expand(-1, -1, -1, grid.shape[2])
-            total += torch.ops.aten.grid_sampler_2d_backward(
-                part, images, grid, 0, 0, False, [True, False]
-            )[0]
-            first += grid.shape[1]
-        return total.reshape(*y.shape[:2], *self.shape) * self._width
-
-    def _apply(self, x: Tensor) -> Tensor:
-        return transposes(self._project, self._spread)[0](x)
-
-    def _adjoint(self, y: Tensor, shape: Shape) -> Tensor:
-        return transposes(self._project, self._spread)[1](y)

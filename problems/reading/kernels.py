@@ -22,18 +22,20 @@ _LUMA = (0.299, 0.587, 0.114)
 def read_kernel(path: str | Path, key: str | None = None) -> Tensor:
     """Read a blur kernel from a picture or an array and normalise its sum to 1.
 
-    The range of the values does not matter. A colour picture is read as the luma of Rec. 601.
+    The range of the values does not matter. A colour picture is read as the luma of Rec. 601. An
+    array (3, h, w), or (h, w, 3), is one kernel per channel, as lenses whose colours differ have
+    them; each of them gets the sum 1, so that white stays white.
 
     Args:
         path: Picture, or .npy, .npz or .mat file.
         key: Name of the variable in a .npz or .mat file that holds several; None if it holds one.
 
     Returns:
-        Kernel (h, w), float64.
+        Kernel (h, w), or (3, h, w) with one per channel, float64.
 
     Raises:
-        ValueError: If the file cannot be read or does not hold a 2-D array of finite numbers with a
-            positive sum.
+        ValueError: If the file cannot be read, or does not hold finite numbers of such a shape,
+            with a positive sum.
 
     Example:
         >>> import tempfile
@@ -48,18 +50,34 @@ def read_kernel(path: str | Path, key: str | None = None) -> Tensor:
     """
     path = Path(path)
     if path.suffix.lower() in SUFFIXES:
-        array = read_array_file(path, key, KEY)
+        array = _channels_first(read_array_file(path, key, KEY))
     else:
         array = read_picture(path).values
         array = array.astype(np.float64) @ _LUMA if array.ndim == 3 else array
-    total = 0.0
-    if array.ndim == 2 and array.dtype.kind in "buif" and np.isfinite(array).all():
+    total = np.zeros(1)
+    known = array.ndim == 2 or (array.ndim == 3 and len(array) == 3)
+    if known and array.dtype.kind in "buif" and np.isfinite(array).all():
         array = array.astype(np.float64)
-        array /= max(np.abs(array).max(), np.finfo(np.float64).tiny)  # the sum cannot overflow
-        total = array.sum()
-    if not total > 0:
+        # the sum cannot overflow
+        array /= np.maximum(np.abs(array).max((-2, -1), keepdims=True), np.finfo(np.float64).tiny)
+        total = array.sum((-2, -1), keepdims=True)
+    if not (total > 0).all():
         raise ValueError(
-            f"the kernel {path} must be a 2-D array of finite numbers with a positive sum, "
-            f"got {array.dtype} {array.shape}"
+            f"the kernel {path} must be an array (h, w) of finite numbers with a positive sum, or "
+            f"(3, h, w) with one kernel per channel, got {array.dtype} {array.shape}"
         )
     return torch.from_numpy(array / total)
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    """(h, w) or (3, h, w) of the usual orders of axes; others as they are.
+
+    An array (3, h, 3) is taken for (3, h, w), as arrays of pictures are.
+    """
+    if array.ndim == 3 and array.shape[0] == 1:
+        return array.reshape(array.shape[1:])
+    if array.ndim == 3 and array.shape[-1] == 1:
+        return array.reshape(array.shape[:-1])
+    if array.ndim == 3 and array.shape[0] != 3 and array.shape[-1] == 3:
+        return np.moveaxis(array, -1, 0)
+    return array

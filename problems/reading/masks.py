@@ -40,6 +40,10 @@ def read_mask(
     in two colours, of any depth, and the opaque ones of a layer in one colour. The few grey pixels
     of soft edges are cut at the middle.
 
+    A mask of k-space (``white="observed"``) may say the same for all rows or all columns: (W,),
+    (1, W) or (H, 1), and as the masks of fastMRI with an axis of real and imaginary part behind and
+    others of length 1 in front, such as (1, 1, W, 1).
+
     Args:
         path: Picture, or .npy, .npz or .mat file.
         size: Size (H, W) that the mask must have; None for any.
@@ -70,7 +74,10 @@ def read_mask(
     """
     path = Path(path)
     if path.suffix.lower() in SUFFIXES:
-        array = _one_channel(read_array_file(path, key, KEY))
+        array = read_array_file(path, key, KEY)
+        if white == "observed" and size is not None:
+            array = _of_k_space(array, size)
+        array = _one_channel(array)
         _check_size(path, array.shape, size)
         marked, found = _marked_in_array(path, array, value, white)
     else:
@@ -108,6 +115,19 @@ def _one_channel(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[-1] == 1:
         return array.reshape(array.shape[:-1])
     return array
+
+
+def _of_k_space(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) of masks that are the same for all rows or columns; others as they are."""
+    part = array[..., 0] if array.ndim > 2 and array.shape[-1] == 1 else array
+    while part.ndim > 2 and part.shape[0] == 1:
+        part = part[0]
+    if part.ndim not in (1, 2) or part.size == 1:
+        return array
+    rows, columns = (1, *part.shape)[-2:]
+    if rows not in (1, size[0]) or columns not in (1, size[1]):
+        return array
+    return np.broadcast_to(part, size)
 
 
 def _check_size(path: Path, shape: tuple[int, ...], size: tuple[int, int] | None) -> None:

@@ -1,25 +1,37 @@
 """Pictures from files: pixels as stored, and what the file says about them.
 
-TIFF files of any sample type are read by tifffile, all else by Pillow. Nothing is scaled here: what
-the values mean is decided in :mod:`problems.reading.ranges`.
+TIFF files of any sample type are read by tifffile, all else by Pillow, and what Pillow would round
+to 8 bits by code beside this. Nothing is scaled here: what the values mean is decided in
+:mod:`problems.reading.ranges`.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from tifffile import TiffFile
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from problems.reading.netpbm import read_deep_ppm
+from problems.reading.picture import (
+    MAX_PIXELS,
+    JPEGCoding,
+    Picture,
+    TooManyPixelsError,
+    check_pixels,
+    split_alpha,
+    turned,
+)
 from problems.reading.png import has_all_pixels
+from problems.reading.png_samples import is_deep_png, read_deep_png
+from problems.reading.profiles import carried_profile, is_srgb, profile_name, to_srgb
+from problems.reading.tiff import is_tiff, read_deep_tiff, refuse_raw, tiff_size
 
 __all__ = [
     "MAX_PIXELS",
@@ -30,68 +42,20 @@ __all__ = [
     "stored_size",
 ]
 
-MAX_PIXELS = 1 << 28
-"""Pixels beyond which a picture is refused unread: small files can claim any size."""
-
 _GREY_MODES = ("1", "L", "LA", "La")
-_ORIENTATION, _BITS, _COLOURS, _FORMAT = 274, 258, 262, 339
-_LOWEST, _HIGHEST, _SIGNED_LOWEST, _SIGNED_HIGHEST = 280, 281, 340, 341
+_ORIENTATION, _BITS = 274, 258
 
 
-@dataclass(frozen=True)
-class JPEGCoding:
-    """How a JPEG file was encoded.
-
-    Args:
-        luma: Quantisation table of the brightness, 64 numbers, row-major.
-        chroma: That of the colours; None for a grey picture.
-        sampling: Horizontal and vertical reduction of the colours, such as (2, 2) for 4:2:0.
-    """
-
-    luma: tuple[int, ...]
-    chroma: tuple[int, ...] | None
-    sampling: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as its file holds it, upright.
-
-    Args:
-        values: Pixels (H, W) or (H, W, 3), in the type of the file: bool, uint8, uint16, int16,
-            int32, uint32, float32, float64, ...
-        kind: Format and sample type in words, such as "PNG, 16-bit grey".
-        alpha: Opacity (H, W) on [0, 1]; None if the file has none.
-        indices: Indices (H, W) into the palette; None if the file has none.
-        stated_range: Values of black and white, if the file states them.
-        jpeg: Quantisation tables of a JPEG file.
-        rounded: Whether the file has more bits than were read.
-        notes: What a reader should know, a sentence each.
-    """
-
-    values: np.ndarray
-    kind: str
-    alpha: np.ndarray | None = None
-    indices: np.ndarray | None = None
-    stated_range: tuple[float, float] | None = None
-    jpeg: JPEGCoding | None = None
-    rounded: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.values.shape[0], self.values.shape[1]
-
-
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | Path, colours: Literal["sRGB", "file"] = "sRGB") -> Picture:
     """Read a picture, upright, without scaling its values.
 
-    Colour profiles are converted to sRGB. Of several pages or frames the first is read. Transparent
-    pixels keep their colour.
+    Of several pages or frames the first is read. Transparent pixels keep their colour. CMYK and
+    CIELAB become sRGB. A palette of greys is a grey picture.
 
     Args:
         path: Picture, in any format of Pillow, or a TIFF of any sample type.
+        colours: "sRGB" to convert other colour profiles; "file" for the values of the file, with
+            the profile beside them.
 
     Returns:
         The picture.
@@ -115,21 +79,17 @@ def read_picture(path: str | Path) -> Picture:
         raise ValueError(f"{path} is a folder, not a picture")
     try:
         with _quiet() as heard:
-            picture = _read(path)
+            picture = _read(path, colours)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except TooManyPixelsError:
         raise
     except Exception as error:  # damaged files raise errors of many types
-        raise ValueError(f"cannot read {path} as an image: {_reason(error, path)}") from None
+        raise ValueError(f"cannot read {path} as an image: {_reason(error)}") from None
     if not picture.values.size:
         raise ValueError(f"{path} has no pixels")
     said = tuple(dict.fromkeys(str(one.message).splitlines()[0] for one in heard))
     return replace(picture, notes=picture.notes + said)
-
-
-class TooManyPixelsError(ValueError):
-    """More pixels than are read."""
 
 
 @contextmanager
@@ -146,19 +106,11 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
         logger.setLevel(level)
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is of no known picture format"
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0] if text else type(error).__name__
-
-
-def _check_size(path: Path, height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise TooManyPixelsError(
-            f"{path} has {height * width / 1e6:.0f} megapixels, more than the "
-            f"{MAX_PIXELS / 1e6:.0f} that are read; crop or scale it first"
-        )
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -174,20 +126,13 @@ def stored_size(path: Path) -> tuple[int, int]:
         TooManyPixelsError: If it has more pixels than are read.
         Exception: Of any type, if the file is missing, damaged or no picture.
     """
-    if _is_tiff(path):  # of any sample type, also those that Pillow does not know
-        with TiffFile(path) as file:
-            page: Any = file.pages[0]
-            size = int(page.imagelength), int(page.imagewidth)
+    if is_tiff(path):  # of any sample type, also those that Pillow does not know
+        size = tiff_size(path)
     else:
         with _opened(path) as image:
             size = image.height, image.width
-    _check_size(path, *size)
+    check_pixels(path, *size)
     return size
-
-
-def _is_tiff(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @contextmanager
@@ -204,62 +149,169 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _read(path: Path) -> Picture:
-    if _is_tiff(path):
-        deep = _read_deep_tiff(path)
+def _read(path: Path, colours: str) -> Picture:
+    if is_tiff(path):
+        refuse_raw(path)
+        deep = read_deep_tiff(path)
         if deep is not None:
-            return deep
+            return deep if colours == "file" else _in_srgb(deep)
     with _opened(path) as image:
-        _check_size(path, image.height, image.width)
+        check_pixels(path, image.height, image.width)
+        if is_deep_png(path):
+            deep = _deep(image, read_deep_png(path))
+            return deep if colours == "file" else _in_srgb(deep)
+        if image.format == "PPM" and (found := read_deep_ppm(path)) is not None:
+            return replace(_deep(image, found[0]), full_scale=found[1])
         if not has_all_pixels(path):
             raise ValueError("its pixels end too early")
-        return _from_pillow(image)
+        return _from_pillow(path, image, colours)
 
 
-def _from_pillow(file: Image.Image) -> Picture:
+def _deep(file: Image.Image, stored: np.ndarray) -> Picture:
+    """A picture of 16-bit samples (H, W, n), with what Pillow knows of the rest of its file."""
+    values, alpha = split_alpha(turned(stored, _orientation(file)))
+    grey = values.ndim == 2
+    profile, told = carried_profile(file.info.get("icc_profile"), grey)
+    return Picture(
+        values,
+        f"{file.format}, 16-bit {'grey' if grey else 'colour'}",
+        alpha,
+        notes=(*_notes(file), *told),
+        profile=profile,
+        resolution=_resolution(file),
+    )
+
+
+def _in_srgb(picture: Picture) -> Picture:
+    """A deep picture without a profile: its colours in sRGB, for which 8 bits have to do."""
+    if picture.profile is None or picture.values.ndim == 2:
+        return replace(picture, profile=None)
+    kept = tuple(note for note in picture.notes if "which the results carry" not in note)
+    if is_srgb(name := profile_name(picture.profile)):
+        return replace(picture, profile=None, notes=kept)
+    if picture.values.dtype.kind != "u":
+        told = f"its colours are of the profile {name!r}, which is not followed"
+        return replace(picture, profile=None, notes=(*kept, told))
+    top = picture.full_scale or np.iinfo(picture.values.dtype).max
+    bytes_ = np.rint(picture.values * (255 / top)).astype(np.uint8)
+    image, told_ = to_srgb(Image.fromarray(bytes_), picture.profile)
+    return replace(
+        picture,
+        values=np.asarray(image),
+        profile=None,
+        full_scale=None,
+        rounded=True,
+        notes=(*kept, *(f"{note}, at 8 bits" for note in told_)),
+    )
+
+
+def _from_pillow(path: Path, file: Image.Image, colours: str) -> Picture:
     if file.format == "FITS":
         raise ValueError("FITS is read without its units here; convert it to a float TIFF")
-    notes = []
-    frames = getattr(file, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"the first of its {frames} frames is read")
+    notes = _notes(file)
     tiles: Any = getattr(file, "tile", None)
     raw = str(tiles[0][3]) if tiles else ""
     coding = _coding(file)
     signed, kind = _sixteen_bits(file), file.format or "picture"
+    profile = file.info.get("icc_profile")
+    bits = _tiff_bits(file)
     file.load()
+    resolution = _resolution(file)  # to ask for the orientation before would move the file on
     image = ImageOps.exif_transpose(file)
     alpha = _alpha(image)
     indices = np.asarray(image) if image.mode == "P" else None
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float32 if image.mode == "F" else None)
         values = values.astype(np.uint16) if signed else values
+        words = {"F": "32-bit float"}.get(image.mode, f"{bits or 16}-bit" if signed else "32-bit")
+        profile, told = carried_profile(profile if colours == "file" else None, True)
         return Picture(
             values,
-            f"{kind}, {'16-bit grey' if signed else '32-bit grey'}",
+            f"{kind}, {words} grey",
             alpha,
-            notes=tuple(notes),
+            notes=(*notes, *told),
+            profile=profile,
+            resolution=resolution,
+            full_scale=2**bits - 1 if signed and bits not in (None, 16) else None,
         )
-    if image.mode == "F":
-        return Picture(
-            np.asarray(image, np.float32), f"{kind}, 32-bit float grey", alpha, notes=tuple(notes)
-        )
-    rounded = ";16" in raw
-    if rounded:
-        notes.append("its colours have 16 bits, of which 8 are read")
-    grey = image.mode in _GREY_MODES
-    bits = "1-bit" if image.mode == "1" else "8-bit"
+    deep = 16 if ";16" in raw else _hidden_bits(path, file)
+    if deep > 8:
+        notes += (f"its colours have {deep} bits, of which 8 are read",)
+    grey = image.mode in _GREY_MODES or (image.mode == "P" and _is_grey_palette(image))
+    words = "1-bit" if image.mode == "1" else "8-bit"
     colour = "CMYK" if image.mode == "CMYK" else "colour"
-    image, told = _to_srgb(image, grey)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if grey or (colours == "file" and image.mode not in ("CMYK", "LAB")):
+        # a palette of greys has a profile of colours
+        carried, told = carried_profile(profile if colours == "file" else None, grey)
+    else:
+        carried = None
+        image, told = to_srgb(image, profile)
+        if colour == "CMYK" and image.mode == "CMYK":
+            told += ("its CMYK has no usable profile: its colours are an estimate",)
     return Picture(
         np.asarray(image.convert("L" if grey else "RGB")),
-        f"{kind}, {bits} {'grey' if grey else colour}",
+        f"{kind}, {words} {'grey' if grey else colour}",
         alpha,
         indices,
         jpeg=coding,
-        rounded=rounded,
+        rounded=deep > 8,
         notes=(*notes, *told),
+        profile=carried,
+        resolution=resolution,
     )
+
+
+def _notes(file: Image.Image) -> tuple[str, ...]:
+    """That there are more frames than one."""
+    frames = getattr(file, "n_frames", 1)
+    return (f"the first of its {frames} frames is read",) if frames > 1 else ()
+
+
+def _orientation(file: Image.Image) -> int:
+    return int(file.getexif().get(_ORIENTATION, 1))
+
+
+def _resolution(file: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch of the upright picture."""
+    stated: Any = file.info.get("dpi")
+    try:
+        across, down = (float(one) for one in stated)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (0 < across < np.inf and 0 < down < np.inf):
+        return None
+    return (down, across) if _orientation(file) in (5, 6, 7, 8) else (across, down)
+
+
+def _tiff_bits(file: Image.Image) -> int | None:
+    """Bits of the samples of a TIFF, if all have the same."""
+    tags: Any = getattr(file, "tag_v2", {})
+    bits = set(tags.get(_BITS, ())) if file.format == "TIFF" else set()
+    return int(bits.pop()) if len(bits) == 1 else None
+
+
+def _hidden_bits(path: Path, file: Image.Image) -> int:
+    """Bits of colours where Pillow does not tell that it rounds them."""
+    if file.format not in ("JPEG2000", "AVIF") or file.mode not in ("RGB", "RGBA", "LA"):
+        return 8
+    with path.open("rb") as stream:
+        start = stream.read(1 << 16)
+    # SIZ, the first marker of a JPEG 2000 codestream (ISO 15444-1, A.5.1)
+    if (found := start.find(b"\xff\x4f\xff\x51")) >= 0 and len(start) > found + 42:
+        return (start[found + 42] & 127) + 1
+    # flags of the configuration of AV1 (AV1-ISOBMFF, 2.3.3)
+    if (found := start.find(b"av1C")) >= 0 and len(start) > found + 6:
+        flags = start[found + 6]
+        return (12 if flags & 32 else 10) if flags & 64 else 8
+    return 8
+
+
+def _is_grey_palette(image: Image.Image) -> bool:
+    """Whether all entries that are used are greys."""
+    used = np.asarray(image.convert("RGB"))
+    return bool((used == used[..., :1]).all())
 
 
 def _sixteen_bits(file: Image.Image) -> bool:
@@ -278,28 +330,6 @@ def _alpha(image: Image.Image) -> np.ndarray | None:
     return np.asarray(image.getchannel(image.getbands()[-1]), np.float32) / 255
 
 
-def _to_srgb(image: Image.Image, grey: bool) -> tuple[Image.Image, tuple[str, ...]]:
-    """Convert the colours of an embedded profile to sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    if not profile or grey:
-        return image, ()
-    try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = (ImageCms.getProfileDescription(own) or "").strip() or "unnamed"
-        if "srgb" in name.lower():
-            return image, ()
-        plain = image if image.mode in ("RGB", "CMYK", "LAB") else image.convert("RGB")
-        converted = ImageCms.profileToProfile(
-            plain, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return image, ("its colour profile cannot be used: its colours are read as sRGB",)
-    assert converted is not None  # only in-place conversion returns None
-    return converted, (f"its colours are converted from the profile {name!r} to sRGB",)
-
-
 def _coding(file: Image.Image) -> JPEGCoding | None:
     """The tables of a JPEG file in row-major order, as Pillow gives them."""
     tables: Any = getattr(file, "quantization", None)
@@ -316,88 +346,3 @@ def _coding(file: Image.Image) -> JPEGCoding | None:
     chroma = tuple(int(v) for v in tables[int(layers[1][3])])
     across, down = (int(layers[0][i]) // max(int(layers[1][i]), 1) for i in (1, 2))
     return JPEGCoding(luma, chroma, (across, down))
-
-
-def _read_deep_tiff(path: Path) -> Picture | None:
-    """A TIFF whose samples are no plain bytes; None if Pillow reads it as well or better."""
-    with TiffFile(path) as file:
-        page: Any = file.pages[0]
-        if page.dtype is None or page.dtype in (np.bool_, np.uint8):
-            return None
-        _check_size(path, page.imagelength, page.imagewidth)
-        try:
-            values = page.asarray()
-        except (ValueError, ImportError) as error:
-            if "imagecodecs" in str(error):  # compressed in a way that Pillow's libtiff knows
-                return None
-            raise
-        many = len(file.pages)
-        tags = {code: page.tags[code].value for code in _TAGS if code in page.tags}
-        extra = len(page.extrasamples)
-        separate = page.planarconfig == 2
-    if values.ndim == 3 and separate:
-        values = np.moveaxis(values, 0, -1)
-    if values.ndim == 3 and values.shape[-1] not in (1, 2, 3, 4):
-        raise ValueError(f"it has {values.shape[-1]} samples a pixel; 1 or 3 are needed")
-    if values.ndim not in (2, 3):
-        raise ValueError(f"its first page has the shape {values.shape}, not that of a picture")
-    if values.dtype.kind not in "buif":
-        raise ValueError(f"its samples are {values.dtype}, not real numbers")
-    values = _upright(values.astype(values.dtype.newbyteorder("=")), tags.get(_ORIENTATION, 1))
-    values, alpha = _without_alpha(values, extra)
-    notes = [f"the first of its {many} pages is read"] if many > 1 else []
-    if tags.get(_COLOURS) == 0:  # white is zero
-        if values.dtype.kind == "u":
-            values = np.iinfo(values.dtype).max - values
-        else:
-            notes.append("it says that white is zero, which is not followed")
-    colour = "colour" if values.ndim == 3 else "grey"
-    return Picture(
-        values,
-        f"TIFF, {_type_in_words(values.dtype)} {colour}",
-        alpha,
-        stated_range=_stated_range(tags),
-        notes=tuple(notes),
-    )
-
-
-_TAGS = (_ORIENTATION, _COLOURS, _LOWEST, _HIGHEST, _SIGNED_LOWEST, _SIGNED_HIGHEST)
-
-
-def _without_alpha(values: np.ndarray, extra: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Split off the opacity, and the axis of a single sample."""
-    alpha = None
-    if values.ndim == 3 and values.shape[-1] in (2, 4):
-        if not extra:
-            raise ValueError(f"it has {values.shape[-1]} samples a pixel; 1 or 3 are needed")
-        top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
-        alpha, values = (values[..., -1] / top).astype(np.float32), values[..., :-1]
-    if values.ndim == 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    return np.ascontiguousarray(values), alpha
-
-
-def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn by tag 274 (TIFF 6.0): where row 0 and column 0 of the stored pixels are."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    return values
-
-
-def _stated_range(tags: dict[int, Any]) -> tuple[float, float] | None:
-    """Lowest and highest sample value, if the tags state both and they differ."""
-    for low, high in ((_SIGNED_LOWEST, _SIGNED_HIGHEST), (_LOWEST, _HIGHEST)):
-        if low in tags and high in tags:
-            ends = float(np.min(tags[low])), float(np.max(tags[high]))
-            if np.isfinite(ends).all() and ends[0] < ends[1]:
-                return ends
-    return None
-
-
-def _type_in_words(dtype: np.dtype) -> str:
-    bits = 8 * dtype.itemsize
-    return f"{bits}-bit {({'i': 'signed', 'f': 'float'}).get(dtype.kind, '')}".strip()

@@ -8,12 +8,16 @@ import struct
 import zlib
 from pathlib import Path
 
-__all__ = ["has_all_pixels"]
+__all__ = ["ADAM7", "SAMPLES", "SIGNATURE", "bytes_of_rows", "has_all_pixels"]
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""The first bytes of a PNG file."""
+
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by the colour type of IHDR."""
+
 # first column, first row, steps between columns and between rows of the passes of Adam7
-_ADAM7 = (
+ADAM7 = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
     (0, 4, 4, 8),
@@ -34,14 +38,14 @@ def has_all_pixels(path: Path) -> bool:
         Whether there are bytes for all rows; True if the file is no PNG, as others will say.
     """
     with path.open("rb") as file:
-        if file.read(8) != _SIGNATURE:
+        if file.read(8) != SIGNATURE:
             return True
         needed = found = 0
         stream = zlib.decompressobj()
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
             if kind == b"IHDR":
-                needed = _bytes_of_rows(file.read(length))
+                needed = bytes_of_rows(file.read(length))
                 file.seek(4, 1)
             elif kind == b"IDAT" and needed:
                 found += _decompressed(stream, file.read(length))
@@ -65,17 +69,24 @@ def _decompressed(stream: "zlib._Decompress", data: bytes) -> int:
     return total
 
 
-def _bytes_of_rows(header: bytes) -> int:
-    """Bytes of all rows, each with its filter byte; 0 for a header of unknown meaning."""
+def bytes_of_rows(header: bytes) -> int:
+    """Count the bytes of all rows, each with its filter byte.
+
+    Args:
+        header: Content of the IHDR chunk.
+
+    Returns:
+        The number of bytes; 0 for a header of unknown meaning.
+    """
     if len(header) < 13:
         return 0
     width, height, bits, colours, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
-    if colours not in _SAMPLES:
+    if colours not in SAMPLES:
         return 0
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
     total = 0
     for left, top, across, down in passes:
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
-            total += rows * (1 + -(-columns * _SAMPLES[colours] * bits // 8))
+            total += rows * (1 + -(-columns * SAMPLES[colours] * bits // 8))
     return total

@@ -7,10 +7,19 @@ which no single pixel can change, or are refused with the question that has to b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-__all__ = ["ValueRange", "array_range", "check_range", "looks_dark", "picture_range"]
+__all__ = [
+    "GivenRange",
+    "Percentiles",
+    "ValueRange",
+    "array_range",
+    "check_range",
+    "looks_dark",
+    "picture_range",
+]
 
 # A 1st percentile above _BELOW and a 99th below _ABOVE, in units of white, are a picture between
 # black and white with noise and a few outliers.
@@ -60,6 +69,63 @@ class ValueRange:
         return (scaled * 2 - 1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Percentiles:
+    """Black and white as percentiles of the values of a file, all channels together.
+
+    Args:
+        low: Percentage of the values below black, 0 for the smallest value.
+        high: Percentage of the values below white, 100 for the largest.
+
+    Raises:
+        ValueError: If they are not from 0 to 100, in this order.
+
+    Example:
+        >>> import numpy as np
+        >>> str(Percentiles(0, 100).of(np.array([120, 4000, 700], np.uint16), "a.tif"))
+        '120 to 4000 (0 % to 100 % of its values)'
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise ValueError(
+                "--range needs two percentages from 0% to 100%, the smaller one first, got "
+                f"{self.low:g}% and {self.high:g}%"
+            )
+
+    def of(self, values: np.ndarray, name: str) -> ValueRange:
+        """Find black and white.
+
+        Args:
+            values: Values of the file, any shape.
+            name: Name of the file, for the error.
+
+        Returns:
+            The range.
+
+        Raises:
+            ValueError: If black and white are the same value.
+        """
+        finite = values[np.isfinite(values)]
+        if finite.dtype == np.bool_:
+            finite = finite.astype(np.uint8)
+        ends = np.percentile(finite, [self.low, self.high]) if finite.size else np.zeros(2)
+        if not ends[0] < ends[1]:
+            raise ValueError(
+                f"{self.low:g} % and {self.high:g} % of the values of {name} are the same value, "
+                f"{ends[0]:g}; say which are black and white: --range LOW,HIGH"
+            )
+        rule = f"{self.low:g} % to {self.high:g} % of its values"
+        return ValueRange(float(ends[0]), float(ends[1]), rule, True)
+
+
+GivenRange = tuple[float, float] | Percentiles | Literal["file"]
+"""What a user says of black and white: two values, two percentiles, or what the file states."""
+
+
 def check_range(low: float, high: float) -> tuple[float, float]:
     """Check a range that a user gives.
 
@@ -84,8 +150,9 @@ def picture_range(
     values: np.ndarray,
     name: str,
     *,
-    given: tuple[float, float] | None = None,
+    given: GivenRange | None = None,
     stated: tuple[float, float] | None = None,
+    full_scale: int | None = None,
 ) -> ValueRange:
     """Decide the range of a picture.
 
@@ -96,8 +163,9 @@ def picture_range(
     Args:
         values: Pixels in the type of the file, any shape.
         name: Name of the file, for the error.
-        given: Values of black and white from the user.
+        given: Black and white from the user.
         stated: Values of black and white from the file.
+        full_scale: White of unsigned integers, if it is not the largest number of their type.
 
     Returns:
         The range.
@@ -110,7 +178,16 @@ def picture_range(
         >>> str(picture_range(np.array([[0.0, 0.5, 1.02]]), "a.tif"))
         '0 to 1 (98 % of its values fit)'
     """
-    chosen = _told(values, given)
+    if given == "file":
+        if stated is None:
+            raise ValueError(
+                f"{name} does not state which values are black and white; say --range LOW,HIGH or "
+                "--range 0%,100%"
+            )
+        return ValueRange(*check_range(*stated), "stated in the file", True)
+    chosen = _told(values, name, given)
+    if chosen is not None and given is None and full_scale is not None:
+        return ValueRange(0.0, float(full_scale), "full scale of its bits", True)
     if chosen is not None:
         return chosen
     if stated is not None:
@@ -127,7 +204,7 @@ def array_range(
     values: np.ndarray,
     name: str,
     *,
-    given: tuple[float, float] | None = None,
+    given: GivenRange | None = None,
     noise: float = 0.0,
 ) -> ValueRange:
     """Decide the range of an array that holds a picture or a measurement of one.
@@ -138,7 +215,7 @@ def array_range(
     Args:
         values: Values in the type of the file, any shape.
         name: Name of the file, for the error.
-        given: Values of black and white from the user.
+        given: Black and white from the user.
         noise: Standard deviation of the noise on [-1, 1], by which values may lie outside.
 
     Returns:
@@ -152,7 +229,12 @@ def array_range(
         >>> str(array_range(np.array([-0.9, 0.1, 0.8]), "y.npy"))
         '-1 to 1 (the units of arrays)'
     """
-    chosen = _told(values, given)
+    if given == "file":
+        raise ValueError(
+            f"an array such as {name} does not state which values are black and white; say "
+            "--range LOW,HIGH or --range 0%,100%"
+        )
+    chosen = _told(values, name, given)
     if chosen is not None:
         return chosen
     low, high = _quantiles(values)
@@ -174,8 +256,12 @@ def _unknown(values: np.ndarray, name: str, low: float, high: float) -> ValueErr
     )
 
 
-def _told(values: np.ndarray, given: tuple[float, float] | None) -> ValueRange | None:
+def _told(
+    values: np.ndarray, name: str, given: tuple[float, float] | Percentiles | None
+) -> ValueRange | None:
     """What the user or the type says."""
+    if isinstance(given, Percentiles):
+        return given.of(values, name)
     if given is not None:
         return ValueRange(*check_range(*given), "as given", True)
     if values.dtype == np.bool_:
@@ -196,12 +282,15 @@ def _quantiles(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def looks_dark(values: np.ndarray, chosen: ValueRange) -> str | None:
+def looks_dark(
+    values: np.ndarray, chosen: ValueRange, stated: tuple[float, float] | None = None
+) -> str | None:
     """Notice 16-bit files that use a small part of their range, as of a 12-bit camera.
 
     Args:
         values: Pixels in the type of the file.
         chosen: The range that was decided.
+        stated: Values of black and white that the file states and that were not used.
 
     Returns:
         A sentence, None if the file uses its range.
@@ -213,7 +302,10 @@ def looks_dark(values: np.ndarray, chosen: ValueRange) -> str | None:
         return None
     top = int(values.max())
     bits = max(8, top.bit_length())
+    way = f"--range 0,{2**bits - 1}"
+    if stated is not None:
+        way += f", or --range file for the {stated[0]:g} to {stated[1]:g} that it states"
     return (
         f"98 % of its values are below {high:.0f} of 65535; if its white is lower, say so, such as "
-        f"--range 0,{2**bits - 1}"
+        f"{way}"
     )

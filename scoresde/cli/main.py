@@ -25,7 +25,7 @@ from scoresde.cli import (
 )
 from scoresde.cli import list as list_command
 from scoresde.cli.app import app
-from scoresde.cli.interruption import remembered_interruption
+from scoresde.cli.interruption import interruption_status, remembered_interruption
 from scoresde.errors import InputError
 
 __all__ = ["COMMANDS", "main"]
@@ -63,20 +63,20 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command; bad input ends in one line on standard error and exit status 2.
 
-    Ctrl-C ends in one line, too, and in status 130.
+    Ctrl-C ends in one line, too, and in status 130; SIGTERM likewise, in status 143.
     """
     completion.prepare_answers()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     with remembered_interruption() as interrupted:
         try:
             status = app(standalone_mode=False)
-        except KeyboardInterrupt:
-            _leave("interrupted", _INTERRUPTED)
+        except KeyboardInterrupt as error:
+            _leave("interrupted", interruption_status(interrupted, error))
         except Exception as error:
             # Typer makes an Abort of KeyboardInterrupt, and of the end of any file, too
             cause = error.__cause__ if isinstance(error, typer.Abort) else None
             if interrupted or isinstance(cause, KeyboardInterrupt):
-                _leave("interrupted", _INTERRUPTED)
+                _leave("interrupted", interruption_status(interrupted, cause))
             if isinstance(error, InputError):
                 _leave(f"error: {error}", 2)
             if isinstance(error, _ClickError):
@@ -89,7 +89,7 @@ def main() -> None:
                 _leave(f"error: a file ends before its content does ({cause}); write it again", 2)
             raise
     if status == _INTERRUPTED:  # some versions of Typer return it in the place of an exception
-        _leave("interrupted", _INTERRUPTED)
+        _leave("interrupted", interruption_status(interrupted))
     sys.exit(status if isinstance(status, int) else 0)
 
 

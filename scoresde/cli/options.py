@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scoresde.cli.names import completed, setting_names
+from scoresde.errors import InputError
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 
 __all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
@@ -124,9 +125,9 @@ PROBLEM: dict[str, Any] = {
     "range": Annotated[
         str | None,
         typer.Option(
-            help="Values of black and white in the file, LOW,HIGH. [the full scale of 8 and 16 "
-            "bits; what the file states; 0,1 or 0,255 for float pictures that fit; -1,1 for float "
-            "arrays]"
+            help="Values of black and white in the file, LOW,HIGH; or percentiles of its values, "
+            "0.1%,99.9%; or file, for what its tags state. [the full scale of 8 and 16 bits; what "
+            "the file states; 0,1 or 0,255 for float pictures that fit; -1,1 for float arrays]"
         ),
     ],
 }
@@ -134,10 +135,12 @@ PROBLEM: dict[str, Any] = {
 
 RESTORE: dict[str, Any] = {
     "sigma": Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="Noise in the measurement, a standard deviation on [-1, 1]. "
-            "[the size of the rounding for jpeg and quantise; else 0.05 if simulated, 0.02 if not]"
+            metavar="FLOAT|auto",
+            help="Noise in the measurement, a standard deviation on [-1, 1]; or auto, to estimate "
+            "it from the measurement. "
+            "[the size of the rounding for jpeg and quantise; else 0.05 if simulated, 0.02 if not]",
         ),
     ],
     "solver": Annotated[
@@ -207,6 +210,21 @@ def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
     return found
 
 
+def _sigma(text: str | None, name: str) -> float | str | None:
+    """A number, "auto" for the command that can estimate one, or None."""
+    if text == "auto" and name != "restore":
+        raise InputError(
+            "--sigma auto estimates the noise of one picture, which is for `scoresde restore`; "
+            f"give `scoresde {name}` a number"
+        )
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--sigma takes a number or auto, got {text!r}") from None
+
+
 def restoration(
     function: Callable[..., None], without: Collection[str] = ()
 ) -> Callable[..., None]:
@@ -228,6 +246,7 @@ def restoration(
         problem = {name: values.pop(name) for name in PROBLEM}
         problem["set"] = tuple(problem["set"] or ())
         restore = {name: values.pop(name) for name in offered}
+        restore["sigma"] = _sigma(restore["sigma"], function.__name__)
         restore["solver"], restore["steps"], restore["samples"] = budget(
             restore.pop("effort"), restore["solver"], restore["steps"], restore.pop("samples", None)
         )

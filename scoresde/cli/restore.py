@@ -7,16 +7,29 @@ import typer
 
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.folders import restore_many
 from scoresde.cli.options import Json, restoration
-from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
+from scoresde.errors import InputError
+from scoresde.pipelines.settings import (
+    PICTURE_FORMATS,
+    IntervalOptions,
+    OutputOptions,
+    ProblemOptions,
+    RestoreOptions,
+)
 
 __all__ = ["restore"]
+
+
+def _formats(incomplete: str) -> list[str]:
+    return [name for name in PICTURE_FORMATS if name.startswith(incomplete)]
 
 
 @command(
     "scoresde restore photo.png --problem denoise --sigma 0.1",
     "scoresde restore photo.png --problem inpaint --mask mask.png --effort quick",
     "scoresde restore photo.png --problem deblur --motion 15,30 --simulate --json",
+    "scoresde restore photos/ --problem denoise --sigma 0.1 --workers 2 --out restored",
 )
 @restoration
 def restore(
@@ -24,7 +37,8 @@ def restore(
         Path,
         typer.Argument(
             help="The photograph, in any format that Pillow reads, or a TIFF of any sample type; "
-            "or an array (C, ...) as .npy, .npz or .mat."
+            "or an array (C, ...) as .npy, .npz or .mat. Or many: a folder, a pattern in quotes, "
+            "or a .csv whose column `image` names them and whose other columns are options."
         ),
     ],
     *,
@@ -38,15 +52,72 @@ def restore(
         typer.Option(help="File of `scoresde calibrate`; reports calibrated intervals."),
     ] = None,
     level: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.9,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and report.json.")] = Path(
-        "out/restore"
-    ),
+    picture_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Of the pictures: png, png16, tiff, tiff16 or tiff32 (floating-point numbers). "
+            "[like the file, in its own values]",
+            autocompletion=_formats,
+        ),
+    ] = None,
+    no_draws: Annotated[
+        bool,
+        typer.Option("--no-draws", help="Write no draws, neither as pictures nor as numbers."),
+    ] = False,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the pictures, posterior.npz (all numbers) and report.json; or a .png "
+            "or .tif file for the mean, and the rest in a folder of its name.",
+        ),
+    ] = Path("out/restore"),
+    workers: Annotated[
+        int, typer.Option(help="Processes that restore the pictures of a folder.", min=1)
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler of a cluster, such as tcp://head:8786.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what a folder will take, and restore nothing.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with pictures that come into the folder later.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Restore a photograph: posterior draws, their mean, and a map of the uncertainty."""
+    """Restore a photograph: posterior draws, their mean, and a map of the uncertainty.
+
+    With a folder, each picture gets a folder of its own below --out. What is done already is kept.
+    """
+    from scoresde.pipelines.folders import names_many
     from scoresde.pipelines.restore import restore as run
 
     interval = IntervalOptions(level, calibration)
+    output = OutputOptions(picture_format, no_draws)
+    if names_many(str(image)):
+        restore_many(
+            str(image),
+            problem_options,
+            restore_options,
+            out,
+            simulate=simulate,
+            interval=interval,
+            output=output,
+            workers=workers,
+            scheduler=scheduler,
+            dry_run=dry_run,
+            watch=watch,
+            as_json=as_json,
+        )
+        return
+    if workers > 1 or scheduler is not None or dry_run or watch:
+        raise InputError(
+            "--workers, --scheduler, --dry-run and --watch are for a folder, a pattern or a .csv, "
+            f"and {image} is one picture"
+        )
     with progress_bar("restoring") as progress:
         report = run(
             image,
@@ -55,6 +126,7 @@ def restore(
             out,
             simulate=simulate,
             interval=interval,
+            output=output,
             progress=progress,
             say=lambda line: echo(line, err=True),
         ).report
@@ -73,9 +145,17 @@ def restore(
         echo(line)
     echo(
         f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s "
-        f"({report['nfe']} network evaluations per draw); wrote {out}/: "
+        f"({report['nfe']} network evaluations per draw); wrote {_written(out)}: "
         f"{', '.join(report['files'])}"
     )
+
+
+def _written(out: Path) -> str:
+    """The folder of the files, and the file of the mean."""
+    from scoresde.pipelines.picture_format import destination
+
+    folder, file = destination(out)
+    return f"{folder}/" if file is None else f"{file}, and in {folder}/"
 
 
 def _read_lines(report: dict[str, Any]) -> list[str]:
@@ -86,6 +166,12 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
     lines += [f"note         {note}" for note in read["notes"]]
     if "missing" in report:
         lines.append(f"mask         {report['missing']:.1%} of the pixels are missing")
+    if "sigma_estimate" in report:
+        found = report["sigma_estimate"]
+        lines.append(
+            f"noise        {found['sigma'][0]:g} ± {found['standard_error'][0]:g} on [-1, 1], "
+            "estimated from the measurement"
+        )
     if not report["sigma_given"] and report["sigma"] is not None:
         lines.append(f"noise        {report['sigma']:g} on [-1, 1], assumed: --sigma was not given")
     return lines

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from problems.reading.pictures import Picture, read_picture
-from problems.reading.ranges import ValueRange, looks_dark, picture_range
+from problems.reading.ranges import GivenRange, ValueRange, looks_dark, picture_range
 from scoresde.errors import InputError, as_input_error
 from scoresde.files import write_atomically
 
@@ -49,20 +50,23 @@ class ReadImage:
 
 def open_image(
     path: str | Path,
-    value_range: tuple[float, float] | None = None,
+    value_range: GivenRange | None = None,
     *,
     allow_missing: bool = False,
+    colours: Literal["sRGB", "file"] = "sRGB",
 ) -> ReadImage:
     """Read an image and tell how its values were understood.
 
-    The image is turned upright, its colours are converted to sRGB, and alpha is dropped:
-    transparent pixels keep their colour. How black and white are found is told in
+    The image is turned upright, and alpha is left to the picture: transparent pixels keep their
+    colour. How black and white are found is told in
     :func:`problems.reading.ranges.picture_range`.
 
     Args:
         path: Path of the image, in any format that Pillow reads, or a TIFF of any sample type.
-        value_range: Values of black and white; None to go by the type and the values.
+        value_range: Black and white; None to go by the type and the values.
         allow_missing: Keep pixels that are NaN or infinite, as NaN.
+        colours: "sRGB" to convert colours of other profiles; "file" for the values of the file,
+            whose profile is that of the picture.
 
     Returns:
         The image, its range, and notes.
@@ -72,7 +76,7 @@ def open_image(
             if its range is not known.
     """
     with as_input_error():
-        picture = read_picture(path)
+        picture = read_picture(path, colours)
         finite = np.isfinite(picture.values)
         if not finite.any():
             raise InputError(f"{path} has no finite values")
@@ -82,23 +86,27 @@ def open_image(
                 "pixels in a --mask, or fill them"
             )
         decided = picture_range(
-            picture.values, str(path), given=value_range, stated=picture.stated_range
+            picture.values,
+            str(path),
+            given=value_range,
+            stated=picture.stated_range,
+            full_scale=picture.full_scale,
         )
     array = decided.to_unit(picture.values)
     array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     x = torch.from_numpy(np.ascontiguousarray(array))
     if not finite.all():
         x[~torch.isfinite(x)] = torch.nan
-    dark = looks_dark(picture.values, decided)
+    dark = looks_dark(picture.values, decided, picture.stated_range)
     return ReadImage(x, decided, picture, (*picture.notes, *([dark] if dark else [])))
 
 
-def read_image(path: str | Path, value_range: tuple[float, float] | None = None) -> Tensor:
+def read_image(path: str | Path, value_range: GivenRange | None = None) -> Tensor:
     """Read an image as a tensor on [-1, 1].
 
     Args:
         path: Path of the image, in any format that Pillow reads, or a TIFF of any sample type.
-        value_range: Values of black and white; None to go by the type and the values.
+        value_range: Black and white; None to go by the type and the values.
 
     Returns:
         Image, shape (C, H, W) with C = 1 or 3, float32, on [-1, 1].
@@ -201,15 +209,13 @@ def _format(path: Path) -> str:
     return name
 
 
-def centre_crop(
-    path: str | Path, side: int, value_range: tuple[float, float] | None = None
-) -> Tensor:
+def centre_crop(path: str | Path, side: int, value_range: GivenRange | None = None) -> Tensor:
     """Read the middle of an image.
 
     Args:
         path: Path of the image, in any format that Pillow reads.
         side: Height and width of the crop, in pixels.
-        value_range: Values of black and white; None to go by the type and the values.
+        value_range: Black and white; None to go by the type and the values.
 
     Returns:
         Crop, shape (1, C, side, side), float32, on [-1, 1].

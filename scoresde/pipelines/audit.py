@@ -189,7 +189,8 @@ def audit_named(
             measure=measure,
             progress=progress,
         )
-    sigma = options.sigma if options.sigma is not None else default_sigma(plan.operator, True)
+    stated = options.stated_sigma
+    sigma = default_sigma(plan.operator, True) if stated is None else stated
     return {
         "format": "scoresde.audit-report/1",
         **report.summary(),

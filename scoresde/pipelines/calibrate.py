@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from problems.reading.ranges import GivenRange
 from scoresde.data.datasets import list_images
 from scoresde.data.images import centre_crop
 from scoresde.errors import InputError
@@ -210,7 +211,7 @@ def _check(
 
 
 def _crops(
-    folder: Path, how: CalibrateOptions, seed: int, value_range: tuple[float, float] | None
+    folder: Path, how: CalibrateOptions, seed: int, value_range: GivenRange | None
 ) -> dict[Path, Tensor]:
     """Centre crops (1, C, crop, crop), in the order of the names."""
     paths = list_images(folder)

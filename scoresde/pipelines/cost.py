@@ -18,7 +18,7 @@ from scoresde.sde import EDMSDE
 from solvers import make_solver
 from solvers.posterior.smc.base import ParticleSampler
 
-__all__ = ["LARGE", "check_memory", "estimate_seconds", "passes"]
+__all__ = ["LARGE", "check_memory", "estimate_seconds", "memory_bytes", "passes"]
 
 LARGE = 2_000_000
 """Pixels of all draws together from which on the time is told."""
@@ -50,7 +50,7 @@ def check_memory(
     Raises:
         InputError: If it does not fit.
     """
-    needed, least = (_bytes(size, channels, n) for n in (options.samples, 1))
+    needed, least = (memory_bytes(size, channels, n) for n in (options.samples, 1))
     available = available_bytes(device)
     if needed <= available:
         return
@@ -61,8 +61,17 @@ def check_memory(
     )
 
 
-def _bytes(size: tuple[int, int], channels: int, samples: int) -> float:
-    """Memory of a restoration."""
+def memory_bytes(size: tuple[int, int], channels: int, samples: int) -> float:
+    """Estimate the memory of a restoration.
+
+    Args:
+        size: Height and width of the picture in pixels.
+        channels: Channels of the prior.
+        samples: Number of draws.
+
+    Returns:
+        Bytes.
+    """
     pixels = math.prod(size)
     held = 4.0 * channels * pixels * (_HELD + _HELD_BY_DRAW * samples)
     return _FIXED + _NETWORK * min(pixels * samples, _AT_ONCE) + held

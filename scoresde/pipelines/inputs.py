@@ -10,7 +10,13 @@ from torch import Tensor
 
 from problems.reading.arrays import SUFFIXES, read_array_file
 from problems.reading.pictures import Picture
-from problems.reading.ranges import ValueRange, array_range, check_range
+from problems.reading.ranges import (
+    GivenRange,
+    Percentiles,
+    ValueRange,
+    array_range,
+    check_range,
+)
 from scoresde.data.images import open_image
 from scoresde.errors import InputError, as_input_error
 from scoresde.pipelines.named_problems import PROBLEMS, check_used, is_described
@@ -79,7 +85,7 @@ def read_input(
     check_used(problem)
     given = given_range(problem)
     if path.suffix.lower() not in SUFFIXES:
-        image = open_image(path, given, allow_missing=not simulate)
+        image = open_image(path, given, allow_missing=not simulate, colours="file")
         return Input(image.x[None], image.picture.kind, image.range, image.notes, image.picture)
     with as_input_error():
         array = read_array_file(path, None, "a file of its own")
@@ -120,25 +126,31 @@ def read_input(
     return Input(values[None], f"array, {array.dtype}", chosen)
 
 
-def given_range(problem: ProblemOptions) -> tuple[float, float] | None:
-    """Read the values of black and white that a user gives.
+def given_range(problem: ProblemOptions) -> GivenRange | None:
+    """Read what a user says of black and white.
 
     Args:
         problem: Options of the problem.
 
     Returns:
-        Black and white; None if nothing was given.
+        Black and white, percentiles that are, or "file"; None if nothing was given.
 
     Raises:
-        InputError: If they are not two numbers in this order.
+        InputError: If they are not two numbers or percentages in this order.
 
     Example:
         >>> given_range(ProblemOptions("denoise", range="0,4095"))
         (0.0, 4095.0)
+        >>> given_range(ProblemOptions("denoise", range="0.1%,99.9%"))
+        Percentiles(low=0.1, high=99.9)
     """
-    if problem.range is None:
-        return None
+    if problem.range is None or problem.range == "file":
+        return None if problem.range is None else "file"
     with as_input_error():
+        parts = [part.strip() for part in problem.range.split(",")]
+        if all(part.endswith("%") for part in parts):
+            bare = ",".join(part.removesuffix("%") for part in parts)
+            return Percentiles(*numbers(bare, float, "--range", "LOW%,HIGH%"))
         return check_range(*numbers(problem.range, float, "--range", "LOW,HIGH"))
 
 

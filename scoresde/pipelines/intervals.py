@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from scoresde.data.figures import nice_top, write_map
-from scoresde.data.images import write_image
 from scoresde.evaluation.conformal import (
     Calibration,
     check_level,
@@ -16,6 +15,7 @@ from scoresde.evaluation.conformal import (
     mean_width,
 )
 from scoresde.pipelines.parsing import as_input_error
+from scoresde.pipelines.picture_format import PictureFormat
 from scoresde.pipelines.protocol import check_same
 from scoresde.pipelines.settings import IntervalOptions
 from solvers import Posterior
@@ -66,27 +66,41 @@ class Intervals:
                 )
         return report
 
-    def write(self, posterior: Posterior, out: Path) -> list[str]:
-        """Write lower.png, upper.png and interval.png, the map of the widths, if calibrated.
+    def ends(self, posterior: Posterior) -> tuple[Tensor, Tensor]:
+        """Compute the ends of the intervals.
+
+        Args:
+            posterior: Draws (n, 1, C, H, W), two at least.
+
+        Returns:
+            Lower and upper ends (1, C, H, W), on [-1, 1].
+        """
+        return interval(posterior, self.level, self.calibration)
+
+    def write(self, posterior: Posterior, out: Path, form: PictureFormat) -> list[str]:
+        """Write the pictures lower and upper, and interval.png, the map of the widths.
+
+        Without a calibration nothing is written.
 
         Args:
             posterior: Draws (n, 1, C, H, W).
             out: Folder to write into.
+            form: How pictures are written.
 
         Returns:
             The names of the files.
         """
         if self.calibration is None:
             return []
-        lower, upper = interval(posterior, self.level, self.calibration)
-        write_image(lower[0], out / "lower.png")
-        write_image(upper[0], out / "upper.png")
+        names = [f"lower{form.suffix}", f"upper{form.suffix}"]
+        for name, end in zip(names, self.ends(posterior), strict=True):
+            form.write(end[0], out / name)
         write_map(self._widths(posterior), out / "interval.png")
-        return ["lower.png", "upper.png", "interval.png"]
+        return [*names, "interval.png"]
 
     def _widths(self, posterior: Posterior) -> Tensor:
         """(H, W), the mean over the channels."""
-        lower, upper = interval(posterior, self.level, self.calibration)
+        lower, upper = self.ends(posterior)
         return (upper - lower)[0].mean(0)
 
 

@@ -150,7 +150,7 @@ def make_plan(
     of_mask = spawn(torch.Generator().manual_seed(seed), 1)[0]
     context = ImageContext(*size, simulate, of_mask, file)
     operator, description = build_operator(problem, context)
-    noise = build_noise(problem, restore.sigma, default_sigma(operator, simulate))
+    noise = build_noise(problem, restore.stated_sigma, default_sigma(operator, simulate))
     check_options(restore)
     of_noise = torch.Generator().manual_seed(seed)
     return Plan(operator, noise, description, context, of_noise, source)

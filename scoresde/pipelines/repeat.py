@@ -6,7 +6,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
+from scoresde.pipelines.settings import (
+    IntervalOptions,
+    OutputOptions,
+    ProblemOptions,
+    RestoreOptions,
+)
 
 __all__ = ["RestoreCall"]
 
@@ -26,6 +31,7 @@ class RestoreCall:
         out: Folder of the results.
         simulate: Whether the picture is the truth and is measured first.
         interval: Level and calibration of the intervals.
+        output: Which files are written.
 
     Example:
         >>> from pathlib import Path
@@ -42,6 +48,7 @@ class RestoreCall:
     out: Path
     simulate: bool = False
     interval: IntervalOptions = field(default_factory=IntervalOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
 
     def command(self) -> str:
         """Write the command, in the quoting of a POSIX shell.
@@ -67,6 +74,7 @@ class RestoreCall:
             yield ["--simulate"]
         yield from _given(self.options)
         yield from _given(self.interval)
+        yield from _given(self.output)
         yield _option("out", self.out)
 
     def python(self) -> str:
@@ -75,12 +83,13 @@ class RestoreCall:
         Returns:
             A program.
         """
+        more = self.output != OutputOptions()
+        settings = ["IntervalOptions", *["OutputOptions"] * more, "ProblemOptions"]
         lines = [
             "from pathlib import Path",
             "",
             "from scoresde.pipelines.restore import restore",
-            "from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, "
-            "RestoreOptions",
+            f"from scoresde.pipelines.settings import {', '.join(settings)}, RestoreOptions",
             "",
             "result = restore(",
             f"    {_literal(self.image)},",
@@ -89,6 +98,7 @@ class RestoreCall:
             f"    {_literal(self.out)},",
             f"    simulate={self.simulate},",
             f"    interval={_constructor(self.interval)},",
+            *[f"    output={_constructor(self.output)},"] * more,
             ")",
             "result.posterior.draws  # (n, 1, C, H, W) on [-1, 1]",
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["remove_former_run"]
 
-_DRAW = re.compile(r"draw_\d+\.png")
+_DRAW = re.compile(r"draw_\d+\.(png|tif)")
 
 
 def remove_former_run(folder: Path, inputs: Iterable[Path | None] = ()) -> None:

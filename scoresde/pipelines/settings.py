@@ -2,17 +2,34 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scoresde.defaults import TILE
 
-__all__ = ["DEFAULTS", "DEFAULT_SOLVER", "IntervalOptions", "ProblemOptions", "RestoreOptions"]
+__all__ = [
+    "DEFAULTS",
+    "DEFAULT_SOLVER",
+    "PICTURE_FORMATS",
+    "IntervalOptions",
+    "OutputOptions",
+    "ProblemOptions",
+    "RestoreOptions",
+]
 
 DEFAULT_SOLVER = "warm-start"
 """Name of the solver that `scoresde restore` uses."""
 
 DEFAULTS: dict[str, Any] = {"boundary": "reflect", "scale": 4.0, "filter": "bicubic"}
 """Options of a problem that have a default; an option that was not given is None."""
+
+PICTURE_FORMATS: dict[str, tuple[str, str]] = {
+    "png": (".png", "uint8"),
+    "png16": (".png", "uint16"),
+    "tiff": (".tif", "uint8"),
+    "tiff16": (".tif", "uint16"),
+    "tiff32": (".tif", "float32"),
+}
+"""Suffix and number type of each format of restored pictures."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,9 @@ class ProblemOptions:
         filter: Filter of super-resolution; None for "bicubic".
         photons: Photons of a white pixel; None for no counting noise.
         set: Further settings of the problem, each "NAME=VALUE".
-        range: Values of black and white in the file of the picture, "LOW,HIGH"; None to go by its
-            type and its values.
+        range: Values of black and white in the file of the picture, "LOW,HIGH"; or percentiles of
+            its values, "LOW%,HIGH%"; or "file" for what it states. None to go by its type and its
+            values.
 
     Example:
         >>> ProblemOptions("deblur", gaussian=1.6).value("boundary")
@@ -90,7 +108,8 @@ class RestoreOptions:
 
     Args:
         sigma: Noise in the measurement, a standard deviation on [-1, 1]; None for the size
-            of the rounding where the operator rounds, else 0.05 when simulating and 0.02 otherwise.
+            of the rounding where the operator rounds, else 0.05 when simulating and 0.02 otherwise;
+            "auto" to estimate it from the measurement.
         solver: A name that `scoresde list` shows.
         sampler: Name of the sampler, for solvers that take one; None for the solver's default.
         steps: Steps of the solver; None for its default.
@@ -109,7 +128,7 @@ class RestoreOptions:
         'warm-start'
     """
 
-    sigma: float | None = None
+    sigma: float | Literal["auto"] | None = None
     solver: str = DEFAULT_SOLVER
     sampler: str | None = None
     steps: int | None = None
@@ -121,6 +140,11 @@ class RestoreOptions:
     precision: str = "auto"
     tile: int = TILE
     batch: int | None = None
+
+    @property
+    def stated_sigma(self) -> float | None:
+        """The noise level that was stated; None if it is assumed or estimated."""
+        return None if self.sigma == "auto" else self.sigma
 
 
 @dataclass(frozen=True)
@@ -135,3 +159,17 @@ class IntervalOptions:
 
     level: float = 0.9
     calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Which files a restoration writes.
+
+    Args:
+        format: "png", "png16", "tiff", "tiff16" or "tiff32" for the pictures; None for the format
+            and the depth of the file that is restored.
+        no_draws: Leave out the draws, as pictures and in posterior.npz.
+    """
+
+    format: str | None = None
+    no_draws: bool = False

@@ -156,6 +156,12 @@ def _settings(report: dict[str, Any]) -> list[Number]:
     if sigma is None:
         return []
     origin = "as stated" if report["sigma_given"] else "assumed, since none was stated"
+    estimate = report.get("sigma_estimate")
+    if estimate is not None:
+        origin = (
+            "estimated from the measurement, with a standard error of "
+            f"{estimate['standard_error'][0]:g}"
+        )
     return [
         Number(
             "sigma",

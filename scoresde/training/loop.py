@@ -420,7 +420,7 @@ def run_training(
                 run.save()
             if interrupted:
                 run.save()
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(*interrupted)
     run.save()
     # the other processes may read what the first one writes
     run.accelerator.wait_for_everyone()

@@ -260,9 +260,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 @contextmanager
 def interrupt_between_steps() -> Iterator[list[int]]:
-    """Defer SIGINT to step boundaries, so that a step is done as a whole or not at all.
+    """Defer SIGINT and SIGTERM to step boundaries, so that a step is done as a whole or not at all.
 
-    Only the main thread may handle signals; in other threads the list stays empty.
+    A cluster sends SIGTERM some seconds before it ends a job. Only the main thread may handle
+    signals; in other threads the list stays empty.
 
     Yields:
         A list that receives the number of each signal.
@@ -271,8 +272,12 @@ def interrupt_between_steps() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
+    previous = {
+        one: signal.signal(one, lambda number, _frame: received.append(number))
+        for one in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for one, handler in previous.items():
+            signal.signal(one, handler)

@@ -504,7 +504,7 @@ def _shown(event: Event, order: Order | None) -> list[Any]:
         status=_status(_finished(event)),
         warnings=_warning_list(event.warnings),
         downloads=gr.update(visible=True),
-        mean=str(event.out / "mean.png"),
+        mean=str(event.out / event.report["files"][0]),
         numbers=str(event.out / "report.json"),
         report=str(event.out / "report.html"),
         archive=str(event.archive),

@@ -133,7 +133,9 @@ def _estimate(order: Order, clock: _Clock) -> tuple[Path, Path]:
     """Files of the point estimate and of the measurement."""
     _check_stored_size(order)
     options = instant(order.options, order.problem.problem)
-    given = read_input(order.picture, order.problem, simulate=order.simulate, sigma=options.sigma)
+    given = read_input(
+        order.picture, order.problem, simulate=order.simulate, sigma=options.stated_sigma
+    )
     plan = make_plan(
         order.problem,
         options,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from problems import problem_from
+from problems.reading.pictures import read_picture
 from tests.odd_inputs.case import Outcome
 
 __all__ = ["kernel_is", "mask_is", "picture_is"]
@@ -17,7 +17,7 @@ Check = Callable[[Outcome], str | None]
 
 
 def picture_is(out: Path, expected: np.ndarray, tolerance: float = 1.5) -> Check:
-    """mean.png shows these grey levels.
+    """The picture of the mean shows these grey levels.
 
     Args:
         out: Folder of the run.
@@ -30,11 +30,14 @@ def picture_is(out: Path, expected: np.ndarray, tolerance: float = 1.5) -> Check
     """
 
     def check(outcome: Outcome) -> str | None:
-        with Image.open(out / "mean.png") as file:
-            found = np.asarray(file).astype(float)
+        report = json.loads((out / "report.json").read_text())
+        written, name = report["pictures"], report["files"][0]
+        found = read_picture(out / name, "file").values.astype(float)
+        found = (found - written["black"]) * (255 / (written["white"] - written["black"]))
+        found = found.clip(0, 255)  # floating-point pictures are not clipped
         right = np.clip(np.asarray(expected, float), 0, 255)
         if found.shape[:2] != right.shape[:2]:
-            return f"mean.png is {found.shape[:2]}, must be {right.shape[:2]}"
+            return f"{name} is {found.shape[:2]}, must be {right.shape[:2]}"
         if found.ndim != right.ndim:  # grey in three equal channels is the same picture
             found = found if found.ndim == 3 else found[..., None]
             right = right if right.ndim == 3 else right[..., None]
@@ -42,7 +45,7 @@ def picture_is(out: Path, expected: np.ndarray, tolerance: float = 1.5) -> Check
         if error.max() <= tolerance:
             return None
         return (
-            f"mean.png is off by up to {error.max():.0f} and on average {error.mean():.1f} grey "
+            f"{name} is off by up to {error.max():.0f} and on average {error.mean():.1f} grey "
             f"levels (allowed {tolerance:g}): it spans {found.min():.0f}..{found.max():.0f}, must "
             f"span {right.min():.0f}..{right.max():.0f}"
         )
@@ -95,7 +98,7 @@ def kernel_is(out: Path, kernel: np.ndarray) -> Check:
         if found is None:
             return "problem.json has no kernel"
         right = np.asarray(kernel, float) / np.abs(kernel).max()  # first, or huge sums overflow
-        right = right / right.sum()
+        right = right / right.sum((-2, -1), keepdims=True)
         if found.squeeze().shape != right.squeeze().shape:
             return f"the kernel has shape {found.shape}, must have {right.shape}"
         error = np.abs(found.squeeze() - right.squeeze()).max() / np.abs(right).max()

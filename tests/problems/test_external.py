@@ -12,10 +12,19 @@ from PIL import Image
 from torch import Tensor
 
 from problems import (
+    CountNoise,
     GaussianNoise,
     InverseProblem,
+    LaplaceNoise,
     LinearOperator,
+    LogPoissonNoise,
+    Noise,
+    RicianNoise,
+    SpeckleNoise,
+    UniformNoise,
     from_deepinv,
+    noise_from_deepinv,
+    problem_from_deepinv,
     read_kernel,
     read_mask,
 )
@@ -115,14 +124,14 @@ class TestKernel:
             (np.array([[1.0, np.nan]]), r"float64 \(1, 2\)"),
             (np.array([[1.0, np.inf]]), r"float64 \(1, 2\)"),
             (np.ones(3), r"float64 \(3,\)"),
-            (np.ones((1, 3, 3)), r"float64 \(1, 3, 3\)"),
+            (np.ones((2, 3, 5)), r"float64 \(2, 3, 5\)"),
             (np.array([[1.0, -1.0]]), r"float64 \(1, 2\)"),
             (np.array([[1j]]), r"complex128 \(1, 1\)"),
         ],
     )
     def test_errors(self, tmp_path: Path, array: np.ndarray, found: str) -> None:
         with pytest.raises(
-            ValueError, match=f"2-D array of finite numbers with a positive sum, got {found}"
+            ValueError, match=f"of finite numbers with a positive sum, or .* got {found}"
         ):
             read_kernel(write(tmp_path / "kernel.npy", array))
 
@@ -272,3 +281,85 @@ class TestDeepinv:
             torch.testing.assert_close(
                 operator.adjoint(y), physics.A_adjoint(y), atol=1e-4, rtol=1e-4
             )
+
+
+def model(name: str, **settings: object) -> object:
+    """An object of a class of this name with these settings, as deepinv's noise models."""
+    return type(name, (), settings)()
+
+
+class TestNoiseOfDeepinv:
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            (model("GaussianNoise", sigma=torch.tensor(0.1)), GaussianNoise(0.1)),
+            (model("GaussianNoise", sigma=torch.tensor([0.1])), GaussianNoise(0.1)),
+            (model("GaussianNoise", sigma=0.1), GaussianNoise(0.1)),
+            (model("PoissonNoise", gain=torch.tensor(0.05)), CountNoise(0.05)),
+            (
+                model("PoissonNoise", gain=torch.tensor(1.0), normalize=torch.tensor(False)),
+                CountNoise(),
+            ),
+            (
+                model("PoissonGaussianNoise", gain=torch.tensor(0.05), sigma=torch.tensor(0.2)),
+                CountNoise(0.05, 0.2),
+            ),
+            (
+                model("LogPoissonNoise", N0=torch.tensor(1024.0), mu=torch.tensor(0.02)),
+                LogPoissonNoise(1024.0, 0.02),
+            ),
+            (model("GammaNoise", l=torch.tensor(3.0)), SpeckleNoise(3.0, 0.0)),
+            (model("UniformNoise", a=torch.tensor(0.1)), UniformNoise(0.2)),
+            (model("LaplaceNoise", b=torch.tensor(0.1)), LaplaceNoise(0.1)),
+            (model("RicianNoise", sigma=torch.tensor(0.1)), RicianNoise(0.1, 0.0)),
+        ],
+        ids=lambda value: repr(value) if isinstance(value, Noise) else type(value).__name__,
+    )
+    def test_settings(self, given: object, expected: Noise) -> None:
+        assert repr(noise_from_deepinv(given)) == repr(expected)
+
+    def test_problem(self) -> None:
+        physics = Blurred()
+        physics.noise_model = model("RicianNoise", sigma=0.2)  # type: ignore[attr-defined]
+        problem = problem_from_deepinv(physics, (1, 4, 5))
+        assert "linear" in problem.capabilities and repr(problem.noise) == repr(
+            RicianNoise(0.2, 0.0)
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (None, "this physics has no noise; state one"),
+            (model("ZeroNoise"), "this physics has no noise; state one"),
+            (model("SaltPepperNoise", p=0.1, s=0.1), "SaltPepperNoise of deepinv has no counter"),
+            (model("GaussianNoise", sigma=torch.ones(3)), "sigma has 3 values"),
+            (model("GaussianNoise"), "no setting sigma"),
+            (model("PoissonNoise", gain=0.1, normalize=False), "measures mean / gain"),
+        ],
+    )
+    def test_errors(self, given: object, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            noise_from_deepinv(given)
+
+    def test_the_real_ones(self) -> None:
+        """Mean and variance of the draws of both, within 6 standard errors of each other."""
+        deepinv = pytest.importorskip("deepinv")
+        n, mean = 40_000, 0.6
+        x = torch.full((1, 1, 1, n), mean)
+        for name in (
+            "GaussianNoise",
+            "PoissonNoise",
+            "PoissonGaussianNoise",
+            "LogPoissonNoise",
+            "GammaNoise",
+            "UniformNoise",
+            "LaplaceNoise",
+            "RicianNoise",
+        ):
+            theirs = getattr(deepinv.physics, name)()
+            ours = noise_from_deepinv(theirs).sample(x, torch.Generator().manual_seed(0))
+            a, b = theirs(x), ours
+            for moment in (lambda y: y, lambda y: (y - mean) ** 2):
+                p, q = moment(a), moment(b)
+                error = ((p.var() + q.var()) / n).sqrt()
+                assert abs(float(p.mean() - q.mean())) < 6 * float(error), name

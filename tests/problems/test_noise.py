@@ -14,6 +14,7 @@ from torch import Tensor
 from problems import (
     Blur,
     CorrelatedNoise,
+    CountNoise,
     Decimation,
     Denoising,
     GaussianBlur,
@@ -21,10 +22,13 @@ from problems import (
     InverseProblem,
     LaplaceNoise,
     LinearMatrix,
+    LogPoissonNoise,
     Noise,
     PoissonGaussianNoise,
     PoissonNoise,
+    RicianNoise,
     SaltAndPepperNoise,
+    SpeckleNoise,
     UniformNoise,
     problem_from,
 )
@@ -40,12 +44,24 @@ SCALAR: dict[str, Noise] = {
     "poisson-gaussian": PoissonGaussianNoise(12.0, 0.1),
     "salt-and-pepper": SaltAndPepperNoise(0.2, 0.3),
 }
-EACH: dict[str, Noise] = SCALAR | {
-    "gaussian-each": GaussianNoise(
-        torch.rand(1, 4, 5, generator=seeded(3), dtype=torch.float64) + 0.1
-    ),
-    "correlated": CorrelatedNoise(GaussianBlur(0.5, "circular", 2.0)),
+PHYSICAL: dict[str, Noise] = {
+    "rician": RicianNoise(0.3),
+    "speckle": SpeckleNoise(9.0),
+    "counts": CountNoise(0.05),
+    "counts-read": CountNoise(0.05, 0.1),
+    "log-poisson": LogPoissonNoise(50.0, 0.7),
 }
+"""Tested by themselves in test_physical_noise.py, and here where all noises are alike."""
+EACH: dict[str, Noise] = (
+    SCALAR
+    | PHYSICAL
+    | {
+        "gaussian-each": GaussianNoise(
+            torch.rand(1, 4, 5, generator=seeded(3), dtype=torch.float64) + 0.1
+        ),
+        "correlated": CorrelatedNoise(GaussianBlur(0.5, "circular", 2.0)),
+    }
+)
 
 
 def poisson_gaussian(y: np.ndarray, mean: np.ndarray, peak: float, std: float) -> np.ndarray:
@@ -308,7 +324,7 @@ class TestSample:
 
     @pytest.mark.parametrize("name", EACH)
     def test_the_seed_decides(self, name: str) -> None:
-        mean, noise = torch.zeros(2, 1, 4, 5), EACH[name]
+        mean, noise = torch.full((2, 1, 4, 5), 0.5), EACH[name]
         first, again = noise.sample(mean, seeded(0)), noise.sample(mean, seeded(0))
         assert torch.equal(first, again)
         assert not torch.equal(first, noise.sample(mean, seeded(1)))
@@ -321,7 +337,7 @@ class TestSample:
     @pytest.mark.parametrize("name", EACH)
     def test_a_generator_for_each_sample(self, name: str) -> None:
         """The noise of a sample depends on its own generator alone, not on its batch."""
-        mean, noise = torch.zeros(3, 1, 4, 5, dtype=torch.float64), EACH[name]
+        mean, noise = torch.full((3, 1, 4, 5), 0.5, dtype=torch.float64), EACH[name]
         together = noise.sample(mean, [seeded(i) for i in range(3)])
         for i in range(3):
             torch.testing.assert_close(

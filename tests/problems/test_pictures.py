@@ -123,12 +123,12 @@ class TestPillow:
         assert picture.values.dtype == np.uint16
         np.testing.assert_array_equal(picture.values, values)
 
-    def test_sixteen_bit_colour_says_what_is_lost(self, tmp_path: Path) -> None:
+    def test_sixteen_bit_colour_keeps_its_bits(self, tmp_path: Path) -> None:
         values = RNG.integers(0, 65536, (4, 6, 3), dtype=np.uint16)
         (tmp_path / "a.png").write_bytes(sixteen_bit_png(values))
         picture = read_picture(tmp_path / "a.png")
-        np.testing.assert_array_equal(picture.values, values >> 8)
-        assert picture.notes == ("its colours have 16 bits, of which 8 are read",)
+        np.testing.assert_array_equal(picture.values, values)
+        assert picture.notes == () and not picture.rounded
 
     def test_palette(self, tmp_path: Path) -> None:
         indices = RNG.integers(0, 3, (4, 6), dtype=np.uint8)

@@ -24,6 +24,9 @@ in units of the noise:
 - ``plain``: how much more frequent exactly equal pixels are beside holes than elsewhere.
 - ``zeros``: the share of the observed entries that are exactly 0, as entries that were not measured
   are, and noise never is.
+- ``ceiling``: the share of the observed entries that have exactly the largest value, if they are
+  more than four times as many as the next value has. White noise never ties, and a rounded file has
+  few entries at the end of its tail, unless highlights are clipped.
 - ``loudness``: the root mean square of y over the larger one of A(-1) and A(1), noise included.
 """
 
@@ -72,6 +75,7 @@ class Evidence:
         grid: Change of y by a second application of a rounding operator.
         zeros: Share of the observed entries that are exactly 0.
         plain: Excess of exactly plain pixels beside holes.
+        ceiling: Share of the observed entries at the largest value, if it stands out; else 0.
         lowest: Smallest observed entry of y.
         highest: Largest one.
     """
@@ -92,6 +96,7 @@ class Evidence:
     grid: float
     zeros: float
     plain: float
+    ceiling: float
     lowest: float
     highest: float
 
@@ -146,6 +151,7 @@ def gather(
         grid=_grid(problem, y, seen),
         zeros=float((values == 0).double().mean()),
         plain=plain_beside_holes(y, seen) if isinstance(problem.operator, Inpainting) else 0.0,
+        ceiling=_ceiling(values),
         lowest=float(values.min()),
         highest=float(values.max()),
     )
@@ -200,6 +206,15 @@ def _weighted(problem: InverseProblem, v: Tensor) -> Tensor:
         rtol=1e-2,
         warn=False,
     )
+
+
+def _ceiling(values: Tensor) -> float:
+    top = values.max()
+    below = values[values < top]
+    if not len(below):
+        return 0.0
+    count = len(values) - len(below)
+    return count / len(values) if count > 4 * int((below == below.max()).sum()) + 4 else 0.0
 
 
 def _grid(problem: InverseProblem, y: Tensor, seen: Tensor) -> float:

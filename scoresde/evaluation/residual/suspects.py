@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from problems import GaussianNoise, Inpainting, InverseProblem
+from scoresde.evaluation.residual.departures import clips
 from scoresde.evaluation.residual.evidence import Evidence
+from scoresde.evaluation.residual.scores import CLEAR, CLEAR_LEARNED, Score
 from scoresde.evaluation.residual.settings import settings_of
 from scoresde.evaluation.residual.values import Values
 
@@ -29,6 +31,9 @@ LOUD = 1.5
 
 FAINT = 0.02
 """Loudness below which y is not on the scale of A; the faintest right run has 0.1."""
+
+CEILING = 0.02
+"""Share of the entries of y at exactly its largest value, of which noise leaves one."""
 
 ALIKE = 0.25
 """Variance of y in units of the noise; the noise alone has 1, so this is twice too little of it.
@@ -102,6 +107,17 @@ WHITE = 0.1
 GAUSSIAN = 4.0
 """Kurtosis up to which a residual counts as Gaussian."""
 
+IMPRECISE = 0.03
+"""Noise relative to a white picture below which the misfit of a learned prior has patterns too."""
+
+MISFIT_OF_NOISE = 2.0
+"""T from which on the noise is suspected first, whose misfit has patterns of its own."""
+
+NO_PATTERN = 3.0
+"""How much larger the z of the noise is than those of patterns, where only the noise is wrong."""
+
+_OF_OPERATORS = ("width", "angle", "boundary", "shift")
+
 UNREACHABLE = 0.15
 """Unreachable misfit, beyond 4 standard deviations of noise.
 
@@ -142,6 +158,7 @@ class Known:
         several: Whether there are several draws, so that their residual has a lower side.
         faithful: Whether the solver aims at the law of the posterior.
         masked: Whether the operator leaves entries of y unobserved.
+        exact: Whether the draws are known to have the law of the posterior.
     """
 
     range_known: bool
@@ -149,6 +166,7 @@ class Known:
     several: bool
     faithful: bool
     masked: bool
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -162,6 +180,7 @@ class Scene:
         entries: Number of observed entries.
         evidence: What the residual looks like.
         values: The range of the draws.
+        scores: Along which departures from the stated problem y pulls, the largest z first.
         known: What the caller knows.
     """
 
@@ -171,6 +190,7 @@ class Scene:
     entries: int
     evidence: Evidence
     values: Values
+    scores: tuple[Score, ...]
     known: Known
 
     @property
@@ -306,6 +326,58 @@ def _halved(s: Scene) -> Finding | None:
     )
 
 
+def _ceiling(s: Scene) -> Finding | None:
+    """Highlights that were clipped after the noise came in."""
+    e, operator = s.evidence, s.problem.operator
+    white = isinstance(s.problem.noise, GaussianNoise)
+    if e.ceiling < CEILING or not white or operator.quantises or clips(operator):
+        return None
+    return Finding(
+        "operator",
+        f"{100 * e.ceiling:.0f} % of the measurement has exactly its largest value, "
+        f"{e.highest:.3g}: clipped highlights, which the stated operator does not have; mask these "
+        "entries or state the clipping",
+    )
+
+
+def _scored(s: Scene) -> Finding | None:
+    """The departure along which y pulls most."""
+    scores = [one for one in s.scores if one.matters]
+    limit = CLEAR
+    if not s.known.exact:
+        # the misfit of a learned prior looks like noise, and that of its range like clipping
+        scores, limit = [one for one in scores if one.kind in _OF_OPERATORS], CLEAR_LEARNED
+        imprecise = s.evidence.coarseness < IMPRECISE or s.ratio > MISFIT_OF_NOISE
+        if imprecise or not s.known.faithful:
+            return None
+    if not scores or not abs(scores[0].z) > limit:
+        return None
+    # a wrong operator leaves misfit that noise explains in part, other noise leaves no pattern
+    patterns = [one for one in scores if one.kind != "noise" and abs(one.z) > limit]
+    first = scores[0]
+    if first.kind == "noise" and patterns and abs(first.z) < NO_PATTERN * abs(patterns[0].z):
+        first = patterns[0]
+    if first.kind == "noise":
+        more, noise = ("more", "larger") if first.z > 0 else ("less", "smaller")
+        if first.z < 0 and not s.known.sigma_stated:
+            return None
+        return Finding(
+            "noise",
+            f"the measurement has {more} noise than stated, by {abs(first.z):.0f} standard errors "
+            f"(T is {s.ratio:.2g}); suspect --sigma: try a {noise} one, or --sigma auto",
+        )
+    other = ", or a prior that knows no such pictures"
+    sense = {"width": ("too narrow", "too wide")}.get(first.kind)
+    what = first.words
+    if sense is not None:
+        what = f"{first.words}, which is {sense[first.z < 0]}"
+    return Finding(
+        "operator",
+        f"the residual of the draws has the pattern of another operator, by {abs(first.z):.0f} "
+        f"standard errors; suspect {what}" + ("" if s.known.exact else other),
+    )
+
+
 def _quiet(s: Scene) -> Finding | None:
     """Less noise than stated."""
     e = s.evidence
@@ -362,7 +434,7 @@ def _median(numbers: tuple[float, ...]) -> float:
 
 
 _INPUTS: tuple[Callable[[Scene], Finding | None], ...] = (
-    _outside, _faint, _holes, _grid, _quiet, _misfit, _halved,
+    _outside, _faint, _holes, _grid, _ceiling, _quiet, _scored, _misfit, _halved,
 )  # fmt: skip
 
 

@@ -116,6 +116,16 @@ def test_every_form_of_an_interruption(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_sigterm_ends_as_control_c_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the status that tells it; and the handler is the one from before."""
+    monkeypatch.setattr(MODULE, "app", lambda standalone_mode: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(capsys, "list") == (143, "", "scoresde: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -19,6 +19,7 @@ from scoresde import EDMSDE, ScorePrior, save_prior
 from scoresde.cli.main import app
 from scoresde.files import json_safe
 from scoresde.networks import UNet, UNetConfig
+from scoresde.pipelines.posterior_file import read_posterior
 from tests.commands import run
 
 ROOT = Path(__file__).parents[3]
@@ -98,6 +99,20 @@ def test_restoring_and_calibrating(capsys: pytest.CaptureFixture[str], folder: P
     assert {"missing", "mean", "draw", "measurement", "interval"} <= set(report)
     assert report == json.loads((out / "report.json").read_text())
     check(json.loads((out / "problem.json").read_text()), "problem")
+    check(read_posterior(out / "posterior.npz")[1], "posterior")
+
+
+@pytest.mark.slow
+def test_restoring_many(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    line = ("restore", folder / "photographs", *hole(folder), "--simulate", "--out", tmp_path)
+    check(report_of(capsys, *line, "--dry-run"), "dry-run-report")
+    check(report_of(capsys, *line), "folder-report")
+    (folder / "photographs/broken.png").write_bytes(b"no picture")
+    report = report_of(capsys, *line, status=(3,))
+    (folder / "photographs/broken.png").unlink()
+    check(report, "folder-report")
+    assert report == json.loads((tmp_path / "summary.json").read_text())
+    check(json.loads((tmp_path / "0/done.json").read_text()), "done")
 
 
 @pytest.mark.slow

@@ -9,7 +9,12 @@ import pytest
 
 import scoresde.pipelines.restore
 from scoresde.pipelines.repeat import RestoreCall
-from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
+from scoresde.pipelines.settings import (
+    IntervalOptions,
+    OutputOptions,
+    ProblemOptions,
+    RestoreOptions,
+)
 from tests.commands import run
 
 CALLS = {
@@ -39,6 +44,13 @@ CALLS = {
             tile=128,
         ),
         Path("out"),
+    ),
+    "files": RestoreCall(
+        Path("scan.tif"),
+        ProblemOptions("denoise", range="0.1%,99.9%"),
+        RestoreOptions(),
+        Path("clean.tif"),
+        output=OutputOptions("tiff32", no_draws=True),
     ),
 }
 
@@ -88,10 +100,11 @@ def recorder(made: list[RestoreCall]) -> Any:
         *,
         simulate: bool,
         interval: IntervalOptions,
+        output: OutputOptions = OutputOptions(),
         progress: Any = None,
         say: Any = None,
     ) -> Any:
-        made.append(RestoreCall(image, problem, options, out, simulate, interval))
+        made.append(RestoreCall(image, problem, options, out, simulate, interval, output))
         raise SystemExit(0)  # nothing is restored
 
     return restore

@@ -256,8 +256,9 @@ class TestStages:
         train(data, tmp_path / "out", CONFIG, cpu=True, minutes=4.5 / 60)
         assert 1 <= state_of(tmp_path / "out")[1] <= 5
 
-    def test_control_c_between_looks(
-        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_between_looks(
+        self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
         calls = 0
 
@@ -265,13 +266,14 @@ class TestStages:
             nonlocal calls
             calls += 1
             if calls == 4:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
             return denoising_score_matching(*args)
 
         monkeypatch.setattr(scoresde.training.prior, "denoising_score_matching", interrupting)
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "out", CONFIG, cpu=True, check_every=100, prefetch=2)
         assert state_of(tmp_path / "out")[1] == 4
+        assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
 
 
 class TestCompilation:

@@ -1,0 +1,239 @@
+r"""Where E[|y - A x|^2 | y] comes from at a stated noise level, and its missing information."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
+from scoresde.evaluation.residual.scores import missing
+from scoresde.priors.base import Prior
+from solvers import PosteriorSampler, make_solver
+from solvers.posterior.second_order import linearised_denoiser
+from solvers.samplers.grid import time_at
+
+__all__ = ["DenoiserSource", "DrawSource", "Moments", "Source"]
+
+_PROBES = 4
+_STEP = 0.1  # of ln sigma, for the slope of the denoiser's misfit
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a posterior says about the noise, for each level that is sought (k,), float64.
+
+    Args:
+        misfit: E[|y - A x|^2 | y] / m.
+        rate: 2 m over the information: how much larger the step of Newton is than that of EM.
+        error: Standard error of ln sigma.
+        entries: Numbers m of observed entries.
+    """
+
+    misfit: Tensor
+    rate: Tensor
+    error: Tensor
+    entries: Tensor
+
+
+class Source(Protocol):
+    """A posterior at any noise level."""
+
+    name: str
+
+    def at(self, sigma: Tensor) -> Moments:
+        """Evaluate the posterior.
+
+        Args:
+            sigma: Noise levels (k,).
+
+        Returns:
+            Its moments.
+        """
+        ...
+
+    def stated(self, sigma: Tensor) -> InverseProblem:
+        """State the problem with these levels.
+
+        Args:
+            sigma: Noise levels (k,).
+
+        Returns:
+            The problem.
+        """
+        ...
+
+
+def with_levels(problem: InverseProblem, y: Tensor, sigma: Tensor) -> InverseProblem:
+    """State a problem with one level, or one for each channel.
+
+    Args:
+        problem: Operator.
+        y: Measurement (1, C, ...).
+        sigma: Levels (1,) or (C,).
+
+    Returns:
+        The problem.
+    """
+    if len(sigma) == 1:
+        return replace(problem, noise=GaussianNoise(float(sigma)))
+    shape = (len(sigma), *[1] * (y.ndim - 2))
+    return replace(problem, noise=GaussianNoise(sigma.to(y).reshape(shape)))
+
+
+class DrawSource:
+    """Draws of a solver, with the same random numbers at every level.
+
+    Args:
+        problem: Operator.
+        y: Measurement (1, ...).
+        prior: Prior of the picture.
+        seen: Observed entries, bool, shape of y.
+        channels: Number of levels, 1 or that of the channels.
+        solver: Sampler of the posterior; None for "warm-start".
+        draws: Draws at each level.
+        generator: Random numbers; None for a fixed seed.
+    """
+
+    name = "draws"
+
+    def __init__(
+        self,
+        problem: InverseProblem,
+        y: Tensor,
+        prior: Prior,
+        seen: Tensor,
+        channels: int,
+        solver: PosteriorSampler | None,
+        draws: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.problem, self.y, self.prior, self.seen = problem, y, prior, seen
+        self.channels, self.draws = channels, draws
+        self.solver = make_solver("warm-start") if solver is None else solver
+        self.seed = generator.initial_seed() if generator is not None else 0
+
+    def stated(self, sigma: Tensor) -> InverseProblem:
+        """State the problem with these levels."""
+        return with_levels(self.problem, self.y, sigma)
+
+    def at(self, sigma: Tensor) -> Moments:
+        """Draw from the posterior at these levels."""
+        problem = self.stated(sigma)
+        x = self.solver.sample(
+            self.prior, problem, self.y, self.draws,
+            generator=torch.Generator().manual_seed(self.seed),
+        ).draws[:, 0]  # fmt: skip
+        r = torch.where(self.seen, self.y - problem.operator.apply(x.to(self.y)), 0).double()
+        parts = r[:, None] if self.channels == 1 else r
+        where = self.seen[:, None] if self.channels == 1 else self.seen
+        found = [
+            _moments(parts[:, c].flatten(1) / sigma[c], int(where[:, c].sum()))
+            for c in range(self.channels)
+        ]
+        misfit, rate, error, m = (torch.tensor(v, dtype=torch.float64) for v in zip(*found))  # noqa: B905
+        return Moments(misfit * sigma**2, rate, error, m)
+
+
+def _moments(e: Tensor, m: int) -> tuple[float, float, float, int]:
+    """Mean square, 2 m / I, standard error of ln sigma, and m, of residuals (n, m) of draws."""
+    n, J = len(e), 2.0 * m
+    linear, product = missing(e, e)
+    information = max(J - linear - product, 0.02 * J)
+    error = math.sqrt(1 / information + (linear + product) / n / information**2)
+    return float(e.square().sum(1).mean()) / m, J / information, error, m
+
+
+class DenoiserSource:
+    r"""The denoiser itself, where y = x + n in the observed pixels.
+
+    At the level :math:`\sigma` the posterior of x given a whole noisy picture z is that of the
+    prior given :math:`x_t`, with mean D and covariance :math:`\sigma^2 \partial D/\partial z`
+    (Tweedie's formulas), so that :math:`E|z - x|^2 = |z - D|^2 + \sigma^2 \operatorname{div} D`,
+    here summed over the observed pixels. The divergence comes from random signs, the same at every
+    level. Missing pixels are filled with draws of a solver and noise of level :math:`\sigma`: as z
+    is then a draw of the whole measurement given y, the mean over draws is E[|y - x|^2 | y]. What
+    the solver gets wrong in the observed pixels does not matter. The information is that of z less
+    what the filling would say at another level, to first order.
+
+    Args:
+        problem: Denoising or Inpainting.
+        y: Measurement (1, ...).
+        prior: Prior of the picture.
+        seen: Observed entries, bool, shape of y.
+        solver: Sampler for the missing pixels; None for "warm-start".
+        draws: Draws of the missing pixels.
+        generator: Random numbers; None for a fixed seed.
+    """
+
+    name = "denoiser"
+
+    def __init__(
+        self,
+        problem: InverseProblem,
+        y: Tensor,
+        prior: Prior,
+        seen: Tensor,
+        solver: PosteriorSampler | None,
+        draws: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.problem, self.y, self.prior, self.seen = problem, y, prior, seen
+        self.m, self.draws = int(seen.sum()), draws
+        self.solver = make_solver("warm-start") if solver is None else solver
+        self.seed = generator.initial_seed() if generator is not None else 0
+        self.whole = bool(seen.all())
+        n = 1 if self.whole else draws
+        g = torch.Generator().manual_seed(self.seed)
+        self.noise = torch.randn(n, *y.shape[1:], generator=g).to(y)
+        self.probes = [
+            (torch.randint(0, 2, self.noise.shape, generator=g).to(y) * 2 - 1) * seen
+            for _ in range(_PROBES)
+        ]
+
+    @staticmethod
+    def fits(problem: InverseProblem, channels: int) -> bool:
+        """Tell whether the measurement is a picture with noise of one level.
+
+        Args:
+            problem: Operator.
+            channels: Number of levels.
+
+        Returns:
+            Whether the denoiser suffices.
+        """
+        return isinstance(problem.operator, Denoising | Inpainting) and channels == 1
+
+    def stated(self, sigma: Tensor) -> InverseProblem:
+        """State the problem with this level."""
+        return with_levels(self.problem, self.y, sigma)
+
+    def _filling(self, sigma: Tensor) -> Tensor:
+        """Draws of the picture (n, ...), for the missing pixels."""
+        if self.whole:
+            return self.y
+        g = torch.Generator().manual_seed(self.seed)
+        problem = self.stated(sigma)
+        return self.solver.sample(self.prior, problem, self.y, self.draws, generator=g).draws[:, 0]
+
+    def _ratio(self, filling: Tensor, sigma: float) -> float:
+        """E|y - x|^2 / (m sigma^2) over the observed pixels."""
+        z = torch.where(self.seen, self.y, filling.to(self.y) + sigma * self.noise)
+        z = z.to(self.prior.device)
+        at = linearised_denoiser(self.prior, z, time_at(self.prior, z.new_tensor(sigma)))
+        divergence = sum(float((p.to(z) * at.vjp(p.to(z))).sum()) for p in self.probes) / _PROBES
+        off = torch.where(self.seen.to(z.device), z - at.value, 0).double()
+        return (float(off.square().sum()) / sigma**2 + divergence) / (len(z) * self.m)
+
+    def at(self, sigma: Tensor) -> Moments:
+        """Evaluate the denoiser at this level, and beside it for the information."""
+        value, filling = float(sigma), self._filling(sigma)
+        ratio = self._ratio(filling, value)
+        # s = m (ratio - 1), and I = -ds / d ln sigma
+        beside = self._ratio(filling, value * math.exp(_STEP))
+        information = max(self.m * (ratio - beside) / _STEP, 0.02 * 2 * self.m)
+        found = (ratio * value**2, 2 * self.m / information, information**-0.5, self.m)
+        return Moments(*(torch.tensor([one], dtype=torch.float64) for one in found))

@@ -1,0 +1,49 @@
+"""`--sigma auto`: the noise level of the measurement at hand, by the prior that restores it."""
+
+from dataclasses import replace
+
+import torch
+
+from scoresde.defaults import TILE_OVERLAP
+from scoresde.errors import InputError
+from scoresde.estimation import NoiseEstimate, estimate_noise
+from scoresde.pipelines.parsing import as_input_error
+from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.settings import IntervalOptions, RestoreOptions
+from scoresde.priors.base import Prior
+from scoresde.priors.grey import GreyPrior
+from scoresde.priors.tiled import TiledPrior
+
+__all__ = ["with_estimated_noise"]
+
+
+def with_estimated_noise(
+    prior: Prior, measurement: Measurement, options: RestoreOptions, interval: IntervalOptions
+) -> tuple[Measurement, NoiseEstimate | None]:
+    """Estimate the noise of a measurement if it is asked for.
+
+    Args:
+        prior: Prior of pictures.
+        measurement: The measurement, with an assumed noise level.
+        options: `sigma` says whether to estimate; `tile` and `seed` are used.
+        interval: A calibration holds for one noise level and cannot be combined.
+
+    Returns:
+        The measurement with the estimated level, and the estimate; the measurement as it is and
+        None if `sigma` is not "auto".
+
+    Raises:
+        InputError: If the level cannot be estimated.
+    """
+    if options.sigma != "auto":
+        return measurement, None
+    if interval.calibration is not None:
+        raise InputError(
+            "a --calibration holds for the noise level that it was made for; give --sigma a number"
+        )
+    prior = GreyPrior(prior) if measurement.grey else prior
+    tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
+    generator = torch.Generator().manual_seed(options.seed)
+    with as_input_error():
+        found = estimate_noise(measurement.problem, measurement.y, tiled, generator=generator)
+    return replace(measurement, problem=found.problem), found
