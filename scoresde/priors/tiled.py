@@ -22,12 +22,16 @@ __all__ = ["TiledPrior"]
 _Box = tuple[slice, slice]
 """Rows and columns of a tile."""
 
+_MULTIPLE = 8
+"""Sides of tiles are multiples of it, so that networks need not pad them."""
+
 
 class TiledPrior(Wrapper):
     """Prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time.
 
-    Images up to that size are not cut. The result on larger images differs from that of the whole
-    image, since a tile does not see pixels outside of it.
+    Images up to that size are not cut. Larger ones are cut into as few tiles as that permits, and
+    these are no larger than the overlap demands. The result differs from that of the whole image,
+    since a tile does not see pixels outside of it.
 
     Args:
         prior: Prior of images (C, H, W) that takes any size.
@@ -72,14 +76,24 @@ class TiledPrior(Wrapper):
         larger = len(shape) == 3 and min(shape[1:]) >= self.tile
         return larger and self.prior.accepts((shape[0], self.tile, self.tile))
 
-    def _starts(self, size: int) -> list[int]:
+    def _length(self, size: int) -> int:
+        """The side of the tiles along an axis: as many as there must be, all as small as can be."""
         if size <= self.tile:
-            return [0]
-        count = math.ceil((size - self.overlap) / (self.tile - self.overlap))
-        return [round(i * (size - self.tile) / (count - 1)) for i in range(count)]
+            return size
+        count = self._count(size)
+        least = math.ceil((size + (count - 1) * self.overlap) / count)
+        return min(self.tile, -(-least // _MULTIPLE) * _MULTIPLE)
 
-    def _ramp(self, start: int, size: int, like: Tensor) -> Tensor:
-        length = min(self.tile, size)
+    def _count(self, size: int) -> int:
+        return math.ceil((size - self.overlap) / (self.tile - self.overlap))
+
+    def _starts(self, size: int, length: int) -> list[int]:
+        if size <= length:
+            return [0]
+        count = self._count(size)
+        return [round(i * (size - length) / (count - 1)) for i in range(count)]
+
+    def _ramp(self, start: int, size: int, length: int, like: Tensor) -> Tensor:
         distance = torch.arange(length, dtype=like.dtype, device=like.device) + 0.5
         ramp = torch.ones_like(distance)
         if start > 0:
@@ -88,18 +102,27 @@ class TiledPrior(Wrapper):
             ramp = torch.minimum(ramp, distance.flip(0) / max(self.overlap, 1))
         return ramp
 
+    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of a tile; those of ``tile`` for a prior that takes no others."""
+        rows, columns = (self._length(size) for size in shape[-2:])
+        if self.prior.accepts((shape[-3], rows, columns)):
+            return rows, columns
+        return min(self.tile, shape[-2]), min(self.tile, shape[-1])
+
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         height, width = x_t.shape[-2:]
         if max(height, width) <= self.tile:
             return self.prior._denoise(x_t, t)
+        rows, columns = self._sides(x_t.shape)
         boxes, ramps = [], []
-        for top in self._starts(height):
-            for left in self._starts(width):
-                boxes.append((slice(top, top + self.tile), slice(left, left + self.tile)))
-                ramp = self._ramp(top, height, x_t)[:, None] * self._ramp(left, width, x_t)
+        for top in self._starts(height, rows):
+            for left in self._starts(width, columns):
+                boxes.append((slice(top, top + rows), slice(left, left + columns)))
+                across = self._ramp(left, width, columns, x_t)
+                ramp = self._ramp(top, height, rows, x_t)[:, None] * across
                 ramps.append(ramp[None, None])
         weights = _added_up(boxes, x_t[:1, :1].shape, ramps)
-        pixels = min(self.tile, height) * min(self.tile, width)
+        pixels = rows * columns
         together = max(1, TILE**2 // (pixels * len(x_t)))
         groups = [slice(i, i + together) for i in range(0, len(boxes), together)]
 

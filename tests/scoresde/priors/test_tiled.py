@@ -1,5 +1,8 @@
 """Tiles: their weights and places, derivatives, and time that is linear in the image."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,10 +33,12 @@ def by_padding(tiled: TiledPrior, x: Tensor, t: Tensor) -> Tensor:
     """The definition: a weighted mean of tiles, each padded to the size of the image."""
     height, width = x.shape[-2:]
     total, weights = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
-    for top in tiled._starts(height):
-        for left in tiled._starts(width):
-            piece = x[..., top : top + tiled.tile, left : left + tiled.tile]
-            ramp = tiled._ramp(top, height, x)[:, None] * tiled._ramp(left, width, x)
+    rows, columns = tiled._sides(x.shape)
+    for top in tiled._starts(height, rows):
+        for left in tiled._starts(width, columns):
+            piece = x[..., top : top + rows, left : left + columns]
+            across = tiled._ramp(left, width, columns, x)
+            ramp = tiled._ramp(top, height, rows, x)[:, None] * across
             around = (left, width - left - piece.shape[-1], top, height - top - piece.shape[-2])
             total = total + pad(ramp * tiled.prior.denoise(piece, t), around)
             weights = weights + pad(ramp, around)
@@ -90,8 +95,29 @@ def test_small_tiles_are_evaluated_together(gradients: bool) -> None:
     assert max(n for n, *_ in inner.seen) == TILE**2 // 64**2 // 2 * 2
 
     inner.seen.clear()
-    TiledPrior(inner).denoise(torch.zeros(1, 1, 400, 400), 1.0)
+    TiledPrior(inner).denoise(torch.zeros(1, 1, 720, 720), 1.0)
     assert inner.seen == 4 * [(1, 1, 384, 384)]  # large tiles are not
+
+
+@pytest.mark.parametrize("size", range(17, 90))
+def test_tiles_are_as_few_and_as_small_as_can_be(size: int) -> None:
+    tiled = TiledPrior(prior(), 16, 4)
+    length = tiled._length(size)
+    starts = tiled._starts(size, length)
+    assert starts[0] == 0 and starts[-1] + length == size
+    steps = [after - before for before, after in itertools.pairwise(starts)]
+    assert all(0 < step <= length - 4 for step in steps)  # the overlap is at least 4
+    assert len(starts) == math.ceil((size - 4) / 12)
+    if length > 8:  # 8 pixels less would not cover the image
+        assert len(starts) * (length - 8) - 4 * (len(starts) - 1) < size
+
+
+def test_a_prior_of_one_size_gets_tiles_of_this_size() -> None:
+    inner = Sizes()
+    inner.accepts = lambda shape: shape == (1, 16, 16)  # type: ignore[method-assign]
+    D = TiledPrior(inner, 16, 4).denoise(torch.ones(1, 1, 18, 30), 2.0)
+    torch.testing.assert_close(D, torch.full((1, 1, 18, 30), 2.0))
+    assert {shape[1:] for shape in inner.seen} == {(1, 16, 16)}
 
 
 def test_an_image_within_a_tile_is_not_cut() -> None:
