@@ -346,7 +346,9 @@ def test_the_pictures_of_a_worker_that_is_killed_are_done_by_others(
     assert len(spawned) == 2
     spawned[0].kill()
     text, err = process.communicate(timeout=300)
-    assert process.returncode == 0 and "6 restored" in text, err
+    assert process.returncode == 0 and ", 0 failed" in text, err
+    # a picture that the worker had finished and not yet told of is found done
+    assert "6 restored, 0 kept" in text or "5 restored, 1 kept" in text
     settings = options(prior, samples=2, solver="mmps", steps=4)
     restore_folder(list_jobs(folder, DENOISE, settings), tmp_path / "alone")
     same_pictures(out, tmp_path / "alone")
