@@ -35,10 +35,12 @@ TABLES = {
     "residual": "What the residual check finds",
     "model_check": "Is the model right?",
     "noise_level": "Estimated noise levels",
+    "blind": "Estimated blurs",
     "samplers": "Samplers",
     "likelihood": "Likelihood with error bars",
     "bits_per_dim": "Bits per dimension of MNIST",
     "operators": "Operators beside deepinv",
+    "science": "Worked examples: MRI, CT, microscope",
     "odd_inputs": "Odd inputs",
     "comparison/comparison": "Five families",
     "comparison/toys": "Five families on the plane",
@@ -56,6 +58,7 @@ COURSE = (
     "families_and_the_trilemma",
     "signals",
     "bring_your_own",
+    "medical_and_microscopy",
 )
 """Order in which the notebooks are read; new ones follow."""
 

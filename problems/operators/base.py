@@ -698,6 +698,17 @@ class LinearOperator(Operator):
         self, z: Tensor, y: Tensor, noise_variance: Tensor | float, prior_variance: Tensor | float
     ) -> Tensor:
         residual = y - self.apply(z)
+        if (
+            "svd" in self.capabilities
+            and self.tight_constant is None
+            and type(self)._solve is LinearOperator._solve
+        ):
+            # The part of y that no x explains would be divided by the variance of the noise on the
+            # way to zero, and its rounding with it.
+            svd = self.svd(_shape(z), z)
+            w = svd.Ut(residual)
+            gain = expand_like(prior_variance, w) * svd.s
+            return z + svd.V(gain * w / (expand_like(noise_variance, w) + gain * svd.s))
         if self._tall(_shape(z)):
             return z + expand_like(prior_variance, z) * self.solve_primal(
                 self.adjoint(residual), noise_variance, prior_variance

@@ -13,10 +13,11 @@ from typing import IO
 
 import numpy as np
 
+from problems.reading.hdf5 import is_hdf5, open_hdf5
 from problems.reading.matlab import mat_variables, read_mat
 from problems.reading.refusal import RefusalError
 
-__all__ = ["SUFFIXES", "read_array_file"]
+__all__ = ["SUFFIXES", "map_npy", "read_array_file"]
 
 SUFFIXES = (".npy", ".npz", ".mat")
 """Suffixes of array files, in lower case."""
@@ -51,7 +52,8 @@ def read_array_file(
     """Read one array of numbers from a file.
 
     Args:
-        path: Path of a .npy, .npz or .mat file (MATLAB 4 to 7.2); the suffix may be in capitals.
+        path: Path of a .npy, .npz or .mat file (MATLAB 4 to 7.3, the last by h5py); the suffix
+            may be in capitals.
         key: Name of the array in a .npz or .mat file; None if it holds one array of numbers. What
             is no dense array of numbers (text, cells, structs, sparse matrices) does not count.
         option: How the user names an array, for the error, such as "--array NAME".
@@ -175,6 +177,30 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """Map the array of a .npy file into memory, after the same checks as before reading it.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The array, read-only.
+
+    Raises:
+        RefusalError: If the file is no whole .npy file of numbers.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+        if start != _MAGIC:
+            raise RefusalError(_foreign(start, ".npy"))
+        file.seek(0)
+        shape, dtype = _header(file, path.stat().st_size)
+    if fault := _fault(dtype, shape):
+        raise RefusalError(f"it holds {fault}")
+    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
 def _read_npy(path: Path, key: str | None, option: str) -> np.ndarray:
     """Read a .npy file, which holds one array without a name."""
     with path.open("rb") as file:
@@ -219,7 +245,10 @@ def _read_npz(path: Path, key: str | None, option: str) -> np.ndarray:
 
 
 def _read_mat(path: Path, key: str | None, option: str) -> np.ndarray:
-    """Read one variable of a .mat file."""
+    """Read one variable of a .mat file; that of MATLAB 7.3 is HDF5."""
+    if is_hdf5(path):
+        source = open_hdf5(path, key, option)
+        return source.load(tuple(slice(None) for _ in source.shape))
     entries = []
     for name, shape, kind in mat_variables(path):
         numeric = kind in ("double", "single", "logical") or kind.lstrip("u").startswith("int")

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from problems.reading.array_source import ArraySource
+
 __all__ = [
     "GivenRange",
     "Percentiles",
@@ -19,12 +21,14 @@ __all__ = [
     "check_range",
     "looks_dark",
     "picture_range",
+    "source_range",
 ]
 
 # A 1st percentile above _BELOW and a 99th below _ABOVE, in units of white, are a picture between
 # black and white with noise and a few outliers.
 _BELOW, _ABOVE = -0.15, 1.3
 _TAIL = 0.02
+_ARRAYS = ("HDF5", "MATLAB", "zarr", "array")
 # white of less than this is more likely another unit than a very dark picture
 _DARK = {1.0: 0.05, 255.0: 32.0}
 
@@ -247,6 +251,47 @@ def array_range(
             "4 %) fit [0, 1] and [-1, 1]; say which: --range 0,1 or --range -1,1"
         )
     raise _unknown(values, name, low, high)
+
+
+def source_range(
+    source: ArraySource, values: np.ndarray, given: GivenRange | None = None, noise: float = 0.0
+) -> ValueRange:
+    """Decide the range of pictures from the file of an instrument.
+
+    FITS, DICOM, NIfTI and TIFF are read as pictures are, HDF5 and zarr as arrays are. In a file
+    that states a unit nothing is guessed.
+
+    Args:
+        source: The file.
+        values: What was read of it.
+        given: Black and white from the user; "file" for what the file states, the window of its
+            display included.
+        noise: Standard deviation of the noise on [-1, 1], by which values may lie outside.
+
+    Returns:
+        The range.
+
+    Raises:
+        ValueError: If the range cannot be told.
+    """
+    name, stated = str(source.path), source.stated_range
+    window = stated or source.window
+    if given == "file":
+        return picture_range(values, name, given=given, stated=window)
+    told = values.dtype.kind in "fi" and given is None and stated is None
+    if told and (source.units is not None or window is not None):
+        low, high = _quantiles(values)
+        unit = f" {source.units}" if source.units else ""
+        way = "--range LOW,HIGH"
+        if window is not None:
+            way += f", or --range file for the window {window[0]:g} to {window[1]:g} that it states"
+        raise ValueError(
+            f"the range of {name} is not known: its values are from {low:.4g} to {high:.4g}{unit} "
+            f"(all but 4 %); say which are black and white: {way}"
+        )
+    if source.kind.startswith(_ARRAYS):
+        return array_range(values, name, given=given, noise=noise)
+    return picture_range(values, name, given=given, stated=stated, full_scale=source.full_scale)
 
 
 def _unknown(values: np.ndarray, name: str, low: float, high: float) -> ValueError:

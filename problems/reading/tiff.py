@@ -15,7 +15,15 @@ from problems.reading.picture import Picture, check_pixels, split_alpha, turned
 from problems.reading.profiles import carried_profile
 from problems.reading.tiff_segments import UndecodedError, decoded
 
-__all__ = ["is_tiff", "read_deep_tiff", "refuse_raw", "tiff_size"]
+__all__ = [
+    "READ_COLOURS",
+    "is_tiff",
+    "page_samples",
+    "read_deep_tiff",
+    "refuse_raw",
+    "stated_range",
+    "tiff_size",
+]
 
 _ORIENTATION, _COLOURS, _PROFILE, _DNG = 274, 262, 34675, 50706
 _ACROSS, _DOWN, _UNIT = 282, 283, 296
@@ -25,7 +33,9 @@ _TAGS = (
     *(_LOWEST, _HIGHEST, _SIGNED_LOWEST, _SIGNED_HIGHEST),
 )
 # grey, and colours by their light or by a mosaic of filters; TIFF 6.0, TIFF/EP and DNG
-_READ_COLOURS = (0, 1, 2, 32803, 34892)
+READ_COLOURS = (0, 1, 2, 32803, 34892)
+"""Photometric interpretations that are read: light, in grey or by colour."""
+
 _COLOURS_IN_WORDS = {3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB", 9: "CIELAB", 10: "CIELAB"}
 _RAW = (".arw", ".cr2", ".dng", ".nef", ".orf", ".pef", ".rw2", ".srw")
 
@@ -89,7 +99,7 @@ def read_deep_tiff(path: Path) -> Picture | None:
             return None
         check_pixels(path, page.imagelength, page.imagewidth)
         try:
-            values = _samples(page)
+            values = page_samples(page)
         except UndecodedError:  # compressed in a way that Pillow may know
             return None
         many = len(file.pages)
@@ -97,7 +107,7 @@ def read_deep_tiff(path: Path) -> Picture | None:
         extra = len(page.extrasamples)
         bits = page.bitspersample
     colours = tags.get(_COLOURS, 1)
-    if colours not in _READ_COLOURS:
+    if colours not in READ_COLOURS:
         name = _COLOURS_IN_WORDS.get(int(colours), f"colours of the kind {int(colours)}")
         raise ValueError(f"it has {name} in {bits} bits, which is not read; convert it to RGB")
     if values.ndim == 3 and values.shape[-1] not in (1, 2, 3, 4):
@@ -123,7 +133,7 @@ def read_deep_tiff(path: Path) -> Picture | None:
         values,
         f"TIFF, {_type_in_words(values.dtype, bits)} {'colour' if values.ndim == 3 else 'grey'}",
         alpha,
-        stated_range=_stated_range(tags),
+        stated_range=stated_range(tags),
         notes=(*notes, *told),
         profile=profile,
         resolution=_resolution(tags),
@@ -131,8 +141,18 @@ def read_deep_tiff(path: Path) -> Picture | None:
     )
 
 
-def _samples(page: Any) -> np.ndarray:
-    """(H, W) or (H, W, n) as stored."""
+def page_samples(page: Any) -> np.ndarray:
+    """Read the samples of a page.
+
+    Args:
+        page: A page of tifffile.
+
+    Returns:
+        Samples (H, W) or (H, W, n) as stored.
+
+    Raises:
+        UndecodedError: If they are compressed in a way that is not read here.
+    """
     try:
         values: np.ndarray = page.asarray()
     except (ValueError, ImportError, NotImplementedError) as error:
@@ -144,8 +164,15 @@ def _samples(page: Any) -> np.ndarray:
     return values
 
 
-def _stated_range(tags: dict[int, Any]) -> tuple[float, float] | None:
-    """Lowest and highest sample value, if the tags state both and they differ."""
+def stated_range(tags: dict[int, Any]) -> tuple[float, float] | None:
+    """Find the range that a TIFF states.
+
+    Args:
+        tags: Values of the tags by number.
+
+    Returns:
+        Lowest and highest sample value, if the tags state both and they differ.
+    """
     for low, high in ((_SIGNED_LOWEST, _SIGNED_HIGHEST), (_LOWEST, _HIGHEST)):
         if low in tags and high in tags:
             ends = float(np.min(tags[low])), float(np.max(tags[high]))

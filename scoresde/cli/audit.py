@@ -23,7 +23,7 @@ _FAILED = 1
     "scoresde audit --problem deblur --gaussian 2 --solver mmps --runs 50",
     "scoresde audit --problem denoise --prior mnist --sigma 0.5 --report audit.html",
 )
-@partial(restoration, without=("samples",))
+@partial(restoration, without=("array", "samples", "select", "sigma_units"))
 def audit(
     *,
     problem_options: ProblemOptions,

@@ -1,5 +1,6 @@
 """`scoresde calibrate`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ __all__ = ["calibrate"]
     "scoresde calibrate photographs --problem denoise --sigma 0.1 --out cal.json",
     "scoresde restore photo.png --problem denoise --sigma 0.1 --calibration cal.json",
 )
-@restoration
+@partial(restoration, without=("array", "select", "sigma_units"))
 def calibrate(
     folder: Annotated[
         Path, typer.Argument(help="Folder of photographs like those to be restored.")

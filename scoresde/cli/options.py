@@ -86,14 +86,22 @@ PROBLEM: dict[str, Any] = {
         typer.Option(help="Name of the array in a --mask or --kernel file that holds several."),
     ],
     "gaussian": Annotated[
-        float | None, typer.Option(help="deblur: standard deviation of a Gaussian, in pixels.")
+        str | None,
+        typer.Option(
+            metavar="FLOAT|auto",
+            help="deblur: standard deviation of a Gaussian, in pixels; or auto, to estimate it.",
+        ),
     ],
     "motion": Annotated[
         str | None,
         typer.Option(help="deblur: motion, LENGTH,ANGLE in pixels and degrees."),
     ],
     "disk": Annotated[
-        float | None, typer.Option(help="deblur: radius of an out-of-focus disk, in pixels.")
+        str | None,
+        typer.Option(
+            metavar="FLOAT|auto",
+            help="deblur: radius of an out-of-focus disk, in pixels; or auto, to estimate it.",
+        ),
     ],
     "boundary": Annotated[
         str | None,
@@ -130,6 +138,20 @@ PROBLEM: dict[str, Any] = {
             "the file states; 0,1 or 0,255 for float pictures that fit; -1,1 for float arrays]"
         ),
     ],
+    "array": Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the array, dataset or HDU in the restored file, if it holds several."
+        ),
+    ],
+    "select": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select",
+            help="Part of a stack or array: AXIS=PLACE or AXIS=FIRST:END, such as z=10:20; AXIS is "
+            "a name of the file, or a number from 0. Repeatable. [all]",
+        ),
+    ],
 }
 """The fields of :class:`ProblemOptions` as options."""
 
@@ -141,6 +163,13 @@ RESTORE: dict[str, Any] = {
             help="Noise in the measurement, a standard deviation on [-1, 1]; or auto, to estimate "
             "it from the measurement. "
             "[the size of the rounding for jpeg and quantise; else 0.05 if simulated, 0.02 if not]",
+        ),
+    ],
+    "sigma_units": Annotated[
+        str,
+        typer.Option(
+            help="Units of --sigma: picture ([-1, 1]) or file (its own values: HU, counts, grey "
+            "levels)."
         ),
     ],
     "solver": Annotated[
@@ -194,7 +223,13 @@ RESTORE: dict[str, Any] = {
 }
 """The fields of :class:`RestoreOptions` as options, and the effort that decides two of them."""
 
-_DEFAULTS: dict[str, Any] = {"effort": "normal", "samples": None, "set": None, "solver": None}
+_DEFAULTS: dict[str, Any] = {
+    "effort": "normal",
+    "samples": None,
+    "select": None,
+    "set": None,
+    "solver": None,
+}
 
 
 def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
@@ -225,6 +260,21 @@ def _sigma(text: str | None, name: str) -> float | str | None:
         raise InputError(f"--sigma takes a number or auto, got {text!r}") from None
 
 
+def _blur(text: str | None, option: str, name: str) -> float | str | None:
+    """The same for the width of a blur."""
+    if text == "auto" and name != "restore":
+        raise InputError(
+            f"--{option} auto estimates the blur of one picture, which is for `scoresde restore`; "
+            f"give `scoresde {name}` a number"
+        )
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--{option} takes a number or auto, got {text!r}") from None
+
+
 def restoration(
     function: Callable[..., None], without: Collection[str] = ()
 ) -> Callable[..., None]:
@@ -233,18 +283,21 @@ def restoration(
     Args:
         function: A command whose keyword parameters `problem_options` and `restore_options` receive
             a :class:`ProblemOptions` and a :class:`RestoreOptions`.
-        without: Names of options of the restoration that the command does not have.
+        without: Names of options that the command does not have.
 
     Returns:
         The command, with one option for each field in the place of these two parameters.
     """
     offered = {name: option for name, option in RESTORE.items() if name not in without}
+    described = {name: option for name, option in PROBLEM.items() if name not in without}
 
     def command(**values: Any) -> None:
         from scoresde.pipelines.plan import budget
 
-        problem = {name: values.pop(name) for name in PROBLEM}
-        problem["set"] = tuple(problem["set"] or ())
+        problem = {name: values.pop(name) for name in described}
+        problem |= {name: tuple(problem.get(name) or ()) for name in ("set", "select")}
+        for option in ("gaussian", "disk"):
+            problem[option] = _blur(problem[option], option, function.__name__)
         restore = {name: values.pop(name) for name in offered}
         restore["sigma"] = _sigma(restore["sigma"], function.__name__)
         restore["solver"], restore["steps"], restore["samples"] = budget(
@@ -259,7 +312,7 @@ def restoration(
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if parameter.name == "problem_options":
-            parameters += _parameters(PROBLEM, ProblemOptions)
+            parameters += _parameters(described, ProblemOptions)
         elif parameter.name == "restore_options":
             parameters += _parameters(offered, RestoreOptions)
         else:

@@ -29,6 +29,7 @@ def _formats(incomplete: str) -> list[str]:
     "scoresde restore photo.png --problem denoise --sigma 0.1",
     "scoresde restore photo.png --problem inpaint --mask mask.png --effort quick",
     "scoresde restore photo.png --problem deblur --motion 15,30 --simulate --json",
+    "scoresde restore scan.nii.gz --problem denoise --select z=10:20 --range 0,1000 --sigma 0.05",
     "scoresde restore photos/ --problem denoise --sigma 0.1 --workers 2 --out restored",
 )
 @restoration
@@ -37,7 +38,8 @@ def restore(
         Path,
         typer.Argument(
             help="The photograph, in any format that Pillow reads, or a TIFF of any sample type; "
-            "or an array (C, ...) as .npy, .npz or .mat. Or many: a folder, a pattern in quotes, "
+            "an array (C, ...) as .npy, .npz or .mat; or a picture, volume or stack in FITS, "
+            "DICOM, NIfTI, HDF5, zarr or TIFF. Or many: a folder, a pattern in quotes, "
             "or a .csv whose column `image` names them and whose other columns are options."
         ),
     ],
@@ -92,12 +94,13 @@ def restore(
 
     With a folder, each picture gets a folder of its own below --out. What is done already is kept.
     """
+    from problems.reading.zarr_arrays import is_zarr
     from scoresde.pipelines.folders import names_many
     from scoresde.pipelines.restore import restore as run
 
     interval = IntervalOptions(level, calibration)
     output = OutputOptions(picture_format, no_draws)
-    if names_many(str(image)):
+    if names_many(str(image)) and not is_zarr(image):
         restore_many(
             str(image),
             problem_options,
@@ -139,6 +142,9 @@ def restore(
         if name in report:
             found = report[name]
             echo(f"{name:12s} {found['psnr']:6.2f} dB  SSIM {found['ssim']:.3f}")
+    own = report["in_file_values"]
+    if own is not None and own["units"] and report["samples"] > 1:
+        echo(f"uncertainty  {own['mean_std']:.3g} {own['units']}, mean standard deviation")
     if "interval" in report:
         echo(_interval_line(report["interval"]))
     for line in _residual_lines(report["residual"]):
@@ -162,10 +168,16 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
     """How the file was understood."""
     read = report["read"]
     low, high = read["range"]
-    lines = [f"read         {read['kind']}, {low:g} to {high:g} ({read['range_rule']})"]
+    units = f" {read['units']}" if read.get("units") else ""
+    lines = [f"read         {read['kind']}, {low:g} to {high:g}{units} ({read['range_rule']})"]
+    if "slices" in report:
+        first, last = (report["slices"][i]["slice"] for i in (0, -1))
+        lines.append(f"slices       {len(report['slices'])}, {first} to {last}")
     lines += [f"note         {note}" for note in read["notes"]]
     if "missing" in report:
         lines.append(f"mask         {report['missing']:.1%} of the pixels are missing")
+    if "blur_estimate" in report:
+        lines.append(f"blur         {_blur(report['blur_estimate'])}, estimated from the picture")
     if "sigma_estimate" in report:
         found = report["sigma_estimate"]
         lines.append(
@@ -175,6 +187,11 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
     if not report["sigma_given"] and report["sigma"] is not None:
         lines.append(f"noise        {report['sigma']:g} on [-1, 1], assumed: --sigma was not given")
     return lines
+
+
+def _blur(found: dict[str, Any]) -> str:
+    """The kind of a blur and its parameters."""
+    return f"{found['kind']} {found['values'][0]:g} ± {found['standard_error'][0]:g} pixels"
 
 
 def _residual_lines(residual: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from scoresde.errors import InputError, require
 if TYPE_CHECKING:
     from scoresde.data.datasets import ImageArray, ImageFolder
     from scoresde.data.signals import Signals
+    from scoresde.data.stacks import ImageStacks
     from scoresde.training import TrainConfig
 
 __all__ = ["train"]
@@ -28,9 +29,11 @@ def train(
     data: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of photographs; or one .npy, .npz or .mat file of images, (N, H, W) or "
-            "(N, H, W, C), uint8; with --dimensions 1 of signals, (N, L) or (N, C, L), and with 3 "
-            "of volumes, (N, D, H, W) or (N, C, D, H, W), real numbers in any units."
+            help="Folders of photographs; one .npy, .npz or .mat file of images, (N, H, W) or "
+            "(N, H, W, C), of bytes; files or folders of 16-bit pictures, of real or complex "
+            "arrays, or of FITS, DICOM, NIfTI, HDF5, zarr or TIFF stacks; with --dimensions 1 of "
+            "signals, (N, L) or (N, C, L), and with 3 of volumes, (N, D, H, W) or (N, C, D, H, W), "
+            "real numbers in any units."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, state and TensorBoard log.")],
@@ -111,6 +114,23 @@ def train(
             "--flips", help="Arrays: flip and turn at random, as is always done with photographs."
         ),
     ] = False,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Flips and turns that are as likely as the pictures: none, mirror (left and "
+            "right), flips (also up and down) or turns (all eight). [turns for pictures, none for "
+            "arrays and instruments]"
+        ),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            help="Values of black and white in files that are not of 8 bits, LOW,HIGH; the prior "
+            "remembers them. [the full scale of 16 bits; else mean ± 2 standard deviations of each "
+            "channel]",
+        ),
+    ] = None,
     fourier: Annotated[
         str | None,
         typer.Option(
@@ -218,7 +238,20 @@ def train(
             f"--device must be auto or cpu, got {device!r}; choose GPUs with CUDA_VISIBLE_DEVICES "
             "or accelerate launch"
         )
-    signals = None
+    signals: Signals | None = None
+    stacks: ImageStacks | None = None
+    if augment is not None and flips:
+        raise InputError("--flips and --augment exclude each other; give one")
+    if dimensions in (1, 3) and (augment or value_range):
+        raise InputError(f"--augment and --range are for images, not for --dimensions {dimensions}")
+    if dimensions not in (1, 3) and (own := _own_numbers(data, array)):
+        if dequantise:
+            raise InputError(
+                "--dequantise is for a single .npy, .npz or .mat file of bytes, not for "
+                f"{' '.join(map(str, data))}"
+            )
+        stacks = _open_stacks(own, array, channels, "turns" if flips else augment, value_range)
+        channels = stacks.channels
     if dimensions in (1, 3):
         signals = _open_signals(data, dimensions, array, images_only=dequantise or flips)
         channels = signals.channels if channels is None else channels
@@ -255,8 +288,19 @@ def train(
             precision=precision,
             seed=seed,
         )
-    samples: Signals | ImageFolder | ImageArray = signals or _open_data(
-        data, config.network.channels, array, dequantise=dequantise, flips=flips
+    if stacks is None and value_range is not None:
+        raise InputError("--range is for files that are not of 8 bits, and these are")
+    samples: Signals | ImageStacks | ImageFolder | ImageArray = (
+        signals
+        or stacks
+        or _open_data(
+            data,
+            config.network.channels,
+            array,
+            dequantise=dequantise,
+            augment="turns" if flips else augment,
+            flips=flips,
+        )
     )
     require("train", "training", "accelerate", "tensorboard")
     try:
@@ -387,8 +431,69 @@ def _open_signals(
     return Signals.read(data[0], dimensions, array)
 
 
+def _own_numbers(data: list[Path], array: str | None) -> list[Path]:
+    """The files, if one of them is not of 8 bits."""
+    from problems.reading.arrays import SUFFIXES
+    from problems.reading.sources import source_format
+    from scoresde.data.datasets import list_images
+    from scoresde.data.stacks import array_type, list_own_numbers
+
+    own: list[Path] = []
+    plain: list[Path] = []
+    for path in data:
+        if source_format(path) is not None:
+            own.append(path)
+        elif path.is_dir():
+            found = list_own_numbers(path)
+            own += found
+            plain += [] if found else [path]
+        elif path.suffix.lower() in SUFFIXES and array_type(path, array) not in (None, "uint8"):
+            own.append(path)
+        else:
+            plain.append(path)
+    if own and plain:
+        own += [one for path in plain for one in (list_images(path) if path.is_dir() else [path])]
+    return own
+
+
+def _open_stacks(
+    paths: list[Path],
+    array: str | None,
+    channels: int | None,
+    augment: str | None,
+    value_range: str | None,
+) -> "ImageStacks":
+    from problems.reading.ranges import check_range
+    from scoresde.data.datasets import SUFFIXES
+    from scoresde.data.stacks import ImageStacks
+    from scoresde.errors import as_input_error
+    from scoresde.pipelines.parsing import numbers
+
+    ends = None
+    if value_range is not None:
+        with as_input_error():
+            ends = check_range(*numbers(value_range, float, "--range", "LOW,HIGH"))
+    photographs = all(path.suffix.lower() in SUFFIXES for path in paths)
+    default = "turns" if photographs else "none"
+    images = ImageStacks(
+        paths, key=array, channels=channels, value_range=ends, augment=augment or default
+    )
+    if channels not in (None, images.channels):
+        raise InputError(
+            f"the images of {paths[0]} have {images.channels} channels; pass --channels "
+            f"{images.channels}"
+        )
+    return images
+
+
 def _open_data(
-    data: list[Path], channels: int, array: str | None, *, dequantise: bool, flips: bool
+    data: list[Path],
+    channels: int,
+    array: str | None,
+    *,
+    dequantise: bool,
+    augment: str | None,
+    flips: bool,
 ) -> "ImageFolder | ImageArray":
     """The images, of the network's channels."""
     from problems.reading.arrays import SUFFIXES
@@ -401,14 +506,14 @@ def _open_data(
                 "train on one array file, or on folders of photographs; got "
                 f"{', '.join(map(str, data))}"
             )
-        images: ImageFolder | ImageArray = ImageArray(first, array, dequantise, flips)
+        images: ImageFolder | ImageArray = ImageArray(first, array, dequantise, augment=augment)
     elif array or dequantise or flips:
         raise InputError(
             f"--array, --dequantise and --flips are for array files, .npy, .npz or .mat; {first} "
             "is not one"
         )
     else:
-        images = ImageFolder(data, channels)
+        images = ImageFolder(data, channels, augment=augment or "turns")
     if images.channels != channels:
         raise InputError(
             f"the images of {first} have {images.channels} channels; pass --channels "

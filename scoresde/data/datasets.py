@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from problems.reading.arrays import read_array_file
 from scoresde.data.headers import check_crop, picture_size
 from scoresde.data.images import from_bytes, read_image, to_uint8
 from scoresde.errors import InputError, as_input_error
 
 __all__ = [
+    "AUGMENTATIONS",
     "SUFFIXES",
     "Dataset",
     "DeviceImages",
@@ -29,6 +31,15 @@ __all__ = [
 ]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+AUGMENTATIONS: dict[str, tuple[int, ...]] = {
+    "none": (0,),
+    "mirror": (0, 4),
+    "flips": (0, 2, 4, 6),
+    "turns": (0, 1, 2, 3, 4, 5, 6, 7),
+}
+"""Flips and turns of each augmentation: quarter turns modulo 4, and from 4 on then a flip of left
+and right. "mirror" is left and right, "flips" also up and down, "turns" are all eight."""
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -87,6 +98,12 @@ def _turned(image: np.ndarray, turn: int) -> np.ndarray:
     return image[:, ::-1] if turn >= 4 else image
 
 
+def _turns(augment: str) -> tuple[int, ...]:
+    with as_input_error():
+        check_choice("augmentation", augment, AUGMENTATIONS)
+    return AUGMENTATIONS[augment]
+
+
 class Dataset(Protocol):
     """Interface of the data that training reads."""
 
@@ -115,9 +132,11 @@ class ImageFolder:
         folder: Path of the folder, or of several; their subfolders are read too.
         channels: 1 or 3; images with another number are averaged over their channels.
         cache_bytes: Memory for decoded images, in bytes.
+        augment: A name in :data:`AUGMENTATIONS`.
 
     Raises:
-        InputError: If a folder does not exist or has no images, or channels is neither 1 nor 3.
+        InputError: If the augmentation is unknown, a folder does not exist or has no images, or
+            channels is neither 1 nor 3.
     """
 
     def __init__(
@@ -125,7 +144,9 @@ class ImageFolder:
         folder: str | Path | Sequence[str | Path],
         channels: int = 3,
         cache_bytes: int = 2 << 30,
+        augment: str = "turns",
     ) -> None:
+        self.turns = _turns(augment)
         if channels not in (1, 3):
             raise InputError(
                 f"pictures are read with 1 or 3 channels, got {channels}; use --channels 1 or 3"
@@ -161,7 +182,7 @@ class ImageFolder:
         return image
 
     def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
-        """Draw a batch: uniform image and position, one of the eight flips and quarter turns.
+        """Draw a batch: uniform image and position, one of the flips and quarter turns.
 
         Args:
             n: Number of samples.
@@ -183,7 +204,7 @@ class ImageFolder:
             if min(height, width) < size:
                 raise _too_small(self.paths[index], height, width, size)
             top, left = int(draw[1] * (height - size + 1)), int(draw[2] * (width - size + 1))
-            turn = int(draw[3] * 8)
+            turn = self.turns[int(draw[3] * len(self.turns))]
             batch[i] = _turned(image[top : top + size, left : left + size], turn)
         return from_bytes(torch.from_numpy(batch).permute(0, 3, 1, 2))
 
@@ -224,6 +245,7 @@ class DeviceImages:
 
     def __init__(self, images: ImageFolder, device: torch.device) -> None:
         self.paths, self.channels, self.device = images.paths, images.channels, device
+        self._turns = np.array(images.turns)
         loaded = [
             torch.from_numpy(read_pixels(path, self.channels)).to(device) for path in self.paths
         ]
@@ -261,9 +283,8 @@ class DeviceImages:
         left = (draws[:, 2] * (width - size + 1)).astype(np.int64)
         row, column = self.channels * width, np.full_like(width, self.channels)
         corner = self._starts[index] + top * row + left * column
-        first, down, right = _turned_strides(
-            corner, row, column, size, (draws[:, 3] * 8).astype(np.int64)
-        )
+        turn = self._turns[(draws[:, 3] * len(self._turns)).astype(np.int64)]
+        first, down, right = _turned_strides(corner, row, column, size, turn)
         table = torch.from_numpy(np.stack([first, down, right]))
         if self.device.type == "cuda":
             table = table.pin_memory()
@@ -315,9 +336,11 @@ class ImageArray:
             :math:`u \sim U[0, 1)`, so that the data has a density (Theis et al. 2016). False for
             :math:`k/127.5 - 1`.
         flips: True to also draw one of the eight flips and quarter turns.
+        augment: A name in :data:`AUGMENTATIONS` in the place of `flips`; None to go by it.
 
     Raises:
-        InputError: If the file cannot be read or does not hold one array of uint8 images.
+        InputError: If the augmentation is unknown, or the file cannot be read or does not hold one
+            array of uint8 images.
 
     Example:
         >>> import tempfile
@@ -339,8 +362,10 @@ class ImageArray:
         key: str | None = None,
         dequantise: bool = False,
         flips: bool = False,
+        augment: str | None = None,
     ) -> None:
-        self.path, self.dequantise, self.flips = Path(path), dequantise, flips
+        self.path, self.dequantise = Path(path), dequantise
+        self.turns = _turns(augment or ("turns" if flips else "none"))
         self.images = read_arrays(self.path, key)
         self.channels = self.images.shape[-1]
 
@@ -381,12 +406,14 @@ class ImageArray:
         height, width = self.images.shape[1:3]
         draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
         index, top, left, turn = (
-            (draws * [len(self), height - size + 1, width - size + 1, 8]).astype(int).T
+            (draws * [len(self), height - size + 1, width - size + 1, len(self.turns)])
+            .astype(int)
+            .T
         )
         batch = np.empty((n, size, size, self.channels), np.uint8)
         for i in range(n):
             crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
-            batch[i] = _turned(crop, turn[i]) if self.flips else crop
+            batch[i] = _turned(crop, self.turns[turn[i]])
         levels = torch.from_numpy(batch).permute(0, 3, 1, 2)
         return dequantised(levels, generator) if self.dequantise else from_bytes(levels)
 

@@ -212,7 +212,9 @@ def _bodies(n: int, side: int, generator: torch.Generator | None) -> Tensor:
             turn = torch.full((n,), angle) + s.uniform(-0.2, 0.2)
             out = 1 - fat / 2 - 0.09
             x, y = sign * out * a * turn.cos(), out * b * turn.sin()
-            rib = s.inside(x, y, s.uniform(0.04, 0.08), s.uniform(0.025, 0.04), sign * (turn + 1.57))
+            rib = s.inside(
+                x, y, s.uniform(0.04, 0.08), s.uniform(0.025, 0.04), sign * (turn + 1.57)
+            )
             s.paint(s.uniform(300, 900), rib)
     s.image = s.image + 8 * body * s.waves(14)
     return s.image[:, None]
@@ -234,20 +236,24 @@ def _cells(n: int, side: int, generator: torch.Generator | None) -> Tensor:
         start, bend = s.uniform(0, 2 * math.pi), s.uniform(-2.0, 2.0)
         wave, phase = s.uniform(1, 5), s.uniform(0, 2 * math.pi)
         t = torch.linspace(-1, 1, points)[None]
-        heading = start[:, None] + bend[:, None] * t + 0.7 * (wave[:, None] * t + phase[:, None]).sin()
+        swing = (wave[:, None] * t + phase[:, None]).sin()
+        heading = start[:, None] + bend[:, None] * t + 0.7 * swing
         step = length / points
         px = x[:, None] + step * heading.cos().cumsum(1)
         py = y[:, None] + step * heading.sin().cumsum(1)
-        width = s.uniform(0.02, 0.035)
-        level = s.uniform(0.25, 0.9)
-        rows = (-(((s.y[0, :, 0] - py[..., None]) / width[:, None, None]) ** 2) / 2).exp()
-        columns = (-(((s.x[0, 0] - px[..., None]) / width[:, None, None]) ** 2) / 2).exp()
-        line = torch.einsum("npi,npj->nij", rows, columns) * (step / (math.sqrt(2 * math.pi) * width))[
-            :, None, None
-        ]
-        s.image = s.image + level[:, None, None] * line
+        width, level = s.uniform(0.02, 0.035), s.uniform(0.25, 0.9)
+        rows = _bump(s.y[0, :, 0] - py[..., None], width)
+        columns = _bump(s.x[0, 0] - px[..., None], width)
+        # a straight line has the brightness `level` in its middle
+        weight = level * step / (math.sqrt(2 * math.pi) * width)
+        line = torch.einsum("npi,npj->nij", rows, columns)
+        s.image = s.image + weight[:, None, None] * line
     for _ in range(6):  # vesicles
         r = s.uniform(0.025, 0.07)
         spot = s.inside(s.uniform(-1, 1), s.uniform(-1, 1), r, r, r)
         s.paint(s.uniform(0.4, 1.2), spot * s.chance(0.7)[:, None, None])
     return (s.image / s.image.amax((1, 2), keepdim=True))[:, None]
+
+
+def _bump(distance: Tensor, width: Tensor) -> Tensor:
+    return (-0.5 * (distance / width[:, None, None]) ** 2).exp()

@@ -1,5 +1,6 @@
 """`--sigma auto`: the noise level of the measurement at hand, by the prior that restores it."""
 
+import warnings
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from scoresde.pipelines.settings import IntervalOptions, RestoreOptions
 from scoresde.priors.base import Prior
 from scoresde.priors.grey import GreyPrior
 from scoresde.priors.tiled import TiledPrior
+from solvers.posterior.trust import SolverWarning
 
 __all__ = ["with_estimated_noise"]
 
@@ -44,6 +46,8 @@ def with_estimated_noise(
     prior = GreyPrior(prior) if measurement.grey else prior
     tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
     generator = torch.Generator().manual_seed(options.seed)
-    with as_input_error():
+    with as_input_error(), warnings.catch_warnings():
+        # of trials with values that are known to be wrong; the restoration itself may warn
+        warnings.simplefilter("ignore", SolverWarning)
         found = estimate_noise(measurement.problem, measurement.y, tiled, generator=generator)
     return replace(measurement, problem=found.problem), found

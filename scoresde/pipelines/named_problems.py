@@ -170,8 +170,8 @@ def is_described(problem: str) -> bool:
     return problem.lower().endswith(".json")
 
 
-# of every problem; the range is that of the file
-_COMMON = ("photons", "range")
+# of every problem; they say how the file is read, except photons
+_COMMON = ("photons", "range", "array", "select")
 
 
 def check_used(options: ProblemOptions) -> None:

@@ -197,7 +197,8 @@ def _top(dtype: np.dtype) -> float:
 def _like(given: Input, container: str | None) -> str:
     """The format that is like a file."""
     picture = given.file
-    container = container or ("TIFF" if picture and picture.container == "TIFF" else "PNG")
+    tiff = (picture is not None and picture.container == "TIFF") or given.source is not None
+    container = container or ("TIFF" if tiff else "PNG")
     if picture is None:
         return "tiff32" if container == "TIFF" else "png"
     kind = picture.values.dtype

@@ -2,29 +2,37 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.data.figures import Panel, nice_top, sheet, write_map
+from scoresde.data.figures import sheet, write_map
 from scoresde.errors import InputError
-from scoresde.evaluation import psnr, ssim
-from scoresde.evaluation.residual import check_residual
-from scoresde.files import check_writable, write_atomically, write_json
+from scoresde.files import check_writable, write_json
 from scoresde.pipelines.cost import LARGE, check_memory, estimate_seconds
 from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.estimated_blur import with_estimated_blur, without_unknown_blur
 from scoresde.pipelines.estimated_noise import with_estimated_noise
 from scoresde.pipelines.inputs import Input, read_input
 from scoresde.pipelines.intervals import Intervals, open_intervals
+from scoresde.pipelines.own_format import own_format_name, write_own_format
 from scoresde.pipelines.picture_format import PictureFormat, choose_format, destination
-from scoresde.pipelines.plan import draw, make_plan
+from scoresde.pipelines.plan import Measurement, Plan, draw, make_plan
 from scoresde.pipelines.posterior_file import POSTERIOR, write_posterior
 from scoresde.pipelines.protocol import protocol
 from scoresde.pipelines.repeat import RestoreCall
+from scoresde.pipelines.restoration import (
+    Restoration,
+    panels,
+    posterior_header,
+    report_of,
+    residual_of,
+    scores,
+    write_array,
+)
 from scoresde.pipelines.restoration_report import (
     PAGE,
     recorded_warnings,
@@ -37,29 +45,15 @@ from scoresde.pipelines.settings import (
     ProblemOptions,
     RestoreOptions,
 )
+from scoresde.pipelines.sigma_units import in_picture_units, known_sigma
+from scoresde.pipelines.stack_results import check_stack, slice_name
+from scoresde.pipelines.stacks import restore_stack
 from scoresde.priors.base import Prior
-from solvers import Posterior
 from solvers.posterior.path import DenoisingPath, recording_path
-from solvers.registry import SOLVERS
 
 __all__ = ["Restoration", "panels", "restore", "scores"]
 
-
-@dataclass(frozen=True)
-class Restoration:
-    """The result of a restoration.
-
-    Args:
-        posterior: Draws, grey if the picture was.
-        y: The measurement (1, ...).
-        truth: The picture (1, C, H, W) on [-1, 1] if it is known, else None.
-        report: What was done and found, in plain values.
-    """
-
-    posterior: Posterior
-    y: Tensor
-    truth: Tensor | None
-    report: dict[str, Any]
+_COLOURS = (1, 3)
 
 
 def restore(
@@ -81,10 +75,13 @@ def restore(
 
     Writes posterior.npz, the pictures mean, draw_1, draw_2, ..., std.png, sheet.png, report.html,
     problem.json and report.json into `out`; with a calibration also the pictures lower and upper,
-    and interval.png.
+    and interval.png. FITS and NIfTI files are also answered by mean.fits and mean.nii.gz. Of a
+    stack the pictures are TIFF files with a page for each slice
+    (:func:`scoresde.pipelines.stacks.restore_stack`).
 
     Args:
-        image: The photograph; or a measurement (C, ...) as .npy.
+        image: The photograph; a measurement (C, ...) as .npy; or the file of an instrument, see
+            :func:`problems.reading.sources.open_source`.
         problem: How it was measured.
         options: How it is restored.
         out: Folder to write into, made if need be. Or a file that ends in .png, .tif or .tiff: the
@@ -108,9 +105,14 @@ def restore(
     """
     interval, output = interval or IntervalOptions(), output or OutputOptions()
     folder, file = destination(out)
-    given = read_input(image, problem, simulate=simulate, sigma=options.stated_sigma)
+    asked = options
+    given = read_input(
+        image, problem, simulate=simulate, sigma=known_sigma(options), learned=options.prior
+    )
+    options = in_picture_units(options, given)
+    stated, blur = without_unknown_blur(problem, simulate=simulate, interval=interval)
     plan = make_plan(
-        problem,
+        stated,
         options,
         size=given.size,
         simulate=simulate,
@@ -123,41 +125,56 @@ def restore(
         prior = open_prior(
             options.prior, device, options.precision, options.average, recompute=True
         )
+    if prior.shape[0] not in _COLOURS:
+        raise InputError(
+            f"the prior {options.prior!r} has {prior.shape[0]} channels, and pictures of 1 or 3 "
+            "are written; use it from Python, by solvers.solve"
+        )
     size = plan.picture_size(given.x)
     check_memory(size, prior.shape[0], options, device)
-    if say and math.prod(size) * options.samples > LARGE:
-        say(_announcement(size, options, estimate_seconds(prior, size, options)))
+    work = replace(options, samples=options.samples * len(given.x))
+    if say and math.prod(size) * work.samples > LARGE:
+        say(_announcement(size, work, estimate_seconds(prior, size, work)))
     form = choose_format(output.format, given, plan.operator, size, file)
-    intervals = open_intervals(interval, protocol(problem, plan.noise, options, plan.description))
-    measured = plan.measure(given.x, prior, options.prior)
+    intervals = open_intervals(interval, protocol(stated, plan.noise, options, plan.description))
+    if given.is_stack and blur is not None:
+        raise InputError(f"--{blur} auto is for one picture, not for a stack; give it a number")
+    if given.is_stack:
+        form = check_stack(given, form, output.format, options.samples, size)
+    measurements = [
+        _measure(plan, given, index, options.seed, prior, options.prior)
+        for index in range(len(given.x))
+    ]
     if file is not None and file.resolve() == image.resolve():
         raise InputError(f"--out {file} is the picture that is restored; choose another name")
     folder = check_writable(folder)
-    measured, noise = with_estimated_noise(prior, measured, options, interval)
+    # the call has the noise level as it was given
+    call = RestoreCall(image, problem, asked, out, simulate, interval, output)
+    call = call if named is None else replace(named, options=asked)
+    if given.is_stack:
+        described = plan.description
+        return restore_stack(
+            call, options, given, measurements, described, prior, intervals, form, out, progress
+        )
+    own = replace(options, seed=given.slice_seed(0, options.seed))
+    measured, kernel = with_estimated_blur(blur, prior, measurements[0], own)
+    measured, noise = with_estimated_noise(prior, measured, own, interval)
     with recorded_warnings() as warned, recording_path(DenoisingPath()) as path:
-        posterior = draw(prior, measured, options, progress, arrived)
-    options = replace(options, samples=len(posterior.draws))
-    call = RestoreCall(image, problem, options, out, simulate, interval, output)
-    if named is not None:
-        call = replace(named, options=options)
+        posterior = draw(prior, measured, own, progress, arrived)
+    call = replace(call, options=replace(asked, samples=len(posterior.draws)))
     result = Restoration(posterior, measured.y, measured.truth, {})
     result.report.update(
-        _report(call.image, given, plan.description, options, measured.problem, result)
+        report_of(call.image, given, plan.description, call.options, measured.problem, result)
     )
+    if kernel is not None:
+        result.report["blur_estimate"] = kernel.report()
     if noise is not None:
         result.report["sigma_estimate"] = noise.report()
-    result.report["residual"] = check_residual(
-        measured.problem,
-        measured.y,
-        posterior.draws,
-        range_known=simulate or given.range.certain,
-        sigma_stated=options.stated_sigma is not None,
-        faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
-    ).report()
+    result.report["residual"] = residual_of(call, given, measured, posterior)
     remove_former_run(folder, [image, problem.mask, problem.kernel, interval.calibration])
     result.report["pictures"] = form.report()
-    _write(folder, measured.problem, intervals, result, form, draws=not output.no_draws)
-    header = _header(call, given, result.report)
+    _write(folder, measured.problem, intervals, result, form, given, draws=not output.no_draws)
+    header = posterior_header(call, given, result.report)
     ends = intervals.ends(posterior) if len(posterior.draws) > 1 else None
     write_posterior(folder / POSTERIOR, posterior, ends, header, draws=not output.no_draws)
     if file is not None:
@@ -168,6 +185,19 @@ def restore(
         call, result.report, measured.problem, tensors, intervals, prior, said, folder, path
     )
     return result
+
+
+def _measure(
+    plan: Plan, given: Input, index: int, seed: int, prior: Prior, name: str
+) -> Measurement:
+    """Measure a slice with random numbers of its own, or take it as the measurement."""
+    if given.stack is not None and given.stack.places[index]:
+        generator = torch.Generator().manual_seed(given.slice_seed(index, seed))
+        source = plan.source
+        if given.is_stack:
+            source += f" at {slice_name(given.stack, index)}"
+        plan = replace(plan, generator=generator, source=source)
+    return plan.measure(given.x[index : index + 1], prior, name)
 
 
 def _announcement(size: tuple[int, int], options: RestoreOptions, seconds: float | None) -> str:
@@ -183,124 +213,13 @@ def _announcement(size: tuple[int, int], options: RestoreOptions, seconds: float
     return f"{what}: about {number:.0f} {unit}"
 
 
-def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
-    """Score the posterior mean, one draw, and the measurement where it is a picture of that shape.
-
-    Args:
-        posterior: Draws (n, 1, C, H, W).
-        y: The measurement (1, ...).
-        truth: The picture (1, C, H, W) on [-1, 1].
-
-    Returns:
-        PSNR in dB and SSIM of each, by name.
-    """
-    images = {"mean": posterior.mean, "draw": posterior.draws[0]}
-    if y.shape == truth.shape:
-        images["measurement"] = y
-    return {
-        name: {"psnr": float(psnr(x, truth)), "ssim": float(ssim(x, truth))}
-        for name, x in images.items()
-    }
-
-
-def _report(
-    image: Path,
-    given: Input,
-    description: dict[str, Any],
-    options: RestoreOptions,
-    problem: InverseProblem,
-    result: Restoration,
-) -> dict[str, Any]:
-    posterior = result.posterior
-    report: dict[str, Any] = {
-        "format": "scoresde.restore-report/1",
-        "image": str(image),
-        "read": given.report(),
-        **description,
-        "operator": repr(problem.operator),
-        "noise": repr(problem.noise),
-        "sigma": getattr(problem.noise, "std", None),
-        "sigma_units": "standard deviation on [-1, 1]",
-        "sigma_given": options.sigma is not None,
-        "prior": options.prior,
-        "average": options.average,
-        "solver": options.solver,
-        "samples": len(posterior.draws),
-        "seed": options.seed,
-        "size": list(posterior.draws.shape[-2:]),
-        "nfe": posterior.nfe,
-        "vjps": posterior.vjps,
-        "seconds": round(posterior.seconds, 2),
-        "mean_std": float(posterior.std.mean()),
-    }
-    if result.truth is None:
-        return report
-    return report | scores(posterior, result.y, result.truth)
-
-
-def _caption(title: str, found: dict[str, float] | None) -> str:
-    if not found:
-        return title
-    return f"{title}\n{found['psnr']:.2f} dB · SSIM {found['ssim']:.3f}"
-
-
-def _misfit(report: dict[str, Any]) -> str:
-    """A line on the residual, for a caption."""
-    residual = report.get("residual")
-    if residual is None or residual["ratio"] is None:
-        return ""
-    line = f"\nresidual {residual['ratio']:.2g} × the noise"
-    return f"{line}: see report.json" if residual["warnings"] else line
-
-
-def panels(
-    posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]
-) -> list[Panel]:
-    """Lay out a row of pictures: truth, measurement, one draw, posterior mean, std.
-
-    Args:
-        posterior: Draws (n, 1, C, H, W).
-        view: The measurement as a picture (1, C, H, W).
-        truth: The picture, None if it is not known.
-        report: Scores for the captions, by name.
-
-    Returns:
-        The panels.
-    """
-    row = [Panel(truth[0], "truth")] if truth is not None else []
-    row.append(Panel(view[0], _caption("measurement", report.get("measurement"))))
-    row.append(Panel(posterior.draws[0, 0], _caption("one draw", report.get("draw"))))
-    if len(posterior.draws) > 1:
-        std, title = posterior.std[0].mean(0), f"posterior mean of {len(posterior.draws)}"
-        row.append(Panel(posterior.mean[0], _caption(title, report.get("mean")) + _misfit(report)))
-        row.append(Panel(std, "posterior standard deviation\non [−1, 1]", top=nice_top(std)))
-    return row
-
-
-def _header(call: RestoreCall, given: Input, report: dict[str, Any]) -> dict[str, Any]:
-    """What posterior.npz says beside its arrays."""
-    interval = report.get("interval")
-    return {
-        "black": given.range.low,
-        "white": given.range.high,
-        "level": None if interval is None else interval["level"],
-        "calibrated": None if interval is None else interval["calibrated"],
-        "image": str(call.image),
-        "problem": report["problem"],
-        "prior": report["prior"],
-        "solver": report["solver"],
-        "samples": report["samples"],
-        "seed": report["seed"],
-        "command": call.command(),
-    }
-
-
 def _write(
     out: Path,
     problem: InverseProblem,
     intervals: Intervals,
     result: Restoration,
     form: PictureFormat,
+    given: Input,
     *,
     draws: bool,
 ) -> None:
@@ -312,11 +231,13 @@ def _write(
     for name, one in zip(names, posterior.draws, strict=False):
         form.write(one[0], out / name)
     files = [mean, *names, POSTERIOR, "sheet.png", PAGE, "report.json", "problem.json"]
+    own = own_format_name(given, "mean", (posterior.draws.shape[-2], posterior.draws.shape[-1]))
+    if own is not None and write_own_format(given, posterior.mean, out / own):
+        files.append(own)
     if truth is not None:
         shown = f"measurement{form.suffix}"
         form.write(view[0], out / shown)
-        array = result.y[0].numpy()
-        write_atomically(out / "measurement.npy", lambda temporary: _save(temporary, array))
+        write_array(out / "measurement.npy", result.y[0].numpy())
         files += [shown, "measurement.npy"]
     if len(posterior.draws) > 1:
         report["std_map_white"] = write_map(posterior.std[0].mean(0), out / "std.png")
@@ -326,8 +247,3 @@ def _write(
     sheet([panels(posterior, view, truth, report)], out / "sheet.png")
     write_json(problem.describe(), out / "problem.json")
     write_json(report, out / "report.json")
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would append a suffix to the name
-        np.save(file, array)

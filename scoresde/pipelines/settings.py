@@ -46,9 +46,9 @@ class ProblemOptions:
         random: Fraction of the pixels that is missing, in [0, 1].
         kernel: File of a blur kernel.
         key: Name of the array in a mask or kernel file that holds several.
-        gaussian: Standard deviation of a Gaussian blur, in pixels.
+        gaussian: Standard deviation of a Gaussian blur, in pixels; "auto" to estimate it.
         motion: Straight motion blur, "LENGTH,ANGLE" in pixels and degrees.
-        disk: Radius of an out-of-focus blur, in pixels.
+        disk: Radius of an out-of-focus blur, in pixels; "auto" to estimate it.
         boundary: Boundary condition of a blur; None for "reflect".
         scale: Factor of super-resolution; None for 4.
         filter: Filter of super-resolution; None for "bicubic".
@@ -57,6 +57,8 @@ class ProblemOptions:
         range: Values of black and white in the file of the picture, "LOW,HIGH"; or percentiles of
             its values, "LOW%,HIGH%"; or "file" for what it states. None to go by its type and its
             values.
+        array: Name of the array, dataset or HDU in the file that is restored, if it holds several.
+        select: Part of a stack or array that is restored, each "AXIS=PLACE" or "AXIS=FIRST:END".
 
     Example:
         >>> ProblemOptions("deblur", gaussian=1.6).value("boundary")
@@ -71,15 +73,17 @@ class ProblemOptions:
     random: float | None = None
     kernel: Path | None = None
     key: str | None = None
-    gaussian: float | None = None
+    gaussian: float | Literal["auto"] | None = None
     motion: str | None = None
-    disk: float | None = None
+    disk: float | Literal["auto"] | None = None
     boundary: str | None = None
     scale: float | None = None
     filter: str | None = None
     photons: float | None = None
     set: tuple[str, ...] = ()
     range: str | None = None
+    array: str | None = None
+    select: tuple[str, ...] = ()
 
     def value(self, name: str) -> Any:
         """Look up an option or its default.
@@ -122,6 +126,8 @@ class RestoreOptions:
         precision: "auto", "bf16" or "fp32" inside the network.
         tile: Largest side, in pixels, that the network is given at once.
         batch: Draws in the network at once; None for as many as fit in memory.
+        sigma_units: Units of a number as `sigma`: "picture" for [-1, 1], "file" for those of the
+            values in the file, such as HU, counts, or grey levels.
 
     Example:
         >>> RestoreOptions(samples=4).solver
@@ -140,6 +146,7 @@ class RestoreOptions:
     precision: str = "auto"
     tile: int = TILE
     batch: int | None = None
+    sigma_units: Literal["picture", "file"] = "picture"
 
     @property
     def stated_sigma(self) -> float | None:

@@ -103,13 +103,17 @@ def embedded_priors() -> dict[str, Path]:
 def benchmark_priors() -> dict[str, Path]:
     """List the priors of benchmarks that ship with the package.
 
-    They are networks for signals whose exact posteriors are known, to judge solvers with, and of
-    no other use.
+    They are networks for signals whose exact posteriors are known ("levy/..."), to judge solvers
+    with, and for random phantoms ("phantoms/..."), for worked examples, and of no other use.
 
     Returns:
         Paths of the checkpoints by name, such as "levy/laplace".
     """
-    return {f"levy/{path.stem}": path for path in sorted(WEIGHTS.glob("levy/*.safetensors"))}
+    return {
+        f"{folder}/{path.stem}": path
+        for folder in ("levy", "phantoms")
+        for path in sorted(WEIGHTS.glob(f"{folder}/*.safetensors"))
+    }
 
 
 def load_prior(

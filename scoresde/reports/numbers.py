@@ -163,12 +163,30 @@ def _settings(report: dict[str, Any]) -> list[Number]:
             f"{estimate['standard_error'][0]:g}"
         )
     return [
+        *_blur(report),
         Number(
             "sigma",
             "noise of the measurement",
             sigma,
             f"{sigma * LEVELS_PER_UNIT:.2f} grey levels ({sigma:g} on [−1, 1])",
             f"Standard deviation, {origin}.",
+        ),
+    ]
+
+
+def _blur(report: dict[str, Any]) -> list[Number]:
+    """The width of a kernel that was estimated."""
+    found = report.get("blur_estimate")
+    if found is None:
+        return []
+    width, error = found["values"][0], found["standard_error"][0]
+    return [
+        Number(
+            "blur",
+            found["names"][0],
+            width,
+            f"{width:g} pixels",
+            f"Estimated from the picture, with a standard error of {error:g}.",
         )
     ]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scoresde.data.datasets import Dataset, ImageArray, ImageFolder
 from scoresde.data.signals import Signals
+from scoresde.data.stacks import ImageStacks
 from scoresde.errors import InputError
 from scoresde.memory import available_bytes
 from scoresde.priors.checkpoint import save_prior
@@ -111,7 +112,9 @@ def _check_memory(config: TrainConfig, shape: tuple[int, ...], device: torch.dev
 
 def _sample_shape(data: Dataset, config: TrainConfig) -> tuple[int, ...]:
     """The shape of the samples of the first crop size, which must be one that the network takes."""
-    if isinstance(data, ImageFolder | ImageArray):  # crops of the size that is asked for
+    if isinstance(
+        data, ImageFolder | ImageArray | ImageStacks
+    ):  # crops of the size that is asked for
         shape: tuple[int, ...] = (data.channels, config.crops[0], config.crops[0])
     else:
         size, generator = config.crops[0], torch.Generator().manual_seed(config.seed)
@@ -183,11 +186,14 @@ class _PriorTask(Task[ScorePrior]):
         settings = self.config.to_dict()
         if self.prior.shape != self.config.shape:  # samples that are taken whole
             settings["shape"] = list(self.prior.shape)
+        if isinstance(self.data, ImageStacks):
+            settings["data"] = self.data.value_range
         return settings
 
     def result(self, average: nn.Module, cost: Cost) -> ScorePrior:
         device = next(average.parameters()).device
-        return finished_prior(self.config, average.state_dict(), device, self.prior.shape)
+        card = {"data": self.data.value_range} if isinstance(self.data, ImageStacks) else {}
+        return finished_prior(self.config, average.state_dict(), device, self.prior.shape, **card)
 
     def save(self, result: ScorePrior, path: Path) -> None:
         save_prior(result, path)
@@ -267,7 +273,7 @@ def train(
         resume = (Path(out) / "state.safetensors").exists()
     if init is not None and not resume:
         _start_from(prior, init)
-    if isinstance(data, ImageFolder | ImageArray | Signals):
+    if isinstance(data, ImageFolder | ImageArray | ImageStacks | Signals):
         # in the first minute, not when the image is drawn
         data.check_crop(max(config.crops))
     return run_training(

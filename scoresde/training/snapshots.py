@@ -96,4 +96,6 @@ def _average(
     state = {name: value.float() for name, value in weights.items()}
     average = {"sigma_rel": sigma_rel, "step": step}
     shape = last["settings"].get("shape")
-    return finished_prior(config, state, torch.device("cpu"), shape, average=average)
+    data = last["settings"].get("data")
+    card = {"average": average} | ({} if data is None else {"data": data})
+    return finished_prior(config, state, torch.device("cpu"), shape, **card)

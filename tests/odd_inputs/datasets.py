@@ -57,6 +57,14 @@ def _dataset(command: str, kind: str, desk: Desk) -> Case:
         path.mkdir()
     elif what != "missing":
         path.write_bytes(content)
+    if command == "train" and what in ("floats", "beyond"):  # numbers of their own are learned
+        prior = desk.out / "prior.safetensors"
+        return Case(
+            train_line(desk, path),
+            "right",
+            (path.name,),
+            lambda _: None if prior.is_file() else "no prior was written",
+        )
     return _dataset_command(command, desk, path)
 
 

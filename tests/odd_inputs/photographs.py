@@ -124,12 +124,15 @@ def _turned_deep(desk: Desk) -> Case:
 
 
 def _frames(form: str, desk: Desk) -> Case:
-    """Several frames: the first one, or a refusal; which one is nowhere to be asked."""
+    """Several frames: the first one, or a refusal; of a TIFF the one that is selected."""
     frames = [levels(desk, 13, 17).astype(np.uint8) for _ in range(3)]
     first, *more = [Image.fromarray(one) for one in frames]
     path = desk.folder / f"photo.{form}"
     lossless: dict[str, Any] = {"lossless": True} if form == "webp" else {}
     first.save(path, save_all=True, append_images=more, **lossless)
+    if form == "tif":
+        check = picture_is(desk.out, frames[1])
+        return Case(desk.restore(path, "--select", "page=1"), "right", (path.name,), check)
     return _case(desk, path, frames[0], "either")
 
 

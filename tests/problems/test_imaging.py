@@ -568,3 +568,12 @@ class TestJPEG:
         torch.testing.assert_close(
             JPEG(90).apply(x), JPEG(90).apply(pixels / 127.5 - 1), atol=0, rtol=0
         )
+
+
+@pytest.mark.parametrize("sigma", [1e-2, 1e-3, 1e-4])
+def test_the_prox_of_accurate_k_space_is_the_image(sigma: float) -> None:
+    """Of a real image, whose k-space has twice as many numbers: none of their rounding is seen."""
+    x = 2 * torch.rand(1, 1, 12, 16, generator=seeded()) - 1
+    operator = MRI(torch.ones(12, 16))
+    found = operator.prox(torch.zeros_like(x), operator.apply(x), sigma**2, 1.0)
+    torch.testing.assert_close(found, x / (1 + sigma**2), rtol=0, atol=2e-6)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from problems.reading.pictures import stored_size
+from problems.reading.sources import source_format
 from scoresde.pipelines.cost import estimate_seconds, memory_bytes
 from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.folders.content import content_key, is_done, prior_key
@@ -74,7 +75,8 @@ def forecast(
         except OSError:
             unreadable.append(job.image)
             continue
-        if job.image.suffix.lower() in (".npy", ".npz", ".mat"):
+        array = job.image.suffix.lower() in (".npy", ".npz", ".mat")
+        if array or source_format(job.image) is not None:
             unknown += 1
             continue
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from problems.checks import unknown
+from problems.reading.sources import INSTRUMENT_SUFFIXES
 from scoresde.data.datasets import SUFFIXES
 from scoresde.errors import InputError
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
@@ -113,7 +114,9 @@ def _pictures(folder: Path, outside: Path | None) -> list[Path]:
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() not in SUFFIXES | _ARRAYS or hidden or not path.is_file():
+        known = path.suffix.lower() in SUFFIXES | _ARRAYS
+        known = known or path.name.lower().endswith(INSTRUMENT_SUFFIXES)
+        if not known or hidden or not path.is_file():
             continue
         if apart is not None and apart in path.resolve().parents:
             continue
@@ -213,7 +216,7 @@ def _value(name: str, cell: str, folder: Path, where: str) -> Any:
         if cell.lower() not in ("yes", "no", "true", "false", "1", "0"):
             raise InputError(f"{where}: {name} must be yes or no, got {cell!r}")
         return cell.lower() in ("yes", "true", "1")
-    if name == "set":
+    if name in ("set", "select"):
         return tuple(cell.split())
     try:
         return kind(cell)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from problems import channels_of
 from scoresde import InputError
 from scoresde.pipelines.inputs import read_input
 from scoresde.pipelines.run_folder import remove_former_run
@@ -120,9 +121,14 @@ class TestArrays:
             read(tmp_path / "k.npy", ProblemOptions("mri", range="0,1"))
 
     def test_complex_numbers(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", SCENE * 1j)
-        with pytest.raises(InputError, match=r"array of real numbers, got complex128"):
-            read(tmp_path / "a.npy")
+        """Real and imaginary parts are channels, in the order of `problems.channels_of`."""
+        values = (2 * SCENE - 1) * np.exp(1j)
+        np.save(tmp_path / "a.npy", values)
+        parts = channels_of(torch.from_numpy(values)[None]).float()
+        assert parts.shape == (1, 6, 12, 15)
+        given = ProblemOptions("denoise", range="-1,1")
+        torch.testing.assert_close(read(tmp_path / "a.npy", given), parts)
+        torch.testing.assert_close(read(tmp_path / "a.npy", ProblemOptions("mri")), parts)
 
 
 def test_values_that_are_no_numbers_stay_marked(tmp_path: Path) -> None:

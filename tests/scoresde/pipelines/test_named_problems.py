@@ -40,7 +40,7 @@ def context(path: Path | None = None, *, simulate: bool = False) -> ImageContext
 
 class TestUnused:
     def test_every_option_is_tried(self) -> None:
-        common = {"photons", "set", "range"}
+        common = {"photons", "set", "range", "array", "select"}
         assert set(ProblemOptions.__dataclass_fields__) == {*GIVEN, *common, "problem"}
 
     @pytest.mark.parametrize("problem", [*PROBLEMS, "problem.json"])

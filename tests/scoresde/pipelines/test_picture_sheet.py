@@ -181,8 +181,7 @@ SHEETS = {
     "camera with range.tif": Sheet(tiff(CAMERA), CAMERA, "tiff16", range="0,4095"),
     "camera with percentiles.tif": Sheet(tiff(CAMERA), CAMERA, "tiff16", range="0.1%,99.9%"),
     "pages16.tif": Sheet(
-        tiff(np.moveaxis(U16, -1, 0), photometric="minisblack"), U16[..., 0], "tiff16",
-        note="first of its 3 pages",
+        tiff(np.moveaxis(U16, -1, 0), photometric="minisblack"), U16[..., 0], "tiff16"
     ),
     "float.tif": Sheet(tiff(UNIT), UNIT, "tiff32", tolerance=1e-7),
     "float grey.tif": Sheet(tiff(UNIT[..., 0]), UNIT[..., 0], "tiff32", tolerance=1e-7),

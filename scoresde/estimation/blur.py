@@ -1,0 +1,169 @@
+"""Blurs of unknown width: Gaussian and out of focus.
+
+Where the picture is large, the square of it with the most detail decides, treated as a picture of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
+from problems.checks import check_choice
+from problems.operators.convolution import Boundary, Convolution
+from scoresde.estimation.family import Parameter
+from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
+from scoresde.priors.base import Prior
+from solvers import PosteriorSampler, make_solver
+
+__all__ = ["BLURS", "blur_parameters", "estimate_blur", "most_detailed"]
+
+SMALLEST = 32
+"""Shortest side of a picture whose blur can be estimated."""
+
+_SMOOTHED = 0.7  # pixels, before changes are compared, which noise has too
+_STEPS = 6  # of the solver: as few as its quick setting
+
+
+def _gaussian(boundary: Boundary) -> Callable[..., Convolution]:
+    return lambda std: GaussianBlur(std, boundary)
+
+
+def _disk(boundary: Boundary) -> Callable[..., Convolution]:
+    return lambda radius: DiskBlur(radius, boundary)
+
+
+BLURS: dict[str, Callable[[Boundary], Callable[..., Convolution]]] = {
+    "gaussian": _gaussian,
+    "disk": _disk,
+}
+"""Families of kernels by name."""
+
+
+def blur_parameters(kind: str, y: Tensor) -> tuple[Parameter, ...]:
+    """Say what is unknown of a kind of blur, and in which range it is sought.
+
+    Args:
+        kind: "gaussian" or "disk".
+        y: The blurred picture (1, C, H, W), which bounds the size of kernels.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If the kind is unknown, y is not a picture, or too small.
+
+    Example:
+        >>> import torch
+        >>> [one.name for one in blur_parameters("disk", torch.rand(1, 1, 64, 64))]
+        ['the radius of the blur']
+    """
+    check_choice("blur", kind, tuple(BLURS))
+    side = min(y.shape[-2:]) if y.ndim == 4 else 0
+    if side < SMALLEST:
+        raise ValueError(
+            f"a blur is estimated from a picture of at least {SMALLEST} pixels a side, got shape "
+            f"{tuple(y.shape)}; state the kernel"
+        )
+    half = (side - 1) // 2  # the largest reach of a kernel
+    if kind == "gaussian":
+        return (Parameter("the width of the blur", 1.5, 0.4, min(8.0, half / 4)),)
+    return (Parameter("the radius of the blur", 2.2, 0.7, min(12.0, half / 2), 0.25),)
+
+
+def most_detailed(y: Tensor, side: int) -> Tensor:
+    """Cut out the square that changes most.
+
+    Args:
+        y: A picture (1, C, H, W).
+        side: Longest side of the result in pixels.
+
+    Returns:
+        The part of y, y itself if it is no larger.
+    """
+    height, width = (min(side, n) for n in y.shape[-2:])
+    if (height, width) == tuple(y.shape[-2:]):
+        return y
+    picture = ndimage.gaussian_filter(y[0].double().cpu().numpy(), (0, _SMOOTHED, _SMOOTHED))
+    change = sum(np.gradient(picture, axis=axis) ** 2 for axis in (1, 2)).sum(0)
+    table = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = (
+        table[height:, width:] - table[:-height, width:] - table[height:, :-width]
+        + table[:-height, :-width]
+    )  # fmt: skip
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return y[..., top : top + height, left : left + width]
+
+
+@dataclass(frozen=True)
+class _At:
+    """The problem of a kernel, with its noise."""
+
+    blur: Callable[..., Convolution]
+    sigma: float
+
+    def __call__(self, *values: float) -> InverseProblem:
+        return InverseProblem(self.blur(*values), GaussianNoise(self.sigma))
+
+
+def estimate_blur(
+    kind: str,
+    y: Tensor,
+    prior: Prior,
+    sigma: float,
+    *,
+    boundary: Boundary = "reflect",
+    side: int = 96,
+    solver: PosteriorSampler | None = None,
+    draws: int = 6,
+    generator: torch.Generator | None = None,
+) -> ParameterEstimate:
+    """Estimate the kernel of a blurred picture.
+
+    Args:
+        kind: "gaussian" (width) or "disk" (radius).
+        y: The blurred picture (1, C, H, W).
+        prior: Prior of pictures.
+        sigma: Standard deviation of its noise, above 0.
+        boundary: Rule for the picture outside the frame; "valid" is "reflect" here.
+        side: Longest side, in pixels, of the part that decides.
+        solver: Sampler of the posterior; None for "warm-start" in 6 steps.
+        draws: Draws at each place of the last steps, at least 4.
+        generator: Random numbers; None for a fixed seed.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: If y is too small, shows no blur, or says too little about it.
+    """
+    part = most_detailed(y, side)
+    parameters = blur_parameters(kind, part)
+    problem_of = _At(BLURS[kind]("reflect" if boundary == "valid" else boundary), sigma)
+    solver = make_solver("warm-start", _STEPS) if solver is None else solver
+    try:
+        found = estimate_parameters(
+            problem_of, parameters, part, prior, solver=solver, draws=draws, generator=generator
+        )
+    except OutOfRange as error:
+        raise ValueError(_words(error, part)) from None
+    return replace(found, problem=_At(BLURS[kind](boundary), sigma)(*found.values))
+
+
+def _words(error: OutOfRange, part: Tensor) -> str:
+    name, p = error.parameter.name, error.parameter
+    if error.low:
+        return (
+            f"the picture shows no blur of this kind: {name} is estimated at {p.low:g} pixels or "
+            "less; use --problem denoise, or state the kernel"
+        )
+    return (
+        f"{name} is estimated at {p.high:g} pixels or more, the largest that "
+        f"{part.shape[-1]}x{part.shape[-2]} pixels can show; state the kernel"
+    )
