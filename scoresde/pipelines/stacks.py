@@ -12,7 +12,7 @@ import torch
 
 from problems import InverseProblem
 from scoresde.data.figures import sheet
-from scoresde.files import write_json
+from scoresde.files import write_atomically, write_json
 from scoresde.pipelines.estimated_noise import with_estimated_noise
 from scoresde.pipelines.inputs import Input
 from scoresde.pipelines.intervals import Intervals
@@ -141,7 +141,7 @@ def restore_stack(
     header = posterior_header(call, given, report)
     write_posterior(folder / POSTERIOR, posterior, ends, header, draws=drawn, slices=shape)
     if file is not None:
-        shutil.copyfile(folder / "mean.tif", file)
+        write_atomically(file, lambda temporary: shutil.copyfile(folder / "mean.tif", temporary))
     view = problem.operator.preview(one_slice.y)
     row = panels(one_slice.posterior, view, one_slice.truth, one_slice.report)
     sheet([row], folder / "sheet.png")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
+from problems import CorrelatedNoise, InverseProblem
 from problems.linalg.broadcast import expand_like
 from solvers.guidance.health import Health
 
@@ -36,13 +36,16 @@ class SolverWarning(UserWarning):
 def residual_sizes(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
     """Compute the root mean square of each residual, in units of the noise.
 
+    Where the variance of the noise depends on the measured value, as that of counts, the larger one
+    of its values at A x and at y counts: a single photon where none was expected is no alarm.
+
     Args:
-        problem: Operator and white Gaussian noise.
+        problem: Operator, and noise that is independent in each entry and has a variance.
         y: Measurements, shape (B, ...).
         draws: n draws for each, shape (n, B, ...).
 
     Returns:
-        Shape (n, B); 1 but for chance where the draws are right.
+        Shape (n, B); 1 but for chance where the draws are right, less where counts are few.
 
     Example:
         >>> import torch
@@ -52,11 +55,28 @@ def residual_sizes(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
         >>> residual_sizes(problem, y, torch.stack([0 * y, y])).tolist()
         [[2.0], [0.0]]
     """
-    std = problem.noise_variance**0.5
     seen = observed(problem, y)
-    return torch.stack(
-        [(problem.residual(y, x) / std).square().flatten(1).sum(1).div(seen).sqrt() for x in draws]
+    if "gaussian_noise" in problem.capabilities:
+        variances = problem.noise_variance
+        squares = [problem.residual(y, x).square() / variances for x in draws]
+    else:
+        squares = [problem.residual(y, x).square() / _variance(problem, y, x) for x in draws]
+    return torch.stack([one.flatten(1).sum(1).div(seen).sqrt() for one in squares])
+
+
+def _variance(problem: InverseProblem, y: Tensor, x: Tensor) -> Tensor:
+    """The larger one of the variances of the noise at A x and at y, of the shape of y."""
+    ones = torch.ones_like(y)
+    at_x, at_y = (
+        problem.noise.covariance_matvec(mean, ones) for mean in (problem.operator.apply(x), y)
     )
+    return torch.maximum(at_x, at_y).clamp_min(torch.finfo(y.dtype).tiny)
+
+
+def _has_residual(problem: InverseProblem) -> bool:
+    """Whether the noise is independent in each entry and has a variance."""
+    correlated = isinstance(problem.noise, CorrelatedNoise)
+    return "noise_covariance" in problem.capabilities and not correlated
 
 
 def trust(
@@ -75,8 +95,8 @@ def trust(
         Empty if nothing was recorded. Else lists with one entry for each measurement:
         "asymmetry", the largest antisymmetric part of the Jacobian over its symmetric part;
         "guarded", the share of the corrections in which the Jacobian had a negative variance;
-        for white Gaussian noise "residual", the largest root mean square of y - A x over the draws
-        in units of the noise.
+        for noise that is independent in each entry "residual", the largest root mean square of
+        y - A x over the draws in units of the noise.
     """
     if not healths or not all(healths):
         return {}
@@ -87,7 +107,7 @@ def trust(
         "asymmetry": asymmetry.amax(0).tolist(),
         "guarded": guarded.mean(0).tolist(),
     }
-    if "gaussian_noise" not in problem.capabilities:
+    if not _has_residual(problem):
         return found
     residuals = residual_sizes(problem, y, draws)
     found["residual"] = residuals.amax(0).tolist()
