@@ -81,9 +81,11 @@ class RayIntegrals(LinearOperator):
         """
         if len(shape) != 3 or tuple(shape[1:]) != self._rays:
             angles, detectors = self._rays
+            turned = len(shape) == 3 and tuple(shape[1:]) == (detectors, angles)
+            hint = "; transpose it" if turned else ""
             raise ValueError(
                 f"a sinogram has shape (C, {angles}, {detectors}) (angles, "
-                f"detectors), got {tuple(shape)}"
+                f"detectors), got {tuple(shape)}{hint}"
             )
         return (shape[0], *self._size)
 

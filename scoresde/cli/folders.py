@@ -56,11 +56,15 @@ def restore_many(
         as_json: Print the report as JSON.
 
     Raises:
+        InputError: If nothing is found, or an option cannot be used.
         typer.Exit: With status 3 if a picture could not be restored.
     """
+    from scoresde.errors import InputError
     from scoresde.pipelines.folders import FolderOptions, list_jobs, restore_folder
     from scoresde.pipelines.plan import check_options
 
+    if watch and (dry_run or as_json):
+        raise InputError("--watch goes on until it is interrupted; leave out --dry-run and --json")
     check_options(options)
     shared: dict[str, Any] = {"simulate": simulate, "interval": interval, "output": output}
     if watch:

@@ -245,29 +245,16 @@ def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
     return found
 
 
-def _sigma(text: str | None, name: str) -> float | str | None:
+def _number(text: str | None, option: str, what: str, command: str) -> float | str | None:
     """A number, "auto" for the command that can estimate one, or None."""
-    if text == "auto" and name != "restore":
+    if text is None:
+        return None
+    if text == "auto" and command != "restore":
         raise InputError(
-            "--sigma auto estimates the noise of one picture, which is for `scoresde restore`; "
-            f"give `scoresde {name}` a number"
+            f"--{option} auto estimates the {what} of one picture, which is for `scoresde "
+            f"restore`; give `scoresde {command}` a number"
         )
-    if text is None or text == "auto":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--sigma takes a number or auto, got {text!r}") from None
-
-
-def _blur(text: str | None, option: str, name: str) -> float | str | None:
-    """The same for the width of a blur."""
-    if text == "auto" and name != "restore":
-        raise InputError(
-            f"--{option} auto estimates the blur of one picture, which is for `scoresde restore`; "
-            f"give `scoresde {name}` a number"
-        )
-    if text is None or text == "auto":
+    if text == "auto":
         return text
     try:
         return float(text)
@@ -297,9 +284,9 @@ def restoration(
         problem = {name: values.pop(name) for name in described}
         problem |= {name: tuple(problem.get(name) or ()) for name in ("set", "select")}
         for option in ("gaussian", "disk"):
-            problem[option] = _blur(problem[option], option, function.__name__)
+            problem[option] = _number(problem[option], option, "blur", function.__name__)
         restore = {name: values.pop(name) for name in offered}
-        restore["sigma"] = _sigma(restore["sigma"], function.__name__)
+        restore["sigma"] = _number(restore["sigma"], "sigma", "noise", function.__name__)
         restore["solver"], restore["steps"], restore["samples"] = budget(
             restore.pop("effort"), restore["solver"], restore["steps"], restore.pop("samples", None)
         )

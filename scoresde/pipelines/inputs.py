@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from problems import LinearOperator, Operator
 from problems.reading.array_source import ArraySource
 from problems.reading.arrays import SUFFIXES, read_array_file
 from problems.reading.pictures import Picture
@@ -29,11 +30,11 @@ from scoresde.pipelines.named_problems import PROBLEMS, check_used, is_described
 from scoresde.pipelines.parsing import numbers
 from scoresde.pipelines.settings import ProblemOptions
 
-__all__ = ["Input", "given_range", "read_input"]
+__all__ = ["Input", "given_range", "on_unit_range", "read_input"]
 
 _KEY = "--array NAME"
 _DESCRIBED = ValueRange(-1.0, 1.0, "the units of problem.json")
-_MEASURED = ValueRange(-1.0, 1.0, "the units of measurements of pictures on [-1, 1]")
+_MEASURED = ValueRange(-1.0, 1.0, "of a picture on [-1, 1]; --range states others")
 
 
 def _as_source(array: np.ndarray, path: Path) -> ArraySource:
@@ -64,6 +65,8 @@ class Input:
         file: What the file holds beside the values; None for an array.
         source: The file of an instrument; None for a picture or an array.
         stack: The axes of the slices; None without a source.
+        of_picture: Whether `range` is that of the picture behind a measurement which is none
+            itself, in whose units x still is, see :func:`on_unit_range`.
     """
 
     x: Tensor
@@ -73,6 +76,7 @@ class Input:
     file: Picture | None = None
     source: ArraySource | None = None
     stack: Stack | None = None
+    of_picture: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -230,8 +234,10 @@ def _of_array(
         else:
             with as_input_error():
                 chosen = array_range(array, str(path), given=given, noise=noise)
-    values = _in_units(array, chosen, path, simulate=simulate)
-    return Input(values[None], f"array, {array.dtype}", chosen)
+    picture = _is_picture(problem, simulate=simulate)
+    values = _in_units(array, chosen if picture else _MEASURED, path, simulate=simulate)
+    of_picture = not picture and chosen != _MEASURED
+    return Input(values[None], f"array, {array.dtype}", chosen, of_picture=of_picture)
 
 
 def _of_source(
@@ -261,9 +267,10 @@ def _of_source(
     else:
         with as_input_error():
             range_ = source_range(source, stack.values, given, noise)
-    values = _in_units(stack.values, range_, path, simulate=simulate)
+    values = _in_units(stack.values, range_ if picture else _MEASURED, path, simulate=simulate)
     file = _as_file(source, stack.values[0]) if picture else None
-    return Input(values, source.kind, range_, source.notes, file, source, stack)
+    of_picture = not picture and range_ != _MEASURED
+    return Input(values, source.kind, range_, source.notes, file, source, stack, of_picture)
 
 
 def _as_file(source: ArraySource, values: np.ndarray) -> Picture | None:
@@ -282,22 +289,62 @@ def _is_picture(problem: ProblemOptions, *, simulate: bool) -> bool:
 def _measured_range(
     dtype: np.dtype, path: Path, problem: ProblemOptions, given: GivenRange | None
 ) -> ValueRange:
-    """The units of a measurement without black and white."""
-    if given is not None:
+    """The black and white of the picture behind a measurement that has none itself."""
+    if given is not None and not isinstance(given, tuple):
         raise InputError(
-            f"--range does nothing here: a measurement of {problem.problem} has no black and white"
+            f"a measurement of {problem.problem} has no black and white; --range LOW,HIGH says "
+            "which values they have in the picture"
         )
     if dtype.kind != "f":
         raise InputError(
-            f"a measurement of {problem.problem} must be floating-point numbers in the units of a "
-            f"picture on [-1, 1], got {dtype} in {path}"
+            f"a measurement of {problem.problem} must be floating-point numbers, got {dtype} in "
+            f"{path}"
         )
-    return _MEASURED
+    if given is None:
+        return _MEASURED
+    with as_input_error():
+        low, high = check_range(*given)
+    return ValueRange(low, high, "of the picture, as --range says", True)
+
+
+def on_unit_range(operator: Operator, y: Tensor, range_: ValueRange) -> Tensor:
+    """Convert a measurement of a picture to that of the same picture on [-1, 1].
+
+    A linear A gives A x = (high - low) / 2 A u + (high + low) / 2 A 1 for the picture x and the one
+    u on [-1, 1]. Noise is scaled by 2 / (high - low) with it.
+
+    Args:
+        operator: The operator of the measurement.
+        y: The measurement (N, ...) in units of the picture.
+        range_: Black and white of the picture.
+
+    Returns:
+        The measurement of u, of the shape of y.
+
+    Raises:
+        InputError: If the operator is not linear, or does not fit the measurement.
+
+    Example:
+        >>> import torch
+        >>> from problems import Denoising
+        >>> y = torch.tensor([[[[0.0, 1000.0]]]])
+        >>> on_unit_range(Denoising(), y, ValueRange(0.0, 1000.0, "HU"))
+        tensor([[[[-1.,  1.]]]])
+    """
+    if not isinstance(operator, LinearOperator):
+        raise InputError(
+            f"--range does nothing here: a measurement by {type(operator).__name__} has no units"
+        )
+    with as_input_error():
+        white = torch.ones(1, *operator.input_shape(tuple(y.shape[1:])), dtype=y.dtype)
+    half, middle = (range_.high - range_.low) / 2, (range_.high + range_.low) / 2
+    return (y - middle * operator.apply(white)) / half
 
 
 def _in_units(array: np.ndarray, chosen: ValueRange, path: Path, *, simulate: bool) -> Tensor:
     """Values on [-1, 1], NaN where they are no numbers."""
-    values = torch.from_numpy(np.ascontiguousarray(chosen.to_unit(array)))
+    mapped = np.asarray(array, np.float32) if chosen is _MEASURED else chosen.to_unit(array)
+    values = torch.from_numpy(np.ascontiguousarray(mapped))
     infinite = ~torch.isfinite(values)
     if simulate and bool(infinite.any()):
         raise InputError(f"{path} has {int(infinite.sum())} values that are NaN or infinite")

@@ -401,7 +401,11 @@ def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext)
 
 def _tomography(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     angles = _at_most(chosen, "angles", 100_000)
-    return Tomography(angles_between(angles), _size(chosen, context))
+    spacing = None
+    if chosen["spacing"]:
+        (spacing,) = numbers(chosen["spacing"], float, "--set spacing", "WIDTH")
+    with as_input_error():
+        return Tomography(angles_between(angles), _size(chosen, context), spacing)
 
 
 def _jpeg(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
@@ -485,7 +489,7 @@ PROBLEMS: dict[str, ProblemEntry] = {
     "tomography": ProblemEntry(
         "line integrals from angles over 180 degrees (CT)",
         _tomography,
-        {"angles": 60, "size": ""},
+        {"angles": 60, "size": "", "spacing": ""},
         picture=False,
     ),
     "phase-retrieval": ProblemEntry(

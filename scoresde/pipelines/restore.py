@@ -16,7 +16,7 @@ from scoresde.pipelines.cost import LARGE, check_memory, estimate_seconds
 from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.estimated_blur import with_estimated_blur, without_unknown_blur
 from scoresde.pipelines.estimated_noise import with_estimated_noise
-from scoresde.pipelines.inputs import Input, read_input
+from scoresde.pipelines.inputs import Input, on_unit_range, read_input
 from scoresde.pipelines.intervals import Intervals, open_intervals
 from scoresde.pipelines.own_format import own_format_name, write_own_format
 from scoresde.pipelines.picture_format import PictureFormat, choose_format, destination
@@ -197,7 +197,10 @@ def _measure(
         if given.is_stack:
             source += f" at {slice_name(given.stack, index)}"
         plan = replace(plan, generator=generator, source=source)
-    return plan.measure(given.x[index : index + 1], prior, name)
+    x = given.x[index : index + 1]
+    if given.of_picture:
+        x = on_unit_range(plan.operator, x, given.range)
+    return plan.measure(x, prior, name)
 
 
 def _announcement(size: tuple[int, int], options: RestoreOptions, seconds: float | None) -> str:

@@ -175,13 +175,16 @@ def write_stack_files(
     return names
 
 
-def stack_report(given: Input, solved: list[SolvedSlice], posterior: Posterior) -> dict[str, Any]:
+def stack_report(
+    given: Input, solved: list[SolvedSlice], posterior: Posterior, shown: SolvedSlice
+) -> dict[str, Any]:
     """Collect what was found of the slices.
 
     Args:
         given: The stack.
         solved: The slices.
         posterior: All of them.
+        shown: The slice whose noise level the report has.
 
     Returns:
         Entries of report.json: those of all slices together, of the slice whose residual is worst,
@@ -217,7 +220,7 @@ def stack_report(given: Input, solved: list[SolvedSlice], posterior: Posterior) 
         "slices": entries,
     }
     report["in_file_values"] = stds_in_file_values(
-        given, sigma=solved[0].report["sigma"], mean_std=report["mean_std"]
+        given, sigma=shown.report["sigma"], mean_std=report["mean_std"]
     )
     ranges = [one.report["interval"] for one in solved if "interval" in one.report]
     if ranges:

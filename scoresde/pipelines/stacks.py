@@ -114,7 +114,7 @@ def restore_stack(
     truth = torch.cat([one.truth for one in solved if one.truth is not None]) if known else None
     y = torch.cat([one.y for one in solved])
     result = Restoration(
-        posterior, y, truth, one_slice.report | stack_report(given, solved, posterior)
+        posterior, y, truth, one_slice.report | stack_report(given, solved, posterior, one_slice)
     )
     several = len(posterior.draws) > 1
     ends = intervals.ends(posterior) if several else None

@@ -35,10 +35,7 @@ def prior_key(name: str) -> str:
     """
     embedded = embedded_priors()
     path = Path(embedded[name]) if name in embedded else Path(name.partition(":")[2] or name)
-    if path.is_dir():
-        parts = [file_hash(one) for one in sorted(path.rglob("*")) if one.is_file()]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
-    return file_hash(path) if path.is_file() else name
+    return _hash(path) if path.exists() else name
 
 
 def content_key(
@@ -70,7 +67,7 @@ def content_key(
         del options[name]
     content = {
         "version": version("scoresde"),
-        "image": file_hash(job.image),
+        "image": _hash(job.image),
         "problem": asdict(job.problem) | {"file": _of_file(job.problem.problem)},
         "options": options | {"prior": prior},
         "simulate": simulate,
@@ -110,6 +107,15 @@ def mark_done(folder: Path, key: str, files: list[str]) -> None:
     """
     sizes = {name: (folder / name).stat().st_size for name in files}
     write_json({"format": FORMAT, "key": key, "files": sizes}, folder / DONE)
+
+
+def _hash(path: Path) -> str:
+    """Hash a file, or a folder with the names in it, such as an array of zarr."""
+    if not path.is_dir():
+        return file_hash(path)
+    files = [one for one in sorted(path.rglob("*")) if one.is_file()]
+    parts = [f"{one.relative_to(path).as_posix()}\0{file_hash(one)}\n" for one in files]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from problems.checks import unknown
 from problems.reading.sources import INSTRUMENT_SUFFIXES
+from problems.reading.zarr_arrays import is_zarr
 from scoresde.data.datasets import SUFFIXES
 from scoresde.errors import InputError
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
@@ -94,7 +96,7 @@ def list_jobs(
         base = path
     else:
         found = sorted(map(Path, glob.glob(str(source), recursive=True)))
-        rows = [(one, problem, options) for one in found if one.is_file()]
+        rows = [(one, problem, options) for one in found if one.is_file() or is_zarr(one)]
         base = Path(_fixed_part(str(source)))
     if not rows:
         raise InputError(f"no pictures in {source}; check the path, or put a pattern in quotes")
@@ -116,7 +118,7 @@ def _pictures(folder: Path, outside: Path | None) -> list[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         known = path.suffix.lower() in SUFFIXES | _ARRAYS
         known = known or path.name.lower().endswith(INSTRUMENT_SUFFIXES)
-        if not known or hidden or not path.is_file():
+        if not known or hidden or not (path.is_file() or is_zarr(path)):
             continue
         if apart is not None and apart in path.resolve().parents:
             continue
@@ -198,13 +200,25 @@ def _columns(path: Path, found: Any) -> list[str]:
 
 
 def _types(options: type) -> dict[str, Any]:
-    """Type of each option, without "or None"."""
+    """Type of each option, without "or None" and single words; str where only words are known."""
     hints = get_type_hints(options)
     return {
-        one.name: next((t for t in get_args(hints[one.name]) if t is not type(None)), None)
-        or hints[one.name]
+        one.name: next(
+            (t for t in _parts(hints[one.name]) if t is not NoneType and get_origin(t) != Literal),
+            str,
+        )
         for one in fields(options)
     }
+
+
+def _words(name: str) -> list[str]:
+    """The words that an option takes, such as "auto"; none if it takes any text, or numbers."""
+    hints = get_type_hints(ProblemOptions) | get_type_hints(RestoreOptions)
+    return [word for t in _parts(hints[name]) if get_origin(t) == Literal for word in get_args(t)]
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 def _value(name: str, cell: str, folder: Path, where: str) -> Any:
@@ -212,6 +226,11 @@ def _value(name: str, cell: str, folder: Path, where: str) -> Any:
     kind = (_types(ProblemOptions) | _types(RestoreOptions))[name]
     if kind is Path:
         return folder / cell
+    words = _words(name)
+    if cell in words:
+        return cell
+    if words and kind is str:
+        raise InputError(f"{where}: {unknown(name, cell, words)}")
     if kind is bool:
         if cell.lower() not in ("yes", "no", "true", "false", "1", "0"):
             raise InputError(f"{where}: {name} must be yes or no, got {cell!r}")
@@ -221,5 +240,5 @@ def _value(name: str, cell: str, folder: Path, where: str) -> Any:
     try:
         return kind(cell)
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
+        what = " or ".join(["a whole number" if kind is int else "a number", *words])
         raise InputError(f"{where}: {name} must be {what}, got {cell!r}") from None

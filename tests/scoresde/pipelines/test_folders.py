@@ -23,7 +23,7 @@ from scoresde import EDMSDE, InputError, ScorePrior, save_prior
 from scoresde.errors import CannotWriteError
 from scoresde.networks import UNet, UNetConfig
 from scoresde.pipelines.folders import FolderOptions, list_jobs, names_many, restore_folder
-from scoresde.pipelines.folders.content import DONE
+from scoresde.pipelines.folders.content import DONE, content_key
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from tests.commands import run
 
@@ -123,6 +123,32 @@ def test_a_manifest_has_options_for_each_row(photographs: Path) -> None:
     assert (second.options.sigma, second.options.seed, second.name) == (None, 7, "below/c")
 
 
+def test_a_manifest_takes_the_words_of_options(photographs: Path) -> None:
+    path = photographs / "list.csv"
+    path.write_text("image,sigma,sigma_units,gaussian\na.png,auto,,auto\nb.png,3,file,1.5\n")
+    first, second = list_jobs(path, ProblemOptions("deblur"), RestoreOptions())
+    assert (first.options.sigma, first.problem.gaussian) == ("auto", "auto")
+    assert first.options.sigma_units == "picture" and second.options.sigma_units == "file"
+    assert (second.options.sigma, second.problem.gaussian) == (3.0, 1.5)
+
+
+def test_a_folder_of_zarr_is_one_picture(tmp_path: Path) -> None:
+    """Its key is that of all of its chunks, each under its name."""
+    import zarr
+
+    store = zarr.create_array(
+        str(tmp_path / "in/a.zarr"), shape=(2, 8, 8), chunks=(1, 8, 8), dtype="f4"
+    )
+    store[0], store[1] = 1.0, 2.0
+    keys = set()
+    for _ in range(2):
+        (job,) = list_jobs(tmp_path / "in", DENOISE, RestoreOptions())
+        assert (job.image.name, job.name) == ("a.zarr", "a")
+        keys |= {content_key(job, "prior") for _ in range(2)}
+        store[0], store[1] = 2.0, 1.0
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -131,7 +157,8 @@ def test_a_manifest_has_options_for_each_row(photographs: Path) -> None:
         ("image\n", "no pictures in"),
         ("image,sgima\na.png,1\n", "did you mean 'sigma'"),
         ("image,prior\na.png,natural\n", "is for all pictures"),
-        ("image,sigma\na.png,much\n", r"line 2: sigma must be a number, got 'much'"),
+        ("image,sigma\na.png,much\n", r"line 2: sigma must be a number or auto, got 'much'"),
+        ("image,sigma_units\na.png,furlongs\n", "line 2: unknown sigma_units 'furlongs'; known"),
         ("image,seed\na.png,1.5\n", "must be a whole number"),
         ("image,invert_mask\na.png,maybe\n", "yes or no"),
         ("image,sigma\n,1\n", "line 2 names no image"),

@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from problems import channels_of
+from problems import MRI, PhaseRetrieval, Tomography, angles_between, channels_of
+from problems.reading.ranges import ValueRange
 from scoresde import InputError
-from scoresde.pipelines.inputs import read_input
+from scoresde.pipelines.inputs import on_unit_range, read_input
 from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import ProblemOptions
+from tests.commands import run
+from tests.conftest import seeded
 
 RNG = np.random.default_rng(0)
 SCENE = np.kron(RNG.uniform(0, 1, (3, 4, 5)), np.ones((1, 3, 3)))  # (3, 12, 15) on [0, 1]
@@ -117,8 +120,14 @@ class TestArrays:
         np.testing.assert_allclose(read(tmp_path / "k.npy", mri)[0], k_space, rtol=1e-6)
         with pytest.raises(InputError, match="must be floating-point numbers"):
             read(tmp_path / "i.npy", mri)
-        with pytest.raises(InputError, match="--range does nothing here"):
-            read(tmp_path / "k.npy", ProblemOptions("mri", range="0,1"))
+        for named in ("file", "1%,99%"):
+            with pytest.raises(InputError, match="has no black and white; --range LOW,HIGH says"):
+                read(tmp_path / "k.npy", ProblemOptions("mri", range=named))
+        np.save(tmp_path / "k.npy", 1e-30 * k_space)
+        ranged = ProblemOptions("mri", range="0,1e-30")
+        found = read_input(tmp_path / "k.npy", ranged, simulate=False)
+        np.testing.assert_allclose(found.x[0], 1e-30 * k_space, rtol=1e-6)  # the operator scales it
+        assert found.of_picture and (found.range.low, found.range.high) == (0, 1e-30)
 
     def test_complex_numbers(self, tmp_path: Path) -> None:
         """Real and imaginary parts are channels, in the order of `problems.channels_of`."""
@@ -170,3 +179,42 @@ class TestRunFolder:
         (tmp_path / "draw_1.png").touch()
         remove_former_run(tmp_path)
         assert len(list(tmp_path.iterdir())) == 2
+
+
+# ---- measurements that are no pictures
+
+
+def test_a_measurement_in_the_units_of_its_picture() -> None:
+    """That of a picture in any range is that of the same picture on [-1, 1]."""
+    x = 2 * torch.rand(1, 1, 12, 16, generator=seeded()) - 1
+    low, high = -1000.0, 2000.0
+    hounsfield = low + (x + 1) / 2 * (high - low)
+    for operator in (Tomography(angles_between(5), (12, 16)), MRI(torch.ones(12, 16))):
+        y, expected = operator.apply(hounsfield), operator.apply(x)
+        found = on_unit_range(operator, y, ValueRange(low, high, "HU"))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="PhaseRetrieval has no units"):
+        on_unit_range(PhaseRetrieval(), y, ValueRange(low, high, "HU"))
+
+
+@pytest.mark.slow
+def test_a_sinogram_of_scikit_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of a picture on [0, 1], with lengths in pixels."""
+    from skimage import data
+    from skimage.transform import radon
+
+    from scoresde.pipelines.posterior_file import read_posterior
+
+    image = data.astronaut()[60:188:4, 180:308:4].mean(-1) / 255
+    rays = radon(image, np.arange(40) * 4.5, circle=False).astype(np.float32)
+    np.save(tmp_path / "rays.npy", rays.T[None])
+    np.save(tmp_path / "turned.npy", rays[None])
+    how = ("--problem", "tomography", "--set", "angles=40", "--set", "size=32,32", "--samples", 2)
+    how += ("--set", "spacing=1", "--range", "0,1", "--sigma", 0.05, "--out", tmp_path / "out")
+    code, out, err = run(capsys, "restore", tmp_path / "rays.npy", *how)
+    assert code == 0, err
+    assert "0 to 1 (of the picture, as --range says)" in out
+    mean = read_posterior(tmp_path / "out/posterior.npz", "file")[0]["mean"][0]
+    assert 10 * np.log10(1 / np.mean((mean - image) ** 2)) > 27
+    code, _, err = run(capsys, "restore", tmp_path / "turned.npy", *how)
+    assert code == 2 and "transpose it" in err
