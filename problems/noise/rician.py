@@ -111,7 +111,8 @@ class RicianNoise(Noise):
         Returns:
             Products, of the shape of v.
         """
-        s = (mean - self.black) / self.std
+        # in double precision: a strong signal is nearly the mean of r
+        s = (mean.double() - self.black) / self.std
         # E[r] = sqrt(pi / 2) L_{1/2}(-s^2 / 2), in exponentially scaled Bessel functions
         z, signal = s.square() / 4, s.abs()
         middle = math.sqrt(math.pi / 2) * (
@@ -120,4 +121,4 @@ class RicianNoise(Noise):
         # (y - mean)^2 of a signed mean: r is about |s|, so the sign of s is lost
         near = 2 + 2 * signal * (signal - middle)
         moment = torch.where(s >= 0, near, near + 4 * signal * middle)
-        return self.std**2 * moment * v
+        return (self.std**2 * moment).to(torch.promote_types(mean.dtype, v.dtype)) * v

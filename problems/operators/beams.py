@@ -28,7 +28,7 @@ from torch import Tensor
 
 from problems.checks import check_number, check_sizes
 from problems.operators.base import Operator, Shape
-from problems.operators.rays import SAMPLES, RayIntegrals
+from problems.operators.rays import RayIntegrals
 
 __all__ = ["FanBeam", "ParallelBeam"]
 
@@ -94,27 +94,21 @@ class _Beams(RayIntegrals):
 
         return self._constant("lengths", like, make)
 
-    def _grids(self, like: Tensor) -> list[Tensor]:
-        def make() -> list[Tensor]:
-            height, width = self.shape
-            most = max(self.shape)
-            place = torch.arange(most, dtype=torch.float64)
-            count = max(1, SAMPLES // (self.detectors * most))
-            grids = []
-            for first in range(0, len(self.angles), count):
-                (c, r), (dc, dr) = (
-                    part.flatten(1)[..., None] for part in self._pixels(first, count)
-                )
-                steep = dr.abs() >= dc.abs()
-                slope = torch.where(steep, dc / dr, dr / dc)
-                across = torch.where(steep, c - r * slope, r - c * slope) + slope * place
-                column, row = torch.where(steep, across, place), torch.where(steep, place, across)
-                inside = place < torch.where(steep, height, width)
-                grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
-                grids.append(torch.where(inside[..., None], grid, _OUTSIDE)[None].to(like))
-            return grids
+    @property
+    def _points(self) -> int:
+        return max(self.shape)
 
-        return self._constant("grids", like, make)
+    def _grid(self, first: int, count: int) -> Tensor:
+        height, width = self.shape
+        place = torch.arange(max(self.shape), dtype=torch.float64)
+        (c, r), (dc, dr) = (part.flatten(1)[..., None] for part in self._pixels(first, count))
+        steep = dr.abs() >= dc.abs()
+        slope = torch.where(steep, dc / dr, dr / dc)
+        across = torch.where(steep, c - r * slope, r - c * slope) + slope * place
+        column, row = torch.where(steep, across, place), torch.where(steep, place, across)
+        inside = place < torch.where(steep, height, width)
+        grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
+        return torch.where(inside[..., None], grid, _OUTSIDE)[None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

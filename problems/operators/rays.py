@@ -7,6 +7,7 @@ for. Samples are interpolated, and the adjoint gives every reading back with the
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ __all__ = ["SAMPLES", "RayIntegrals"]
 
 SAMPLES = 1 << 21
 """Points that are sampled at once."""
+
+_KEPT = 1 << 25  # points of all rays that are kept, 270 MB in single precision
 
 
 class RayIntegrals(LinearOperator):
@@ -37,12 +40,27 @@ class RayIntegrals(LinearOperator):
     def _rays(self) -> tuple[int, int]:
         """Numbers of angles and of detectors."""
 
+    @property
     @abstractmethod
-    def _grids(self, like: Tensor) -> list[Tensor]:
-        """Compute the sampling points of the rays, for a few angles at a time.
+    def _points(self) -> int:
+        """Points at which a ray samples the image."""
 
-        Each grid has shape (1, rays of these angles, points, 2), in coordinates of ``grid_sample``.
+    @abstractmethod
+    def _grid(self, first: int, count: int) -> Tensor:
+        """Compute the sampling points of the rays of some angles.
+
+        They have shape (1, rays of these angles, points, 2), in coordinates of ``grid_sample``.
         """
+
+    def _grids(self, like: Tensor) -> Iterable[Tensor]:
+        """The grids of all angles, a few at a time; computed anew each time if they are many."""
+        angles, detectors = self._rays
+        rays = detectors * self._points
+        count = max(1, SAMPLES // rays)
+        grids = (self._grid(first, count).to(like) for first in range(0, angles, count))
+        if angles * rays > _KEPT:
+            return grids
+        return self._constant("grids", like, lambda: list(grids))
 
     @abstractmethod
     def _lengths(self, like: Tensor) -> Tensor | float:

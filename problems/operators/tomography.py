@@ -15,7 +15,7 @@ from torch import Tensor
 
 from problems.checks import check_number, check_sizes
 from problems.operators.base import Operator, Shape
-from problems.operators.rays import SAMPLES, RayIntegrals
+from problems.operators.rays import RayIntegrals
 
 __all__ = ["Tomography", "angles_between"]
 
@@ -109,22 +109,17 @@ class Tomography(RayIntegrals):
     def _lengths(self, like: Tensor) -> float:
         return self.spacing if self.spacing is not None else 1 / max(self.shape)
 
-    def _grids(self, like: Tensor) -> list[Tensor]:
-        def make() -> list[Tensor]:
-            n, (height, width) = self.detectors, self.shape
-            centre = n // 2
-            offset = torch.arange(n, dtype=torch.float64) - centre
-            detector, place = offset[:, None], offset
-            count = max(1, SAMPLES // n**2)
-            grids = []
-            for first in range(0, len(self.angles), count):
-                angle = torch.tensor(
-                    self.angles[first : first + count], dtype=torch.float64
-                ).deg2rad()[:, None, None]
-                column = angle.cos() * detector + angle.sin() * place + width // 2
-                row = -angle.sin() * detector + angle.cos() * place + height // 2
-                grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
-                grids.append(grid.flatten(0, 1)[None].to(like))
-            return grids
+    @property
+    def _points(self) -> int:
+        return self.detectors
 
-        return self._constant("grids", like, make)
+    def _grid(self, first: int, count: int) -> Tensor:
+        n, (height, width) = self.detectors, self.shape
+        offset = torch.arange(n, dtype=torch.float64) - n // 2
+        detector, place = offset[:, None], offset
+        angles = torch.tensor(self.angles[first : first + count], dtype=torch.float64)
+        angle = angles.deg2rad()[:, None, None]
+        column = angle.cos() * detector + angle.sin() * place + width // 2
+        row = -angle.sin() * detector + angle.cos() * place + height // 2
+        grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], -1)
+        return grid.flatten(0, 1)[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,26 @@ class ArraySource:
         named = f"axes {', '.join(self.axes)}, " if self.axes else ""
         return f"{self.kind}, {named}shape {self.shape}, {self.dtype}"
 
+    def check_memory(self, block: Block | None = None) -> None:
+        """Refuse a block that is larger than the free memory: a small file can claim any shape.
+
+        Args:
+            block: A slice of step 1 for each axis; None for the whole array.
+
+        Raises:
+            RefusalError: If it does not fit.
+        """
+        import psutil
+
+        block = tuple(slice(None) for _ in self.shape) if block is None else block
+        sides = (len(range(*s.indices(n))) for s, n in zip(block, self.shape, strict=True))
+        needed, free = math.prod(sides) * self.dtype.itemsize, psutil.virtual_memory().available
+        if needed > free:
+            raise RefusalError(
+                f"{self.summary} takes {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB "
+                "are free; take a part of it"
+            )
+
     def read(self, block: Block | None = None) -> np.ndarray:
         """Read a block.
 
@@ -85,10 +106,11 @@ class ArraySource:
             The values, in the byte order of this machine, an array of its own.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or the block does not fit into the memory.
         """
         block = tuple(slice(None) for _ in self.shape) if block is None else block
         try:
+            self.check_memory(block)
             values = np.array(self.load(block))
         except RefusalError as refused:
             raise ValueError(f"cannot read {self.path}: {refused}") from None

@@ -248,6 +248,7 @@ def _read_mat(path: Path, key: str | None, option: str) -> np.ndarray:
     """Read one variable of a .mat file; that of MATLAB 7.3 is HDF5."""
     if is_hdf5(path):
         source = open_hdf5(path, key, option)
+        source.check_memory()
         return source.load(tuple(slice(None) for _ in source.shape))
     entries = []
     for name, shape, kind in mat_variables(path):

@@ -58,6 +58,10 @@ def open_hdf5(path: Path, key: str | None = None, option: str = "--array NAME") 
 
 
 def _source(path: Path, data: Any) -> ArraySource:
+    if data.external or data.is_virtual:  # a file that one is sent must not read others
+        raise RefusalError(
+            f"the numbers of {data.name} lie in other files; copy them into one, as by h5repack"
+        )
     matlab = "MATLAB_class" in data.attrs
     stored = data.dtype
     complex_pair = stored.names == ("real", "imag")  # MATLAB's; h5py's own is (r, i)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 __all__ = [
     "MAX_PIXELS",
@@ -13,6 +16,7 @@ __all__ = [
     "Picture",
     "TooManyPixelsError",
     "check_pixels",
+    "pillow_without_limit",
     "split_alpha",
     "turned",
 ]
@@ -41,6 +45,21 @@ def check_pixels(path: Path, height: int, width: int) -> None:
             f"{path} has {height * width / 1e6:.0f} megapixels, more than the "
             f"{MAX_PIXELS / 1e6:.0f} that are read; crop or scale it first"
         )
+
+
+@contextmanager
+def pillow_without_limit() -> Iterator[None]:
+    """Lift Pillow's limit on pixels: :data:`MAX_PIXELS` is higher, and the same for TIFF.
+
+    Yields:
+        Nothing.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        Image.MAX_IMAGE_PIXELS = None
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 @dataclass(frozen=True)
@@ -101,18 +120,22 @@ class Picture:
         return self.kind.split(",")[0]
 
 
-def split_alpha(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def split_alpha(
+    values: np.ndarray, full_scale: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Split off the opacity, the second or fourth sample, and the axis of a single sample.
 
     Args:
         values: Pixels (H, W) or (H, W, 1 to 4).
+        full_scale: Value of the opaque; None for the largest number of the type, 1 of floats.
 
     Returns:
         Pixels (H, W) or (H, W, 3), and the opacity (H, W) on [0, 1], float32, or None.
     """
     alpha = None
     if values.ndim == 3 and values.shape[-1] in (2, 4):
-        top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
+        largest = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
+        top = largest if full_scale is None else full_scale
         alpha, values = (values[..., -1] / top).astype(np.float32), values[..., :-1]
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]

@@ -25,13 +25,14 @@ from problems.reading.picture import (
     Picture,
     TooManyPixelsError,
     check_pixels,
+    pillow_without_limit,
     split_alpha,
     turned,
 )
 from problems.reading.png import has_all_pixels
 from problems.reading.png_samples import is_deep_png, read_deep_png
 from problems.reading.profiles import carried_profile, is_srgb, profile_name, to_srgb
-from problems.reading.tiff import is_tiff, read_deep_tiff, refuse_raw, tiff_size
+from problems.reading.tiff import check_pages, is_tiff, read_deep_tiff, refuse_raw, tiff_size
 
 __all__ = [
     "MAX_PIXELS",
@@ -140,17 +141,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """A file opened by Pillow, whatever size its head states."""
     # A file that Pillow opens by its path is mapped into memory if it is not compressed, and is
     # then turned wrongly where its orientation swaps the axes (Pillow 13).
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        Image.MAX_IMAGE_PIXELS = None  # the limit here is higher, and the same for TIFF
-        with path.open("rb") as stream, Image.open(stream) as image:
-            yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with pillow_without_limit(), path.open("rb") as stream, Image.open(stream) as image:
+        yield image
 
 
 def _read(path: Path, colours: str) -> Picture:
     if is_tiff(path):
+        check_pages(path)
         refuse_raw(path)
         deep = read_deep_tiff(path)
         if deep is not None:
@@ -171,6 +168,9 @@ def _deep(file: Image.Image, stored: np.ndarray) -> Picture:
     """A picture of 16-bit samples (H, W, n), with what Pillow knows of the rest of its file."""
     values, alpha = split_alpha(turned(stored, _orientation(file)))
     grey = values.ndim == 2
+    key = file.info.get("transparency")  # of a PNG: the colour that is transparent
+    if alpha is None and isinstance(key, tuple) and len(key) == 3:
+        alpha = (values != np.array(key)).any(-1).astype(np.float32)
     profile, told = carried_profile(file.info.get("icc_profile"), grey)
     return Picture(
         values,
@@ -207,7 +207,9 @@ def _in_srgb(picture: Picture) -> Picture:
 
 def _from_pillow(path: Path, file: Image.Image, colours: str) -> Picture:
     if file.format == "FITS":
-        raise ValueError("FITS is read without its units here; convert it to a float TIFF")
+        raise ValueError(
+            "a FITS file is no picture here; `scoresde restore` and `scoresde train` read it"
+        )
     notes = _notes(file)
     tiles: Any = getattr(file, "tile", None)
     raw = str(tiles[0][3]) if tiles else ""

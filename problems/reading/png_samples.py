@@ -61,7 +61,7 @@ def read_deep_png(path: Path) -> np.ndarray:
             length, kind = struct.unpack(">I4s", head)
             content = file.read(length)
             file.seek(4, 1)
-            if kind == b"IHDR":
+            if kind == b"IHDR" and not header:  # the one whose size was checked
                 header = content
             elif kind == b"IDAT":
                 packed.append(content)

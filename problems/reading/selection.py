@@ -22,7 +22,7 @@ __all__ = [
     "select",
 ]
 
-_FORM = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d*)\s*(:?)\s*(-?\d*)\s*")
+_FORM = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d+)?\s*(:?)\s*(-?\d+)?\s*")
 _PLANE = ("x", "y", "z")
 _CHANNELS = ("sample", "channel", "rgb")
 _SLICES = ("slice", "z", "t", "frame", "page", "c")
@@ -92,7 +92,6 @@ class Stack:
     places: tuple[tuple[int, ...], ...] = ((),)
     order: tuple[int | None, ...] = ()
     starts: tuple[int, ...] = ()
-
     firsts: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:

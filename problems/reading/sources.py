@@ -11,7 +11,7 @@ from problems.reading.fits import FITS_SUFFIXES, open_fits
 from problems.reading.hdf5 import HDF5_SUFFIXES, is_hdf5, open_hdf5
 from problems.reading.nifti import NIFTI_SUFFIXES, open_nifti
 from problems.reading.refusal import RefusalError
-from problems.reading.tiff import is_tiff
+from problems.reading.tiff import check_pages, is_tiff
 from problems.reading.tiff_stack import is_tiff_stack, open_tiff_stack
 from problems.reading.zarr_arrays import is_zarr, open_zarr
 
@@ -118,6 +118,8 @@ def open_source(
             return open_tiff_stack(path)
         if form == "NumPy":
             return _open_npy(path)
+        if path.is_file() and is_tiff(path):
+            check_pages(path)
         raise RefusalError(f"its format is not one of {', '.join(INSTRUMENT_SUFFIXES)}")
     except RefusalError as refused:
         raise ValueError(f"cannot read {path}: {refused}") from None

@@ -5,6 +5,8 @@ Orders of axes, tags and types are those of TIFF 6.0 and of Adobe's technical no
 
 from __future__ import annotations
 
+import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from tifffile import TiffFile
 
 from problems.reading.picture import Picture, check_pixels, split_alpha, turned
 from problems.reading.profiles import carried_profile
+from problems.reading.refusal import RefusalError
 from problems.reading.tiff_segments import UndecodedError, decoded
 
 __all__ = [
     "READ_COLOURS",
+    "check_pages",
     "is_tiff",
     "page_samples",
     "read_deep_tiff",
@@ -37,6 +41,9 @@ READ_COLOURS = (0, 1, 2, 32803, 34892)
 """Photometric interpretations that are read: light, in grey or by colour."""
 
 _COLOURS_IN_WORDS = {3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB", 9: "CIELAB", 10: "CIELAB"}
+# without a handler Python would print what tifffile says of damaged files
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
 _RAW = (".arw", ".cr2", ".dng", ".nef", ".orf", ".pef", ".rw2", ".srw")
 
 
@@ -51,6 +58,38 @@ def is_tiff(path: Path) -> bool:
     """
     with path.open("rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def check_pages(path: Path) -> None:
+    """Refuse a TIFF whose list of pages is cut off.
+
+    What is left of a stack would look like a whole file of fewer pages.
+
+    Args:
+        path: A TIFF.
+
+    Raises:
+        RefusalError: If a page lies beyond the end of the file.
+    """
+    size, seen = path.stat().st_size, set[int]()
+    with path.open("rb") as file:
+        head = file.read(8)
+        order = "<" if head[:2] == b"II" else ">"
+        # sizes of an offset, of a number of entries and of an entry; BigTIFF has larger ones
+        form, count_form, entry = ("Q", "Q", 20) if 43 in head[2:4] else ("I", "H", 12)
+        where = 8 if form == "Q" else 4  # of the offset of the first page
+        while where + struct.calcsize(form) <= size:
+            file.seek(where)
+            (page,) = struct.unpack(f"{order}{form}", file.read(struct.calcsize(form)))
+            if page == 0 or page in seen:
+                return
+            seen.add(page)
+            if page + struct.calcsize(count_form) > size:
+                break
+            file.seek(page)
+            (count,) = struct.unpack(f"{order}{count_form}", file.read(struct.calcsize(count_form)))
+            where = page + struct.calcsize(count_form) + entry * count
+    raise RefusalError(f"it ends before page {max(len(seen), 1)} of its list does; copy it again")
 
 
 def tiff_size(path: Path) -> tuple[int, int]:
@@ -98,6 +137,8 @@ def read_deep_tiff(path: Path) -> Picture | None:
         if page.dtype is None or page.dtype in (np.bool_, np.uint8):
             return None
         check_pixels(path, page.imagelength, page.imagewidth)
+        if page.samplesperpixel > 4:  # before memory is taken for them
+            raise ValueError(f"it has {page.samplesperpixel} samples a pixel; 1 or 3 are needed")
         try:
             values = page_samples(page)
         except UndecodedError:  # compressed in a way that Pillow may know
@@ -119,10 +160,10 @@ def read_deep_tiff(path: Path) -> Picture | None:
     if values.ndim == 3 and values.shape[-1] in (2, 4) and not extra:
         raise ValueError(f"it has {values.shape[-1]} samples a pixel; 1 or 3 are needed")
     values = turned(values.astype(values.dtype.newbyteorder("=")), tags.get(_ORIENTATION, 1))
-    values, alpha = split_alpha(values)
-    notes = [f"the first of its {many} pages is read"] if many > 1 else []
     unsigned = values.dtype.kind == "u"
     full = 2**bits - 1 if unsigned and isinstance(bits, int) else None
+    values, alpha = split_alpha(values, full)
+    notes = [f"the first of its {many} pages is read"] if many > 1 else []
     if colours == 0:  # white is zero
         if full is not None:
             values = full - values

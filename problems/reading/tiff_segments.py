@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from problems.reading.picture import MAX_PIXELS
+from problems.reading.picture import MAX_PIXELS, pillow_without_limit
 
 __all__ = ["UndecodedError", "decoded"]
 
@@ -95,7 +95,8 @@ def _bytes(packed: bytes, compression: int, rows: int, width: int) -> np.ndarray
         head += struct.pack("<HHI", tag, kind, 1) + struct.pack(
             "<I" if kind == 4 else "<Hxx", number
         )
-    with Image.open(io.BytesIO(head + bytes(4) + packed)) as image:
+    # its bytes may be more than the pixels that Pillow allows
+    with pillow_without_limit(), Image.open(io.BytesIO(head + bytes(4) + packed)) as image:
         return np.asarray(image, np.uint8)
 
 

@@ -11,7 +11,7 @@ from tifffile import TiffFile
 from problems.reading.array_source import ArraySource, closed_with, closing_on_error
 from problems.reading.picture import check_pixels
 from problems.reading.refusal import RefusalError
-from problems.reading.tiff import page_samples, stated_range
+from problems.reading.tiff import check_pages, page_samples, stated_range
 from problems.reading.tiff_segments import UndecodedError
 
 __all__ = ["is_tiff_stack", "open_tiff_stack"]
@@ -30,7 +30,11 @@ def is_tiff_stack(path: Path) -> bool:
     Returns:
         False for one page, and for colours that are no light, of which the first page is read as a
         picture.
+
+    Raises:
+        RefusalError: If its list of pages is cut off.
     """
+    check_pages(path)
     with TiffFile(path) as file:
         series = file.series[0] if file.series else None
         if series is None or series.keyframe is None or len(series.shape) < 3:
@@ -50,9 +54,10 @@ def open_tiff_stack(path: Path) -> ArraySource:
         not tell, and "sample" for the samples of a pixel.
 
     Raises:
-        RefusalError: If its samples are no real numbers. tifffile raises errors of many types on
-            damaged files.
+        RefusalError: If its samples are no numbers, or pages are missing. tifffile raises errors of
+            many types on damaged files.
     """
+    check_pages(path)
     file = TiffFile(path)
     with closing_on_error(file):
         return closed_with(_source(path, file), file)
@@ -76,7 +81,7 @@ def _source(path: Path, file: TiffFile) -> ArraySource:
     bits = page.bitspersample
     partial = dtype.kind == "u" and isinstance(bits, int) and bits < 8 * dtype.itemsize
     full = 2 ** (bits if partial else 8 * dtype.itemsize) - 1
-    inverted = int(page.photometric) == _WHITE_IS_ZERO and dtype.kind == "u" and not whole
+    inverted = int(page.photometric) == _WHITE_IS_ZERO and dtype.kind in "bu" and not whole
 
     def load(block: tuple[slice, ...]) -> np.ndarray:
         if whole:  # ImageJ may write all planes behind one page
@@ -85,7 +90,8 @@ def _source(path: Path, file: TiffFile) -> ArraySource:
         chosen = numbers[block[: len(shape) - inner]]
         pages = [_page(series.pages[int(i)], letters[-inner:]) for i in chosen.flat]
         planes = np.stack(pages)[(slice(None), *block[len(shape) - inner :])]
-        planes = full - planes if inverted else planes
+        if inverted:
+            planes = ~planes if dtype.kind == "b" else full - planes
         return planes.reshape(*chosen.shape, *planes.shape[1:])
 
     notes = [f"the first of its {len(file.series)} series is read"] if len(file.series) > 1 else []

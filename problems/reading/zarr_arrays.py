@@ -51,7 +51,7 @@ def open_zarr(path: Path, key: str | None = None, option: str = "--array NAME") 
             few = f"it holds several arrays, {listed}; name one with {option}"
             raise RefusalError(few if found else "it holds no array")
     if name not in found:
-        raise RefusalError(f"it has no array {key!r}; it holds {listed}")
+        raise RefusalError(f"it has no array {name!r}; it holds {listed}")
     data = found[name]
     shape, dtype = tuple(int(n) for n in data.shape), np.dtype(data.dtype)
     numbers_only(dtype, shape)

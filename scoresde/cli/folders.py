@@ -174,11 +174,12 @@ def _watch(
 
 
 def _state(path: Path) -> tuple[int, int]:
+    """Size and time of the last change; of a zarr folder, of all files in it."""
     try:
-        found = path.stat()
+        found = [one.stat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
     except OSError:
         return (-1, -1)
-    return found.st_size, found.st_mtime_ns
+    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
 def _duration(seconds: float) -> str:

@@ -39,11 +39,9 @@ def list_own_numbers(folder: str | Path) -> list[Path]:
 
     Returns:
         Paths, sorted: of all pictures if one of them has more than 8 bits a sample; of arrays and
-        files of instruments if there are no pictures. None for a folder of pictures of 8 bits, and
-        for one without either. Files and folders whose names begin with a dot do not count.
-
-    Raises:
-        InputError: If the folder cannot be read.
+        files of instruments if there are no pictures. Empty for a folder of pictures of 8 bits, for
+        one without either, and for one that cannot be read. Files and folders whose names begin
+        with a dot do not count.
     """
     folder = Path(folder)
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
@@ -196,6 +194,7 @@ class ImageStacks:
         """Ends of each channel, after a look at every value that may be none."""
         measured = given is None and not self._by_type
         total, squares, count, faults = np.zeros(self.channels), np.zeros(self.channels), 0, []
+        shift: np.ndarray | None = None  # near the mean, so that small deviations are not rounded
         for index, path in enumerate(self.paths):
             if not measured and self._source(index)[0].dtype.kind not in "fc":
                 continue
@@ -204,6 +203,10 @@ class ImageStacks:
                 wrong += int((~np.isfinite(piece)).sum())
                 if not wrong:
                     flat = piece.reshape(len(piece), -1).astype(np.float64)
+                    if shift is None:
+                        # the phase of complex numbers has no preferred direction
+                        shift = np.zeros(len(flat)) if self._complex else flat[:, 0].copy()
+                    flat -= shift[:, None]
                     total, squares = total + flat.sum(1), squares + (flat**2).sum(1)
                     count += flat.shape[1]
             if wrong:
@@ -218,14 +221,15 @@ class ImageStacks:
             low, high = given or (0.0, self._tops[0] or 1.0)
             return np.full(self.channels, float(low)), np.full(self.channels, float(high))
         mean, power = total / count, squares / count
-        if self._complex:  # the phase of complex numbers has no preferred direction
+        if self._complex:
             mean, power = np.zeros(self.channels), np.repeat(power.reshape(-1, 2).mean(1), 2)
         std = np.sqrt(np.maximum(power - mean**2, 0))
-        if not (std > 1e-12 * np.sqrt(power)).all():
+        if not (std > 0).all():
             raise InputError(
                 f"a channel of {self.paths[0]} has one value everywhere: there is nothing to learn"
             )
-        return mean - 2 * std, mean + 2 * std
+        assert shift is not None
+        return shift + mean - 2 * std, shift + mean + 2 * std
 
     def _pieces(self, index: int) -> Any:
         """Blocks (C, n) of a file, each of bounded size."""

@@ -112,4 +112,8 @@ def _write_nifti(path: Path, values: np.ndarray, frame: Any, starts: tuple[int, 
         nibabel.Nifti2Image if type(header).__name__.startswith("Nifti2") else nibabel.Nifti1Image
     )
     image = kind(values, shifted, header)
+    # nibabel forgets which space a moved affine map leads to: the scanner's, or that of an atlas
+    for code, move in (("sform_code", image.set_sform), ("qform_code", image.set_qform)):
+        if int(header[code]):
+            move(shifted, int(header[code]))
     path.write_bytes(gzip.compress(image.to_bytes(), mtime=0))

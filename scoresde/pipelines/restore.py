@@ -151,10 +151,20 @@ def restore(
     # the call has the noise level as it was given
     call = RestoreCall(image, problem, asked, out, simulate, interval, output)
     call = call if named is None else replace(named, options=asked)
+    reads = [image, problem.mask, problem.kernel, interval.calibration]
     if given.is_stack:
-        described = plan.description
         return restore_stack(
-            call, options, given, measurements, described, prior, intervals, form, out, progress
+            call,
+            options,
+            given,
+            measurements,
+            plan.description,
+            prior,
+            intervals,
+            form,
+            out,
+            progress,
+            reads,
         )
     own = replace(options, seed=given.slice_seed(0, options.seed))
     measured, kernel = with_estimated_blur(blur, prior, measurements[0], own)
@@ -171,7 +181,7 @@ def restore(
     if noise is not None:
         result.report["sigma_estimate"] = noise.report()
     result.report["residual"] = residual_of(call, given, measured, posterior)
-    remove_former_run(folder, [image, problem.mask, problem.kernel, interval.calibration])
+    remove_former_run(folder, reads)
     result.report["pictures"] = form.report()
     _write(folder, measured.problem, intervals, result, form, given, draws=not output.no_draws)
     header = posterior_header(call, given, result.report)

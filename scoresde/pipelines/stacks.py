@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def restore_stack(
     form: PictureFormat,
     out: Path,
     progress: Callable[[float], None] | None,
+    reads: Sequence[Path | None],
 ) -> Restoration:
     """Restore slice by slice, and write one set of files.
 
@@ -77,6 +78,7 @@ def restore_stack(
         form: How pictures are written, a TIFF.
         out: Folder of the results, or file of the mean.
         progress: Called with the finished fraction of all slices.
+        reads: Files that were read, which stay where they are.
 
     Returns:
         Draws (n, N, C, H, W), measurements and truths of all slices, and the report.
@@ -119,7 +121,6 @@ def restore_stack(
     several = len(posterior.draws) > 1
     ends = intervals.ends(posterior) if several else None
     drawn = not call.output.no_draws
-    reads = [call.image, call.problem.mask, call.problem.kernel, call.interval.calibration]
     remove_former_run(folder, reads)
     files = write_stack_files(
         given,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from problems.reading.pictures import stored_size
+from problems.reading.sources import source_format
 from scoresde.data.figures import write_map
 from scoresde.data.images import write_image
 from scoresde.errors import InputError
@@ -175,6 +176,11 @@ def _check_stored_size(order: Order) -> None:
     except Exception as error:  # of any type, as documented
         reason = str(error).splitlines()[0] if isinstance(error, InputError) else "no picture"
         raise InputError(f"{order.picture.name} cannot be read: {reason}") from None
+    if source_format(order.picture) is not None:  # its pages would pass the limits together
+        raise InputError(
+            f"{order.picture.name} has several pages, and one picture at a time is restored here; "
+            "use scoresde restore, or choose a page"
+        )
     _check_pixels("the picture", math.prod(size), order.limits)
 
 

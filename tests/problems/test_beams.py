@@ -267,3 +267,16 @@ class TestTransmission:
         torch.testing.assert_close(hounsfield_of(mu, 0.0193), hu, atol=1e-10, rtol=0)
         with pytest.raises(ValueError, match="the attenuation of water must be positive"):
             attenuation_of(hu, 0.0)
+
+
+def test_many_rays_are_computed_anew_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same values, and their transpose."""
+    operator = FanBeam(ANGLES, (12, 10), 5.0, 200.0, 100.0, 15, 7.0)
+    x, y = randn(1, 1, 12, 10), randn(1, 1, len(ANGLES), 15)
+    kept = operator.apply(x), operator.adjoint(y)
+    monkeypatch.setattr("problems.operators.rays._KEPT", 100)
+    monkeypatch.setattr("problems.operators.rays.SAMPLES", 15 * 12 * 2)  # two angles at a time
+    other = FanBeam(ANGLES, (12, 10), 5.0, 200.0, 100.0, 15, 7.0)
+    assert not isinstance(other._grids(x), list)
+    for found, expected in zip((other.apply(x), other.adjoint(y)), kept, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

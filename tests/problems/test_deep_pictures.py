@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from problems.reading.picture import split_alpha
 from problems.reading.pictures import _hidden_bits, read_picture
 from problems.reading.png_samples import read_deep_png
 from tests.odd_inputs.png import chunk, header, png
@@ -93,6 +94,22 @@ def test_damage(tmp_path: Path) -> None:
     path.write_bytes(header(7, 5, 16, 2) + chunk(b"IDAT", b"nonsense") + chunk(b"IEND", b""))
     with pytest.raises(ValueError, match="its pixels are damaged"):
         read_picture(path)
+
+
+def test_a_transparent_colour(tmp_path: Path) -> None:
+    key = struct.pack(">HHH", *(int(one) for one in COLOUR[1, 2]))
+    (tmp_path / "a.png").write_bytes(png(COLOUR, 16, 2, chunks=chunk(b"tRNS", key)))
+    alpha = read_picture(tmp_path / "a.png").alpha
+    assert alpha is not None and np.argwhere(alpha == 0).tolist() == [[1, 2]]
+    assert int((alpha == 1).sum()) == alpha.size - 1
+
+
+def test_the_first_header_counts(tmp_path: Path) -> None:
+    """A second one could claim any size, after the first was checked."""
+    parts = header(7, 5, 16, 2), header(9, 9, 16, 2)[8:]
+    rows = chunk(b"IDAT", zlib.compress(filtered(COLOUR, [0] * 5)))
+    (tmp_path / "a.png").write_bytes(b"".join([*parts, rows, chunk(b"IEND", b"")]))
+    np.testing.assert_array_equal(read_deep_png(tmp_path / "a.png"), COLOUR)
 
 
 @pytest.mark.parametrize("white", [1023, 65535])
@@ -190,6 +207,20 @@ def test_compressed_tiffs(
     picture = read_picture(tmp_path / "a.tif")
     assert picture.values.dtype == np.dtype(kind) and not picture.rounded
     np.testing.assert_array_equal(picture.values, values)
+
+
+def test_the_limit_of_pillow_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strip has more bytes than the picture has pixels; twice the limit Pillow refuses."""
+    (tmp_path / "a.tif").write_bytes(lzw_tiff(COLOUR, 2, "<", 1, False))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    picture = read_picture(tmp_path / "a.tif")
+    np.testing.assert_array_equal(picture.values, COLOUR)
+    assert picture.notes == () and Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_opacity_of_few_bits() -> None:
+    _, alpha = split_alpha(np.array([[[7, 4095], [7, 0]]], np.uint16), 4095)
+    assert alpha is not None and alpha.tolist() == [[1.0, 0.0]]
 
 
 def test_a_compressed_grey_tiff_of_another_writer(tmp_path: Path) -> None:

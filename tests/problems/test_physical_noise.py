@@ -68,6 +68,14 @@ class TestRician:
         score = RicianNoise(1e-3, black=0.0).score(y, constant(100.0, 3))
         np.testing.assert_allclose(score, (y - 100) / 1e-6, rtol=1e-4, atol=0.01)
 
+    @pytest.mark.parametrize("signal", [10.0, 1e3, 1e5])
+    def test_second_moment_of_a_strong_signal(self, signal: float) -> None:
+        """1 + O(signal^-2), in single precision too, where signal^2 - signal E[r] cancels."""
+        mean = torch.full((1, 3), signal) * torch.tensor([0.9, 1.0, 1.1])
+        found = RicianNoise(1.0, black=0.0).covariance_matvec(mean, torch.ones(1, 3))
+        assert found.dtype == torch.float32
+        assert float((found - 1).abs().max()) < 1 / signal**2 + 1e-5
+
 
 class TestSpeckle:
     @pytest.mark.parametrize("looks", [0.5, 1.0, 4.0, 100.0])

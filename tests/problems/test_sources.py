@@ -12,6 +12,7 @@ import tifffile
 
 from problems.reading.arrays import read_array_file
 from problems.reading.dicom import is_dicom
+from problems.reading.pictures import read_picture
 from problems.reading.selection import measurements, pictures, select
 from problems.reading.sources import open_source, source_format
 from problems.reading.tiff_stack import open_tiff_stack
@@ -219,6 +220,16 @@ class TestValues:
             source.read((slice(2, 3), slice(1, 5), slice(0, 2))), right[2:3, 1:, :2]
         )
 
+    @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+    def test_pages_of_one_bit(self, tmp_path: Path, photometric: str) -> None:
+        """White is True, as in a single page, also where the file stores it as 0."""
+        pages = RNG.integers(0, 2, (3, 5, 8)).astype(bool)
+        tifffile.imwrite(tmp_path / "a.tif", pages, photometric=photometric)
+        right = pages if photometric == "minisblack" else ~pages
+        assert np.array_equal(open_source(tmp_path / "a.tif").read(), right)
+        tifffile.imwrite(tmp_path / "one.tif", pages[0], photometric=photometric)
+        assert np.array_equal(read_picture(tmp_path / "one.tif").values > 0, right[0])
+
     def test_hyperstacks_and_colours_of_tiff(self, tmp_path: Path) -> None:
         hyper = COUNTS.reshape(2, 2, 5, 6)
         tifffile.imwrite(tmp_path / "h.tif", hyper, imagej=True, metadata={"axes": "ZCYX"})
@@ -274,6 +285,7 @@ class TestSelection:
             ("freq", "takes AXIS=PLACE or AXIS=FIRST:END, got 'freq'"),
             ("freq=", "takes AXIS=PLACE"),
             ("freq=1.5", "takes AXIS=PLACE"),
+            ("freq=-", "takes AXIS=PLACE"),
         ],
     )
     def test_wrong_selections(self, tmp_path: Path, text: str, message: str) -> None:
@@ -311,6 +323,22 @@ class TestRefusals:
         # what was cut off may be the padding at the end of a file
         assert np.array_equal(found, whole)
 
+    @pytest.mark.parametrize("big", [False, True])
+    def test_a_stack_without_its_last_pages(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str], big: bool
+    ) -> None:
+        """The first page is whole; alone it would pass for a picture."""
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, COUNTS, photometric="minisblack", bigtiff=big)
+        assert open_source(path).shape == COUNTS.shape
+        content = path.read_bytes()
+        for cut in (30, 300, len(content) // 2):
+            path.write_bytes(content[:-cut])
+            for read in (read_picture, open_source):
+                with pytest.raises(ValueError, match=r"a\.tif.* it ends before page [234] of"):
+                    read(path)
+        assert capfd.readouterr().err == ""
+
     @pytest.mark.parametrize(
         ("module", "name"),
         [
@@ -342,6 +370,19 @@ class TestRefusals:
         with pytest.raises(ValueError, match="no image of two axes"):
             open_source(tmp_path / "none.fits")
 
+    def test_a_shape_that_no_memory_holds(self, tmp_path: Path) -> None:
+        """A file of a few kB may claim 40 TB; a part of it is read."""
+        import h5py
+
+        for name in ("a.h5", "a.mat"):
+            with h5py.File(tmp_path / name, "w") as file:
+                file.create_dataset("x", (10_000_000, 1_000_000), "f4", chunks=(100, 100))
+        source = open_source(tmp_path / "a.h5")
+        assert source.read((slice(0, 2), slice(0, 3))).tolist() == [[0.0] * 3] * 2
+        for read in (source.read, lambda: read_array_file(tmp_path / "a.mat")):
+            with pytest.raises(ValueError, match=r"takes 4e\+04 GB of memory, and .* GB are free"):
+                read()
+
     def test_what_is_no_array_of_numbers(self, tmp_path: Path) -> None:
         import h5py
 
@@ -351,3 +392,20 @@ class TestRefusals:
             open_source(tmp_path / "a.h5")
         with pytest.raises(ValueError, match="there is no file"):
             open_source(tmp_path / "missing.nii")
+
+
+def test_numbers_in_other_files_are_not_read(tmp_path: Path) -> None:
+    """A file that one is sent must not show others."""
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(range(64)))
+    with h5py.File(tmp_path / "external.h5", "w") as file:
+        file.create_dataset("x", (8, 8), "u1", external=[(str(tmp_path / "secret"), 0, 64)])
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["x"] = np.ones((8, 8))
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout((8, 8), "f8")
+        layout[:] = h5py.VirtualSource(tmp_path / "part.h5", "x", (8, 8))
+        file.create_virtual_dataset("x", layout)
+    for name in ("external.h5", "virtual.h5"):
+        with pytest.raises(ValueError, match="lie in other files"):
+            open_source(tmp_path / name)

@@ -126,6 +126,13 @@ class TestRanges:
         np.testing.assert_allclose(data.low, mean - 2 * std, rtol=1e-9)
         np.testing.assert_allclose(data.high, mean + 2 * std, rtol=1e-9)
 
+    def test_small_deviations_from_a_large_mean(self, tmp_path: Path) -> None:
+        """The squares of 1e6 are rounded to 1e-4, as much as the variance is."""
+        values = RNG.normal(1e6, 1e-2, (3, 12, 10))
+        np.save(tmp_path / "a.npy", values)
+        data = ImageStacks([tmp_path / "a.npy"])
+        np.testing.assert_allclose(data.high - data.low, 4 * values.std(), rtol=1e-6)
+
     def test_channels_decide_the_axes_of_arrays(self, tmp_path: Path) -> None:
         for shape, channels, right in (
             ((3, 8, 9), None, (3, 1)),
@@ -166,7 +173,7 @@ class TestRanges:
         np.save(tmp_path / "b.npy", RNG.normal(size=(2, 8, 8, 4)))
         with pytest.raises(InputError, match=r"b\.npy has 4 channels in no unit"):
             ImageStacks(list_own_numbers(tmp_path))
-        np.save(tmp_path / "c.npy", np.ones((2, 8, 8)))
+        np.save(tmp_path / "c.npy", np.full((2, 8, 8), 0.1))  # no binary fraction
         with pytest.raises(InputError, match="one value everywhere"):
             ImageStacks([tmp_path / "c.npy"])
         with pytest.raises(InputError, match=r"a\.npy is 8x8.*--crop"):

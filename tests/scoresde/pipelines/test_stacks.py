@@ -43,7 +43,10 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
 def brain(tmp_path: Path) -> Path:
     import nibabel
 
-    nibabel.save(nibabel.Nifti1Image(VOLUME, AFFINE), tmp_path / "brain.nii.gz")
+    image = nibabel.Nifti1Image(VOLUME, AFFINE)
+    image.set_sform(AFFINE, 4)  # MNI
+    image.set_qform(AFFINE, 1)  # of the scanner
+    nibabel.save(image, tmp_path / "brain.nii.gz")
     return tmp_path / "brain.nii.gz"
 
 
@@ -76,6 +79,8 @@ class TestStacks:
         # the first voxel of the result is voxel (0, 0, 1) of the file
         np.testing.assert_allclose(mean.affine @ [0, 0, 0, 1], AFFINE @ [0, 0, 1, 1])
         np.testing.assert_array_equal(mean.affine[:3, :3], AFFINE[:3, :3])
+        assert (int(mean.header["sform_code"]), int(mean.header["qform_code"])) == (4, 1)
+        np.testing.assert_allclose(mean.get_qform(), mean.affine, atol=1e-5)
         pages = np.moveaxis(right, 2, 0)
         with tifffile.TiffFile(out / "mean.tif") as file:
             assert file.series[0].axes == "ZYX"
@@ -83,7 +88,8 @@ class TestStacks:
         arrays, header = read_posterior(out / "posterior.npz")
         assert header["axes"]["draws"] == ["draw", "z", "channel", "row", "column"]
         assert arrays["std"].shape == (2, 1, 12, 16)
-        unit = header["black"] + (arrays["mean"][:, 0] + 1) / 2 * header["white"]
+        width = header["white"] - header["black"]
+        unit = header["black"] + (arrays["mean"][:, 0] + 1) / 2 * width
         np.testing.assert_allclose(unit, pages, atol=1e-3)
         report = json.loads((out / "report.json").read_text())
         assert [one["slice"] for one in report["slices"]] == ["z=1", "z=2"]

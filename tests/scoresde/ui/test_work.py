@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from scoresde.data.images import write_image
@@ -155,6 +156,13 @@ def test_pictures_that_are_too_large(order: Callable[..., Order]) -> None:
     Image.new("RGB", (200, 100)).save(wanted.picture)
     (said,) = events(order())
     assert isinstance(said, Refused) and said.reason.startswith("the picture has 0.02 megapixels")
+
+
+def test_a_stack_is_refused_before_it_is_read(order: Callable[..., Order]) -> None:
+    wanted = order()
+    tifffile.imwrite(wanted.picture, np.zeros((50, 8, 8), np.uint8), photometric="minisblack")
+    (said,) = events(wanted)
+    assert isinstance(said, Refused) and "photo.png has several pages" in said.reason
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg onload='x'/>", os.urandom(1000)])
