@@ -84,7 +84,7 @@ class Choices:
         >>> Choices("blur", blur="disk", width=3.0).problem()
         ProblemOptions(problem='deblur', mask=None, mask_value=None, invert_mask=False, box=None, \
 random=None, kernel=None, key=None, gaussian=None, motion=None, disk=3.0, boundary=None, \
-scale=None, filter=None, photons=None, set=(), range=None)
+scale=None, filter=None, photons=None, set=(), range=None, array=None, select=())
     """
 
     kind: str

@@ -161,8 +161,9 @@ def test_what_is_painted_is_filled_in(address: str, tmp_path: Path, width: int) 
             assert np.abs(_centre(mask, np.ones_like(mask)) - _seen_stroke(seen)).max() < 0.03
             with Image.open(io.BytesIO(archive.read("restored/mean.png"))) as file:
                 mean = np.asarray(file).astype(float)
-        # a plain picture has one plausible filling
-        assert np.abs(mean[mask] - (60, 120, 180)).mean() < 12
+        # a plain picture has one plausible filling, from which a single draw differs by 5 to 15
+        # levels, and the paint by 100
+        assert np.abs(mean[mask] - (60, 120, 180)).mean() < 25
 
 
 def _centre(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
