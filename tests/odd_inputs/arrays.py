@@ -262,14 +262,11 @@ def _simulated(desk: Desk) -> Case:
 
 
 def _unused_range(desk: Desk) -> Case:
-    """A sinogram is no picture: --range must be refused, or mapped; it must not be ignored."""
-    values = desk.rng.uniform(-1, 1, (1, 8, 16))
+    """Magnitudes have no black and white: --range must be refused, and not be ignored."""
+    values = desk.rng.uniform(0, 1, (1, 32, 32))
     path = desk.folder / "measured.npy"
     np.save(path, values)
-    command = desk.restore(
-        *(path, "--range=-1,1", "--set", "size=16,16", "--set", "angles=8"),
-        problem="tomography",
-    )
+    command = desk.restore(path, "--range=-1,1", problem="phase-retrieval")
     return Case(command, "clean", ("--range", path.name), outputs=(desk.out,))
 
 
