@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
-from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
 from scoresde.evaluation.audit import (
     AuditReport,
@@ -19,10 +18,9 @@ from scoresde.evaluation.audit import (
 )
 from scoresde.pipelines.default_noise import default_sigma
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import make_plan
+from scoresde.pipelines.plan import make_plan, tiled_prior
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
-from scoresde.priors.tiled import TiledPrior
 from solvers import PointEstimator, PosteriorSampler, make_solver
 from solvers.samplers import Heun
 from solvers.streams import spawn
@@ -176,7 +174,7 @@ def audit_named(
         return torch.cat([plan.measure(one, prior, options.prior).y for one in x.split(1)])
 
     truths = draw_truths(prior, runs, spawn(torch.Generator().manual_seed(options.seed), 4)[0])
-    tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
+    tiled = tiled_prior(prior, options.tile)
     with as_input_error():
         report = audit(
             tiled,

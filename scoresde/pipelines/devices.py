@@ -10,7 +10,7 @@ from scoresde.priors.base import Prior
 from scoresde.priors.checkpoint import load_prior
 from scoresde.priors.score import Precision
 
-__all__ = ["choose_device", "open_prior"]
+__all__ = ["choose_device", "kept_prior", "open_prior"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -71,3 +71,30 @@ def open_prior(
         return EquivariantPrior(prior, average, recompute=recompute)
     except ValueError as error:
         raise InputError(f"--average {average}: {error}") from None
+
+
+_kept: dict[tuple[str, ...], Prior] = {}
+
+
+def kept_prior(
+    name: str, device: str = "auto", precision: str = "auto", average: str | None = None
+) -> Prior:
+    """Load a prior as :func:`open_prior` does, unless it is the one that was asked for last.
+
+    Args:
+        name: As in :func:`open_prior`.
+        device: Name of the device, see :func:`choose_device`.
+        precision: As in :func:`open_prior`.
+        average: As in :func:`open_prior`.
+
+    Returns:
+        The prior, frozen. Activations of an averaged one are computed again.
+
+    Raises:
+        InputError: If the prior, the device, the precision or the group cannot be used.
+    """
+    key = (name, device, precision, str(average))
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = open_prior(name, choose_device(device), precision, average, recompute=True)
+    return _kept[key]

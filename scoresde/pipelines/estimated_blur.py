@@ -8,17 +8,14 @@ import torch
 
 from problems import GaussianNoise
 from problems.operators.convolution import Convolution
-from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
 from scoresde.estimation.blur import estimate_blur
 from scoresde.estimation.first_guess import first_guess
 from scoresde.estimation.parameters import ParameterEstimate
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
-from scoresde.priors.grey import GreyPrior
-from scoresde.priors.tiled import TiledPrior
 from solvers.posterior.trust import SolverWarning
 
 __all__ = ["EstimatedBlur", "with_estimated_blur", "without_unknown_blur"]
@@ -119,8 +116,7 @@ def with_estimated_blur(
     sigma = float(noise.std)
     if options.sigma == "auto":
         sigma = first_guess(measurement.problem, measurement.y)
-    prior = GreyPrior(prior) if measurement.grey else prior
-    tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
+    tiled = tiled_prior(prior_for(measurement, prior), options.tile)
     with as_input_error(), warnings.catch_warnings():
         # of trials with values that are known to be wrong; the restoration itself may warn
         warnings.simplefilter("ignore", SolverWarning)

@@ -5,15 +5,12 @@ from dataclasses import replace
 
 import torch
 
-from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError
 from scoresde.estimation import NoiseEstimate, estimate_noise
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
 from scoresde.pipelines.settings import IntervalOptions, RestoreOptions
 from scoresde.priors.base import Prior
-from scoresde.priors.grey import GreyPrior
-from scoresde.priors.tiled import TiledPrior
 from solvers.posterior.trust import SolverWarning
 
 __all__ = ["with_estimated_noise"]
@@ -43,8 +40,7 @@ def with_estimated_noise(
         raise InputError(
             "a --calibration holds for the noise level that it was made for; give --sigma a number"
         )
-    prior = GreyPrior(prior) if measurement.grey else prior
-    tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
+    tiled = tiled_prior(prior_for(measurement, prior), options.tile)
     generator = torch.Generator().manual_seed(options.seed)
     with as_input_error(), warnings.catch_warnings():
         # of trials with values that are known to be wrong; the restoration itself may warn

@@ -22,7 +22,17 @@ from scoresde.priors.tiled import TiledPrior
 from solvers import EFFORTS, PointEstimator, Posterior, make_solver
 from solvers.streams import spawn
 
-__all__ = ["Measurement", "Plan", "budget", "check_options", "draw", "make_plan", "restore_tensor"]
+__all__ = [
+    "Measurement",
+    "Plan",
+    "budget",
+    "check_options",
+    "draw",
+    "make_plan",
+    "prior_for",
+    "restore_tensor",
+    "tiled_prior",
+]
 
 # Of all draws together: about 1 GB of activations with gradients. On a CPU the time for each pixel
 # is the same within 5 % from 100,000 pixels on, and 16 % more for a single draw of 160 x 160.
@@ -235,7 +245,7 @@ def restore_tensor(
     with as_input_error():
         solver = make_solver(options.solver, options.steps, options.sampler)
         pixels = torch.Size(problem.input_shape(y)[-2:]).numel()
-        tiled = TiledPrior(prior, options.tile, min(TILE_OVERLAP, options.tile // 4))
+        tiled = tiled_prior(prior, options.tile)
         batch = max(1, min(options.batch or _PIXELS_AT_ONCE // pixels, options.samples))
         generator = torch.Generator().manual_seed(options.seed)
         return solver.sample(
@@ -248,6 +258,32 @@ def restore_tensor(
             progress=progress,
             arrived=arrived,
         )
+
+
+def prior_for(measurement: Measurement, prior: Prior) -> Prior:
+    """Give the prior of a picture with as many channels as it has.
+
+    Args:
+        measurement: What is known of the picture.
+        prior: Prior of pictures, which may have more.
+
+    Returns:
+        The prior, as one of grey pictures where this one is grey.
+    """
+    return GreyPrior(prior) if measurement.grey else prior
+
+
+def tiled_prior(prior: Prior, tile: int) -> TiledPrior:
+    """Bound what a network is given at once.
+
+    Args:
+        prior: Prior of pictures.
+        tile: Largest side in pixels.
+
+    Returns:
+        The prior on tiles, with the usual overlap or a quarter of a small tile.
+    """
+    return TiledPrior(prior, tile, min(TILE_OVERLAP, tile // 4))
 
 
 def draw(
@@ -272,9 +308,13 @@ def draw(
     Raises:
         InputError: If the solver cannot do the problem.
     """
-    prior = GreyPrior(prior) if measurement.grey else prior
     posterior = restore_tensor(
-        prior, measurement.problem, measurement.y, options, progress, arrived
+        prior_for(measurement, prior),
+        measurement.problem,
+        measurement.y,
+        options,
+        progress,
+        arrived,
     )
     return replace(posterior, draws=posterior.draws.float().cpu())
 

@@ -24,12 +24,11 @@ from scoresde.data.figures import write_map
 from scoresde.data.images import write_image
 from scoresde.errors import InputError
 from scoresde.pipelines.cost import check_memory
-from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.devices import kept_prior
 from scoresde.pipelines.inputs import read_input
 from scoresde.pipelines.plan import draw, make_plan
 from scoresde.pipelines.restoration_report import recorded_warnings
 from scoresde.pipelines.restore import restore
-from scoresde.priors.base import Prior
 from scoresde.ui.choices import instant
 from scoresde.ui.commands import MASK, OUT, named_call
 from scoresde.ui.limits import Limits
@@ -113,6 +112,7 @@ def _perform(order: Order, clock: _Clock, say: _Say) -> Finished:
             progress=clock.progress,
             arrived=arrived,
             named=call,
+            prior=kept_prior(order.options.prior),
         )
     count = len(result.posterior.draws)
     call = replace(call, options=replace(call.options, samples=count))
@@ -148,7 +148,7 @@ def _estimate(order: Order, clock: _Clock) -> tuple[Path, Path]:
     )
     size = plan.picture_size(given.x)
     _check_pixels("the restored picture", math.prod(size), order.limits)
-    prior = _prior(options.prior)
+    prior = kept_prior(options.prior)
     check_memory(size, prior.shape[0], order.options, prior.device)
     measured = plan.measure(given.x, prior, options.prior)
     view = order.folder / "measurement.png"
@@ -156,17 +156,6 @@ def _estimate(order: Order, clock: _Clock) -> tuple[Path, Path]:
     found = order.folder / "estimate.png"
     write_image(draw(prior, measured, options, lambda _: clock.check()).mean[0], found)
     return found, view
-
-
-_open: dict[str, Prior] = {}
-
-
-def _prior(name: str) -> Prior:
-    """The prior, kept for the next visitor."""
-    if name not in _open:
-        _open.clear()
-        _open[name] = open_prior(name, choose_device("auto"), "auto")
-    return _open[name]
 
 
 def _check_stored_size(order: Order) -> None:
@@ -244,7 +233,7 @@ def serve(pipe: Connection, prior: str) -> None:
 
 def _warm_up(name: str) -> None:
     """Load the weights, and let the first evaluation be done with."""
-    prior = _prior(name)
+    prior = kept_prior(name)
     x = torch.zeros(1, prior.shape[0], 64, 64, dtype=prior.dtype, device=prior.device)
     with torch.no_grad(), contextlib.suppress(ValueError):  # of a prior for one size only
         prior.denoise(x, 0.5 * (prior.sde.t_min + prior.sde.t_max))

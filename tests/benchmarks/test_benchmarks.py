@@ -1,11 +1,7 @@
 """Parts of the benchmark scripts whose answers are known: rates, ratios, FFDNet, tables."""
 
-import importlib
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,23 +12,6 @@ from scoresde import InputError
 from scoresde.networks import UNet, UNetConfig
 from solvers import SOLVERS
 from tests.conftest import seeded
-
-FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Imports a benchmark as it is run, with its folder on the path, and forgets it afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield load
-    own = {path.stem for path in FOLDER.glob("*.py")}
-    for name in (set(sys.modules) - before) & own:
-        del sys.modules[name]
 
 
 def test_rates_are_weighted_by_the_work(script) -> None:

@@ -1,31 +1,11 @@
 """The page of the Lévy benchmark: what is counted, and cells that are not measured twice."""
 
-import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from solvers.verification.levy import LearnedSettings
-
-FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield load
-    own = {path.stem for path in FOLDER.glob("*.py")}
-    for name in (set(sys.modules) - before) & own:
-        del sys.modules[name]
 
 
 def row(solver: str, gap: float, coverage: float, warned: float, **other: Any) -> dict[str, Any]:

@@ -1,33 +1,10 @@
 """Parts of benchmarks/science.py whose answers are known."""
 
-import importlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
 
 from problems import attenuation_of
 from tests.conftest import seeded
-
-FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Imports a benchmark as it is run, with its folder on the path, and forgets it afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield load
-    own = {path.stem for path in FOLDER.glob("*.py")}
-    for name in (set(sys.modules) - before) & own:
-        del sys.modules[name]
 
 
 def test_coverage_of_few_exact_draws(script) -> None:

@@ -2,16 +2,17 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from scoresde.errors import CannotWriteError, InputError
-from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.devices import kept_prior
 from scoresde.pipelines.folders.content import DONE, content_key, is_done, mark_done
 from scoresde.pipelines.folders.jobs import Job
 from scoresde.pipelines.restore import restore
-from scoresde.pipelines.settings import IntervalOptions, OutputOptions, RestoreOptions
-from scoresde.priors.base import Prior
+from scoresde.pipelines.settings import IntervalOptions, OutputOptions
 
 __all__ = ["Row", "Settings", "perform"]
 
@@ -62,7 +63,7 @@ class Row:
     error: str | None = None
 
 
-def perform(job: Job, settings: Settings, progress: object = None) -> Row:
+def perform(job: Job, settings: Settings, progress: Callable[[float], None] | None = None) -> Row:
     """Restore a picture, unless its results are there.
 
     Args:
@@ -77,17 +78,19 @@ def perform(job: Job, settings: Settings, progress: object = None) -> Row:
         CannotWriteError: If the results cannot be written: the next ones could not either.
     """
     folder = settings.out / job.name
-    shared = {
+    shared: dict[str, Any] = {
         "simulate": settings.simulate,
         "interval": settings.interval,
         "output": settings.output,
     }
     try:
-        key = content_key(job, settings.prior, **shared)  # type: ignore[arg-type]
+        key = content_key(job, settings.prior, **shared)
         if is_done(folder, key):
             return Row(str(job.image), job.name, "kept")
         _clear(folder)
-        prior = _open(job.options)
+        prior = kept_prior(
+            job.options.prior, job.options.device, job.options.precision, job.options.average
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result = restore(
@@ -96,10 +99,10 @@ def perform(job: Job, settings: Settings, progress: object = None) -> Row:
                 job.options,
                 folder,
                 prior=prior,
-                progress=progress,  # type: ignore[arg-type]
-                **shared,  # type: ignore[arg-type]
+                progress=progress,
+                **shared,
             )
-        if content_key(job, settings.prior, **shared) != key:  # type: ignore[arg-type]
+        if content_key(job, settings.prior, **shared) != key:
             raise InputError("a file changed while it was read; restore it again")
         report = result.report
         mark_done(folder, key, report["files"])
@@ -128,24 +131,6 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-_opened: dict[tuple[str, ...], Prior] = {}
-
-
-def _open(options: RestoreOptions) -> Prior:
-    """The prior of the last picture, if this one has the same."""
-    key = (options.prior, options.device, options.precision, str(options.average))
-    if key not in _opened:
-        _opened.clear()
-        _opened[key] = open_prior(
-            options.prior,
-            choose_device(options.device),
-            options.precision,
-            options.average,
-            recompute=True,
-        )
-    return _opened[key]
 
 
 def _reason(error: Exception) -> str:
