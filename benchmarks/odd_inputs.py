@@ -32,7 +32,7 @@ from tests.odd_inputs.running import FAULTS
 
 def page(results: list[Result], seed: int, seconds: float, arguments: list[str]) -> list[str]:
     """The counts of each kind, and each fault once with a case that shows it."""
-    words = ["RIGHT", "REFUSED", *FAULTS]
+    words = ["RIGHT", "REFUSED", "PART", *FAULTS]
     counts = {kind: Counter[str]() for kind in KINDS}
     for one in results:
         counts[one.name.split("/")[0]][one.verdict.word] += 1
@@ -51,8 +51,9 @@ def page(results: list[Result], seed: int, seconds: float, arguments: list[str])
         "",
         *textwrap.wrap(
             f"{len(results)} cases of {len(RECIPES)} recipes with seed {seed}, in {seconds:.0f} s. "
-            "RIGHT: exit status 0, checked by value. REFUSED: exit status 2, one line that names "
-            "the file or the option, and nothing written.",
+            "RIGHT: restored, exit status 0, checked by value. REFUSED: exit status 2, one line that "
+            "names the file or the option, and nothing written. PART: of a folder the bad pictures "
+            "are listed, exit status 3, and the others are right. Each case has 25 s and 3 GB.",
             100,
         ),
         "",

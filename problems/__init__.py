@@ -38,12 +38,15 @@ from problems.operators.compose import compose, stack
 from problems.operators.compressed_sensing import CompressedSensing
 from problems.operators.decimation import Decimation
 from problems.operators.denoising import Denoising
+from problems.operators.fienup import hybrid_input_output
 from problems.operators.function import LinearFunction, NonlinearFunction
 from problems.operators.inpainting import Inpainting, box_mask, random_mask
 from problems.operators.jacobian import Jacobian
 from problems.operators.jpeg import JPEG
 from problems.operators.matrix import LinearMatrix, SparseMatrix
+from problems.operators.microscope import MicroscopeBlur
 from problems.operators.mri import MRI, birdcage_maps, cartesian_mask
+from problems.operators.non_cartesian import NonCartesianMRI, radial_trajectory
 from problems.operators.optics import DiffractionBlur, zernike
 from problems.operators.phase_retrieval import PhaseRetrieval
 from problems.operators.pointwise import Clipping, Gamma, Quantisation
@@ -87,9 +90,11 @@ __all__ = [
     "LinearMatrix",
     "LinearOperator",
     "LogPoissonNoise",
+    "MicroscopeBlur",
     "MissingCapability",
     "MotionBlur",
     "Noise",
+    "NonCartesianMRI",
     "NonlinearFunction",
     "Operator",
     "ParallelBeam",
@@ -120,6 +125,7 @@ __all__ = [
     "espirit_maps",
     "from_deepinv",
     "hounsfield_of",
+    "hybrid_input_output",
     "known_operators",
     "line_integrals",
     "magnitude",
@@ -127,6 +133,7 @@ __all__ = [
     "prewhiten",
     "problem_from",
     "problem_from_deepinv",
+    "radial_trajectory",
     "random_mask",
     "read_kernel",
     "read_mask",

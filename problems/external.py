@@ -87,7 +87,8 @@ def noise_from_deepinv(model: Any) -> Noise:
     """Turn a ``deepinv.physics.NoiseModel`` into a noise of the same law.
 
     Known are GaussianNoise, PoissonNoise, PoissonGaussianNoise, LogPoissonNoise, GammaNoise,
-    UniformNoise, LaplaceNoise and RicianNoise, by the names of their classes.
+    UniformNoise, LaplaceNoise and RicianNoise, by the names of their classes. SaltPepperNoise,
+    UniformGaussianNoise and FisherTippettNoise are refused with the reason.
 
     Args:
         model: Noise model; its settings are numbers or tensors of one number.
@@ -105,6 +106,8 @@ def noise_from_deepinv(model: Any) -> Noise:
             "this physics has no noise; state one with "
             "InverseProblem(from_deepinv(physics, shape), GaussianNoise(std))"
         )
+    if name in _REFUSED:
+        raise ValueError(f"the noise {name} of deepinv cannot be carried over: {_REFUSED[name]}")
     if name not in _NOISES:
         raise ValueError(
             f"the noise {name} of deepinv has no counterpart here; known: {', '.join(_NOISES)}"
@@ -147,4 +150,19 @@ _NOISES: dict[str, Callable[[Any], Noise]] = {
     "UniformNoise": lambda m: UniformNoise(2 * _setting(m, "a")),
     "LaplaceNoise": lambda m: LaplaceNoise(_setting(m, "b")),
     "RicianNoise": lambda m: RicianNoise(_setting(m, "sigma"), black=0.0),
+}
+
+_REFUSED = {
+    "SaltPepperNoise": (
+        "it sets pixels to 0 or 1 and leaves the others without noise, which has no likelihood; "
+        "on [-1, 1] use SaltAndPepperNoise(amount, std)"
+    ),
+    "UniformGaussianNoise": (
+        "it draws another level for each picture; state that of this one by GaussianNoise(std), or "
+        "estimate it"
+    ),
+    "FisherTippettNoise": (
+        "it is speckle after the logarithm; take the exponential of the measurement and "
+        "SpeckleNoise(looks, black=0.0)"
+    ),
 }

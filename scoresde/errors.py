@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-__all__ = ["CannotWriteError", "InputError", "as_input_error", "require"]
+__all__ = ["CannotWriteError", "InputError", "OtherProcessError", "as_input_error", "require"]
 
 
 class InputError(ValueError):
@@ -25,6 +25,10 @@ class InputError(ValueError):
 
 class CannotWriteError(InputError):
     """A result that cannot be written: the disk is full, or the folder is not writable."""
+
+
+class OtherProcessError(InputError):
+    """Another process of the same run has failed, and says why. The command line ends silently."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A file is written completely or not at all. There are no pickles: reading a file
 import json
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = [
     "json_safe",
     "read_header",
     "read_tensors",
+    "remove_leftovers",
     "write_json",
     "write_tensors",
     "write_atomically",
@@ -90,6 +92,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         # renamed, or never made; what else may be wrong has been said
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files of :func:`write_atomically` that a kill or a crash has left.
+
+    Args:
+        path: Path of the file that nobody is writing now.
+    """
+    name = re.compile(rf"\.{re.escape(path.name[:100])}\.[0-9a-f]{{16}}")
+    for other in path.parent.glob(".*"):
+        if name.fullmatch(other.name):
+            with suppress(OSError):
+                other.unlink()
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -19,6 +19,8 @@ from solvers.posterior import (
     HQS,
     SITCOM,
     TDS,
+    AnnealedGaussNewton,
+    BestOf,
     DiffPIR,
     Guided,
     MCGDiff,
@@ -49,6 +51,8 @@ from solvers.samplers import (
 )
 
 __all__ = [
+    "AnnealedGaussNewton",
+    "BestOf",
     "AnnealedLangevin",
     "BitsPerDim",
     "DAPS",

@@ -18,6 +18,10 @@ BY_MODULE = ("scoresde.pipelines", "scoresde.data")
 """Packages that export nothing themselves: their modules have a page each."""
 PRIVATE = ("scoresde.cli",)
 
+_OUTSIDE = ":orphan:\n\n"
+"""Head of a page that is in no list at the side: two hundred entries hide the others there, and are
+drawn on every page. Tables lead to these pages."""
+
 
 def packages() -> list[str]:
     """Find the packages that export names, those nearest to the top first."""
@@ -97,7 +101,8 @@ def _entry(package: str, name: str) -> str:
 
 
 def _page(package: str, name: str) -> str:
-    return f"{_heading(name)}\n``from {package} import {name}``\n\n{_entry(package, name)}"
+    home = f"A name of :doc:`{package} </api/{package}>`: ``from {package} import {name}``"
+    return f"{_OUTSIDE}{_heading(name)}\n{home}\n\n{_entry(package, name)}"
 
 
 def _module_pages() -> dict[str, str]:
@@ -109,7 +114,8 @@ def _module_pages() -> dict[str, str]:
             if one.ispkg or not getattr(importlib.import_module(one.name), "__all__", None):
                 continue
             body = f".. automodule:: {one.name}\n   :members:\n   :show-inheritance:\n"
-            found[one.name] = f"{_heading(one.name)}\n{body}"
+            home = "A module of the :doc:`API </api/index>`."
+            found[one.name] = f"{_OUTSIDE}{_heading(one.name)}\n{home}\n\n{body}"
     return found
 
 
@@ -127,11 +133,7 @@ def _package_page(package: str, names: list[str]) -> str:
         thing = getattr(module, name)
         known = inspect.isclass(thing) or inspect.isroutine(thing)
         rows.append([f"[{name}]({file})", first_sentence(thing) if known else ""])
-    toctree = "\n".join(file.removesuffix(".rst") for file in files)
-    return (
-        f"# {package}\n\n{first_sentence(module)}\n\n{table(['Name', 'What it is'], rows)}\n"
-        f"```{{toctree}}\n:hidden:\n\n{toctree}\n```\n"
-    )
+    return f"# {package}\n\n{first_sentence(module)}\n\n{table(['Name', 'What it is'], rows)}\n"
 
 
 def api_pages() -> dict[str, str]:
@@ -156,7 +158,6 @@ def api_pages() -> dict[str, str]:
         [f"[{name}]({_inner_file(name)[4:]})", first_sentence(importlib.import_module(name))]
         for name in modules
     ]
-    files += [_inner_file(name)[4:] for name in modules]
     toctree = "\n".join(file.rpartition(".")[0] for file in files)
     pages["api/index.md"] = (
         "# API\n\nThree packages: `problems` measures, `scoresde` has the priors, `solvers` draws. "

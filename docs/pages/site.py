@@ -42,6 +42,7 @@ TABLES = {
     "operators": "Operators beside deepinv",
     "science": "Worked examples: MRI, CT, microscope",
     "odd_inputs": "Odd inputs",
+    "interrupted_training": "Interrupted trainings, and two processes",
     "comparison/comparison": "Five families",
     "comparison/toys": "Five families on the plane",
     "speed": "Speed",

@@ -81,6 +81,11 @@ ADVICE = {
     "mpgd": "Take it when products with the network do not fit into memory.",
     "daps": "Take it for measurements that are far from linear, such as phase retrieval, where "
     "linearising fails.",
+    "annealed-gauss-newton": "Take it for measurements that are far from linear. It is the default "
+    "for phase retrieval, with four starts for each draw.",
+    "annealed-gauss-newton-noise": "Take it for phase retrieval of small objects in the dark.",
+    "split-gibbs-mala": "Take it for small nonlinear problems where the spread must be right, and "
+    "give it sweeps.",
     "red-diff": "Take it when one picture is enough and the measurement is differentiable but "
     "`hqs` does not take it.",
     "repaint": "Take it for inpainting alone, to compare with the literature.",

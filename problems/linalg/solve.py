@@ -10,6 +10,8 @@ from problems.linalg.broadcast import expand_like
 
 __all__ = ["SolveWarning", "complex_dtype", "conjugate_gradients", "dot", "transposes"]
 
+_LARGE, _PIECE = 1 << 22, 1 << 20  # entries of a sample, whose products would take memory
+
 
 class SolveWarning(RuntimeWarning):
     """Warning that an iterative solve stopped before it reached the requested residual."""
@@ -25,7 +27,10 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Inner products, shape (B,).
     """
-    return (a * b).flatten(1).sum(1)
+    if a.shape != b.shape or a[:1].numel() < _LARGE:
+        return (a * b).flatten(1).sum(1)
+    pieces = zip(a.flatten(1).split(_PIECE, 1), b.flatten(1).split(_PIECE, 1), strict=True)
+    return torch.stack([(one * other).sum(1) for one, other in pieces]).sum(0)
 
 
 def complex_dtype(x: Tensor) -> torch.dtype:

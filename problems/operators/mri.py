@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.fft import fftn, fftshift, ifftn, ifftshift
 
 from problems.checks import check_number, check_sizes
+from problems.linalg.precision import widened
 from problems.linalg.solve import complex_dtype
 from problems.linalg.svd import SVD, identity
 from problems.linalg.transforms import hartley
@@ -211,6 +212,25 @@ class MRI(LinearOperator):
             Measurements of the same shape.
         """
         return torch.where(self.mask.to(y.device), y, 0)
+
+    def preview(self, y: Tensor) -> Tensor:
+        """Turn a measurement into a picture to look at.
+
+        Args:
+            y: Measurement (B, 2 coils images, H, W).
+
+        Returns:
+            Picture as of :meth:`problems.Operator.preview`. Of complex images it is the root of the
+            sum of squares of the coils (B, 1, H, W), with zeros for what was not measured, from -1
+            for the magnitude 0 to 1 for the largest one.
+        """
+        if not self.complex_image:
+            return super().preview(y)
+        axes = self.mask.ndim
+        k = _join(self.mask_unobserved(widened(y)))
+        size = _inverse(k, axes).abs().square().sum(1, keepdim=True).sqrt()
+        largest = size.flatten(1).amax(1).clamp_min(torch.finfo(size.dtype).tiny)
+        return (2 * size / largest.reshape(-1, *[1] * (axes + 1)) - 1).to(y.dtype)
 
     def _weights(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the factors of the image, (coils or 1, *sides), and of k-space, of the mask.

@@ -34,7 +34,7 @@ from problems.checks import check_number
 from problems.operators.base import Operator, Shape
 from problems.operators.convolution import Boundary, Convolution, check_side, fits
 
-__all__ = ["DiffractionBlur", "zernike"]
+__all__ = ["DiffractionBlur", "steepness", "zernike"]
 
 _MOST_NODES = 512  # of the rule across the pupil
 _MOST_POINTS = 128  # of the rule across a pixel
@@ -197,7 +197,7 @@ class DiffractionBlur(Convolution):
     def _ray_error(self) -> float:
         """A bound on how far rays miss the image: the slope of W times wavelength / NA."""
         angle = self.aperture / math.sqrt(self.index**2 - self.aperture**2)
-        waves = sum(abs(a) * _steepness(j) for j, a in self.aberrations)
+        waves = sum(abs(a) * steepness(j) for j, a in self.aberrations)
         return abs(self.defocus) * angle + waves * self.wavelength / self.aperture
 
     def _nodes(self, farthest: float) -> int:
@@ -285,8 +285,15 @@ class DiffractionBlur(Convolution):
         return self.kernel[None]
 
 
-def _steepness(index: int) -> float:
-    """A bound on the slope of a Zernike polynomial on the disk: Markov's, n^2 times its maximum."""
+def steepness(index: int) -> float:
+    """Bound the slope of a Zernike polynomial on the disk: Markov's n^2 times its maximum.
+
+    Args:
+        index: Index of Noll.
+
+    Returns:
+        The bound.
+    """
     n, m = _noll(index)
     return n**2 * math.sqrt((1 if m == 0 else 2) * (n + 1))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from problems.operators.base import Operator, Shape, check_image
 __all__ = ["PhaseRetrieval"]
 
 _LARGEST_RATIO = 64.0
+_DARK = 1e-3  # share of the energy that a shift may push out of the frame
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +49,9 @@ class PhaseRetrieval(Operator):
         >>> "linear" in operator.capabilities
         False
     """
+
+    ambiguities: ClassVar[tuple[str, ...]] = ("shift", "rotation by 180 degrees", "sign")
+    """What the measurement leaves open, for every image."""
 
     oversampling: float = 2.0
     squared: bool = False
@@ -144,8 +149,8 @@ class PhaseRetrieval(Operator):
         """List the images of the same frame that have the measurement of x.
 
         The light is taken as it is, turned by 180 degrees (which conjugates its spectrum), negated
-        (-2 - x on [-1, 1]), and both. Shifts are left out: only an object with a dark margin can be
-        shifted within its frame.
+        (-2 - x on [-1, 1]), and both. Shifts are left out, since only an object with a dark margin
+        can be shifted within its frame; ``align`` tries them.
 
         Args:
             x: Images (..., H, W).
@@ -159,6 +164,8 @@ class PhaseRetrieval(Operator):
     def align(self, x: Tensor, reference: Tensor) -> Tensor:
         """Replace each channel by the equivalent one that is nearest to a reference.
 
+        Beside the four images of ``symmetries`` these are shifts of an object with a dark margin
+        within its frame, as long as they push less than 0.1 % of its energy out of the frame.
         Channels are measured one by one, so that each has symmetries of its own. For draws without
         a known truth, the first draw serves as the reference.
 
@@ -188,6 +195,87 @@ class PhaseRetrieval(Operator):
                 f"{tuple(x.shape)}"
             ) from None
         found = self.symmetries(x)
-        best = (found - reference).square().sum((-2, -1)).argmin(0)
-        picked = best[None, ..., None, None].expand(1, *x.shape)
-        return found.gather(0, picked)[0]
+        moved, distance = _nearest_shifts(found, reference.expand_as(found), 1, _DARK)
+        best = distance[0].argmin(0)[None, ..., None, None].expand(1, *x.shape)
+        return moved[0].gather(0, best)[0]
+
+    def placements(self, x: Tensor, reference: Tensor, count: int, dark: float = 0.03) -> Tensor:
+        """List the most likely places of an object in its frame, and it turned by 180 degrees.
+
+        All channels are shifted together. A prior can then say which of the images it knows.
+
+        Args:
+            x: Images (B, C, H, W), of the right sign.
+            reference: Image (C, H, W) near which the object is expected, such as a prior's mean.
+            count: Number of shifts, those that bring x nearest to the reference, at least 1.
+            dark: Largest share of the energy that a shift may push out of the frame.
+
+        Returns:
+            Images (2 count, B, C, H, W). Where fewer shifts are allowed, the best one is repeated.
+
+        Example:
+            >>> import torch
+            >>> from problems import PhaseRetrieval
+            >>> x = torch.full((1, 1, 1, 3), -1.0)
+            >>> x[..., 0] = 1.0
+            >>> PhaseRetrieval().placements(x, torch.tensor([[[-1.0, 1.0, -1.0]]]), 1).squeeze()
+            tensor([[-1.,  1., -1.],
+                    [-1.,  1., -1.]])
+        """
+        both = torch.stack([x, x.flip(-2, -1)])
+        moved, _ = _nearest_shifts(both, reference.expand_as(both), count, dark, together=True)
+        return moved.transpose(0, 1).flatten(0, 1)
+
+
+def _nearest_shifts(
+    x: Tensor, reference: Tensor, count: int, dark: float, together: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Shift each image (..., H, W) towards a reference, the light outside of the frame being zero.
+
+    Args:
+        x: Images (..., C, H, W) on [-1, 1].
+        reference: Images of the same shape.
+        count: Number of shifts for each.
+        dark: Share of the energy that may leave the frame.
+        together: Whether the channels are shifted as one.
+
+    Returns:
+        The images (count, ..., C, H, W), nearest first, and their squared distances in light,
+        (count, ..., C), or (count, ..., 1) if shifted together.
+    """
+    height, width = x.shape[-2:]
+    size = (2 * height, 2 * width)
+    light, target = (widened(one + 1) / 2 for one in (x, reference))
+
+    def spectrum(one: Tensor) -> Tensor:
+        found: Tensor = torch.fft.rfft2(one, s=size)
+        return found
+
+    def correlation(one: Tensor, other: Tensor) -> Tensor:
+        found: Tensor = torch.fft.irfft2(spectrum(one).conj() * spectrum(other), s=size)
+        return found.sum(-3, keepdim=True) if together else found
+
+    inside = correlation(light.square(), torch.ones_like(light))  # energy that stays, by shift
+    energy = inside[..., :1, :1]
+    away = inside + target.square().sum((-2, -1), keepdim=True) - 2 * correlation(light, target)
+    away = torch.where(inside >= (1 - dark) * energy, away, torch.inf).flatten(-2)
+    distance, places = (one.movedim(-1, 0) for one in away.topk(count, largest=False))
+    places = torch.where(distance.isinf(), places[:1], places)
+    distance = torch.where(distance.isinf(), distance[:1], distance)
+    down, right = places // size[1], places % size[1]
+    row = (
+        torch.arange(height, device=x.device)
+        - torch.where(down < height, down, down - size[0])[..., None]
+    )
+    column = (
+        torch.arange(width, device=x.device)
+        - torch.where(right < width, right, right - size[1])[..., None]
+    )
+    full = (count, *x.shape)
+    within = ((row >= 0) & (row < height))[..., None] & ((column >= 0) & (column < width))[
+        ..., None, :
+    ]
+    rows = row.clamp(0, height - 1)[..., None].expand(full)
+    columns = column.clamp(0, width - 1)[..., None, :].expand(full)
+    moved = x.expand(full).gather(-2, rows).gather(-1, columns)
+    return torch.where(within, moved, x.new_tensor(-1.0)), distance

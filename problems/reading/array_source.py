@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.reading.quiet import quiet_logs
 from problems.reading.refusal import RefusalError
 
 __all__ = [
@@ -111,7 +112,8 @@ class ArraySource:
         block = tuple(slice(None) for _ in self.shape) if block is None else block
         try:
             self.check_memory(block)
-            values = np.array(self.load(block))
+            with quiet_logs():
+                values = np.array(self.load(block))
         except RefusalError as refused:
             raise ValueError(f"cannot read {self.path}: {refused}") from None
         except MemoryError:

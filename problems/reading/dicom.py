@@ -6,7 +6,10 @@ C.7.6.16.2.9). The window of the display is no part of the values.
 
 from __future__ import annotations
 
+import itertools
 import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,10 @@ __all__ = ["DICOM_SUFFIXES", "is_dicom", "open_dicom"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 """Suffixes of DICOM files, in lower case."""
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_BLOCK = 1 << 20
+_MOST_ELEMENTS = 100_000
 
 # none of them says who the patient is
 _FACTS = ("Modality", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "KVP")
@@ -45,12 +52,14 @@ def open_dicom(path: Path) -> ArraySource:
             errors of many types on damaged files.
     """
     library("pydicom", "DICOM")
-    from pydicom import dcmread
+    from pydicom.filereader import read_partial
     from pydicom.pixels import apply_modality_lut, pixel_array
 
+    _check_inflated(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = dcmread(path)
+        with path.open("rb") as file:
+            content = read_partial(file, stop_when=_counted())
         if "Rows" not in content or not any(
             name in content for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
         ):
@@ -99,6 +108,45 @@ def open_dicom(path: Path) -> ArraySource:
         facts={name: _plain(content.get(name)) for name in _FACTS if name in content},
         notes=tuple(notes),
     )
+
+
+def _counted() -> Callable[[Any, str | None, int], bool]:
+    """Count the elements of a data set: one of zeros alone has an element every 8 bytes."""
+    count = itertools.count(1)
+
+    def stop(tag: Any, vr: str | None, length: int) -> bool:
+        if next(count) > _MOST_ELEMENTS:
+            raise RefusalError(f"it has more than {_MOST_ELEMENTS} elements")
+        return False
+
+    return stop
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse a deflated data set that does not fit into the memory, before it is inflated.
+
+    PS3.10: the group of the file ends where its first element, a length, says; PS3.5, A.5: all that
+    follows is one stream of deflate.
+    """
+    import psutil
+
+    with path.open("rb") as file:
+        head = file.read(144)
+        if len(head) < 144 or head[132:138] != b"\x02\0\0\0UL":
+            return  # without this length pydicom says what is wrong
+        group = file.read(int.from_bytes(head[140:144], "little"))
+        if _DEFLATED not in group:
+            return
+        limit, inflated = psutil.virtual_memory().available // 3, 0
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        while (block := file.read(_BLOCK)) and not stream.eof:
+            while block:
+                inflated += len(stream.decompress(block, _BLOCK))
+                if inflated > limit:
+                    raise RefusalError(
+                        f"its data set takes more than {limit / 1e9:.3g} GB when it is inflated"
+                    )
+                block = stream.unconsumed_tail
 
 
 def _transformations(content: Any) -> list[Any] | None:

@@ -6,7 +6,11 @@ one in the file, which viewers of FITS show at the bottom.
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ __all__ = ["FITS_SUFFIXES", "open_fits"]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 """Suffixes of FITS files, in lower case."""
+
+_BLOCK, _MOST_BLOCKS = 2880, 4096  # FITS standard 4.0, 3.1; headers of 12 MB
 
 _FACTS = ("OBJECT", "TELESCOP", "INSTRUME", "FILTER", "EXPTIME", "DATE-OBS", "BUNIT")
 
@@ -45,14 +51,59 @@ def open_fits(path: Path, key: str | None = None, option: str = "--array NAME") 
             many types on damaged files.
     """
     fits = library("astropy.io.fits", "FITS")
+    with _opened(path) as raw:
+        if not _has_header(raw, 0, b"SIMPLE  ="):
+            raise RefusalError("it does not begin as FITS files do; write it again")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         file = fits.open(path, mode="readonly", memmap=False)
         with closing_on_error(file):
-            hdu = _choose(file, key, option)
+            hdu = _choose(path, file, key, option)
             if any("truncated" in str(one.message) for one in heard):
                 raise RefusalError("the file ends too early; copy it again")
             return closed_with(_source(path, hdu), file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The bytes of a file, those of gzip inflated."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        yield file
+
+
+def _has_header(file: Any, where: int, mark: bytes) -> bool:
+    """Whether a header begins at a place; one without an end nearby is refused.
+
+    Astropy would look for its end up to the end of the file.
+    """
+    file.seek(where)
+    for number in range(_MOST_BLOCKS):
+        block = file.read(_BLOCK)
+        if number == 0 and not block.startswith(mark):
+            return False
+        if b"END     " in (block[at : at + 8] for at in range(0, len(block), 80)):
+            return True
+        if len(block) < _BLOCK:
+            break
+    raise RefusalError("a header of it has no end; copy it again")
+
+
+def _units(path: Path, file: Any) -> Iterator[tuple[int, Any]]:
+    """The HDUs with their numbers, up to the first that is none (FITS standard 4.0, 3.5)."""
+    with _opened(path) as raw:
+        for number in itertools.count():
+            try:
+                hdu = file[number]
+            except IndexError:
+                return
+            yield number, hdu
+            place = hdu.fileinfo() or {}
+            if "datLoc" in place and not _has_header(
+                raw, place["datLoc"] + place["datSpan"], b"XTENSION"
+            ):
+                return
 
 
 def _source(path: Path, hdu: Any) -> ArraySource:
@@ -91,11 +142,11 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _choose(file: Any, key: str | None, option: str) -> Any:
+def _choose(path: Path, file: Any, key: str | None, option: str) -> Any:
     """The HDU of a name, or the only one that holds an image."""
     images = {
         number: hdu
-        for number, hdu in enumerate(file)
+        for number, hdu in _units(path, file)
         if getattr(hdu, "is_image", False) and len(hdu.shape or ()) >= 2
     }
     listed = ", ".join(f"{n} {hdu.name or '(no name)'} {hdu.shape}" for n, hdu in images.items())

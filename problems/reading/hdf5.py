@@ -14,10 +14,11 @@ from problems.reading.array_source import (
     closing_on_error,
     library,
     numbers_only,
+    short_reason,
 )
 from problems.reading.refusal import RefusalError
 
-__all__ = ["HDF5_SUFFIXES", "is_hdf5", "open_hdf5"]
+__all__ = ["HDF5_SUFFIXES", "is_hdf5", "open_hdf5", "read_dataset"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 """Suffixes of HDF5 files, in lower case."""
@@ -55,6 +56,36 @@ def open_hdf5(path: Path, key: str | None = None, option: str = "--array NAME") 
     file = h5py.File(path, "r")
     with closing_on_error(file):
         return closed_with(_source(path, _choose(h5py, file, key, option)), file)
+
+
+def read_dataset(path: Path, name: str) -> np.ndarray | None:
+    """Read one dataset beside the array that is restored, such as the mask of fastMRI.
+
+    Args:
+        path: Path of the file.
+        name: Path of the dataset in the file.
+
+    Returns:
+        Its values; None if the file itself holds no such dataset of numbers.
+
+    Raises:
+        ValueError: If h5py is missing, or the file is damaged.
+    """
+    try:
+        h5py = library("h5py", "HDF5")
+        with h5py.File(path, "r") as file:
+            # a link may lead to other files
+            if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                return None
+            data = file[name]
+            if not isinstance(data, h5py.Dataset) or not data.shape or not _numeric(data):
+                return None
+            return _source(path, data).read()
+    except RefusalError as refused:
+        raise ValueError(f"cannot read {path}: {refused}") from None
+    except Exception as error:  # h5py raises errors of many types on damaged files
+        reason = short_reason(error)
+        raise ValueError(f"cannot read {path}: the file is damaged ({reason})") from None
 
 
 def _source(path: Path, data: Any) -> ArraySource:

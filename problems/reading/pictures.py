@@ -7,7 +7,6 @@ to 8 bits by code beside this. Nothing is scaled here: what the values mean is d
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,8 @@ from problems.reading.picture import (
 from problems.reading.png import has_all_pixels
 from problems.reading.png_samples import is_deep_png, read_deep_png
 from problems.reading.profiles import carried_profile, is_srgb, profile_name, to_srgb
+from problems.reading.quiet import quiet_logs
+from problems.reading.regular import check_regular
 from problems.reading.tiff import check_pages, is_tiff, read_deep_tiff, refuse_raw, tiff_size
 
 __all__ = [
@@ -78,6 +79,7 @@ def read_picture(path: str | Path, colours: Literal["sRGB", "file"] = "sRGB") ->
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a picture")
+    check_regular(path)
     try:
         with _quiet() as heard:
             picture = _read(path, colours)
@@ -96,15 +98,9 @@ def read_picture(path: str | Path, colours: Literal["sRGB", "file"] = "sRGB") ->
 @contextmanager
 def _quiet() -> Iterator[list[warnings.WarningMessage]]:
     """Collect what the libraries warn of, and keep their logs off the terminal."""
-    logger = logging.getLogger("tifffile")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            yield heard
-    finally:
-        logger.setLevel(level)
+    with quiet_logs(), warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield heard
 
 
 def _reason(error: Exception) -> str:
@@ -127,6 +123,7 @@ def stored_size(path: Path) -> tuple[int, int]:
         TooManyPixelsError: If it has more pixels than are read.
         Exception: Of any type, if the file is missing, damaged or no picture.
     """
+    check_regular(path)
     if is_tiff(path):  # of any sample type, also those that Pillow does not know
         size = tiff_size(path)
     else:

@@ -10,7 +10,9 @@ from problems.reading.dicom import DICOM_SUFFIXES, is_dicom, open_dicom
 from problems.reading.fits import FITS_SUFFIXES, open_fits
 from problems.reading.hdf5 import HDF5_SUFFIXES, is_hdf5, open_hdf5
 from problems.reading.nifti import NIFTI_SUFFIXES, open_nifti
+from problems.reading.quiet import quiet_logs
 from problems.reading.refusal import RefusalError
+from problems.reading.regular import check_regular
 from problems.reading.tiff import check_pages, is_tiff
 from problems.reading.tiff_stack import is_tiff_stack, open_tiff_stack
 from problems.reading.zarr_arrays import is_zarr, open_zarr
@@ -57,8 +59,9 @@ def source_format(path: str | Path) -> str | None:
                 return "HDF5"
             if is_dicom(path):
                 return "DICOM"
-            if is_tiff(path) and is_tiff_stack(path):
-                return "TIFF"
+            with quiet_logs():
+                if is_tiff(path) and is_tiff_stack(path):
+                    return "TIFF"
     except Exception:  # the reader of pictures says what is wrong
         return None
     return None
@@ -99,28 +102,14 @@ def open_source(
         raise ValueError(f"there is no file {path}")
     if path.is_dir() and form != "zarr":
         raise ValueError(f"cannot read {path}: it is a folder; name a file in it")
+    check_regular(path)
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise RefusalError("the file is empty (0 bytes); write it again")
         if form in ("DICOM", "NIfTI", "TIFF", "NumPy") and key is not None:
             raise RefusalError(f"it holds one array, but {key!r} is asked for; leave out {option}")
-        if form == "FITS":
-            return open_fits(path, key, option)
-        if form == "DICOM":
-            return open_dicom(path)
-        if form == "NIfTI":
-            return open_nifti(path)
-        if form == "HDF5":
-            return open_hdf5(path, key, option)
-        if form == "zarr":
-            return open_zarr(path, key, option)
-        if form == "TIFF":
-            return open_tiff_stack(path)
-        if form == "NumPy":
-            return _open_npy(path)
-        if path.is_file() and is_tiff(path):
-            check_pages(path)
-        raise RefusalError(f"its format is not one of {', '.join(INSTRUMENT_SUFFIXES)}")
+        with quiet_logs():
+            return _open(path, form, key, option)
     except RefusalError as refused:
         raise ValueError(f"cannot read {path}: {refused}") from None
     except Exception as error:  # the libraries raise errors of many types on damaged files
@@ -128,6 +117,26 @@ def open_source(
             f"cannot read {path}: the file is damaged, or no {form} file ({short_reason(error)}); "
             "write it again"
         ) from None
+
+
+def _open(path: Path, form: str | None, key: str | None, option: str) -> ArraySource:
+    if form == "FITS":
+        return open_fits(path, key, option)
+    if form == "DICOM":
+        return open_dicom(path)
+    if form == "NIfTI":
+        return open_nifti(path)
+    if form == "HDF5":
+        return open_hdf5(path, key, option)
+    if form == "zarr":
+        return open_zarr(path, key, option)
+    if form == "TIFF":
+        return open_tiff_stack(path)
+    if form == "NumPy":
+        return _open_npy(path)
+    if path.is_file() and is_tiff(path):
+        check_pages(path)
+    raise RefusalError(f"its format is not one of {', '.join(INSTRUMENT_SUFFIXES)}")
 
 
 def _open_npy(path: Path) -> ArraySource:

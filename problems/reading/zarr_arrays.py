@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from problems.reading.refusal import RefusalError
 __all__ = ["is_zarr", "open_zarr"]
 
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
+_MOST_TEXT = 64 << 20
+"""Bytes of a description of an array; those of whole hierarchies are a few megabytes."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -38,6 +41,8 @@ def open_zarr(path: Path, key: str | None = None, option: str = "--array NAME") 
             types on damaged files.
     """
     zarr = library("zarr", "zarr")
+    if path.is_file():
+        _check_archive(path)
     store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
     root = zarr.open(store, mode="r")
     found: dict[str, Any] = {"": root} if isinstance(root, zarr.Array) else _arrays(zarr, root)
@@ -66,6 +71,22 @@ def open_zarr(path: Path, key: str | None = None, option: str = "--array NAME") 
         unit if isinstance(unit, str) and unit else None,
         facts={"array": name},
     )
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive whose entries do not fit into the memory; none is read whole before."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    with zipfile.ZipFile(path) as file:
+        for entry in file.infolist():
+            description = Path(entry.filename).name in (*_MARKS, ".zattrs", ".zmetadata")
+            limit = min(_MOST_TEXT, free) if description else free
+            if entry.file_size > limit:
+                raise RefusalError(
+                    f"its entry {entry.filename!r:.80} takes {entry.file_size / 1e9:.3g} GB when "
+                    "it is unpacked"
+                )
 
 
 def _arrays(zarr: Any, group: Any) -> dict[str, Any]:

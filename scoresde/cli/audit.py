@@ -9,7 +9,7 @@ import typer
 
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, print_table, progress_bar
-from scoresde.cli.options import Json, restoration
+from scoresde.cli.options import Json, Scheduler, WorkerCount, restoration
 from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
@@ -23,7 +23,7 @@ _FAILED = 1
     "scoresde audit --problem deblur --gaussian 2 --solver mmps --runs 50",
     "scoresde audit --problem denoise --prior mnist --sigma 0.5 --report audit.html",
 )
-@partial(restoration, without=("array", "samples", "select", "sigma_units"))
+@partial(restoration, without=("array", "maps", "noise_scan", "samples", "select", "sigma_units"))
 def audit(
     *,
     problem_options: ProblemOptions,
@@ -38,6 +38,8 @@ def audit(
         ),
     ] = 19,
     out: Annotated[Path | None, typer.Option(help="File to write the report to, as JSON.")] = None,
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     page: Report = None,
     as_json: Json = False,
 ) -> None:
@@ -50,8 +52,10 @@ def audit(
     from scoresde.pipelines.audit import audit_named
     from scoresde.pipelines.devices import choose_device, open_prior
     from scoresde.pipelines.named_problems import check_used
+    from scoresde.pipelines.workers import Workers
 
     check_report(page)
+    who = Workers(workers, scheduler)
     check_used(problem_options)
     if out is not None:
         check_writable(out.parent)
@@ -64,7 +68,9 @@ def audit(
         recompute=True,
     )
     with progress_bar("auditing") as progress:
-        report = audit_named(prior, problem_options, options, runs=runs, progress=progress)
+        report = audit_named(
+            prior, problem_options, options, runs=runs, progress=progress, workers=who
+        )
     if out is not None:
         write_json(report, out)
     if page is not None:

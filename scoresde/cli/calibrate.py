@@ -8,7 +8,7 @@ import typer
 
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
-from scoresde.cli.options import Json, restoration
+from scoresde.cli.options import Json, Scheduler, WorkerCount, restoration
 from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 
@@ -19,7 +19,7 @@ __all__ = ["calibrate"]
     "scoresde calibrate photographs --problem denoise --sigma 0.1 --out cal.json",
     "scoresde restore photo.png --problem denoise --sigma 0.1 --calibration cal.json",
 )
-@partial(restoration, without=("array", "select", "sigma_units"))
+@partial(restoration, without=("array", "maps", "noise_scan", "select", "sigma_units"))
 def calibrate(
     folder: Annotated[
         Path, typer.Argument(help="Folder of photographs like those to be restored.")
@@ -39,6 +39,8 @@ def calibrate(
     out: Annotated[
         Path, typer.Option(help="File to write, for `scoresde restore --calibration`.")
     ] = Path("out/calibration.json"),
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     page: Report = None,
     as_json: Json = False,
 ) -> None:
@@ -46,14 +48,16 @@ def calibrate(
     from scoresde.pipelines.calibrate import CalibrateOptions
     from scoresde.pipelines.calibrate import calibrate as run
     from scoresde.pipelines.parsing import as_input_error
+    from scoresde.pipelines.workers import Workers
 
     check_report(page)
+    who = Workers(workers, scheduler)
     with as_input_error():
         how = CalibrateOptions(
             count, crop, **({"levels": tuple(level)} if level is not None else {})
         )
     with progress_bar("calibrating") as progress:
-        report = run(folder, problem_options, restore_options, how, out, progress)
+        report = run(folder, problem_options, restore_options, how, out, progress, who)
     if page is not None:
         from scoresde.pipelines.devices import choose_device
         from scoresde.reports import calibration_page, environment

@@ -1,6 +1,7 @@
 """Output of the commands: progress bars on standard error, reports on standard output."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,16 @@ from typing import Any
 
 import typer
 
-__all__ = ["echo", "print_json", "print_table", "progress_bar", "set_quiet", "shows_progress"]
+__all__ = [
+    "echo",
+    "is_first_process",
+    "print_json",
+    "print_table",
+    "printable",
+    "progress_bar",
+    "set_quiet",
+    "shows_progress",
+]
 
 _quiet = False
 
@@ -26,6 +36,30 @@ def set_quiet(quiet: bool) -> None:
 def shows_progress() -> bool:
     """Tell whether progress is shown: on a terminal, unless the command is quiet."""
     return sys.stderr.isatty() and not _quiet
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the first of the processes that `accelerate launch` has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def printable(text: str) -> str:
+    r"""Write what would change the terminal, such as a line end in the name of a file, as its code.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text in one line.
+
+    Example:
+        >>> print(printable("photo\n1.png"))
+        photo\n1.png
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
+        for one in text
+    )
 
 
 def echo(line: str, *, err: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from scoresde.cli.console import echo, print_json, progress_bar
+from scoresde.cli.console import echo, print_json, printable, progress_bar
 from scoresde.pipelines.settings import (
     IntervalOptions,
     OutputOptions,
@@ -92,7 +92,7 @@ def restore_many(
         )
     if report["failed"]:
         for row in () if as_json else result.of("failed"):
-            typer.echo(f"failed: {row.image}: {row.error}", err=True)
+            typer.echo(printable(f"failed: {row.image}: {row.error}"), err=True)
         raise typer.Exit(FAILED)
 
 
@@ -101,10 +101,10 @@ def _say(row: Any, only: Container[str] | None = None) -> None:
     if only is not None and row.folder not in only:
         return
     if row.status == "failed":
-        echo(f"failed       {row.image}: {row.error}")
+        echo(printable(f"failed       {row.image}: {row.error}"))
     elif row.status == "restored":
         scored = "" if row.psnr is None else f", {row.psnr:.2f} dB"
-        echo(f"restored     {row.image} in {_duration(row.seconds)}{scored}")
+        echo(f"restored     {printable(row.image)} in {_duration(row.seconds)}{scored}")
         for line in row.warnings:
             echo(f"warning      {line}")
 
@@ -127,7 +127,7 @@ def _tell(jobs: list[Any], out: Path, shared: dict[str, Any], as_json: bool) -> 
         )
         return
     for path in found.unreadable:
-        echo(f"unreadable   {path}")
+        echo(printable(f"unreadable   {path}"))
     unknown = f", and {found.unknown} whose time is not known" if found.unknown else ""
     echo(
         f"{found.pictures} pictures, {found.kept} of them done: about "

@@ -8,7 +8,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.names import completed
-from scoresde.cli.options import Average, Device, Json, Prior, Seed
+from scoresde.cli.options import Average, Device, Json, Prior, Scheduler, Seed, WorkerCount
 from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 
 __all__ = ["likelihood"]
@@ -61,6 +61,8 @@ def likelihood(
     seed: Seed = 0,
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 16,
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     page: Report = None,
     as_json: Json = False,
 ) -> None:
@@ -68,10 +70,12 @@ def likelihood(
     import torch
 
     from scoresde.pipelines.devices import choose_device, open_prior
-    from scoresde.pipelines.likelihood import ImageSource, score_images
+    from scoresde.pipelines.likelihood import ImageSource, Opened, score_images
     from scoresde.pipelines.parsing import as_input_error
+    from scoresde.pipelines.workers import Workers
 
     check_report(page)
+    who, opened = Workers(workers, scheduler), Opened(prior, device, average)
     source = ImageSource(tuple(images or ()), dataset, array, count)
     model = open_prior(prior, choose_device(device), "fp32", average)
     settings: dict[str, Any] = {
@@ -83,7 +87,7 @@ def likelihood(
     }
     generator = torch.Generator().manual_seed(seed)
     with as_input_error(), progress_bar("likelihood") as progress:
-        report = score_images(model, source, generator, progress, batch, **settings)
+        report = score_images(model, source, generator, progress, batch, who, opened, **settings)
     report |= {"prior": prior, "average": average, "seed": seed}
     if page is not None:
         from scoresde.reports import environment, likelihood_page

@@ -25,8 +25,9 @@ from scoresde.cli import (
 )
 from scoresde.cli import list as list_command
 from scoresde.cli.app import app
+from scoresde.cli.console import is_first_process, printable
 from scoresde.cli.interruption import interruption_status, remembered_interruption
-from scoresde.errors import InputError
+from scoresde.errors import InputError, OtherProcessError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -56,8 +57,8 @@ _ClickError: type[Exception] = next(
 )
 
 
-_INTERRUPTED = 130
-"""Status of a shell for a command that Ctrl-C ended."""
+_INTERRUPTED = (130, 143)
+"""Statuses of a shell for a command that Ctrl-C or SIGTERM ended."""
 
 
 def main() -> None:
@@ -71,12 +72,14 @@ def main() -> None:
         try:
             status = app(standalone_mode=False)
         except KeyboardInterrupt as error:
-            _leave("interrupted", interruption_status(interrupted, error))
+            _interrupted(interruption_status(interrupted, error))
         except Exception as error:
             # Typer makes an Abort of KeyboardInterrupt, and of the end of any file, too
             cause = error.__cause__ if isinstance(error, typer.Abort) else None
             if interrupted or isinstance(cause, KeyboardInterrupt):
-                _leave("interrupted", interruption_status(interrupted, cause))
+                _interrupted(interruption_status(interrupted, cause))
+            if isinstance(error, OtherProcessError):
+                raise SystemExit(2) from None
             if isinstance(error, InputError):
                 _leave(f"error: {error}", 2)
             if isinstance(error, _ClickError):
@@ -88,14 +91,14 @@ def main() -> None:
             if isinstance(cause, EOFError):
                 _leave(f"error: a file ends before its content does ({cause}); write it again", 2)
             raise
-    if status == _INTERRUPTED:  # some versions of Typer return it in the place of an exception
-        _leave("interrupted", interruption_status(interrupted))
+    if status in _INTERRUPTED:  # some versions of Typer return it in the place of an exception
+        _interrupted(interruption_status([status - 128, *interrupted]))
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
     """A warning as one line, without the place in the code."""
-    typer.echo(f"scoresde: warning: {' '.join(str(message).split())}", err=True)
+    typer.echo(printable(f"scoresde: warning: {' '.join(str(message).split())}"), err=True)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
@@ -105,7 +108,13 @@ def _is_lack_of_memory(error: Exception) -> bool:
     return refused or isinstance(error, MemoryError)
 
 
+def _interrupted(status: int) -> NoReturn:
+    if is_first_process():
+        _leave("interrupted", status)
+    raise SystemExit(status)
+
+
 def _leave(message: str, status: int) -> NoReturn:
     """One line on standard error, and a status."""
-    typer.echo(f"scoresde: {' '.join(message.split())}", err=True)
+    typer.echo(printable(f"scoresde: {' '.join(message.split())}"), err=True)
     raise SystemExit(status)

@@ -12,7 +12,18 @@ from scoresde.cli.names import completed, setting_names
 from scoresde.errors import InputError
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 
-__all__ = ["Average", "Device", "Json", "Precision", "Prior", "Seed", "Steps", "restoration"]
+__all__ = [
+    "Average",
+    "Device",
+    "Json",
+    "Precision",
+    "Prior",
+    "Scheduler",
+    "Seed",
+    "Steps",
+    "WorkerCount",
+    "restoration",
+]
 
 Prior = Annotated[
     str,
@@ -42,6 +53,19 @@ Precision = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(help="Steps of the solver. [the solver's own]", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
+
+WorkerCount = Annotated[
+    int,
+    typer.Option(
+        "--workers", help="Processes on this machine that share the work, by Dask.", min=1
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Dask scheduler of a cluster whose workers share the work, such as tcp://head:8786."
+    ),
+]
 
 PROBLEM: dict[str, Any] = {
     "problem": Annotated[
@@ -152,6 +176,22 @@ PROBLEM: dict[str, Any] = {
             "a name of the file, or a number from 0. Repeatable. [all]",
         ),
     ],
+    "maps": Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|estimate",
+            help="mri: complex k-space of several coils is restored with their sensitivities, of a "
+            "file (coils, rows, columns) or estimated from the middle of k-space by ESPIRiT. What "
+            "was measured follows from the file. The prior is one of complex images.",
+        ),
+    ],
+    "noise_scan": Annotated[
+        Path | None,
+        typer.Option(
+            help="mri with --maps: scan of noise alone, complex (coils, samples); tells the noise "
+            "of the coils in the place of --sigma."
+        ),
+    ],
 }
 """The fields of :class:`ProblemOptions` as options."""
 
@@ -175,7 +215,8 @@ RESTORE: dict[str, Any] = {
     "solver": Annotated[
         str | None,
         typer.Option(
-            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, or as --effort says]",
+            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, annealed-gauss-newton for "
+            "phase-retrieval, dps for hdr, or as --effort says]",
             autocompletion=completed("solvers"),
         ),
     ],
@@ -197,6 +238,13 @@ RESTORE: dict[str, Any] = {
             "is enough, 4 draws), normal (8 draws) or thorough (twice the steps, 16 draws). "
             "--steps and --samples take precedence.",
             autocompletion=completed("efforts"),
+        ),
+    ],
+    "starts": Annotated[
+        int | None,
+        typer.Option(
+            help="Runs of the solver for each draw, of which the one with the smallest residual is "
+            "kept. [1; 4 for phase-retrieval]",
         ),
     ],
     "prior": Prior,
@@ -229,6 +277,7 @@ _DEFAULTS: dict[str, Any] = {
     "select": None,
     "set": None,
     "solver": None,
+    "starts": None,
 }
 
 
@@ -279,17 +328,24 @@ def restoration(
     described = {name: option for name, option in PROBLEM.items() if name not in without}
 
     def command(**values: Any) -> None:
-        from scoresde.pipelines.plan import budget
+        from scoresde.pipelines.plan import budget, starts_for
 
         problem = {name: values.pop(name) for name in described}
         problem |= {name: tuple(problem.get(name) or ()) for name in ("set", "select")}
+        if problem.get("maps") not in (None, "estimate"):
+            problem["maps"] = Path(problem["maps"])
         for option in ("gaussian", "disk"):
             problem[option] = _number(problem[option], option, "blur", function.__name__)
         restore = {name: values.pop(name) for name in offered}
         restore["sigma"] = _number(restore["sigma"], "sigma", "noise", function.__name__)
         restore["solver"], restore["steps"], restore["samples"] = budget(
-            restore.pop("effort"), restore["solver"], restore["steps"], restore.pop("samples", None)
+            restore.pop("effort"),
+            restore["solver"],
+            restore["steps"],
+            restore.pop("samples", None),
+            problem["problem"],
         )
+        restore["starts"] = starts_for(problem["problem"], restore["solver"], restore.get("starts"))
         function(
             problem_options=ProblemOptions(**problem),
             restore_options=RestoreOptions(**restore),

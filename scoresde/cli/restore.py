@@ -8,7 +8,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.folders import restore_many
-from scoresde.cli.options import Json, restoration
+from scoresde.cli.options import Json, Scheduler, WorkerCount, restoration
 from scoresde.errors import InputError
 from scoresde.pipelines.settings import (
     PICTURE_FORMATS,
@@ -76,12 +76,8 @@ def restore(
             "or .tif file for the mean, and the rest in a folder of its name.",
         ),
     ] = Path("out/restore"),
-    workers: Annotated[
-        int, typer.Option(help="Processes that restore the pictures of a folder.", min=1)
-    ] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler of a cluster, such as tcp://head:8786.")
-    ] = None,
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what a folder will take, and restore nothing.")
     ] = False,
@@ -97,6 +93,7 @@ def restore(
     from problems.reading.zarr_arrays import is_zarr
     from scoresde.pipelines.folders import names_many
     from scoresde.pipelines.restore import restore as run
+    from scoresde.pipelines.workers import Workers
 
     interval = IntervalOptions(level, calibration)
     output = OutputOptions(picture_format, no_draws)
@@ -116,9 +113,9 @@ def restore(
             as_json=as_json,
         )
         return
-    if workers > 1 or scheduler is not None or dry_run or watch:
+    if dry_run or watch:
         raise InputError(
-            "--workers, --scheduler, --dry-run and --watch are for a folder, a pattern or a .csv, "
+            "--dry-run and --watch are for a folder, a pattern or a .csv, "
             f"and {image} is one picture"
         )
     with progress_bar("restoring") as progress:
@@ -132,6 +129,7 @@ def restore(
             output=output,
             progress=progress,
             say=lambda line: echo(line, err=True),
+            workers=Workers(workers, scheduler),
         ).report
     if as_json:
         print_json(report)

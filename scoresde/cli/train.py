@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scoresde.cli.app import command
-from scoresde.cli.console import echo, print_json, shows_progress
+from scoresde.cli.console import echo, is_first_process, print_json, shows_progress
+from scoresde.cli.interruption import interruption_status
 from scoresde.cli.names import completed
 from scoresde.cli.options import Json
 from scoresde.cli.report_option import typed_command
@@ -47,7 +48,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps. [20000]")] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Images of the first crop size per step and process. [16]")
+        int | None,
+        typer.Option(help="Images of the first crop size per step, over all processes. [16]"),
     ] = None,
     accumulate: Annotated[
         int | None,
@@ -322,6 +324,10 @@ def train(
         )
     except TrainingError as error:
         raise InputError(str(error)) from None
+    except KeyboardInterrupt as error:  # its signal would be lost on the way
+        raise typer.Exit(interruption_status([], error)) from None
+    if not is_first_process():
+        return
     done = int(read_header(out / "state.safetensors")["step"])
     what = {1: "signals", 2: "images", 3: "volumes"}[config.network.dimensions]
     report = {

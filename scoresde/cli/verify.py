@@ -1,5 +1,6 @@
 """`scoresde verify`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.names import completed
-from scoresde.cli.options import Json
+from scoresde.cli.options import Json, Scheduler, WorkerCount
 from scoresde.cli.report_option import Report, check_report, typed_command, write_report
 from scoresde.errors import InputError
 
@@ -71,23 +72,33 @@ def verify(
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Parallel processes. [one per processor]", min=1)
+        int | None,
+        typer.Option(help="Parallel processes, without Dask. [one per processor]", min=1),
     ] = None,
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     page: Report = None,
     as_json: Json = False,
 ) -> None:
     """Compare solvers with posteriors that are known, from exact or learned denoisers."""
     from problems.checks import check_choice
     from scoresde.pipelines.parsing import as_input_error
+    from scoresde.pipelines.workers import Workers
     from solvers.verification import (
         EXACT_PROBLEMS,
         FULL_PROBLEMS,
         VERIFIED,
         processors,
         table,
+        table_row,
     )
 
     check_report(page)
+    who = Workers(workers, scheduler)
+    if not who.alone and (learned or jobs is not None):
+        raise InputError(
+            "--workers and --scheduler take the place of --jobs, and --learned runs in one process"
+        )
     if learned and jobs is not None:
         raise InputError("--learned runs in one process; leave out --jobs")
     if learned:
@@ -111,7 +122,12 @@ def verify(
             + ("  kB/draw    SBC p" if full else "")
         )
     with progress_bar("verifying") as progress:
-        for row in table(pairs, draws=draws, seeds=seeds, jobs=jobs or processors(), full=full):
+        judged = (
+            table(pairs, draws=draws, seeds=seeds, jobs=jobs or processors(), full=full)
+            if who.alone
+            else who.map(partial(table_row, draws=draws, seeds=seeds, full=full), pairs)
+        )
+        for row in judged:
             rows.append(row)
             if progress:
                 progress(len(rows) / len(pairs))

@@ -19,6 +19,7 @@ from scoresde.errors import InputError, as_input_error
 __all__ = [
     "AUGMENTATIONS",
     "SUFFIXES",
+    "WHOLE",
     "Dataset",
     "DeviceImages",
     "ImageArray",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+WHOLE = slice(None)
+"""All rows of a batch."""
 
 AUGMENTATIONS: dict[str, tuple[int, ...]] = {
     "none": (0,),
@@ -105,7 +109,11 @@ def _turns(augment: str) -> tuple[int, ...]:
 
 
 class Dataset(Protocol):
-    """Interface of the data that training reads."""
+    """Interface of the data that training reads.
+
+    A data set whose `batch` also takes `rows`, a slice of the batch to read, is read only where it
+    is needed when several processes train; of others each process reads whole batches.
+    """
 
     def __len__(self) -> int: ...
 
@@ -181,13 +189,14 @@ class ImageFolder:
             self._cache[index] = image
         return image
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch: uniform image and position, one of the flips and quarter turns.
 
         Args:
             n: Number of samples.
             size: Height and width of the crops, in pixels.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Images, shape (n, C, size, size), float32, on [-1, 1].
@@ -195,8 +204,8 @@ class ImageFolder:
         Raises:
             InputError: If an image cannot be read or is smaller than the crop.
         """
-        batch = np.empty((n, size, size, self.channels), np.uint8)
-        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).tolist()
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)[rows].tolist()
+        batch = np.empty((len(draws), size, size, self.channels), np.uint8)
         for i, draw in enumerate(draws):
             index = int(draw[0] * len(self))
             image = self._image(index)
@@ -258,13 +267,14 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch: uniform image and position, one of the eight flips and quarter turns.
 
         Args:
             n: Number of samples.
             size: Height and width of the crops, in pixels.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Images on the device, shape (n, C, size, size), float32, on [-1, 1]: those that
@@ -273,7 +283,7 @@ class DeviceImages:
         Raises:
             InputError: If an image is smaller than the crop.
         """
-        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)[rows].numpy()
         index = (draws[:, 0] * len(self)).astype(np.int64)
         height, width = self._heights[index], self._widths[index]
         if (small := np.minimum(height, width) < size).any():
@@ -388,13 +398,14 @@ class ImageArray:
                 "use a smaller --crop"
             )
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch of uniformly random images and positions.
 
         Args:
             n: Number of samples.
             size: Height and width of the crops, in pixels.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Images, shape (n, C, size, size), float32, on [-1, 1].
@@ -404,18 +415,21 @@ class ImageArray:
         """
         self.check_crop(size)
         height, width = self.images.shape[1:3]
-        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).numpy()
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)[rows].numpy()
         index, top, left, turn = (
             (draws * [len(self), height - size + 1, width - size + 1, len(self.turns)])
             .astype(int)
             .T
         )
-        batch = np.empty((n, size, size, self.channels), np.uint8)
-        for i in range(n):
+        batch = np.empty((len(index), size, size, self.channels), np.uint8)
+        for i in range(len(index)):
             crop = self.images[index[i], top[i] : top[i] + size, left[i] : left[i] + size]
             batch[i] = _turned(crop, self.turns[turn[i]])
         levels = torch.from_numpy(batch).permute(0, 3, 1, 2)
-        return dequantised(levels, generator) if self.dequantise else from_bytes(levels)
+        if not self.dequantise:
+            return from_bytes(levels)
+        u = torch.rand(n, *levels.shape[1:], generator=generator)
+        return (levels.float() + u[rows]) / 128 - 1
 
 
 def dequantised(levels: Tensor, generator: torch.Generator) -> Tensor:
@@ -460,18 +474,19 @@ class TensorData:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch of uniformly random rows, with replacement.
 
         Args:
             n: Number of samples.
             size: Not used: samples are taken whole.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Samples, shape (n, ...).
         """
-        return self.samples[torch.randint(len(self), (n,), generator=generator)]
+        return self.samples[torch.randint(len(self), (n,), generator=generator)[rows]]
 
 
 def read_arrays(path: Path, key: str | None) -> np.ndarray:

@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from scoresde.data.images import to_uint8
+from scoresde.data.images import row_blocks, to_uint8
 from scoresde.errors import InputError
 from scoresde.files import write_atomically
 
@@ -32,6 +32,8 @@ _TALLEST, _LOWEST = 2.0, 0.25
 """Height over width of the room for a panel. A longer strip is scaled into it as a whole."""
 
 _DPI, _MOST_PIXELS = 160, 1 << 25
+
+_MOST_SHOWN = 1500  # pixels along a side of a panel, which has 370
 
 _THINNEST = 3.0
 """Pixels of the sheet that a strip is wide, or high, at least."""
@@ -83,8 +85,11 @@ def colour_map(values: Tensor, top: float) -> np.ndarray:
     """
     import matplotlib
 
-    scaled = (values.detach().float().cpu() / max(top, 1e-12)).clamp(0, 1).numpy()
-    return (matplotlib.colormaps["inferno"](scaled)[..., :3] * 255).round().astype(np.uint8)
+    colours = np.empty((*values.shape, 3), np.uint8)
+    for rows in row_blocks(values.shape):
+        scaled = (values[rows].detach().float().cpu() / max(top, 1e-12)).clamp(0, 1).numpy()
+        colours[rows] = (matplotlib.colormaps["inferno"](scaled)[..., :3] * 255).round()
+    return colours
 
 
 def nice_top(values: Tensor) -> float:
@@ -252,16 +257,19 @@ def _stretch(panel: Panel) -> float:
 def _show(axes: Any, panel: Panel) -> Any:
     """Draw the picture, or the map in false colours."""
     aspect = _stretch(panel)
-    if panel.image.ndim == 2:
+    # of a large picture every few pixels, still more than the figure has
+    step = max(1, max(panel.image.shape[-2:]) // _MOST_SHOWN)
+    image = panel.image[..., ::step, ::step]
+    if image.ndim == 2:
         return axes.imshow(
-            panel.image.cpu().numpy(),
+            image.cpu().numpy(),
             cmap="inferno",
             vmin=0,
             vmax=panel.top,
             interpolation="nearest",
             aspect=aspect,
         )
-    picture = to_uint8(panel.image)
+    picture = to_uint8(image)
     return axes.imshow(
         picture,
         cmap="gray" if picture.ndim == 2 else None,

@@ -1,5 +1,7 @@
 """Images in any format of Pillow, to and from float tensors (C, H, W) on [-1, 1]."""
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ __all__ = [
     "from_bytes",
     "open_image",
     "read_image",
+    "row_blocks",
     "to_bytes",
     "to_uint8",
     "write_image",
@@ -160,6 +163,26 @@ def from_bytes(levels: Tensor) -> Tensor:
         tensor([-1.0000, -0.6000,  1.0000])
     """
     return levels.float() / 127.5 - 1
+
+
+def row_blocks(shape: Sequence[int], entries: int = 1 << 20) -> Iterator[slice]:
+    """Cut a large picture into blocks of rows, which are worked on one after the other.
+
+    Args:
+        shape: Shape (..., H, W).
+        entries: Entries of a block, at most, if a row has no more.
+
+    Yields:
+        The rows of each block.
+
+    Example:
+        >>> [(rows.start, rows.stop) for rows in row_blocks((3, 5, 10), entries=60)]
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    height, row = shape[-2], math.prod(shape[:-2]) * shape[-1]
+    step = max(1, entries // max(1, row))
+    for first in range(0, height, step):
+        yield slice(first, min(first + step, height))
 
 
 def to_uint8(x: Tensor) -> np.ndarray:

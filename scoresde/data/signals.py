@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems.checks import check_number
 from problems.reading.arrays import read_array_file
+from scoresde.data.datasets import WHOLE
 from scoresde.errors import InputError, as_input_error
 
 __all__ = ["Signals"]
@@ -124,20 +125,21 @@ class Signals:
                 "use a smaller --crop"
             )
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch: uniform sample and position.
 
         Args:
             n: Number of samples.
             size: Length of the crops along each axis. An axis that is not longer is taken whole.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Samples, shape (n, C, ...), float32, in the units of the data.
         """
-        index = torch.randint(len(self), (n,), generator=generator)
+        index = torch.randint(len(self), (n,), generator=generator)[rows]
         starts = [
-            torch.randint(max(1, s - size + 1), (n,), generator=generator) for s in self.sides
+            torch.randint(max(1, s - size + 1), (n,), generator=generator)[rows] for s in self.sides
         ]
         if all(side <= size for side in self.sides):
             return self.samples[index]

@@ -21,7 +21,7 @@ from problems.reading.pictures import read_picture
 from problems.reading.selection import Layout, complex_parts, layout, select
 from problems.reading.sources import open_source, source_format
 from problems.reading.tiff import is_tiff
-from scoresde.data.datasets import AUGMENTATIONS, list_images
+from scoresde.data.datasets import AUGMENTATIONS, WHOLE, list_images
 from scoresde.errors import InputError, as_input_error
 
 __all__ = ["ImageStacks", "array_type", "list_own_numbers"]
@@ -300,13 +300,14 @@ class ImageStacks:
         crop = self._ordered(self._cache[file][tuple(block)], axes)
         return crop.reshape(self.channels, size, size), self._tops[file]
 
-    def batch(self, n: int, size: int, generator: torch.Generator) -> Tensor:
+    def batch(self, n: int, size: int, generator: torch.Generator, rows: slice = WHOLE) -> Tensor:
         """Draw a batch: uniform slice and position, and one of the flips and turns.
 
         Args:
             n: Number of samples.
             size: Height and width of the crops, in pixels.
             generator: Source of the random numbers, on the CPU.
+            rows: Part of the batch to read; its random numbers are those of the whole one.
 
         Returns:
             Images, shape (n, C, size, size), float32; -1 is `low` and 1 is `high`.
@@ -314,8 +315,8 @@ class ImageStacks:
         Raises:
             InputError: If a file cannot be read or is smaller than the crop.
         """
-        batch = np.empty((n, self.channels, size, size), np.float32)
-        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64).tolist()
+        draws = torch.rand(n, 4, generator=generator, dtype=torch.float64)[rows].tolist()
+        batch = np.empty((len(draws), self.channels, size, size), np.float32)
         low, high = self.low[:, None, None], self.high[:, None, None]
         for i, draw in enumerate(draws):
             crop, top = self._crop(int(draw[0] * len(self)), draw[1], draw[2], size)

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from problems.reading.regular import read_text_file
 from scoresde.errors import InputError
 from scoresde.files import write_json
 
@@ -404,8 +405,8 @@ class Calibration:
             InputError: If the file cannot be read or is not a valid calibration.
         """
         try:
-            content = json.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            content = json.loads(read_text_file(Path(path)))
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"cannot read the calibration {path}: {getattr(error, 'strerror', None) or error}"
             ) from None

@@ -127,6 +127,15 @@ class GenerativeModel(nn.Module, ABC):
         """
         return self.loss(x, generator)
 
+    def prepare(self, x: Tensor) -> None:
+        """Set by the first batch what a model sets by data; by default, do nothing.
+
+        Several processes that train call it with the whole batch, so that all have the same.
+
+        Args:
+            x: Samples, shape (B, *shape).
+        """
+
     def after_step(self) -> None:
         """Update the model after all players have taken their step; by default, do nothing."""
 

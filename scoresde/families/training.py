@@ -13,6 +13,7 @@ from scoresde.families.base import GenerativeModel
 from scoresde.families.store import save_model
 from scoresde.training.config import LoopConfig
 from scoresde.training.loop import run_training
+from scoresde.training.share import Share
 from scoresde.training.task import Cost, Task
 
 __all__ = ["train_model"]
@@ -31,6 +32,17 @@ class _FamilyTask(Task[GenerativeModel]):
     def batch(self, generator: torch.Generator) -> tuple[Any, ...]:
         x = self.data.batch(self.config.batch, self.model.shape[-1], generator)
         return x, generator  # the loss goes on with the numbers of this step
+
+    def part(self, generator: torch.Generator, share: Share) -> tuple[float, tuple[Any, ...]]:
+        weight, (x, _) = super().part(generator, share)
+        if share.processes > 1:  # each goes on with numbers of its own
+            seeds = torch.randint(2**62, (share.processes,), generator=generator)
+            generator = torch.Generator().manual_seed(int(seeds[share.rank]))
+        return weight, (x, generator)
+
+    def prepare(self, generator: torch.Generator) -> None:
+        device = next(self.model.parameters()).device
+        self.model.prepare(self.batch(generator)[0].to(device))
 
     def loss(self, player: str, *batch: Any) -> Tensor:
         x, generator = batch
@@ -80,7 +92,9 @@ def train_model(
 
     Writes `out/state.safetensors` (all that a resume needs) and `out/model.safetensors` (the model
     with averaged weights). An interrupted run that is resumed ends as if it had not been
-    interrupted.
+    interrupted. Launched by `accelerate launch` or `torchrun`, several processes share the batch of
+    a step. The numbers that a loss draws, such as latent vectors, are others for another number of
+    processes.
 
     Args:
         model: Model to train, on the device where it is to be trained.

@@ -1,7 +1,8 @@
 """Simulation-based calibration of any prior with any solver and any problem."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,15 +18,18 @@ from scoresde.evaluation.audit import (
     run_statistics,
 )
 from scoresde.pipelines.default_noise import default_sigma
+from scoresde.pipelines.devices import kept_prior
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import make_plan, tiled_prior
+from scoresde.pipelines.plan import make_plan, solver_of, tiled_prior
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+from scoresde.pipelines.workers import Workers, device_of_worker
 from scoresde.priors.base import Prior
-from solvers import PointEstimator, PosteriorSampler, make_solver
+from solvers import PointEstimator, PosteriorSampler
+from solvers.posterior import IndependentSampler
 from solvers.samplers import Heun
 from solvers.streams import spawn
 
-__all__ = ["audit", "audit_named", "draw_truths"]
+__all__ = ["Trials", "audit", "audit_named", "draw_truths"]
 
 FEWEST_RUNS, FEWEST_DRAWS = 20, 3
 """Fewest runs and draws of a run with which the tests mean anything."""
@@ -35,6 +39,67 @@ _PIXELS_AT_ONCE = 1 << 18
 
 _STEPS = 64
 """Steps of the sampler that draws truths from a prior which has no exact one."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Truths that are restored together.
+
+    Args:
+        truths: Draws of the prior (B, ...).
+        y: Their measurements (B, ...).
+        streams: A random stream for each draw of an independent solver; else one for all.
+    """
+
+    truths: Tensor
+    y: Tensor
+    streams: list[torch.Generator] | torch.Generator
+
+    def draws(
+        self,
+        prior: Prior,
+        problem: InverseProblem,
+        solver: PosteriorSampler,
+        n: int,
+        progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Restore them.
+
+        Args:
+            prior: Prior that the solver uses.
+            problem: Operator and noise.
+            solver: The solver.
+            n: Draws for each.
+            progress: Called with the finished fraction of the work.
+
+        Returns:
+            The draws (n, B, ...), on the CPU.
+        """
+        streams: Any = self.streams
+        found = solver.sample(prior, problem, self.y, n, generator=streams, progress=progress)
+        return found.draws.cpu()
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Trials with all that their draws depend on, in any process."""
+
+    y: Tensor
+    seeds: tuple[int, ...]
+    problem: InverseProblem
+    solver: PosteriorSampler
+    options: RestoreOptions
+
+
+def _draws(share: _Share) -> Tensor:
+    """Run on a worker."""
+    options = share.options
+    device = device_of_worker(options.device)
+    prior = kept_prior(options.prior, device, options.precision, options.average)
+    streams = [torch.Generator().manual_seed(seed) for seed in share.seeds]
+    trials = Trials(share.y, share.y, streams)
+    tiled = tiled_prior(prior, options.tile)
+    return trials.draws(tiled, share.problem, share.solver, options.samples)
 
 
 def audit(
@@ -48,6 +113,7 @@ def audit(
     truths: Tensor | None = None,
     measure: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[float], None] | None = None,
+    restored: Callable[[Iterable["Trials"]], Iterable[tuple["Trials", Tensor]]] | None = None,
 ) -> AuditReport:
     """Test whether the draws of a solver have the law of the posterior.
 
@@ -67,6 +133,8 @@ def audit(
             :func:`draw_truths`.
         measure: Measures truths (B, ...); None for ``problem.measure``.
         progress: Called with the finished fraction of the work.
+        restored: Restores trials elsewhere, in their order, by :meth:`Trials.draws`; None to
+            restore them here. The report is the same.
 
     Returns:
         The report.
@@ -91,18 +159,39 @@ def audit(
         truths = draw_truths(prior, runs, of_truths)
     functions = TestFunctions.make(problem, tuple(truths.shape[1:]), of_tests)
     size = max(1, _PIXELS_AT_ONCE // (draws * truths[0].numel()))
+    independent = isinstance(solver, IndependentSampler)
+    if restored is not None and not independent:
+        raise ValueError(
+            f"{type(solver).__name__} makes the draws of a measurement together, which several "
+            "workers cannot share"
+        )
+
+    def measured() -> Iterator[Trials]:
+        for some in truths.split(size):
+            y = measure(some) if measure is not None else problem.measure(some, of_noise)
+            # an independent solver would derive the same streams itself
+            own = spawn(of_solver, draws * len(some)) if independent else of_solver
+            yield Trials(some, y, own)
+
+    def here(trials: Iterable[Trials]) -> Iterator[tuple[Trials, Tensor]]:
+        done = 0
+        for some in trials:
+
+            def report(fraction: float, done: int = done, count: int = len(some.y)) -> None:
+                if progress:
+                    progress((done + fraction * count) / runs)
+
+            yield some, some.draws(prior, problem, solver, draws, report)
+            done += len(some.y)
+
     parts, done = [], 0
-    for some in truths.split(size):
-        y = measure(some) if measure is not None else problem.measure(some, of_noise)
-
-        def report(fraction: float, done: int = done, count: int = len(some)) -> None:
-            if progress:
-                progress((done + fraction * count) / runs)
-
-        found = solver.sample(prior, problem, y, draws, generator=of_solver, progress=report)
-        x = found.draws.cpu()
-        parts.append(run_statistics(problem, functions, some.cpu(), y.cpu(), x, of_tests))
-        done += len(some)
+    for some, x in (restored or here)(measured()):
+        parts.append(
+            run_statistics(problem, functions, some.truths.cpu(), some.y.cpu(), x, of_tests)
+        )
+        done += len(x[0])
+        if restored is not None and progress:
+            progress(done / runs)
     gaussian = "gaussian_noise" in problem.capabilities and not problem.operator.quantises
     together = RunStatistics.together(parts)
     return decide(together, draws, gaussian=gaussian, generator=of_tests)
@@ -139,6 +228,7 @@ def audit_named(
     *,
     runs: int,
     progress: Callable[[float], None] | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Audit a solver by the options of the command line.
 
@@ -148,6 +238,7 @@ def audit_named(
         options: How they are restored; ``samples`` is the number of draws.
         runs: Number of truths.
         progress: Called with the finished fraction of the work.
+        workers: Who restores; None for this process alone. The report is the same.
 
     Returns:
         The report: the summary of :class:`AuditReport`, "problem" in plain values, "solver",
@@ -163,7 +254,7 @@ def audit_named(
         )
     start = time.perf_counter()
     with as_input_error():
-        solver = make_solver(options.solver, options.steps, options.sampler)
+        solver = solver_of(options)
         _check(solver, runs, options.samples)
     height, width = prior.shape[1:]
     plan = make_plan(problem, options, size=(height, width), simulate=True, seed=options.seed)
@@ -175,6 +266,23 @@ def audit_named(
 
     truths = draw_truths(prior, runs, spawn(torch.Generator().manual_seed(options.seed), 4)[0])
     tiled = tiled_prior(prior, options.tile)
+    workers = workers or Workers()
+
+    def shared(trials: Iterable[Trials]) -> Iterator[tuple[Trials, Tensor]]:
+        each = list(trials)
+        shares = [
+            _Share(
+                one.y,
+                tuple(stream.initial_seed() for stream in one.streams),
+                plan.problem,
+                solver,
+                options,
+            )
+            for one in each
+            if isinstance(one.streams, list)
+        ]
+        yield from zip(each, workers.map(_draws, shares), strict=True)
+
     with as_input_error():
         report = audit(
             tiled,
@@ -186,6 +294,7 @@ def audit_named(
             truths=truths,
             measure=measure,
             progress=progress,
+            restored=None if workers.alone else shared,
         )
     stated = options.stated_sigma
     sigma = default_sigma(plan.operator, True) if stated is None else stated

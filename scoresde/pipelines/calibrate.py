@@ -26,13 +26,14 @@ from scoresde.evaluation.conformal import (
     spread,
 )
 from scoresde.files import check_writable
-from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.devices import choose_device, kept_prior
 from scoresde.pipelines.inputs import given_range
 from scoresde.pipelines.named_problems import check_used
 from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement, check_options, draw, make_plan
+from scoresde.pipelines.plan import Measurement, Plan, check_options, draw, make_plan
 from scoresde.pipelines.protocol import protocol
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+from scoresde.pipelines.workers import Workers, device_of_worker
 from scoresde.priors.base import Prior
 
 __all__ = ["CalibrateOptions", "PictureScores", "calibrate", "score_picture"]
@@ -121,6 +122,7 @@ def calibrate(
     how: CalibrateOptions,
     out: Path,
     progress: Callable[[float], None] | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Measure and restore each picture as `restore --simulate` does, and write the calibration.
 
@@ -133,6 +135,7 @@ def calibrate(
         how: Pictures, crops and levels.
         out: File to write.
         progress: Called with the finished fraction of the work.
+        workers: Who restores the pictures; None for this process alone. The result is the same.
 
     Returns:
         The report. For each level it has the mean coverage before (raw Gaussian intervals) and
@@ -145,22 +148,27 @@ def calibrate(
     pictures = _crops(folder, how, options.seed, given_range(problem))
     _check(problem, options, how, len(pictures))
     check_writable(out.parent)
-    device = choose_device(options.device)
-    prior = open_prior(options.prior, device, options.precision, options.average, recompute=True)
+    choose_device(options.device)  # an unknown one is refused here
+    shares = [
+        _Share(problem, replace(options, seed=options.seed + i), picture, how)
+        for i, picture in enumerate(pictures.values())
+    ]
+    made_for = protocol(problem, shares[0].plan().noise, options)
+    workers = workers or Workers()
     judged: list[PictureScores] = []
-    made_for: dict[str, Any] = {}
-    for i, picture in enumerate(pictures.values()):
-        own = replace(options, seed=options.seed + i)
-        size = (how.crop, how.crop)
-        plan = make_plan(problem, own, size=size, simulate=True, seed=own.seed)
-        made_for = made_for or protocol(problem, plan.noise, options)
-        measured = plan.measure(picture, prior, options.prior)
+    if workers.alone:
+        for i, share in enumerate(shares):
 
-        def report(fraction: float, i: int = i) -> None:
+            def report(fraction: float, i: int = i) -> None:
+                if progress:
+                    progress((i + fraction) / len(shares))
+
+            judged.append(_score(share, report))
+    else:
+        for one in workers.map(_score, shares):
+            judged.append(one)
             if progress:
-                progress((i + fraction) / len(pictures))
-
-        judged.append(score_picture(measured, picture, prior, own, how.levels, report))
+                progress(len(judged) / len(shares))
     table = ScoreTable(tuple(one.scores for one in judged))
     calibration = Calibration.fit(table, (how.crop, how.crop), how.levels, FLOOR, made_for)
     calibration.save(out)
@@ -185,6 +193,30 @@ def calibrate(
         "seed": options.seed,
         "levels": levels,
     }
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one picture is measured and restored with, in any process."""
+
+    problem: ProblemOptions
+    options: RestoreOptions
+    picture: Tensor
+    how: CalibrateOptions
+
+    def plan(self) -> Plan:
+        size = (self.how.crop, self.how.crop)
+        return make_plan(
+            self.problem, self.options, size=size, simulate=True, seed=self.options.seed
+        )
+
+
+def _score(share: _Share, progress: Callable[[float], None] | None = None) -> PictureScores:
+    options = share.options
+    device = device_of_worker(options.device)
+    prior = kept_prior(options.prior, device, options.precision, options.average)
+    measured = share.plan().measure(share.picture, prior, options.prior)
+    return score_picture(measured, share.picture, prior, options, share.how.levels, progress)
 
 
 def _check(

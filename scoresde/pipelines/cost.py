@@ -10,7 +10,9 @@ import time
 import torch
 
 from problems import GaussianNoise, Inpainting, InverseProblem, box_mask
+from problems.storage import LARGE_VECTOR
 from scoresde.errors import InputError
+from scoresde.evaluation.residual import windows
 from scoresde.memory import available_bytes
 from scoresde.pipelines.settings import RestoreOptions
 from scoresde.priors.base import Prior
@@ -18,16 +20,26 @@ from scoresde.sde import EDMSDE
 from solvers import make_solver
 from solvers.posterior.smc.base import ParticleSampler
 
-__all__ = ["LARGE", "check_memory", "estimate_seconds", "memory_bytes", "passes"]
+__all__ = ["LARGE", "Shrinkage", "check_memory", "estimate_seconds", "memory_bytes", "passes"]
 
 LARGE = 2_000_000
 """Pixels of all draws together from which on the time is told."""
 
-# Pictures in single precision that are held at once. With these numbers the estimate is 1.1 to 1.5
-# times the peak memory of processes on a CPU (mmps and ddrm, 256 to 2048 pixels, 1 to 4 draws).
-_HELD, _HELD_BY_DRAW = 25, 3
+# Pictures in single precision that are held at once (benchmarks/results/large_pictures.md): while
+# drawing 16 by warm-start and 13 by hqs, whatever the number of draws, while writing 12.
+_DRAWING, _WRITING = 16, 12
+
+_KRYLOV = 32
+"""Vectors of the Krylov space of a step, at most; large ones are in files."""
+
+_JUDGED = 80.0
+"""Bytes for each entry of each draw that the residual check looks at."""
+
 _FIXED, _NETWORK = 1.5e8, 1.5e3
 """Bytes that any picture takes, and those of the network for each pixel that it works on."""
+
+_SCRATCH = 250.0
+"""Bytes for each pixel of what is worked on in pieces of a million pixels, in double precision."""
 
 _AT_ONCE = 1 << 18
 """Pixels that the network works on at once, at most: tiles and batches of draws are cut so."""
@@ -64,6 +76,9 @@ def check_memory(
 def memory_bytes(size: tuple[int, int], channels: int, samples: int) -> float:
     """Estimate the memory of a restoration.
 
+    It is the larger one of the memory while drawing, which the number of draws does not change, and
+    of that while the draws are judged and written.
+
     Args:
         size: Height and width of the picture in pixels.
         channels: Channels of the prior.
@@ -73,12 +88,27 @@ def memory_bytes(size: tuple[int, int], channels: int, samples: int) -> float:
         Bytes.
     """
     pixels = math.prod(size)
-    held = 4.0 * channels * pixels * (_HELD + _HELD_BY_DRAW * samples)
-    return _FIXED + _NETWORK * min(pixels * samples, _AT_ONCE) + held
+    together = max(pixels, min(pixels * samples, _AT_ONCE))  # of the draws of one batch
+    one, batch = 4.0 * channels * pixels, 4.0 * channels * together
+    in_memory = 4.0 * LARGE_VECTOR  # what is larger is in files
+    krylov = _KRYLOV * batch if batch < in_memory else 0.0
+    drawing = _NETWORK * min(together, _AT_ONCE) + _DRAWING * batch + krylov
+    entries = channels * pixels
+    looked_at = entries if entries <= windows.LARGE else windows.ENTRIES
+    judging = _WRITING * one + _JUDGED * samples * looked_at
+    scratch = _SCRATCH * min(pixels, 1 << 20)
+    return _FIXED + scratch + max(drawing, judging) + min(one * samples, in_memory)
 
 
-class _Shrinkage(Prior):
-    """The exact denoiser of white Gaussian pictures of variance 1/4: it costs nothing."""
+class Shrinkage(Prior):
+    """The exact denoiser of white Gaussian pictures of variance 1/4: it costs nothing.
+
+    Example:
+        >>> import torch
+        >>> prior = Shrinkage(EDMSDE(), (1, 2, 2))
+        >>> prior.denoise(torch.ones(1, 1, 1, 1), 0.5)
+        tensor([[[[0.5000]]]])
+    """
 
     def _denoise(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         s = t.reshape(-1, 1, 1, 1)
@@ -106,9 +136,9 @@ def passes(options: RestoreOptions) -> float | None:
     side, g = 8, torch.Generator().manual_seed(0)
     problem = InverseProblem(Inpainting(box_mask(side, side, 2, 2, 4, 4)), GaussianNoise(0.05))
     y = problem.measure(0.5 * torch.randn(1, 1, side, side, generator=g), g)
-    prior = _Shrinkage(EDMSDE(), (1, side, side))
+    prior = Shrinkage(EDMSDE(), (1, side, side))
     posterior = solver.sample(prior, problem, y, 1, generator=g)
-    return posterior.nfe + _BACKWARD * posterior.vjps
+    return (posterior.nfe + _BACKWARD * posterior.vjps) * options.starts
 
 
 def estimate_seconds(prior: Prior, size: tuple[int, int], options: RestoreOptions) -> float | None:

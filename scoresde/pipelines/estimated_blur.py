@@ -1,6 +1,7 @@
 """`--gaussian auto` and `--disk auto`: the kernel from the picture at hand."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from scoresde.estimation.parameters import ParameterEstimate
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
+from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
 from solvers.posterior.trust import SolverWarning
 
@@ -91,7 +93,11 @@ def without_unknown_blur(
 
 
 def with_estimated_blur(
-    kind: str | None, prior: Prior, measurement: Measurement, options: RestoreOptions
+    kind: str | None,
+    prior: Prior,
+    measurement: Measurement,
+    options: RestoreOptions,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Measurement, EstimatedBlur | None]:
     """Estimate the kernel of a measurement if it is asked for.
 
@@ -101,6 +107,7 @@ def with_estimated_blur(
         measurement: The measurement, with a stand-in for the kernel.
         options: `sigma`, `tile` and `seed` are used. If `sigma` is "auto" the level comes from the
             finest details, in which a blur leaves nothing but noise.
+        progress: Called with 0 again and again; an error that it raises ends the work.
 
     Returns:
         The measurement with the estimated kernel, and the estimate; the measurement as it is and
@@ -116,7 +123,7 @@ def with_estimated_blur(
     sigma = float(noise.std)
     if options.sigma == "auto":
         sigma = first_guess(measurement.problem, measurement.y)
-    tiled = tiled_prior(prior_for(measurement, prior), options.tile)
+    tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
     with as_input_error(), warnings.catch_warnings():
         # of trials with values that are known to be wrong; the restoration itself may warn
         warnings.simplefilter("ignore", SolverWarning)

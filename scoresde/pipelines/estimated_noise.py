@@ -1,6 +1,7 @@
 """`--sigma auto`: the noise level of the measurement at hand, by the prior that restores it."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from scoresde.estimation import NoiseEstimate, estimate_noise
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
 from scoresde.pipelines.settings import IntervalOptions, RestoreOptions
+from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
 from solvers.posterior.trust import SolverWarning
 
@@ -17,7 +19,11 @@ __all__ = ["with_estimated_noise"]
 
 
 def with_estimated_noise(
-    prior: Prior, measurement: Measurement, options: RestoreOptions, interval: IntervalOptions
+    prior: Prior,
+    measurement: Measurement,
+    options: RestoreOptions,
+    interval: IntervalOptions,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Measurement, NoiseEstimate | None]:
     """Estimate the noise of a measurement if it is asked for.
 
@@ -26,6 +32,7 @@ def with_estimated_noise(
         measurement: The measurement, with an assumed noise level.
         options: `sigma` says whether to estimate; `tile` and `seed` are used.
         interval: A calibration holds for one noise level and cannot be combined.
+        progress: Called with 0 again and again; an error that it raises ends the work.
 
     Returns:
         The measurement with the estimated level, and the estimate; the measurement as it is and
@@ -40,7 +47,7 @@ def with_estimated_noise(
         raise InputError(
             "a --calibration holds for the noise level that it was made for; give --sigma a number"
         )
-    tiled = tiled_prior(prior_for(measurement, prior), options.tile)
+    tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
     generator = torch.Generator().manual_seed(options.seed)
     with as_input_error(), warnings.catch_warnings():
         # of trials with values that are known to be wrong; the restoration itself may warn

@@ -343,7 +343,8 @@ def on_unit_range(operator: Operator, y: Tensor, range_: ValueRange) -> Tensor:
 
 def _in_units(array: np.ndarray, chosen: ValueRange, path: Path, *, simulate: bool) -> Tensor:
     """Values on [-1, 1], NaN where they are no numbers."""
-    mapped = np.asarray(array, np.float32) if chosen is _MEASURED else chosen.to_unit(array)
+    with np.errstate(all="ignore"):  # what is beyond float32 is infinite, and counted below
+        mapped = np.asarray(array, np.float32) if chosen is _MEASURED else chosen.to_unit(array)
     values = torch.from_numpy(np.ascontiguousarray(mapped))
     infinite = ~torch.isfinite(values)
     if simulate and bool(infinite.any()):

@@ -1,12 +1,17 @@
 """Intervals of one restoration: their level, their entry in the report, their pictures."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from scoresde.data.figures import nice_top, write_map
+from scoresde.data.images import row_blocks
 from scoresde.evaluation.conformal import (
     Calibration,
     check_level,
@@ -21,6 +26,14 @@ from scoresde.pipelines.settings import IntervalOptions
 from solvers import Posterior
 
 __all__ = ["Intervals", "open_intervals"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of the mean and of the standard deviation."""
+
+    mean: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,12 @@ class Intervals:
         report: dict[str, Any] = {
             "level": self.level,
             "calibrated": self.calibration is not None,
-            "mean_width": mean_width(posterior, self.level, self.calibration).item(),
+            "mean_width": self._mean(posterior, lambda part, _: self._width(part)),
         }
         if truth is not None:
-            report["coverage"] = coverage(posterior, truth, self.level, self.calibration).item()
+            report["coverage"] = self._mean(
+                posterior, lambda part, rows: self._coverage(part, truth[..., rows, :])
+            )
         if self.calibration is not None:
             report["scale"] = self.calibration.scale(self.level)
             report["calibration_pictures"] = self.calibration.pictures
@@ -73,9 +88,15 @@ class Intervals:
             posterior: Draws (n, 1, C, H, W), two at least.
 
         Returns:
-            Lower and upper ends (1, C, H, W), on [-1, 1].
+            Lower and upper ends (1, C, H, W), on [-1, 1], float32.
         """
-        return interval(posterior, self.level, self.calibration)
+        mean, std = posterior.mean, posterior.std
+        lower, upper = (torch.empty_like(mean, dtype=torch.float32) for _ in range(2))
+        for rows in row_blocks(mean.shape):
+            part = _Part(mean[..., rows, :], std[..., rows, :])
+            ends = interval(part, self.level, self.calibration)
+            lower[..., rows, :], upper[..., rows, :] = ends
+        return lower, upper
 
     def write(self, posterior: Posterior, out: Path, form: PictureFormat) -> list[str]:
         """Write the pictures lower and upper, and interval.png, the map of the widths.
@@ -97,6 +118,21 @@ class Intervals:
             form.write(end[0], out / name)
         write_map(self._widths(posterior), out / "interval.png")
         return [*names, "interval.png"]
+
+    def _mean(self, posterior: Posterior, statistic: Callable[[_Part, slice], float]) -> float:
+        """The mean over the pixels, of a few rows at a time."""
+        mean, std = posterior.mean, posterior.std
+        total = 0.0
+        for rows in row_blocks(mean.shape):
+            part = _Part(mean[..., rows, :], std[..., rows, :])
+            total += statistic(part, rows) * (rows.stop - rows.start)
+        return total / mean.shape[-2]
+
+    def _width(self, part: _Part) -> float:
+        return mean_width(part, self.level, self.calibration).item()
+
+    def _coverage(self, part: _Part, truth: Tensor) -> float:
+        return coverage(part, truth, self.level, self.calibration).item()
 
     def _widths(self, posterior: Posterior) -> Tensor:
         """(H, W), the mean over the channels."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from scoresde.data.datasets import read_arrays
 from scoresde.data.headers import picture_size
 from scoresde.data.levels import read_levels
 from scoresde.errors import InputError
+from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.memory import fitting_batch
+from scoresde.pipelines.workers import Workers, device_of_worker
 from scoresde.priors.base import Prior
 from solvers.likelihood import BitsPerDim, bits_per_dim
 from solvers.streams import spawn
 
-__all__ = ["ImageSource", "Images", "score_images"]
+__all__ = ["ImageSource", "Images", "Opened", "score_images"]
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,74 @@ def _share(
     return lambda fraction: progress((done + now * fraction) / total)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """How a prior is opened, by a worker too.
+
+    Args:
+        name: As in :func:`scoresde.pipelines.devices.open_prior`.
+        device: Name of the device.
+        average: Group over which it is averaged.
+    """
+
+    name: str
+    device: str = "auto"
+    average: str | None = None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A batch, with all that its likelihood depends on."""
+
+    prior: Opened | None
+    x: Tensor
+    seeds: tuple[int, ...]
+    batch: int
+    settings: dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def _open(opened: Opened, device: str) -> Prior:
+    """The prior as the command opens it: one that recomputes activations rounds in another way."""
+    return open_prior(opened.name, choose_device(device), "fp32", opened.average)
+
+
+def _bits(share: _Share) -> BitsPerDim:
+    """Run on a worker."""
+    assert share.prior is not None
+    prior = _open(share.prior, device_of_worker(share.prior.device))
+    generators = [torch.Generator().manual_seed(seed) for seed in share.seeds]
+    return bits_per_dim(prior, share.x, generator=generators, batch=share.batch, **share.settings)
+
+
+def _batches(
+    images: Images, streams: list[torch.Generator], batch: int
+) -> Iterator[tuple[int, Tensor, list[torch.Generator]]]:
+    """The images of one size, some at a time, with the number of the first and their streams."""
+    names, waiting = images.names, list[Tensor]()
+    first = None
+    for i, picture in enumerate(images.each):
+        first = picture.shape if first is None else first
+        if picture.shape != first:
+            raise InputError(
+                f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare "
+                "only at one size: give those of one size"
+            )
+        waiting.append(picture)
+        if len(waiting) == batch or i + 1 == len(names):
+            begin = i + 1 - len(waiting)
+            yield begin, torch.cat(waiting), streams[begin : i + 1]
+            waiting = []
+
+
 def score_images(
     prior: Prior,
     source: ImageSource,
     generator: torch.Generator,
     progress: Callable[[float], None] | None = None,
     batch: int = 16,
+    workers: Workers | None = None,
+    opened: Opened | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Compute bits per dimension of each image.
@@ -129,6 +194,8 @@ def score_images(
         generator: Source of the random numbers; an image has the same ones in any batch.
         progress: Called with the finished fraction of the work.
         batch: Images at a time; fewer if they do not fit the memory.
+        workers: Who computes the batches; None for this process alone. The values are the same.
+        opened: What workers open the prior by; None if there are none.
         **settings: Settings of :func:`solvers.bits_per_dim`.
 
     Returns:
@@ -136,7 +203,7 @@ def score_images(
 
     Raises:
         InputError: If an image cannot be read, has another size, or takes more memory than is free.
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range, or workers are not told the prior.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
@@ -146,35 +213,39 @@ def score_images(
     batch = max(1, batch // prior.cost)
     probes = None if exact else settings.get("probes", 4)
     batch = fitting_batch(prior, images.shape, batch, probes, settings.get("k", 1))
+    workers = workers or Workers()
+    if not workers.alone and opened is None:
+        raise ValueError("workers need the name of the prior")
     values: list[float] = []
     errors: list[float] = []
     seconds, nfe, vjps, end = 0.0, 0, 0, 0.0
-    waiting: list[Tensor] = []
-    streams, first = spawn(generator, len(names)), None
-    for i, picture in enumerate(images.each):
-        first = picture.shape if first is None else first
-        if picture.shape != first:
-            raise InputError(
-                f"{names[i]} has another size than {names[0]}; likelihoods of pictures compare "
-                "only at one size: give those of one size"
-            )
-        waiting.append(picture)
-        if len(waiting) == batch or i + 1 == len(names):
-            own = streams[i + 1 - len(waiting) : i + 1]
-            share = _share(progress, i + 1 - len(waiting), len(waiting), len(names))
-            result = bits_per_dim(
+    streams = spawn(generator, len(names))
+    batches = _batches(images, streams, batch)
+    if workers.alone:
+        results = (
+            bits_per_dim(
                 prior,
-                torch.cat(waiting),
+                x,
                 generator=own,
                 batch=batch,
-                progress=share,
+                progress=_share(progress, first, len(x), len(names)),
                 **settings,
             )
-            values += result.value.tolist()
-            errors += result.std_error.tolist()
-            seconds += result.seconds
-            nfe, vjps, end = result.nfe, result.vjps, result.end
-            waiting = []
+            for first, x, own in batches
+        )
+    else:
+        shares = [
+            _Share(opened, x, tuple(one.initial_seed() for one in own), batch, settings)
+            for _, x, own in batches
+        ]
+        results = workers.map(_bits, shares)
+    for result in results:
+        values += result.value.tolist()
+        errors += result.std_error.tolist()
+        seconds += result.seconds
+        nfe, vjps, end = result.nfe, result.vjps, result.end
+        if progress and not workers.alone:
+            progress(len(values) / len(names))
     x, x_error = (torch.tensor(v, dtype=torch.float64) for v in (values, errors))
     whole = BitsPerDim(x, x_error, nfe, vjps, seconds, end)
     return {

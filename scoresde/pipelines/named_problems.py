@@ -45,6 +45,7 @@ from problems import (
 from problems.checks import unknown
 from problems.reading.masks import check_misses
 from problems.reading.pictures import MAX_PIXELS, JPEGCoding, Picture
+from problems.reading.regular import read_text_file
 from scoresde.errors import InputError
 from scoresde.pipelines.parsing import as_input_error, numbers, settings
 from scoresde.pipelines.settings import ProblemOptions
@@ -56,6 +57,7 @@ __all__ = [
     "build_noise",
     "build_operator",
     "check_used",
+    "entry_of",
     "is_described",
 ]
 
@@ -97,6 +99,9 @@ class ProblemEntry:
         settings: Names and defaults of its `--set` settings.
         uses: Names of the other options that it uses.
         picture: Whether its measurement is a picture, with black and white.
+        solver: Name of the solver that it is restored by; None for the default one.
+        starts: Runs for each draw, of which the one with the smallest residual is kept.
+        kind: Class of its operator, if `solver` or `starts` hold for it in a description, too.
     """
 
     summary: str
@@ -104,6 +109,9 @@ class ProblemEntry:
     settings: dict[str, Any] = field(default_factory=dict)
     uses: tuple[str, ...] = ()
     picture: bool = True
+    solver: str | None = None
+    starts: int = 1
+    kind: type[Operator] | None = None
 
 
 def build_operator(
@@ -205,7 +213,12 @@ def check_used(options: ProblemOptions) -> None:
 
 
 # options that say more of a file
-_NEEDS = {"mask_value": ("mask",), "invert_mask": ("mask",), "key": ("mask", "kernel")}
+_NEEDS = {
+    "mask_value": ("mask",),
+    "invert_mask": ("mask",),
+    "key": ("mask", "kernel"),
+    "noise_scan": ("maps",),
+}
 
 
 def _flag(option: str) -> str:
@@ -241,7 +254,7 @@ def build_noise(options: ProblemOptions, sigma: float | None, default: float) ->
 
 def _described(path: Path) -> InverseProblem:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text_file(path))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         if isinstance(error, RecursionError):
@@ -382,6 +395,13 @@ def _sense(options: ProblemOptions, chosen: dict[str, Any], context: ImageContex
 
 
 def _mri(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
+    if options.maps is not None:
+        raise InputError(
+            "--maps is for measured k-space, which `scoresde restore` takes; where it is simulated "
+            "say --set coils=NUMBER"
+        )
+    if any(pair.partition("=")[0] == "calibration" for pair in options.set):
+        raise InputError("--set calibration does nothing without --maps estimate")
     if options.mask is not None:
         mask = read_mask(
             options.mask,
@@ -480,10 +500,11 @@ PROBLEMS: dict[str, ProblemEntry] = {
         picture=False,
     ),
     "mri": ProblemEntry(
-        "undersampled k-space, random columns or --mask FILE (white is measured)",
+        "undersampled k-space, random columns or --mask FILE (white is measured); coils of a "
+        "scanner: --maps estimate|FILE",
         _mri,
-        {"acceleration": 4.0, "centre": 0.08, "coils": 1},
-        _MASKS,
+        {"acceleration": 4.0, "centre": 0.08, "coils": 1, "calibration": 24},
+        (*_MASKS, "maps", "noise_scan"),
         picture=False,
     ),
     "tomography": ProblemEntry(
@@ -499,11 +520,16 @@ PROBLEMS: dict[str, ProblemEntry] = {
         ),
         {"oversampling": 2.0},
         picture=False,
+        solver="annealed-gauss-newton",
+        starts=4,
+        kind=PhaseRetrieval,
     ),
     "hdr": ProblemEntry(
         "an overexposed picture with clipped highlights",
         _hdr,
         {"gain": 2.0},
+        solver="dps",
+        kind=Clipping,
     ),
     "jpeg": ProblemEntry(
         "the artefacts of JPEG: the tables of a JPEG file, or --set quality",
@@ -523,3 +549,26 @@ PROBLEMS: dict[str, ProblemEntry] = {
     ),
 }
 """The named problems."""
+
+
+def entry_of(problem: str) -> ProblemEntry | None:
+    """Find the named problem whose solver and starts a problem has.
+
+    Args:
+        problem: A name, or the path of a JSON file that describes a problem.
+
+    Returns:
+        The entry; None if there is none, or the file cannot be read, which is said elsewhere.
+
+    Example:
+        >>> entry_of("phase-retrieval").starts, entry_of("nothing")
+        (4, None)
+    """
+    if not is_described(problem):
+        return PROBLEMS.get(problem)
+    try:
+        operator = _described(Path(problem)).operator
+    except InputError:
+        return None
+    kinds = ((one, one.kind) for one in PROBLEMS.values())
+    return next((one for one, kind in kinds if kind and isinstance(operator, kind)), None)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from problems import Inpainting, Operator
 from problems.checks import unknown
-from scoresde.data.images import to_uint8
+from scoresde.data.images import row_blocks, to_uint8
 from scoresde.data.picture_files import PICTURE_SUFFIXES, write_pixels
 from scoresde.errors import InputError
 from scoresde.pipelines.inputs import Input
@@ -85,12 +85,15 @@ class PictureFormat:
         """
         if self.dtype == np.uint8 and (self.black, self.white) == (0.0, 255.0):
             return to_uint8(x)
-        unit = (x.detach().cpu().double() + 1) / 2
-        values = (self.black + unit * (self.white - self.black)).permute(1, 2, 0).numpy()
-        if self.dtype.kind == "u":
-            values = np.rint(values).clip(0, np.iinfo(self.dtype).max)
-        pixels: np.ndarray = values.astype(self.dtype)
-        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        channels, height, width = x.shape
+        pixels = np.empty((height, width, channels), self.dtype)
+        for rows in row_blocks(x.shape):  # in double precision, of a few rows at a time
+            unit = (x[:, rows].detach().cpu().double() + 1) / 2
+            values = (self.black + unit * (self.white - self.black)).permute(1, 2, 0).numpy()
+            if self.dtype.kind == "u":
+                values = np.rint(values).clip(0, np.iinfo(self.dtype).max)
+            pixels[rows] = values
+        return pixels[..., 0] if channels == 1 else pixels
 
     def write(self, x: Tensor, path: Path) -> None:
         """Write a picture.

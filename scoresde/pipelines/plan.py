@@ -1,7 +1,9 @@
 """From options to a measurement and its posterior draws: what restoring and calibrating share."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,16 +12,22 @@ from torch import Tensor
 from problems import InverseProblem, Noise, Operator
 from problems.checks import check_choice
 from problems.reading.pictures import Picture
+from problems.storage import LARGE_VECTOR, mapped_empty
 from scoresde.defaults import TILE_OVERLAP
-from scoresde.errors import InputError
+from scoresde.errors import CannotWriteError, InputError
 from scoresde.pipelines.default_noise import default_sigma
-from scoresde.pipelines.named_problems import ImageContext, build_noise, build_operator
+from scoresde.pipelines.named_problems import (
+    ImageContext,
+    build_noise,
+    build_operator,
+    entry_of,
+)
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
 from scoresde.priors.grey import GreyPrior
 from scoresde.priors.tiled import TiledPrior
-from solvers import EFFORTS, PointEstimator, Posterior, make_solver
+from solvers import EFFORTS, BestOf, PointEstimator, Posterior, PosteriorSampler, make_solver
 from solvers.streams import spawn
 
 __all__ = [
@@ -31,6 +39,8 @@ __all__ = [
     "make_plan",
     "prior_for",
     "restore_tensor",
+    "solver_of",
+    "starts_for",
     "tiled_prior",
 ]
 
@@ -41,6 +51,9 @@ _PIXELS_AT_ONCE = 1 << 18
 
 MAX_STEPS = 1_000_000
 """More steps than any solver profits from."""
+
+MAX_STARTS = 1000
+"""More starts than residuals can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +190,16 @@ def check_options(options: RestoreOptions) -> None:
     """
     if options.samples < 1:
         raise InputError(f"--samples must be at least 1, got {options.samples}")
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"--seed must be from 0 to 2^63 - 1, got {options.seed}")
     if options.batch is not None and options.batch < 1:
         raise InputError(f"--batch must be at least 1, got {options.batch}")
     if options.steps is not None and not 1 <= options.steps <= MAX_STEPS:
         raise InputError(f"--steps must be from 1 to {MAX_STEPS}, got {options.steps}")
+    if not 1 <= options.starts <= MAX_STARTS:
+        raise InputError(f"--starts must be from 1 to {MAX_STARTS}, got {options.starts}")
     with as_input_error():
-        solver = make_solver(options.solver, options.steps, options.sampler)
+        solver = solver_of(options)
     if isinstance(solver, PointEstimator) and options.samples != 1:
         raise InputError(
             f"{options.solver} gives one estimate and no draws, but {options.samples} were asked "
@@ -190,8 +207,51 @@ def check_options(options: RestoreOptions) -> None:
         )
 
 
+def solver_of(options: RestoreOptions) -> PosteriorSampler:
+    """Make the solver of the options.
+
+    Args:
+        options: Solver, sampler, steps and starts.
+
+    Returns:
+        The solver, or the best of several of its runs.
+
+    Raises:
+        ValueError: If a name is unknown, or the solver has no use for a sampler or for starts.
+    """
+    solver = make_solver(options.solver, options.steps, options.sampler)
+    return solver if options.starts == 1 else BestOf(solver, options.starts)
+
+
+def starts_for(problem: str, solver: str, starts: int | None) -> int:
+    """Decide the number of starts where it is not given.
+
+    Args:
+        problem: Name of the problem, or the path of its description.
+        solver: Name of the solver.
+        starts: What was given; None for the number of the problem.
+
+    Returns:
+        Runs of the solver for each draw; by default 1 for point estimators.
+
+    Raises:
+        InputError: If the solver is unknown.
+    """
+    if starts is not None:
+        return starts
+    entry = entry_of(problem)
+    with as_input_error():
+        if entry is None or isinstance(make_solver(solver), PointEstimator):
+            return 1
+    return entry.starts
+
+
 def budget(
-    effort: str, solver: str | None, steps: int | None, samples: int | None
+    effort: str,
+    solver: str | None,
+    steps: int | None,
+    samples: int | None,
+    problem: str | None = None,
 ) -> tuple[str, int | None, int]:
     """Decide solver, steps and samples by the name of a budget, where they are not given.
 
@@ -200,6 +260,7 @@ def budget(
         solver: Name of the solver, None if the budget decides.
         steps: Steps, None if the budget decides.
         samples: Draws, None if the budget decides.
+        problem: Name of the problem, whose own solver takes the place of the default one.
 
     Returns:
         Solver, steps (None for the solver's default) and draws, which are 1 for point estimators.
@@ -210,7 +271,9 @@ def budget(
     with as_input_error():
         check_choice("effort", effort, EFFORTS)
         chosen = EFFORTS[effort]
-        solver = (chosen.solver or DEFAULT_SOLVER) if solver is None else solver
+        entry = None if problem is None else entry_of(problem)
+        own = None if entry is None else entry.solver
+        solver = (own or chosen.solver or DEFAULT_SOLVER) if solver is None else solver
         if steps is None and chosen.steps != 1:
             steps = chosen.scaled_steps(solver)
         if samples is None:
@@ -225,8 +288,11 @@ def restore_tensor(
     options: RestoreOptions,
     progress: Callable[[float], None] | None = None,
     arrived: Callable[[Tensor], None] | None = None,
+    folder: Path | None = None,
 ) -> Posterior:
     """Draw from the posterior of one measurement, in memory that a tile bounds.
+
+    Large draws lie in a file without a name, see :mod:`problems.storage`.
 
     Args:
         prior: Prior of pictures.
@@ -235,6 +301,7 @@ def restore_tensor(
         options: Solver, draws, seed and tile.
         progress: Called with the finished fraction of the work.
         arrived: Called with finished draws, see :meth:`solvers.PosteriorSampler.sample`.
+        folder: Folder of the file of large draws; None for that of temporary files.
 
     Returns:
         The posterior.
@@ -243,11 +310,12 @@ def restore_tensor(
         InputError: If the solver cannot do the problem.
     """
     with as_input_error():
-        solver = make_solver(options.solver, options.steps, options.sampler)
-        pixels = torch.Size(problem.input_shape(y)[-2:]).numel()
+        solver = solver_of(options)
         tiled = tiled_prior(prior, options.tile)
-        batch = max(1, min(options.batch or _PIXELS_AT_ONCE // pixels, options.samples))
+        batch = draws_at_once(problem, y, options)
         generator = torch.Generator().manual_seed(options.seed)
+        shape = (options.samples, 1, *problem.input_shape(y))
+        out = _in_file(shape, folder) if math.prod(shape) >= LARGE_VECTOR else None
         return solver.sample(
             tiled,
             problem,
@@ -257,7 +325,34 @@ def restore_tensor(
             batch=batch,
             progress=progress,
             arrived=arrived,
+            out=out,
         )
+
+
+def draws_at_once(problem: InverseProblem, y: Tensor, options: RestoreOptions) -> int:
+    """Decide how many draws go through the network together.
+
+    Args:
+        problem: Operator and noise.
+        y: The measurement (1, ...).
+        options: Number of draws, and the batch if one was asked for.
+
+    Returns:
+        Their number.
+    """
+    pixels = torch.Size(problem.input_shape(y)[-2:]).numel()
+    return max(1, min(options.batch or _PIXELS_AT_ONCE // pixels, options.samples))
+
+
+def _in_file(shape: tuple[int, ...], folder: Path | None) -> Tensor:
+    """Room on the disk for large draws."""
+    try:
+        return mapped_empty(shape, folder=folder)
+    except OSError as error:
+        raise CannotWriteError(
+            f"the draws need {4e-9 * math.prod(shape):.3g} GB in {folder or 'the temporary folder'}"
+            f" ({error.strerror or error}); make room, choose another folder, or lower --samples"
+        ) from None
 
 
 def prior_for(measurement: Measurement, prior: Prior) -> Prior:
@@ -292,6 +387,7 @@ def draw(
     options: RestoreOptions,
     progress: Callable[[float], None] | None = None,
     arrived: Callable[[Tensor], None] | None = None,
+    folder: Path | None = None,
 ) -> Posterior:
     """Draw from the posterior, on the CPU.
 
@@ -301,6 +397,7 @@ def draw(
         options: Solver, draws, seed and tile.
         progress: Called with the finished fraction of the work.
         arrived: Called with finished draws, see :meth:`solvers.PosteriorSampler.sample`.
+        folder: Folder of the file of large draws; None for that of temporary files.
 
     Returns:
         The posterior, draws (n, 1, C, H, W) in float32.
@@ -315,6 +412,7 @@ def draw(
         options,
         progress,
         arrived,
+        folder,
     )
     return replace(posterior, draws=posterior.draws.float().cpu())
 

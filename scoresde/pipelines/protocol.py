@@ -56,6 +56,7 @@ def protocol(
         "sampler": entry.sampler if restore.sampler is None else restore.sampler,
         "steps": entry.steps if restore.steps is None else restore.steps,
         "samples": restore.samples,
+        **({"starts": restore.starts} if restore.starts != 1 else {}),
     }
 
 

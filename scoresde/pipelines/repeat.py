@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from scoresde.pipelines.plan import starts_for
 from scoresde.pipelines.settings import (
     IntervalOptions,
     OutputOptions,
@@ -73,6 +74,8 @@ class RestoreCall:
         if self.simulate:
             yield ["--simulate"]
         yield from _given(self.options)
+        if self.options.starts == 1 != starts_for(self.problem.problem, self.options.solver, None):
+            yield _option("starts", 1)  # the problem has another default
         yield from _given(self.interval)
         yield from _given(self.output)
         yield _option("out", self.out)

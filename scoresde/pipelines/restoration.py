@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def residual_of(
         measured.y,
         posterior.draws,
         range_known=call.simulate or given.range.certain,
-        sigma_stated=call.options.stated_sigma is not None,
+        sigma_stated=call.options.stated_sigma is not None or call.problem.noise_scan is not None,
         faithful=SOLVERS[call.options.solver].exactness in ("gaussian", "asymptotic"),
     ).report()
 
@@ -140,8 +140,17 @@ def report_of(
     report["in_file_values"] = stds_in_file_values(
         given, sigma=report["sigma"], mean_std=report["mean_std"]
     )
+    if "starts" in posterior.diagnostics:
+        report["starts"] = {
+            "runs": posterior.diagnostics["starts"][0],
+            "residuals": posterior.diagnostics["start_residuals"][0],
+            "ambiguities": posterior.diagnostics.get("ambiguities", [[]])[0],
+        }
     if result.truth is None:
         return report
+    align = getattr(problem.operator, "align", None)
+    if align is not None:  # y does not tell equivalent pictures apart, and no score should
+        posterior = replace(posterior, draws=align(posterior.draws, result.truth.cpu()))
     return report | scores(posterior, result.y, result.truth)
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from problems import InverseProblem
-from scoresde.evaluation.conformal import interval
 from scoresde.pipelines.intervals import Intervals
 from scoresde.pipelines.named_problems import PROBLEMS
 from scoresde.pipelines.repeat import RestoreCall
@@ -89,8 +88,11 @@ def write_restoration_page(
     """
     posterior, y, truth = tensors
     several = len(posterior.draws) > 1
-    ends = interval(posterior, intervals.level, intervals.calibration) if several else None
-    pictures = RestorationPictures(problem, y, posterior.draws, truth, ends, intervals.level, path)
+    ends = intervals.ends(posterior) if several else None
+    moments = posterior.mean, posterior.std
+    pictures = RestorationPictures(
+        problem, y, posterior.draws, truth, ends, intervals.level, path, moments
+    )
     page = RestorationPage(
         title=call.image.name,
         task=_task(report),

@@ -59,6 +59,9 @@ class ProblemOptions:
             values.
         array: Name of the array, dataset or HDU in the file that is restored, if it holds several.
         select: Part of a stack or array that is restored, each "AXIS=PLACE" or "AXIS=FIRST:END".
+        maps: Sensitivities of the coils of measured k-space (mri): a file, or "estimate" to find
+            them in the middle of k-space by ESPIRiT. None where k-space has no coils of its own.
+        noise_scan: File of a scan of noise alone, (coils, samples), that makes k-space white.
 
     Example:
         >>> ProblemOptions("deblur", gaussian=1.6).value("boundary")
@@ -84,6 +87,8 @@ class ProblemOptions:
     range: str | None = None
     array: str | None = None
     select: tuple[str, ...] = ()
+    maps: Path | Literal["estimate"] | None = None
+    noise_scan: Path | None = None
 
     def value(self, name: str) -> Any:
         """Look up an option or its default.
@@ -128,6 +133,8 @@ class RestoreOptions:
         batch: Draws in the network at once; None for as many as fit in memory.
         sigma_units: Units of a number as `sigma`: "picture" for [-1, 1], "file" for those of the
             values in the file, such as HU, counts, or grey levels.
+        starts: Runs of the solver for each draw, of which the one with the smallest residual is
+            kept; 1 to keep every run.
 
     Example:
         >>> RestoreOptions(samples=4).solver
@@ -147,6 +154,7 @@ class RestoreOptions:
     tile: int = TILE
     batch: int | None = None
     sigma_units: Literal["picture", "file"] = "picture"
+    starts: int = 1
 
     @property
     def stated_sigma(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from scoresde.pipelines.own_format import own_format_name, write_own_format
 from scoresde.pipelines.picture_format import PictureFormat
 from scoresde.pipelines.settings import PICTURE_FORMATS
 from scoresde.pipelines.sigma_units import stds_in_file_values
+from scoresde.pipelines.task import Solved
 from solvers import Posterior
 
 __all__ = [
-    "SolvedSlice",
     "check_stack",
     "joined",
     "slice_name",
@@ -32,23 +32,6 @@ __all__ = [
 ]
 
 _COPIES = 4  # draws of the slices, of the stack, and their means and file values
-
-
-@dataclass(frozen=True)
-class SolvedSlice:
-    """A slice that is restored.
-
-    Args:
-        posterior: Draws (n, 1, C, H, W).
-        y: Its measurement (1, ...).
-        truth: The slice (1, C, H, W) on [-1, 1] if it is known.
-        report: What was found, in plain values.
-    """
-
-    posterior: Posterior
-    y: Tensor
-    truth: Tensor | None
-    report: dict[str, Any]
 
 
 def slice_name(stack: Stack, index: int) -> str:
@@ -104,7 +87,7 @@ def check_stack(
     return form
 
 
-def joined(solved: list[SolvedSlice]) -> Posterior:
+def joined(solved: list[Solved]) -> Posterior:
     """Join the posteriors of the slices.
 
     Args:
@@ -128,6 +111,7 @@ def write_stack_files(
     *,
     draws: bool,
     measured: Tensor | None = None,
+    zero_filled: Tensor | None = None,
 ) -> list[str]:
     """Write the stacks: mean, std, lower, upper and the draws, a page for each slice.
 
@@ -139,6 +123,7 @@ def write_stack_files(
         folder: Folder to write into.
         draws: Whether the draws are written.
         measured: The measurements as pictures (N, C, H, W); None to write none.
+        zero_filled: Magnitudes (N, 1, H, W) that show measurements of complex images.
 
     Returns:
         Names of the files.
@@ -169,6 +154,8 @@ def write_stack_files(
         write("upper", ends[1])
     if measured is not None:
         write("measurement", measured)
+    if zero_filled is not None:
+        write("zero_filled", zero_filled)
     if draws:
         for number, one in enumerate(posterior.draws, 1):
             write(f"draw_{number}", one)
@@ -176,7 +163,7 @@ def write_stack_files(
 
 
 def stack_report(
-    given: Input, solved: list[SolvedSlice], posterior: Posterior, shown: SolvedSlice
+    given: Input, solved: list[Solved], posterior: Posterior, shown: Solved
 ) -> dict[str, Any]:
     """Collect what was found of the slices.
 

@@ -2,13 +2,15 @@
 
 The result of each tile is weighted by a ramp that falls to (nearly) zero at the inner edges of the
 tile, so that no seams are visible. Where gradients flow, each tile is computed again in the
-backward pass instead of being kept (Chen et al. 2016), so that memory is that of one tile in both
-directions. Small tiles are evaluated together, as many as have the pixels of one large tile. The
+backward pass instead of being kept (Chen et al. 2016), so that memory is that of one tile and of
+two pictures in both directions. Small tiles are evaluated together, as many as have the pixels of
+one large tile. The
 time is linear in the number of pixels of the image, with gradients too.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -126,17 +128,42 @@ class TiledPrior(Wrapper):
         together = max(1, TILE**2 // (pixels * len(x_t)))
         groups = [slice(i, i + together) for i in range(0, len(boxes), together)]
 
-        if torch.is_grad_enabled() and x_t.requires_grad:
-            pieces = _cut(x_t, boxes)
-            evaluated = [D for group in groups for D in self._tiles(pieces[group], t)]
-            weighted = [ramp * D for ramp, D in zip(ramps, evaluated, strict=True)]
-            return _paste(boxes, x_t.shape, weighted) / weights
+        if not (torch.is_grad_enabled() and x_t.requires_grad):
+            return self._evaluated(x_t, t, boxes, ramps, groups) / weights
+        if any(one.requires_grad for one in self.prior.parameters()):
+            return self._recorded(x_t, t, boxes, ramps, groups) / weights
+        tiles = _Tiles(self, t, boxes, ramps, groups)
+        return cast(Tensor, _OneByOne.apply(x_t, tiles)) / weights  # type: ignore[no-untyped-call]
+
+    def _evaluated(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        boxes: Sequence[_Box],
+        ramps: Sequence[Tensor],
+        groups: Sequence[slice],
+    ) -> Tensor:
+        """The weighted sum of the tiles, without gradients."""
         total = torch.zeros_like(x_t)
         for group in groups:
             tiles = self._tiles([x_t[..., *box] for box in boxes[group]], t)
             for box, ramp, D in zip(boxes[group], ramps[group], tiles, strict=True):
                 total[..., *box] += ramp * D
-        return total / weights
+        return total
+
+    def _recorded(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        boxes: Sequence[_Box],
+        ramps: Sequence[Tensor],
+        groups: Sequence[slice],
+    ) -> Tensor:
+        """The same for gradients of any order, of the weights of a network too."""
+        pieces = _cut(x_t, boxes)
+        evaluated = [D for group in groups for D in self._tiles(pieces[group], t)]
+        weighted = [ramp * D for ramp, D in zip(ramps, evaluated, strict=True)]
+        return _paste(boxes, x_t.shape, weighted)
 
     def _tiles(self, pieces: Sequence[Tensor], t: Tensor) -> tuple[Tensor, ...]:
         """The denoiser on several tiles of one size, in one evaluation."""
@@ -144,6 +171,49 @@ class TiledPrior(Wrapper):
             return (self._inner(pieces[0], t, recompute=True),)
         D = self._inner(torch.cat(list(pieces)), t.repeat(len(pieces)), recompute=True)
         return D.chunk(len(pieces))
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The tiles of one evaluation."""
+
+    prior: TiledPrior
+    t: Tensor
+    boxes: Sequence[_Box]
+    ramps: Sequence[Tensor]
+    groups: Sequence[slice]
+
+    def product(self, x: Tensor, v: Tensor) -> Tensor:
+        """The product of v with the Jacobian of the sum at x, tile by tile."""
+        total = torch.zeros_like(v)
+        for group in self.groups:
+            boxes, ramps = self.boxes[group], self.ramps[group]
+            with torch.enable_grad():
+                pieces = [x[..., *box].detach().requires_grad_() for box in boxes]
+                tiles = self.prior._tiles(pieces, self.t)
+            along = [ramp * v[..., *box] for ramp, box in zip(ramps, boxes, strict=True)]
+            for box, product in zip(boxes, torch.autograd.grad(tiles, pieces, along), strict=True):
+                total[..., *box] += product
+        return total
+
+
+class _OneByOne(torch.autograd.Function):
+    """The sum of the tiles, which keeps x alone and evaluates each tile again for its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tiles: _Tiles) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.tiles = tiles
+        return tiles.prior._evaluated(x, tiles.t, tiles.boxes, tiles.ramps, tiles.groups)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        (x,), tiles, v = ctx.saved_tensors, ctx.tiles, gradients[0]
+        if not torch.is_grad_enabled():
+            return tiles.product(x, v), None
+        # derivatives of higher order
+        total = tiles.prior._recorded(x, tiles.t, tiles.boxes, tiles.ramps, tiles.groups)
+        return torch.autograd.grad(total, x, v, create_graph=True)[0], None
 
 
 def _added_up(boxes: Sequence[_Box], shape: torch.Size, tiles: Sequence[Tensor]) -> Tensor:

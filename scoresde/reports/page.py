@@ -79,4 +79,5 @@ def write_page(html: str, path: Path) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    content = html.encode(errors="backslashreplace")  # names of files may be any bytes
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.storage import release
 from scoresde.reports.views import (
     View,
     map_view,
@@ -14,6 +15,7 @@ from scoresde.reports.views import (
     reduction,
     signed_view,
 )
+from solvers import Posterior
 from solvers.posterior.path import DenoisingPath
 
 __all__ = ["RestorationPictures", "restoration_views"]
@@ -33,6 +35,7 @@ class RestorationPictures:
         ends: Lower and upper end of the intervals, (1, C, H, W) each; None for one draw.
         level: Nominal coverage of the intervals.
         path: The way of the first draw from noise; None if it was not recorded.
+        moments: Mean and standard deviation of the draws, (1, C, H, W) each; None to compute them.
     """
 
     problem: InverseProblem
@@ -42,6 +45,7 @@ class RestorationPictures:
     ends: tuple[Tensor, Tensor] | None = None
     level: float = 0.9
     path: DenoisingPath | None = None
+    moments: tuple[Tensor, Tensor] | None = None
 
 
 def restoration_views(pictures: RestorationPictures) -> tuple[list[View], int]:
@@ -55,6 +59,9 @@ def restoration_views(pictures: RestorationPictures) -> tuple[list[View], int]:
     """
     draws = pictures.draws.float().cpu()
     n, size = len(draws), (draws.shape[-2], draws.shape[-1])
+    if pictures.moments is None:
+        found = Posterior(draws, 0, 0, 0.0)
+        pictures = replace(pictures, moments=(found.mean, found.std))
     factor = reduction(size, n + _OTHERS)
     what = f"{size[1]} by {size[0]} pixels"
     views = _before(pictures, size, factor)
@@ -70,7 +77,7 @@ def restoration_views(pictures: RestorationPictures) -> tuple[list[View], int]:
         )
     else:
         views += _several(pictures, draws, what, factor)
-    residual = _residual(pictures, draws, size, factor)
+    residual = _residual(pictures, size, factor)
     return views + ([residual] if residual is not None else []), factor
 
 
@@ -107,33 +114,34 @@ def _before(pictures: RestorationPictures, size: tuple[int, int], factor: int) -
 
 
 def _several(pictures: RestorationPictures, draws: Tensor, what: str, factor: int) -> list[View]:
-    n = len(draws)
+    assert pictures.moments is not None
+    n, (mean, std) = len(draws), (one.float().cpu() for one in pictures.moments)
     views = [
         picture_view(
             "mean",
             "Mean",
             f"Mean of {n} draws, {what}",
             "Mean of the draws: the least squared error, smooth where the draws disagree.",
-            reduced(draws.mean(0), factor),
+            reduced(mean, factor),
         )
     ]
-    views += [
-        picture_view(
+    for i, one in enumerate(draws):
+        view = picture_view(
             f"draw-{i + 1}",
             f"Draw {i + 1}",
             f"Draw {i + 1} of {n} from the posterior, {what}",
             "One picture that fits the measurement; where draws differ, nobody knows.",
             reduced(one, factor),
         )
-        for i, one in enumerate(draws)
-    ]
+        views.append(view)
+        release(draws)
     views.append(
         map_view(
             "std",
             "Standard deviation",
             "Map of the standard deviation of the draws, bright where they disagree",
             "How far draws scatter at a pixel, mean over the colours: bright is unsure.",
-            reduced(draws.std(0).mean(1, keepdim=True), factor)[0, 0],
+            reduced(std.mean(1, keepdim=True), factor)[0, 0],
         )
     )
     if pictures.ends is None:
@@ -182,13 +190,12 @@ def _frame(
     return left / factor, top / factor, w / factor, h / factor
 
 
-def _residual(
-    pictures: RestorationPictures, draws: Tensor, size: tuple[int, int], factor: int
-) -> View | None:
+def _residual(pictures: RestorationPictures, size: tuple[int, int], factor: int) -> View | None:
     if not _is_picture(pictures):
         return None
     problem, y = pictures.problem, pictures.y
-    mean = draws.mean(0).to(y)
+    assert pictures.moments is not None
+    mean = pictures.moments[0].to(y)
     shape = problem.input_shape(y)
     mean = mean.expand(len(mean), *shape)  # a grey picture stands for equal colours
     seen = problem.operator.observed(y).to(y.dtype)

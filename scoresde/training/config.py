@@ -24,10 +24,10 @@ class LoopConfig:
 
     Args:
         steps: Optimizer steps, of every player of an adversarial game.
-        batch: Samples per step and process.
-        accumulate: Parts in which the batch of a step goes through the model, one after another, to
-            save memory. The gradient is that of the whole batch, up to rounding, for losses that
-            are means over samples.
+        batch: Samples per step, over all processes.
+        accumulate: Parts in which a process's batch of a step goes through the model, one after
+            another, to save memory. The gradient is that of the whole batch, up to rounding, for
+            losses that are means over samples.
         learning_rate: Peak learning rate of AdamW, reached after `warmup` steps.
         warmup: Steps of linear warm-up.
         cooldown: Part of the steps, in (0, 1], at the end, in which a cosine takes the rate to
@@ -118,7 +118,7 @@ class TrainConfig(LoopConfig):
 
     Args:
         steps: Optimizer steps.
-        batch: Images of the first crop size, per step and process.
+        batch: Images of the first crop size per step, over all processes.
         accumulate: Parts in which the batch of a step goes through the network, to save memory.
         learning_rate: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up.

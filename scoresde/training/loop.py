@@ -1,7 +1,9 @@
 """The training loop of every model: priors, and the families beside them.
 
 Accelerate handles devices and processes. Players learn in turn, their weights are averaged, and an
-interrupted run resumes exactly: the random numbers of step k depend on (seed, k, rank) alone.
+interrupted run resumes exactly: the random numbers of step k depend on (seed, k) alone. Several
+processes share the batch of a step (:mod:`scoresde.training.share`), so that a run may go on with
+another number of them.
 
 No step waits for a GPU. Losses and gradients are looked at on the device, and once in many steps
 the result is read. From the first value that is not finite, nothing moves any more; a state is
@@ -10,6 +12,7 @@ only written after such a check.
 
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -32,15 +35,18 @@ from rich.progress import Task as Row
 from rich.text import Text
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, require
-from scoresde.files import check_writable, read_tensors, write_tensors
+from scoresde.errors import InputError
+from scoresde.files import check_writable, read_tensors, remove_leftovers, write_tensors
 from scoresde.networks.axes import channels_last
 from scoresde.training.averages import ExponentialAverage, PowerAverages
 from scoresde.training.batches import Batches
 from scoresde.training.checks import check_number, check_whole
 from scoresde.training.compiling import CompilerError, clear_compiler_error, compilation_pays
 from scoresde.training.config import LoopConfig
+from scoresde.training.logs import clear_write_error, quiet_log_thread
+from scoresde.training.processes import Processes, new_accelerator
 from scoresde.training.settings import changed_settings, flattened
+from scoresde.training.share import check_batch
 from scoresde.training.steps import (
     TrainingError,
     fastest_convolutions,
@@ -79,21 +85,15 @@ class _Run:
     def __init__(
         self, task: Task[Any], config: LoopConfig, out: Path, *, cpu: bool, log: bool
     ) -> None:
-        require("train", "training", "accelerate", *(["tensorboard"] if log else []))
-        from accelerate import Accelerator  # slow to import; reading a configuration needs none
-
-        logging: dict[str, Any] = (
-            {"log_with": "tensorboard", "project_dir": str(out)} if log else {}
-        )
-        # tasks choose their own precision: accelerate's holds for the whole process
-        self.accelerator = Accelerator(mixed_precision="no", cpu=cpu, **logging)
+        self.accelerator = new_accelerator(cpu=cpu, log=out if log else None)
+        self.processes = Processes(self.accelerator)
         self.device: torch.device = self.accelerator.device
-        if log:
-            self.accelerator.init_trackers("log")
         self.task, self.config, self.cost = task, config, Cost()
-        self.path = out / "state.safetensors"
+        self.path, self._logs = out / "state.safetensors", log
         channels_last(task.model.to(device=self.device))
-        task.use_device(self.device)
+        self.processes.copy_from_first(task.model)
+        with self.processes.together():
+            task.use_device(self.device)
         self.average = ExponentialAverage(task.model, config.ema)
         self.powers = None if config.snapshot_every is None else PowerAverages(task.model)
         self.fused = task.fused or self.device.type != "cpu"
@@ -111,8 +111,42 @@ class _Run:
         self.watch, self.losses = FiniteWatch(self.device), list[Tensor]()
         self.may_fall_back = False
 
+    def start(self, resume: bool | None) -> None:
+        """Check the folder, read the state if there is one, and open the log."""
+        with self.processes.together():
+            check_batch(self.config.batch, self.task.batch_sizes(), self.processes.share.processes)
+            if self.processes.first:
+                check_writable(self.path.parent)
+            exists = self.path.exists()
+            if resume and not exists:
+                raise InputError(f"nothing to resume: there is no {self.path}")
+            if exists and resume is False:
+                raise InputError(f"{self.path} exists; resume it or choose another folder")
+            if exists:
+                self.load()
+            if self.processes.first:
+                for name in (self.path.name, self.task.result_name):
+                    remove_leftovers(self.path.with_name(name))
+        steps = self.processes.gathered(self.cost.step)
+        if len(set(steps)) > 1:
+            error = InputError(
+                f"the processes do not see the same {self.path}: they would go on from the steps "
+                f"{steps}; use a folder that all machines share"
+            )
+            self.processes.fail(error)
+        if self._logs:
+            with self.processes.together(), clear_write_error(self.path.with_name("log")):
+                self.accelerator.init_trackers("log")
+
+    def log(self, entry: dict[str, float], step: int) -> None:
+        """Write an entry of the log."""
+        with self.processes.together(), clear_write_error(self.path.with_name("log")):
+            self.accelerator.log(entry, step)
+
     def distribute(self, compiled: bool | None) -> None:
         """Hand model and optimizers to accelerate, after a state was loaded."""
+        if self.processes.several and self.cost.step == 0:
+            self.task.prepare(step_generator(self.config.seed, 0))
         prepared = self.accelerator.prepare(_Objective(self.task), *self.optimizers.values())
         self.objective = prepared[0]
         self.optimizers = dict(zip(self.optimizers, prepared[1:], strict=True))
@@ -123,9 +157,12 @@ class _Run:
             self.objective.compile()
 
     def draw(self, step: int) -> tuple[Any, ...]:
-        """The batch of a step and this process, from random numbers that depend on nothing else."""
-        rank = self.accelerator.process_index
-        return self.task.batch(step_generator(self.config.seed, step, rank))
+        """This process's part of the batch of a step, after the weight of its loss.
+
+        The random numbers depend on the step alone.
+        """
+        weight, batch = self.task.part(step_generator(self.config.seed, step), self.processes.share)
+        return weight, *batch
 
     def step(self, batch: tuple[Any, ...]) -> None:
         """Move every player once, without a look at the numbers."""
@@ -137,6 +174,7 @@ class _Run:
                 group["lr"] = rate
             # of several players each learns by its own loss alone
             loss = self._backward(name, batch, parameters, alone=len(players) > 1)
+            loss = self.processes.mean(loss)
             norm = self.accelerator.clip_grad_norm_(parameters, self.config.clip)
             code = len(_SEEN) * (step * len(players) + index)
             for kind, value in enumerate((loss, norm)):
@@ -167,7 +205,8 @@ class _Run:
         except CompilerError as error:
             if not self.may_fall_back:
                 raise
-            print(f"scoresde: {error}; training goes on without it", file=sys.stderr)
+            if self.processes.first:
+                print(f"scoresde: {error}; training goes on without it", file=sys.stderr)
             self.objective._compiled_call_impl = None
             for parameter in parameters:
                 parameter.grad = None
@@ -176,16 +215,21 @@ class _Run:
     def _accumulate(
         self, name: str, batch: tuple[Any, ...], parameters: list[nn.Parameter], *, alone: bool
     ) -> Tensor:
-        parts = split_batch(batch, self.config.accumulate)
+        weight, *rest = batch
+        parts = split_batch(tuple(rest), self.config.accumulate)
         losses = []
         for number, (share, some) in enumerate(parts, 1):
-            # processes exchange gradients once, after the last part
-            last = number == len(parts)
-            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+            # processes exchange gradients once, after the last part; DDP waits for those of all
+            # parameters, which is not what a player alone has
+            exchange = number == len(parts) and not alone
+            with nullcontext() if exchange else self.accelerator.no_sync(self.objective):
                 loss = self.objective(name, *some)
-                loss = loss if len(parts) == 1 else share * loss
+                if (factor := weight * share) != 1:
+                    loss = factor * loss
                 self.accelerator.backward(loss, **({"inputs": parameters} if alone else {}))
             losses.append(loss.detach())
+        if alone:
+            self.processes.average_gradients(parameters)
         return losses[0] if len(parts) == 1 else torch.stack(losses).sum()
 
     def check(self) -> list[dict[str, float]]:
@@ -196,23 +240,17 @@ class _Run:
             code, kind = divmod(code, len(_SEEN))
             step, index = divmod(code, len(names))
             rest = f"; {self.path} holds the last good state" if self.path.exists() else ""
-            raise TrainingError(
+            error = TrainingError(
                 f"the {_SEEN[kind]} of the {names[index]} is {value} at step {step}: "
                 "lower the learning rate (--learning-rate, now "
                 f"{learning_rate(self.config, step):.2g}){rest}"
             )
+            self.processes.fail(error)
         if not self.losses:
             return []
-        losses = self.accelerator.reduce(torch.stack(self.losses), "mean").tolist()
+        losses = torch.stack(self.losses).tolist()
         self.losses.clear()
         return [dict(zip(names, values, strict=True)) for values in losses]
-
-    def any_process(self, wants: bool) -> bool:
-        """Whether any process wants to stop: they must take the same steps."""
-        if self.accelerator.num_processes == 1:
-            return wants
-        wish = torch.tensor(float(wants), device=self.device)
-        return bool(self.accelerator.reduce(wish, "sum") > 0)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -226,8 +264,11 @@ class _Run:
 
     def save(self) -> None:
         """Write the state, which holds all that a resume needs, and the trained model so far."""
-        if not self.accelerator.is_main_process:
-            return
+        with self.processes.together():
+            if self.processes.first:
+                self._save()
+
+    def _save(self) -> None:
         prefix = self.task.prefix
         tensors = {f"{prefix}.{k}": v for k, v in self.task.model.state_dict().items()}
         tensors |= {f"average.{k}": v.clone() for k, v in self.average.state_dict().items()}
@@ -240,11 +281,19 @@ class _Run:
         write_tensors(self.path, tensors, header)
         self.task.save(self.result(), self.path.with_name(self.task.result_name))
 
+    def close(self) -> None:
+        """Close the log. The processes stay connected: another training may follow."""
+        with self.processes.together(), clear_write_error(self.path.with_name("log")):
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+
     def snapshot(self) -> None:
         """Write the power-function averages."""
-        if self.powers is not None and self.accelerator.is_main_process:
-            folder = self.path.with_name("averages")
-            self.powers.save(folder, self.cost.step, self.task.model, self.settings())
+        with self.processes.together():
+            if self.powers is not None and self.processes.first:
+                folder = self.path.with_name("averages")
+                with clear_write_error(folder):
+                    self.powers.save(folder, self.cost.step, self.task.model, self.settings())
 
     def load(self) -> None:
         tensors, header = read_tensors(self.path)
@@ -356,18 +405,10 @@ def run_training(
     if minutes is not None:
         check_number("minutes", minutes, above=0)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    out = check_writable(out)
-    state = out / "state.safetensors"
-    if resume is None:
-        resume = state.exists()
-    if resume and not state.exists():
-        raise InputError(f"nothing to resume: there is no {state}")
-    if state.exists() and not resume:
-        raise InputError(f"{state} exists; resume it or choose another folder")
-    run = _Run(task, config, out, cpu=cpu, log=log_every is not None)
-    if resume:
-        run.load()
-    run.distribute(compiled)
+    run = _Run(task, config, Path(out), cpu=cpu, log=log_every is not None)
+    with quiet_log_thread():
+        run.start(resume)
+        run.distribute(compiled)
     on_cpu = run.device.type == "cpu"
     check_every = check_every or (1 if on_cpu else 20)
     ahead = prefetch if prefetch is not None else 0 if on_cpu else 4
@@ -383,14 +424,20 @@ def run_training(
         _TimeLeft(deadline),
         console=Console(stderr=True),
         redirect_stdout=sys.stdout.isatty(),
-        disable=not (progress and run.accelerator.is_main_process),
+        disable=not (progress and run.processes.first),
     )
     batches = Batches(run.draw, run.device, last, ahead)
-    stopping = False
-    with bar, interrupt_between_steps() as interrupted, batches, fastest_convolutions():
+    stop = 0
+    with (
+        bar,
+        interrupt_between_steps() as interrupted,
+        batches,
+        fastest_convolutions(),
+        quiet_log_thread(),
+    ):
         shown = bar.add_task("training", total=config.steps, completed=run.cost.step, loss="")
-        while run.cost.step < last and not stopping:
-            with run.timed():
+        while run.cost.step < last and not stop:
+            with run.timed(), run.processes.met(run.cost.step, run.path):
                 run.step(batches.get(run.cost.step))
             step = run.cost.step
             logs = log_every is not None and step % log_every == 0
@@ -398,14 +445,15 @@ def run_training(
             snaps = step == config.steps or (
                 config.snapshot_every is not None and step % config.snapshot_every == 0
             )
-            wants_to_stop = bool(interrupted) or time.monotonic() > deadline
+            # a signal, whose numbers begin at 2, or the end of the time
+            wish = interrupted[0] if interrupted else int(time.monotonic() > deadline)
             # several processes stop at the same check
-            early = wants_to_stop and run.accelerator.num_processes == 1
+            early = wish and not run.processes.several
             if not (early or logs or saves or snaps or step % check_every == 0 or step == last):
                 continue
-            with run.timed():
+            with run.timed(), run.processes.met(step, run.path):
                 losses = run.check()
-            stopping = run.any_process(wants_to_stop)
+                stop = max(run.processes.gathered(wish))
             for name, value in ((name, v) for one in losses for name, v in one.items()):
                 old = smoothed.get(name, math.nan)
                 smoothed[name] = value if math.isnan(old) else 0.99 * old + 0.01 * value
@@ -413,18 +461,17 @@ def run_training(
             if logs:
                 speed = (step - logged_at) / (time.perf_counter() - logged)
                 logged, logged_at = time.perf_counter(), step
-                run.accelerator.log(_log_entry(losses[-1], smoothed, run, speed), step)
+                run.log(_log_entry(losses[-1], smoothed, run, speed), step)
             if snaps:
                 run.snapshot()
             if saves:
                 run.save()
-            if interrupted:
+            if stop >= signal.SIGINT:
                 run.save()
-                raise KeyboardInterrupt(*interrupted)
+                raise KeyboardInterrupt(*(interrupted or [stop]))
+    # the other processes may read what the first one writes: they wait for it
     run.save()
-    # the other processes may read what the first one writes
-    run.accelerator.wait_for_everyone()
-    run.accelerator.end_training()
+    run.close()
     return run.result()
 
 

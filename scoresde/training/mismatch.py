@@ -37,7 +37,12 @@ _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 def mismatched(
-    x_0: Tensor, noise: Tensor, share: float, generator: torch.Generator
+    x_0: Tensor,
+    noise: Tensor,
+    share: float,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    of: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Change a share of the samples of a batch and their noise.
 
@@ -51,6 +56,8 @@ def mismatched(
         noise: Standard normal numbers, shape of x_0.
         share: Probability of each sample to be changed, in [0, 1].
         generator: Source of the random numbers, on the CPU.
+        rows: Rows of a larger batch that x_0 and noise are, which get what they would get in it.
+        of: Size of that batch; None for B.
 
     Returns:
         Samples and noise, of the shapes of the arguments, which are not changed.
@@ -64,22 +71,27 @@ def mismatched(
         >>> bool((x_0[~changed] == 1).all())
         True
     """
-    n, (low, high) = len(x_0), CONTRAST
+    n, (low, high) = len(x_0) if of is None else of, CONTRAST
     draws = torch.rand(5, n, generator=generator)
+    coloured = ((draws[0] < share) & (draws[4] < 0.5)).nonzero().flatten()
+    octaves = torch.zeros(n, max(0, x_0.ndim - 2))
+    if x_0.ndim in _POOLING and len(coloured):
+        u = torch.rand(len(coloured), x_0.ndim - 2, generator=generator)
+        octaves[coloured] = _STRETCH * (2 * u - 1)
+    draws, octaves = draws[:, rows], octaves[rows]
     chosen = draws[0] < share
     louder = torch.where(chosen, MOST_NOISE * draws[1], 1.0).to(x_0)
     contrast = torch.where(chosen, low + (high - low) * draws[2], 1.0).to(x_0)
     cells = torch.where(chosen, (len(_POOLS) * draws[3]).long(), 0)
     for index, cell in enumerate(_POOLS):
-        rows = (cells == index).nonzero().flatten().to(x_0.device)
-        if cell > 1 and x_0.ndim in _POOLING and len(rows) and min(x_0.shape[2:]) >= cell:
-            x_0 = x_0.index_copy(0, rows, _smoothed(x_0[rows], cell))
-    rows = (chosen & (draws[4] < 0.5)).nonzero().flatten()
-    if x_0.ndim in _POOLING and len(rows):
-        exponents = COLOUR * (4 * draws[4, rows] - 1)
-        octaves = _STRETCH * (2 * torch.rand(len(rows), x_0.ndim - 2, generator=generator) - 1)
-        rows = rows.to(x_0.device)
-        noise = noise.index_copy(0, rows, _coloured(noise[rows], exponents, octaves))
+        some = (cells == index).nonzero().flatten().to(x_0.device)
+        if cell > 1 and x_0.ndim in _POOLING and len(some) and min(x_0.shape[2:]) >= cell:
+            x_0 = x_0.index_copy(0, some, _smoothed(x_0[some], cell))
+    some = (chosen & (draws[4] < 0.5)).nonzero().flatten()
+    if x_0.ndim in _POOLING and len(some):
+        exponents, stretched = COLOUR * (4 * draws[4, some] - 1), octaves[some]
+        some = some.to(x_0.device)
+        noise = noise.index_copy(0, some, _coloured(noise[some], exponents, stretched))
     return expand_like(contrast, x_0) * x_0, expand_like(louder, noise) * noise
 
 

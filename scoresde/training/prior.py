@@ -1,6 +1,8 @@
 """Training of a score prior by denoising score matching."""
 
+import inspect
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +23,7 @@ from scoresde.training.config import TrainConfig
 from scoresde.training.loop import run_training
 from scoresde.training.mismatch import mismatched
 from scoresde.training.objective import denoising_score_matching, loss_weight
+from scoresde.training.share import Share
 from scoresde.training.task import Cost, Task
 
 __all__ = ["build_prior", "finished_prior", "train"]
@@ -92,7 +95,8 @@ def _check_memory(config: TrainConfig, shape: tuple[int, ...], device: torch.dev
     """Refuse what is certain not to fit: the weights and their moments, and the batch itself."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         weights = sum(p.numel() for p in new_network(config.network).parameters())
-    pixels = config.batch * math.prod(shape)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    pixels = config.batch / processes * math.prod(shape)
     # noise, noisy and clean images, and the further channels
     images = pixels * (3 + config.network.extra / config.network.channels)
     needed = 4 * (_COPIES * weights + images / config.accumulate)
@@ -165,17 +169,26 @@ class _PriorTask(Task[ScorePrior]):
             self.data = self.data.on_device(device, room) or self.data
 
     def batch(self, generator: torch.Generator) -> tuple[Any, ...]:
+        return self.part(generator, Share())[1]
+
+    def part(self, generator: torch.Generator, share: Share) -> tuple[float, tuple[Any, ...]]:
         config = self.config
-        crop = config.crops[int(torch.randint(len(config.crops), (), generator=generator))]
-        n = max(1, round(config.batch * (config.crops[0] / crop) ** config.network.dimensions))
-        x_0, sigma = self.data.batch(n, crop, generator), config.noise.draw(n, generator)
-        noise = _normal(x_0.shape, generator, self.device)
+        sizes = self.batch_sizes()
+        index = int(torch.randint(len(sizes), (), generator=generator))
+        n, rows = sizes[index], share.rows(sizes[index])
+        x_0 = _rows(self.data, n, config.crops[index], generator, rows)
+        sigma = config.noise.draw(n, generator)[rows]
+        noise = _normal((n, *x_0.shape[1:]), rows, generator, self.device)
         if config.mismatch > 0:
-            x_0, noise = mismatched(x_0, noise, config.mismatch, generator)
+            x_0, noise = mismatched(x_0, noise, config.mismatch, generator, rows, n)
         if config.weighting == "edm":
-            return x_0, sigma, noise
+            return share.weight(n), (x_0, sigma, noise)
         weight = loss_weight(config.weighting, sigma, config.noise, config.sigma_data)
-        return x_0, sigma, noise, weight
+        return share.weight(n), (x_0, sigma, noise, weight)
+
+    def batch_sizes(self) -> tuple[int, ...]:
+        batch, axes, first = self.config.batch, self.config.network.dimensions, self.config.crops[0]
+        return tuple(max(1, round(batch * (first / crop) ** axes)) for crop in self.config.crops)
 
     def loss(self, player: str, *batch: Any) -> Tensor:
         x_0, sigma, noise, *weight = batch
@@ -199,13 +212,30 @@ class _PriorTask(Task[ScorePrior]):
         save_prior(result, path)
 
 
-def _normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard normal numbers. A GPU draws its own: a processor would need longer than a step."""
+def _rows(data: Dataset, n: int, size: int, generator: torch.Generator, rows: slice) -> Tensor:
+    """Rows of a batch of n samples. Data sets of others may know whole batches alone."""
+    if rows == slice(0, n):
+        return data.batch(n, size, generator)
+    if "rows" in inspect.signature(data.batch).parameters:
+        return data.batch(n, size, generator, rows=rows)  # type: ignore[call-arg]
+    return data.batch(n, size, generator)[rows]
+
+
+def _normal(
+    shape: tuple[int, ...], rows: slice, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Rows of a batch of standard normal numbers.
+
+    A GPU draws its own: a processor would need longer than a step.
+    """
     if device.type == "cpu":
-        return torch.randn(shape, generator=generator)
-    seed = int(torch.randint(2**62, (), generator=generator))
-    there = torch.Generator(device).manual_seed(seed)
-    return torch.randn(shape, generator=there, device=device)
+        noise = torch.randn(shape, generator=generator)
+    else:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        there = torch.Generator(device).manual_seed(seed)
+        noise = torch.randn(shape, generator=there, device=device)
+    # a copy, so that the rest is freed
+    return noise if rows == slice(0, shape[0]) else noise[rows].clone()
 
 
 def train(
@@ -235,8 +265,8 @@ def train(
     `config.snapshot_every`, `out/averages` gets the snapshots of :func:`average_weights`.
     On a GPU noise is drawn there; with room for the decoded pictures of a folder, crops are cut
     there, too.
-    Launch with `accelerate launch` to use several processes; each draws `config.batch` images a
-    step.
+    Launch with `accelerate launch` or `torchrun` to use several processes, which share the
+    `config.batch` images of a step: the weights are those of one process up to rounding.
 
     Args:
         data: Samples to learn from.
@@ -269,9 +299,7 @@ def train(
     shape = _sample_shape(data, config)
     _check_memory(config, shape, torch.device("cpu") if cpu else None)
     prior = build_prior(config, shape)
-    if resume is None:
-        resume = (Path(out) / "state.safetensors").exists()
-    if init is not None and not resume:
+    if init is not None:  # a state that is resumed has other weights
         _start_from(prior, init)
     if isinstance(data, ImageFolder | ImageArray | ImageStacks | Signals):
         # in the first minute, not when the image is drawn

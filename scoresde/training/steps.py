@@ -1,6 +1,6 @@
 """Parts of a training step: random numbers, learning rate, averages, optimizer states as tensors.
 
-Everything random in step k is drawn from a generator seeded by (seed, k, rank). An interrupted run
+Everything random in step k is drawn from a generator seeded by (seed, k). An interrupted run
 therefore continues as if it had not been interrupted, and only tensors and the step number are
 stored.
 """
@@ -61,18 +61,18 @@ class TrainingError(RuntimeError):
     """The run cannot continue; the message names the step and the reason."""
 
 
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """Create the generator of one step of one process.
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Create the generator of one step, the same one for all processes.
 
     Args:
         seed: Seed of the run.
         step: Number of the step.
-        rank: Number of the process.
 
     Returns:
         A CPU generator, the same for the same arguments.
     """
-    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    # the 0 was the number of the process in earlier versions, whose runs may go on
+    digest = hashlib.sha256(f"{seed}/{step}/0".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 

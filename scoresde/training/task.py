@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from scoresde.training.share import Share
+
 __all__ = ["Cost", "Task"]
 
 Result = TypeVar("Result")
@@ -63,11 +65,47 @@ class Task(ABC, Generic[Result]):
         """Draw the data of one step, possibly in another thread.
 
         Args:
-            generator: Source of all random numbers of this step and process.
+            generator: Source of all random numbers of this step, the same in all processes.
 
         Returns:
-            The arguments of :meth:`loss`; tensors are moved to the device by the loop.
+            The arguments of :meth:`loss`, for all processes together; tensors are moved to the
+            device by the loop.
         """
+
+    def part(self, generator: torch.Generator, share: Share) -> tuple[float, tuple[Any, ...]]:
+        """Draw the part of :meth:`batch` that is for one process; by default, rows of tensors.
+
+        Args:
+            generator: Source of all random numbers of this step, the same in all processes.
+            share: The process.
+
+        Returns:
+            The weight of its loss, and the arguments of :meth:`loss`.
+        """
+        batch = self.batch(generator)
+        rows = {len(v) for v in batch if isinstance(v, Tensor)}
+        if share.processes == 1 or not rows:
+            return 1.0, batch
+        n = rows.pop()
+        if rows:
+            raise ValueError("a batch whose tensors have different numbers of rows is not shared")
+        part = share.rows(n)
+        return share.weight(n), tuple(v[part] if isinstance(v, Tensor) else v for v in batch)
+
+    def prepare(self, generator: torch.Generator) -> None:
+        """Set by the whole first batch what a model sets by data, if several processes train.
+
+        Args:
+            generator: Source of all random numbers of the first step.
+        """
+
+    def batch_sizes(self) -> tuple[int, ...]:
+        """List the numbers of samples that a step may have.
+
+        Returns:
+            The numbers, where they are others than the batch of the settings.
+        """
+        return ()
 
     @abstractmethod
     def loss(self, player: str, *batch: Any) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scoresde.errors import InputError
 from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
@@ -11,7 +11,7 @@ from scoresde.ui.limits import Limits
 from solvers.posterior.point import PointEstimator
 from solvers.registry import SOLVERS, make_solver
 
-__all__ = ["BLURS", "KINDS", "TILE", "Choices", "grey_levels", "instant"]
+__all__ = ["BLURS", "ESTIMATED", "KINDS", "TILE", "Choices", "grey_levels", "instant"]
 
 KINDS = {
     "missing": "Parts are missing or covered",
@@ -28,6 +28,9 @@ BLURS = {
     "motion": "camera moved",
 }
 """Kinds of blur, in the words of the page."""
+
+ESTIMATED = ("gaussian", "disk")
+"""Kinds of blur whose width can be estimated from the picture."""
 
 TILE = 512
 """Largest side that the network is given at once: 512x512 pixels are not cut.
@@ -69,10 +72,11 @@ class Choices:
         mask: Picture of the missing parts, white on black.
         box: Missing rectangle, "TOP,LEFT,HEIGHT,WIDTH", in the place of a mask.
         blur: Kind of blur, a key of ``BLURS``.
-        width: Standard deviation, radius or length of the blur, in pixels.
+        width: Standard deviation, radius or length of the blur, in pixels; None to estimate it
+            from the picture, for the kinds in ``ESTIMATED``.
         angle: Direction of a motion, in degrees.
         scale: Factor by which the picture is enlarged.
-        noise: Noise in the picture, in grey levels of 255; not of JPEG.
+        noise: Noise in the picture, in grey levels of 255; None to estimate it; not of JPEG.
         quality: Quality of the JPEG; None for the tables of the file.
         prior: Name of the prior.
         solver: Name of the solver of the draws.
@@ -84,7 +88,8 @@ class Choices:
         >>> Choices("blur", blur="disk", width=3.0).problem()
         ProblemOptions(problem='deblur', mask=None, mask_value=None, invert_mask=False, box=None, \
 random=None, kernel=None, key=None, gaussian=None, motion=None, disk=3.0, boundary=None, \
-scale=None, filter=None, photons=None, set=(), range=None, array=None, select=())
+scale=None, filter=None, photons=None, set=(), range=None, array=None, select=(), maps=None, \
+noise_scan=None)
     """
 
     kind: str
@@ -92,10 +97,10 @@ scale=None, filter=None, photons=None, set=(), range=None, array=None, select=()
     mask: Path | None = None
     box: str = ""
     blur: str = "gaussian"
-    width: float = 2.0
+    width: float | None = 2.0
     angle: float = 0.0
     scale: float = 2.0
-    noise: float = 2.55
+    noise: float | None = 2.55
     quality: int | None = None
     prior: str = "natural"
     solver: str = DEFAULT_SOLVER
@@ -120,8 +125,7 @@ scale=None, filter=None, photons=None, set=(), range=None, array=None, select=()
             return ProblemOptions("inpaint", mask=self.mask)
         if self.kind == "blur":
             _known("kind of blur", self.blur, BLURS)
-            width: Any = f"{self.width:g},{self.angle:g}" if self.blur == "motion" else self.width
-            return ProblemOptions("deblur", **{self.blur: width})
+            return ProblemOptions("deblur", **{self.blur: self._kernel()})
         if self.kind == "small":
             return ProblemOptions("super-resolve", scale=self.scale)
         if self.kind == "noise":
@@ -129,6 +133,17 @@ scale=None, filter=None, photons=None, set=(), range=None, array=None, select=()
         _known("damage", self.kind, KINDS)
         said = () if self.quality is None else (f"quality={self.quality}",)
         return ProblemOptions("jpeg", set=said)
+
+    def _kernel(self) -> Any:
+        """The value of the option that describes the blur."""
+        if self.width is not None:
+            return f"{self.width:g},{self.angle:g}" if self.blur == "motion" else self.width
+        if self.blur not in ESTIMATED:
+            known = " or ".join(BLURS[name] for name in ESTIMATED)
+            raise InputError(f"the width of a blur is estimated only if it is {known}")
+        if self.simulate:
+            raise InputError("a picture that is damaged first needs the width of its blur")
+        return "auto"
 
     def options(self, limits: Limits, priors: tuple[str, ...]) -> RestoreOptions:
         """Give the options of the restoration.
@@ -151,13 +166,9 @@ scale=None, filter=None, photons=None, set=(), range=None, array=None, select=()
             raise InputError(f"the draws must be from 1 to {limits.draws}, got {self.draws}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"the seed must be from 0 to 2^63 - 1, got {self.seed}")
-        if self.kind != "jpeg" and not (
-            math.isfinite(self.noise) and 0 < self.noise <= _MOST_NOISE
-        ):
-            raise InputError(f"the noise must be above 0 and at most {_MOST_NOISE:g} grey levels")
         single = isinstance(make_solver(self.solver, self.steps), PointEstimator)
         return RestoreOptions(
-            sigma=None if self.kind == "jpeg" else round(self.noise / _GREY, 4),
+            sigma=self._sigma(),
             solver=self.solver,
             steps=self.steps,
             samples=1 if single else self.draws,
@@ -166,6 +177,15 @@ scale=None, filter=None, photons=None, set=(), range=None, array=None, select=()
             tile=TILE,
             batch=1,
         )
+
+    def _sigma(self) -> float | Literal["auto"] | None:
+        if self.kind == "jpeg":
+            return None
+        if self.noise is None:
+            return "auto"
+        if not (math.isfinite(self.noise) and 0 < self.noise <= _MOST_NOISE):
+            raise InputError(f"the noise must be above 0 and at most {_MOST_NOISE:g} grey levels")
+        return round(self.noise / _GREY, 4)
 
 
 def instant(options: RestoreOptions, kind: str) -> RestoreOptions:

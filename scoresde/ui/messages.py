@@ -7,7 +7,7 @@ from typing import Any
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.ui.limits import Limits
 
-__all__ = ["Arrived", "Estimated", "Event", "Finished", "Order", "Refused", "Working"]
+__all__ = ["Arrived", "Estimated", "Event", "Finished", "Order", "Refused", "Searching", "Working"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ class Estimated:
     estimate: Path
     measurement: Path
     seconds: float
+
+
+@dataclass(frozen=True)
+class Searching:
+    """What is not known of the measurement is being estimated.
+
+    Args:
+        what: "blur", "noise", or "blur and noise".
+    """
+
+    what: str
 
 
 @dataclass(frozen=True)
@@ -112,5 +123,5 @@ class Refused:
     reason: str
 
 
-Event = Estimated | Working | Arrived | Finished | Refused
+Event = Estimated | Searching | Working | Arrived | Finished | Refused
 """What the process reports. The last event is Finished or Refused."""

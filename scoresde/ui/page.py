@@ -18,10 +18,19 @@ from scoresde.errors import InputError
 from scoresde.pipelines.demo import SCENES, photograph
 from scoresde.pipelines.settings import DEFAULT_SOLVER
 from scoresde.priors.checkpoint import embedded_priors
-from scoresde.ui.choices import BLURS, KINDS, Choices, grey_levels
+from scoresde.ui.choices import BLURS, ESTIMATED, KINDS, Choices, grey_levels
 from scoresde.ui.commands import MASK, safe_name
 from scoresde.ui.jobs import Workers
-from scoresde.ui.messages import Arrived, Estimated, Event, Finished, Order, Refused, Working
+from scoresde.ui.messages import (
+    Arrived,
+    Estimated,
+    Event,
+    Finished,
+    Order,
+    Refused,
+    Searching,
+    Working,
+)
 from solvers.posterior.point import PointEstimator
 from solvers.registry import SOLVERS, make_solver
 
@@ -189,6 +198,9 @@ def _controls(workers: Workers, priors: tuple[str, ...], samples: dict[str, Path
             [(text, name) for name, text in BLURS.items()], value="gaussian", label="Kind of blur"
         )
         made["width"] = gr.Slider(0.5, 20, 2.0, step=0.1, label="How far it is smeared, in pixels")
+        made["unknown_width"] = gr.Checkbox(
+            False, label="I do not know how far: estimate it", elem_id="unknown-width"
+        )
         made["angle"] = gr.Slider(
             0, 179, 0, step=1, label="Direction of the movement, in degrees", visible=False
         )
@@ -206,6 +218,9 @@ def _controls(workers: Workers, priors: tuple[str, ...], samples: dict[str, Path
         step=0.1,
         label="Noise in the picture, in grey levels of 255",
         elem_id="noise",
+    )
+    made["unknown_noise"] = gr.Checkbox(
+        False, label="I do not know the noise: estimate it", elem_id="unknown-noise"
     )
     with gr.Accordion("More settings", open=False):
         made["draws"] = gr.Slider(1, limits.draws, 8, step=1, label="Number of possibilities")
@@ -279,6 +294,7 @@ def _results() -> _Parts:
 _INPUTS = (
     *("picture", "kind", "simulate", "editor", "box", "blur", "width", "angle", "scale"),
     *("from_file", "quality", "noise", "draws", "solver", "steps", "prior", "seed"),
+    *("unknown_width", "unknown_noise"),
 )
 _OUTPUTS = (
     *("status", "first", "before", "after", "second", "draw", "std", "meaning", "warnings"),
@@ -292,11 +308,29 @@ def _connect(page: gr.Blocks, controls: _Parts, results: _Parts, restorer: "_Res
     kind.change(
         _show_controls,
         [kind],
-        [parts["missing"], parts["blur_group"], parts["small"], parts["jpeg"], parts["noise"]],
+        [
+            *(parts[name] for name in ("missing", "blur_group", "small", "jpeg", "noise")),
+            parts["unknown_noise"],
+        ],
         **hidden,
     )
     parts["blur"].change(
-        lambda blur: gr.update(visible=blur == "motion"), parts["blur"], parts["angle"], **hidden
+        _show_blur,
+        parts["blur"],
+        [parts["angle"], parts["unknown_width"], parts["width"]],
+        **hidden,
+    )
+    parts["unknown_width"].change(
+        lambda unknown: gr.update(visible=not unknown),
+        parts["unknown_width"],
+        parts["width"],
+        **hidden,
+    )
+    parts["unknown_noise"].change(
+        lambda unknown, kind: gr.update(visible=not unknown and kind != "jpeg"),
+        [parts["unknown_noise"], kind],
+        parts["noise"],
+        **hidden,
     )
     parts["from_file"].change(
         lambda known: gr.update(visible=not known), parts["from_file"], parts["quality"], **hidden
@@ -329,7 +363,13 @@ def _connect(page: gr.Blocks, controls: _Parts, results: _Parts, restorer: "_Res
 
 def _show_controls(kind: str) -> list[Any]:
     shown = [gr.update(visible=kind == one) for one in ("missing", "blur", "small", "jpeg")]
-    return [*shown, gr.update(visible=kind != "jpeg", value=_slider_noise(kind))]
+    noise = gr.update(visible=kind != "jpeg", value=_slider_noise(kind))
+    return [*shown, noise, gr.update(visible=kind != "jpeg", value=False)]
+
+
+def _show_blur(blur: str) -> list[Any]:
+    angle = gr.update(visible=blur == "motion")
+    return [angle, gr.update(visible=blur in ESTIMATED, value=False), gr.update(visible=True)]
 
 
 @dataclass(frozen=True)
@@ -404,10 +444,10 @@ class _Restorer:
             mask=painted,
             box=chosen["box"] or "",
             blur=chosen["blur"],
-            width=float(chosen["width"]),
+            width=None if chosen["unknown_width"] else float(chosen["width"]),
             angle=float(chosen["angle"]),
             scale=float(chosen["scale"]),
-            noise=float(chosen["noise"]),
+            noise=None if chosen["unknown_noise"] else float(chosen["noise"]),
             quality=None if chosen["from_file"] and not chosen["simulate"] else chosen["quality"],
             prior=chosen["prior"],
             solver=chosen["solver"],
@@ -475,6 +515,8 @@ def _shown(event: Event, order: Order | None) -> list[Any]:
     if isinstance(event, Working):
         assert order is not None
         return _updates(status=_status(f"Drawing possibilities: {event.fraction:.0%} …"))
+    if isinstance(event, Searching):
+        return _updates(status=_status(f"Estimating the {event.what} …"))
     if isinstance(event, Estimated):
         return _updates(
             status=_status(
@@ -528,6 +570,19 @@ def _finished(event: Finished) -> str:
         if "measurement" in event.report:
             text += f", the damaged picture at {event.report['measurement']['psnr']:.1f} dB"
         text += " (more is better)."
+    return text + _estimates(event.report)
+
+
+def _estimates(report: dict[str, Any]) -> str:
+    """What was estimated, in the units of the page."""
+    text = ""
+    if "blur_estimate" in report:
+        found = report["blur_estimate"]
+        text += f" Blur: {found['values'][0]:.2f} ± {found['standard_error'][0]:.2f} pixels."
+    if "sigma_estimate" in report:
+        found = report["sigma_estimate"]
+        value, error = (grey_levels(found[key][0]) for key in ("sigma", "standard_error"))
+        text += f" Noise: {value:.1f} ± {error:.1f} grey levels."
     return text
 
 

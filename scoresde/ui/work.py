@@ -18,21 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from problems import GaussianNoise
 from problems.reading.pictures import stored_size
 from problems.reading.sources import source_format
 from scoresde.data.figures import write_map
 from scoresde.data.images import write_image
 from scoresde.errors import InputError
+from scoresde.estimation.first_guess import first_guess
 from scoresde.pipelines.cost import check_memory
 from scoresde.pipelines.devices import kept_prior
 from scoresde.pipelines.inputs import read_input
-from scoresde.pipelines.plan import draw, make_plan
+from scoresde.pipelines.plan import Measurement, draw, make_plan
 from scoresde.pipelines.restoration_report import recorded_warnings
 from scoresde.pipelines.restore import restore
 from scoresde.ui.choices import instant
 from scoresde.ui.commands import MASK, OUT, named_call
 from scoresde.ui.limits import Limits
-from scoresde.ui.messages import Arrived, Estimated, Event, Finished, Order, Refused, Working
+from scoresde.ui.messages import (
+    Arrived,
+    Estimated,
+    Event,
+    Finished,
+    Order,
+    Refused,
+    Searching,
+    Working,
+)
 from solvers.posterior.records import Enough
 
 __all__ = ["STOP", "perform", "serve"]
@@ -52,6 +63,7 @@ class _Clock:
         self._start = self._told = time.monotonic()
         self._limits, self._say, self._stopped = limits, say, stopped
         self.ended = "all"
+        self.searching: str | None = None  # what is not known yet
 
     @property
     def seconds(self) -> float:
@@ -68,7 +80,8 @@ class _Clock:
     def progress(self, fraction: float) -> None:
         if time.monotonic() - self._told > _EVERY:
             self._told = time.monotonic()
-            self._say(Working(fraction))
+            told = Working(fraction) if self.searching is None else Searching(self.searching)
+            self._say(told)
         if fraction < 1:  # a draw that is finished is not thrown away
             self.check()
 
@@ -92,9 +105,17 @@ def perform(order: Order, say: _Say, stopped: Callable[[], bool]) -> None:
 
 
 def _perform(order: Order, clock: _Clock, say: _Say) -> Finished:
-    estimate, measurement = _estimate(order, clock)
-    say(Estimated(estimate, measurement, clock.seconds))
+    _check_stored_size(order)
+    unknown = _unknown(order)
+    if "blur" not in unknown:
+        say(_first_answer(order, _measure(order), clock))
+    clock.searching = " and ".join(unknown) or None
     draws: list[Tensor] = []
+
+    def ready(measured: Measurement) -> None:
+        clock.searching = None
+        if "blur" in unknown:
+            say(_first_answer(order, measured, clock))
 
     def arrived(some: Tensor) -> None:
         draws.extend(some.float().cpu())
@@ -110,6 +131,7 @@ def _perform(order: Order, clock: _Clock, say: _Say) -> Finished:
             out,
             simulate=order.simulate,
             progress=clock.progress,
+            ready=ready,
             arrived=arrived,
             named=call,
             prior=kept_prior(order.options.prior),
@@ -130,9 +152,14 @@ def _perform(order: Order, clock: _Clock, say: _Say) -> Finished:
     )
 
 
-def _estimate(order: Order, clock: _Clock) -> tuple[Path, Path]:
-    """Files of the point estimate and of the measurement."""
-    _check_stored_size(order)
+def _unknown(order: Order) -> list[str]:
+    """What is estimated from the picture."""
+    blur = "auto" in (order.problem.gaussian, order.problem.disk)
+    return ["blur"] * blur + ["noise"] * (order.options.sigma == "auto")
+
+
+def _measure(order: Order) -> Measurement:
+    """The measurement, with a guess of the noise where it is not known."""
     options = instant(order.options, order.problem.problem)
     given = read_input(
         order.picture, order.problem, simulate=order.simulate, sigma=options.stated_sigma
@@ -151,11 +178,21 @@ def _estimate(order: Order, clock: _Clock) -> tuple[Path, Path]:
     prior = kept_prior(options.prior)
     check_memory(size, prior.shape[0], order.options, prior.device)
     measured = plan.measure(given.x, prior, options.prior)
+    if options.sigma != "auto":
+        return measured
+    noise = GaussianNoise(first_guess(measured.problem, measured.y))
+    return replace(measured, problem=replace(measured.problem, noise=noise))
+
+
+def _first_answer(order: Order, measured: Measurement, clock: _Clock) -> Estimated:
+    """A point estimate, and the measurement as a picture."""
+    options = instant(order.options, order.problem.problem)
     view = order.folder / "measurement.png"
     write_image(measured.problem.operator.preview(measured.y)[0], view)
     found = order.folder / "estimate.png"
+    prior = kept_prior(options.prior)
     write_image(draw(prior, measured, options, lambda _: clock.check()).mean[0], found)
-    return found, view
+    return Estimated(found, view, clock.seconds)
 
 
 def _check_stored_size(order: Order) -> None:

@@ -47,6 +47,17 @@ class Health:
             self._asymmetry.append(asymmetry)
             self._negative.append(negative)
 
+    def cpu(self) -> "Health":
+        """Give the same record on the CPU, for another process.
+
+        Returns:
+            The record.
+        """
+        found = Health(self.draws)
+        found._asymmetry = [one.cpu() for one in self._asymmetry]
+        found._negative = [one.cpu() for one in self._negative]
+        return found
+
     def __bool__(self) -> bool:
         """Say whether anything was recorded."""
         return bool(self._asymmetry)

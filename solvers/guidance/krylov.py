@@ -45,6 +45,7 @@ from torch import Tensor
 
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import dot
+from problems.storage import VectorList
 from solvers.guidance.health import note
 
 __all__ = ["nearly_symmetric_gain"]
@@ -97,8 +98,7 @@ def nearly_symmetric_gain(
     alive = size > torch.finfo(r.dtype).tiny
     entries = (r != 0).flatten(1).sum(1)  # what is not observed is 0
     w = r / expand_like(torch.where(alive, size, torch.ones_like(size)), r)
-    basis: list[Tensor] = []
-    products: list[Tensor] = []
+    basis, products = VectorList(), VectorList()
     H: Matrix = []  # columns of W^T (Sigma_y + A V A^T) W
     N: Matrix = []  # columns of W^T Sigma_y W, above and on the diagonal
     filler: list[Tensor] = []  # keeps the system of a sample that stopped regular
@@ -106,16 +106,19 @@ def nearly_symmetric_gain(
     last = _LastWeight(size.to(precise))
     while True:
         basis.append(w)
-        products.append(cross(w))
+        product = cross(w)
+        products.append(product)
         filler.append((~alive).to(precise))
         blurred = noise(w)
-        q = blurred + predict(products[-1])
+        q = blurred + predict(product)
+        del product
         N.append([dot(one, blurred).to(precise) for one in basis])
-        whole, column = dot(q, q), [torch.zeros_like(size) for _ in basis]
+        del blurred
+        whole, column = dot(q, q), [torch.zeros_like(size) for _ in range(len(basis))]
         for _ in range(2):  # two passes of Gram-Schmidt are enough, in single precision too
             for i, one in enumerate(basis):
                 part = dot(one, q)
-                column[i], q = column[i] + part, q - expand_like(part, q) * one
+                column[i], q = column[i] + part, torch.addcmul(q, -expand_like(part, q), one)
         H.append([one.to(precise) for one in column])
         if len(basis) == iterations:
             break
@@ -136,10 +139,8 @@ def nearly_symmetric_gain(
         below.append(torch.where(alive, length, torch.zeros_like(length)).to(precise))
     c, asymmetry, negative = _solve(H, below, N, filler, size.to(precise))
     note(asymmetry, negative)
-    answer = torch.zeros_like(products[0])
-    for k, one in enumerate(products):
-        answer = answer + expand_like(c[:, k].to(one.dtype), one) * one
-    return answer
+    parts = (expand_like(c[:, k].to(one.dtype), one) * one for k, one in enumerate(products))
+    return sum(parts, start=r.new_zeros(()))
 
 
 def _left(

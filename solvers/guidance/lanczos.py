@@ -5,6 +5,7 @@ from torch import Tensor
 
 from problems.linalg.broadcast import expand_like
 from problems.linalg.solve import dot
+from problems.storage import VectorList
 from solvers.guidance.base import Products
 
 __all__ = ["lanczos", "square_root_product"]
@@ -36,12 +37,11 @@ def square_root_product(product: Products, z: Tensor, iterations: int) -> Tensor
     T, Q = lanczos(product, z, iterations)
     values, vectors = torch.linalg.eigh(T)
     weights = (vectors * values.clamp_min(0).sqrt()[:, None]) @ vectors[:, 0, :, None]
-    return expand_like(dot(z, z).sqrt(), z) * torch.stack(
-        [expand_like(weights[:, k, 0], z) * one for k, one in enumerate(Q)]
-    ).sum(0)
+    parts = (expand_like(weights[:, k, 0], z) * one for k, one in enumerate(Q))
+    return expand_like(dot(z, z).sqrt(), z) * sum(parts, start=z.new_zeros(()))
 
 
-def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list[Tensor]]:
+def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, VectorList]:
     """Run Lanczos's method for a symmetric matrix that is given by its products.
 
     Args:
@@ -53,7 +53,8 @@ def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list
 
     Returns:
         The matrices T, the symmetric part of Q^T J Q, shape (B, k, k), tridiagonal for a symmetric
-        J, and the orthonormal bases Q of the Krylov spaces, k tensors of shape (B, ...).
+        J, and the orthonormal bases Q of the Krylov spaces, k tensors of shape (B, ...) to go
+        through.
 
     Example:
         >>> import torch
@@ -62,8 +63,9 @@ def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list
         >>> torch.linalg.eigvalsh(T).round(decimals=3)
         tensor([[1., 4., 9.]])
     """
-    q, Q = z / expand_like(dot(z, z).sqrt(), z), []
+    q, Q = z / expand_like(dot(z, z).sqrt(), z), VectorList()
     H = z.new_zeros(len(z), iterations, iterations)  # Q^T J Q, zero below its first subdiagonal
+    del z  # large vectors are let go as soon as they can be
     for k in range(iterations):
         Q.append(q)
         w = product(q)
@@ -71,10 +73,11 @@ def lanczos(product: Products, z: Tensor, iterations: int) -> tuple[Tensor, list
             for i, one in enumerate(Q):
                 part = dot(w, one)
                 H[:, i, k] += part
-                w = w - expand_like(part, w) * one
+                w = torch.addcmul(w, -expand_like(part, w), one)
         beta = dot(w, w).sqrt()
         if k + 1 < iterations:
             H[:, k + 1, k] = beta
         # once the Krylov space is exhausted, w is 0 and so is the next basis vector
         q = w / expand_like(beta.clamp_min(torch.finfo(w.dtype).tiny), w)
+        del w
     return (H + H.mT) / 2, Q

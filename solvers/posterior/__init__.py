@@ -1,6 +1,8 @@
 """Posterior samplers: draws from p(x | y), given a prior and a measurement."""
 
+from solvers.posterior.annealed_gauss_newton import AnnealedGaussNewton
 from solvers.posterior.base import IndependentSampler, Posterior, PosteriorSampler
+from solvers.posterior.best_of import BestOf
 from solvers.posterior.daps import DAPS
 from solvers.posterior.diffpir import DiffPIR
 from solvers.posterior.guided import Guided
@@ -21,6 +23,8 @@ from solvers.posterior.warm_start import WarmStart
 from solvers.presets import discover
 
 __all__ = [
+    "AnnealedGaussNewton",
+    "BestOf",
     "DAPS",
     "DDNM",
     "DDRM",

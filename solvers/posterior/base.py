@@ -3,7 +3,9 @@
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +13,11 @@ from torch import Tensor
 
 from problems import InverseProblem
 from problems.checks import check_number
+from problems.storage import release
 from scoresde.priors.base import CountingPrior, Prior
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.guidance.health import Health, recording
+from solvers.posterior.batches import Batch, current_maker, keep_batch
 from solvers.posterior.path import current_path
 from solvers.posterior.records import Arrived, Draws, Enough, Progress, Request, Run, silent
 from solvers.posterior.trust import trust
@@ -23,6 +27,8 @@ from solvers.scale import Scale, fitted
 from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
+
+_PIECE = 1 << 20  # entries
 
 
 @dataclass(frozen=True)
@@ -56,17 +62,33 @@ class Posterior:
     seconds: float
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """Mean of the draws, the estimate of least squared error, shape (B, ...)."""
-        return self.draws.mean(0)
+        return self._in_pieces(lambda piece: piece.mean(0))
 
-    @property
+    @cached_property
     def std(self) -> Tensor:
         """Standard deviation of each entry over the draws, shape (B, ...); NaN for one draw."""
         if len(self.draws) == 1:
             return torch.full_like(self.draws[0], torch.nan)
-        return self.draws.std(0)
+        return self._in_pieces(lambda piece: piece.std(0))
+
+    def _in_pieces(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        """A statistic of each entry, (n, k) -> (..., k), of a million entries at a time.
+
+        Draws that lie in a file (:mod:`problems.storage`) are then never in memory together.
+        """
+        flat = self.draws.flatten(1)
+        found = statistic(flat[:, :_PIECE])
+        if flat.shape[1] > _PIECE:
+            whole = found.new_empty(*found.shape[:-1], flat.shape[1])
+            whole[..., :_PIECE], found = found, whole
+            for first in range(_PIECE, flat.shape[1], _PIECE):
+                release(flat)
+                found[..., first : first + _PIECE] = statistic(flat[:, first : first + _PIECE])
+        release(flat)
+        return found.reshape(*found.shape[:-1], *self.draws.shape[1:])
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Compute the central interval of each entry from quantiles of the draws.
@@ -85,10 +107,8 @@ class Posterior:
         ends = torch.tensor(
             [(1 - level) / 2, (1 + level) / 2], dtype=self.draws.dtype, device=self.draws.device
         )
-        flat = self.draws.flatten(1)
-        # in pieces, because torch.quantile limits the size of its input
-        pieces = [torch.quantile(piece, ends, dim=0) for piece in flat.split(1 << 20, dim=1)]
-        lower, upper = torch.cat(pieces, dim=1).reshape(2, *self.draws.shape[1:])
+        # torch.quantile limits the size of its input: pieces are needed
+        lower, upper = self._in_pieces(lambda piece: piece.quantile(ends, 0))
         return lower, upper
 
 
@@ -128,6 +148,7 @@ class PosteriorSampler(Registered, ABC):
         batch: int | None = None,
         progress: Progress | None = None,
         arrived: Arrived | None = None,
+        out: Tensor | None = None,
     ) -> Posterior:
         """Draw from the posterior of each measurement.
 
@@ -145,6 +166,10 @@ class PosteriorSampler(Registered, ABC):
                 :class:`IndependentSampler` returns the draws of one measurement that are finished.
             arrived: Called with the draws (k, ...) of each batch of an :class:`IndependentSampler`
                 as soon as they are finished; other samplers do not call it.
+            out: Tensor (n, B, ...) that takes the draws, each batch of an
+                :class:`IndependentSampler` as soon as it is finished, such as one of
+                :func:`problems.storage.mapped_empty`; None to make one. It may be on another
+                device than the prior.
 
         Returns:
             The draws, shape (n, B, ...), and what they cost.
@@ -153,7 +178,8 @@ class PosteriorSampler(Registered, ABC):
             ValueError: If the problem lacks a capability that the solver requires or has no
                 noise, if n or batch is no whole number of at least 1, if y is no measurement of
                 this problem or has NaN or infinite entries, if the prior does not accept the x of
-                such a measurement, or if draws come out with NaN or infinite entries.
+                such a measurement, if out has another shape, or if draws come out with NaN or
+                infinite entries.
 
         Warns:
             SolverWarning: If some draws are too far from y to be draws of the posterior; only of
@@ -161,6 +187,9 @@ class PosteriorSampler(Registered, ABC):
         """
         self._check(problem, y, n, batch)
         prior.check_shape(problem.input_shape(y), "the x of this measurement")
+        shape = (n, len(y), *problem.input_shape(y))
+        if out is not None and tuple(out.shape) != shape:
+            raise ValueError(f"out has the shape {tuple(out.shape)}, the draws have {shape}")
         check_generators(generator)
         start = time.perf_counter()
         request = Request(
@@ -171,13 +200,17 @@ class PosteriorSampler(Registered, ABC):
             batch,
             progress or silent,
             arrived,
+            out,
         )
         with failures_named(type(self).__name__):
             solver = fitted(self, Scale(prior, problem, request.y))
             draws = solver._sample(prior, request)
-        check_draws(draws.x.flatten(0, 1), type(self).__name__)
+        x = draws.x
+        if out is not None and x.data_ptr() != out.data_ptr():
+            x = out.copy_(x)
+        check_draws(x.flatten(0, 1), type(self).__name__)
         return Posterior(
-            draws.x,
+            x,
             draws.nfe,
             draws.vjps * prior.cost,
             time.perf_counter() - start,
@@ -219,8 +252,9 @@ class IndependentSampler(PosteriorSampler):
         products = sum(count for _, count in parts) / len(parts)
         once, counted.nfe = counted.nfe / len(parts), 0
         chunks, vjps = list(range(0, total, size)), 0
-        draws: list[Tensor] = []
-        healths = []
+        kept = None if request.out is None else request.out.flatten(0, 1)
+        healths: list[Health] = []
+        make = current_maker()
         for index, first in enumerate(chunks):
             rows = torch.arange(first, min(first + size, total))
 
@@ -230,29 +264,40 @@ class IndependentSampler(PosteriorSampler):
             run = Run(
                 counted,
                 request.problem,
-                y[rows % len(y)],
+                _rows(y, rows),
                 generators[first : first + len(rows)],
                 report,
-                {name: value[rows % len(y)] for name, value in prepared.items()},
+                {name: _rows(value, rows) for name, value in prepared.items()},
                 current_path() if first == 0 else None,
             )
             begin = counted.nfe
             try:
-                with recording(Health(len(rows))) as health:
-                    x, count = self._draw(run)
+                if make is None:
+                    with recording(Health(len(rows))) as health:
+                        x, count = self._draw(run)
+                else:
+                    made = make(index)
+                    x, count, health = made.x.to(y.device), made.vjps, made.health
+                    counted.nfe += made.nfe
+                    report(1.0)
             except Enough:
-                if not draws or len(y) > 1:
+                if not healths or len(y) > 1:
                     raise
                 counted.nfe = begin
+                total = first
                 break
-            draws.append(x)
+            kept = x.new_empty(total, *x.shape[1:]) if kept is None else kept
+            kept[first : first + len(x)] = x
+            release(kept)
             healths.append(health)
             vjps += count
+            keep_batch(Batch(x, count, counted.nfe - begin, health))
             if request.arrived is not None:
                 request.arrived(x)
-        x = torch.cat(draws).reshape(-1, len(y), *draws[0].shape[1:])
+        assert kept is not None
+        x = kept[:total].reshape(-1, len(y), *kept.shape[1:])
         # the cost of what was done once is shared by the draws
-        nfe, vjps = counted.nfe // len(draws), vjps // len(draws)
+        nfe, vjps = counted.nfe // len(healths), vjps // len(healths)
         diagnostics = trust(request.problem, y, x, healths, type(self).__name__)
         return Draws(
             x,
@@ -280,3 +325,9 @@ class IndependentSampler(PosteriorSampler):
     @abstractmethod
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         """Make one draw for each row of y, row i from generators[i], and count the VJPs."""
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows i mod B of x (B, ...); x itself, without a copy, where these are all in their order."""
+    rows = rows % len(x)
+    return x if rows.tolist() == list(range(len(x))) else x[rows]

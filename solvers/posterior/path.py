@@ -6,7 +6,7 @@ first draw of the first measurement, and cost nothing otherwise. They change no 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -77,9 +77,9 @@ class DenoisingPath:
         Returns:
             A picture with sides of at most ``side`` pixels, on the CPU, float32, of its own memory.
         """
-        x = x.detach().float().cpu().clone()
+        x = x.detach().float().cpu()
         factor = math.ceil(max(x.shape[-2:]) / self.side)
-        return x if factor == 1 else F.avg_pool2d(x[None], factor, ceil_mode=True)[0]
+        return x.clone() if factor == 1 else F.avg_pool2d(x[None], factor, ceil_mode=True)[0]
 
     def add(self, s: float, x0: Tensor, kind: Kind = "estimate") -> None:
         """Add the estimate of a step. What is no picture (C, H, W) is left out.
@@ -99,6 +99,20 @@ class DenoisingPath:
             levels = [math.log(one.s) for one in self._kept]
             gaps = [before - after for before, after in zip(levels, levels[2:], strict=False)]
             del self._kept[1 + gaps.index(min(gaps))]
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> "DenoisingPath":
+        """Change the pictures of the estimates.
+
+        Args:
+            function: Changes a picture (C, H, W).
+
+        Returns:
+            A path of the changed estimates.
+        """
+        path = DenoisingPath(self.most, self.side)
+        for one in self.estimates:
+            path.add(one.s, function(one.x0), one.kind)
+        return path
 
 
 _current: ContextVar[DenoisingPath | None] = ContextVar("path", default=None)

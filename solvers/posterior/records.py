@@ -75,6 +75,7 @@ class Request:
         batch: Number of draws, or particles, in the network at once; None for all.
         progress: Called with the finished fraction of the work, 0 to 1.
         arrived: Called with the draws of each batch once they are finished.
+        out: Where the draws go, shape (n, B, ...); None for a tensor of their own.
     """
 
     problem: InverseProblem
@@ -84,6 +85,7 @@ class Request:
     batch: int | None = None
     progress: Progress = silent
     arrived: Arrived | None = None
+    out: Tensor | None = None
 
 
 @dataclass(frozen=True)

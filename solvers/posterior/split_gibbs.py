@@ -16,28 +16,37 @@ The second draw takes few ancestral steps, which omit the covariance of :math:`x
 where the prior is wider than :math:`\rho`, three steps keep a tenth of its variance. With
 ``lanczos`` the steps have that covariance (:class:`SecondOrderAncestral`), and one is exact for a
 Gaussian prior.
+
+Where A is not linear or the noise not Gaussian, the first draw has no closed form. With
+``likelihood`` "mala" it is replaced by Metropolis-adjusted Langevin steps from the last z
+(:mod:`solvers.posterior.mala`), which leave the joint law of x and z as it is.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from problems.checks import check_choice
 from solvers.capabilities import Exactness
 from solvers.posterior.base import IndependentSampler
+from solvers.posterior.mala import langevin_steps
 from solvers.posterior.records import Run, ancestral_mean
 from solvers.posterior.second_order import linearised_denoiser, square_root_product
+from solvers.posterior.starts import first_estimate
 from solvers.presets import Preset
 from solvers.samplers.grid import TimeGrid
 from solvers.scale import OfData, Scale
 
 __all__ = ["SplitGibbs"]
 
+_TRIES = 4  # of a classical estimate, where chains of Langevin steps start
+
 
 @dataclass(frozen=True)
 class SplitGibbs(IndependentSampler):
-    r"""Split Gibbs sampling, for linear measurements with Gaussian noise.
+    r"""Split Gibbs sampling, for linear measurements with Gaussian noise, and for others by MALA.
 
     The cost is sweeps * inner network evaluations, and lanczos vector-Jacobian products for each.
 
@@ -56,10 +65,17 @@ class SplitGibbs(IndependentSampler):
             such bound.
         lanczos: Products for the covariance of each step of the reverse SDE; 0 for ancestral steps,
             as published.
+        likelihood: How z is drawn given y and x, "exact": by ``prox``; "mala": by Metropolis-
+            adjusted Langevin steps, for any differentiable measurement, from an estimate by y.
+        langevin: Number of these steps in each sweep.
+        tau: Their size, in (0, 2), in units of the inverse curvature over the cube root of the
+            number of entries of x, at which the share of the steps that are taken does not fall
+            with that number (Roberts and Rosenthal 1998).
 
     Raises:
-        ValueError: If sweeps or inner is below 1, anneal is not in [0, 1], lanczos is negative,
-            finest is not positive, or 0 < s_min < rho_min <= rho_max does not hold.
+        ValueError: If sweeps, inner or langevin is below 1, anneal is not in [0, 1], lanczos is
+            negative, finest is not positive, tau is not in (0, 2), likelihood is unknown, or
+            0 < s_min < rho_min <= rho_max does not hold.
 
     Example:
         >>> import torch
@@ -75,8 +91,6 @@ class SplitGibbs(IndependentSampler):
     """
 
     exactness: ClassVar[Exactness] = "asymptotic"
-    requires: ClassVar[frozenset[str]] = frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
-
     sweeps: int = 100
     rho_max: float = OfData(20.0)
     rho_min: float = OfData(0.16)
@@ -86,8 +100,17 @@ class SplitGibbs(IndependentSampler):
     grid: TimeGrid = field(default_factory=lambda: TimeGrid("log_snr"))
     finest: float | None = 0.4
     lanczos: int = 0
+    likelihood: Literal["exact", "mala"] = "exact"
+    langevin: int = 20
+    tau: float = 1.0
 
     def __post_init__(self) -> None:
+        check_choice("likelihood", self.likelihood, ("exact", "mala"))
+        if self.langevin < 1 or not 0 < self.tau < 2:
+            raise ValueError(
+                f"SplitGibbs needs langevin >= 1 and tau in (0, 2), got {self.langevin} and "
+                f"{self.tau}"
+            )
         if (
             self.sweeps < 1
             or self.inner < 1
@@ -100,6 +123,13 @@ class SplitGibbs(IndependentSampler):
                 "SplitGibbs needs sweeps, inner >= 1, 0 < s_min < rho_min <= rho_max, anneal in "
                 f"[0, 1], lanczos >= 0 and finest > 0, got {self}"
             )
+
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]
+        """Capabilities that a problem must have, which depend on ``likelihood``."""
+        if self.likelihood == "mala":
+            return frozenset({"vjp", "noise_covariance"})
+        return frozenset({"linear", "adjoint", "solve", "gaussian_noise"})
 
     @classmethod
     def presets(cls) -> dict[str, Preset]:
@@ -114,6 +144,20 @@ class SplitGibbs(IndependentSampler):
                 "a step is a sweep of 1 evaluation and 2 VJPs",
                 lambda steps: cls(steps, rho_max=OfData(4.0), inner=1, anneal=0.8, lanczos=2),
                 steps=24,
+            ),
+            "split-gibbs-mala": Preset(
+                "split Gibbs with Metropolis-adjusted Langevin steps, for any differentiable "
+                "measurement; a step is a sweep of 1 evaluation and 2 VJPs",
+                lambda steps: cls(
+                    steps,
+                    rho_max=OfData(0.6),
+                    inner=1,
+                    anneal=0.8,
+                    lanczos=2,
+                    likelihood="mala",
+                    langevin=40,
+                ),
+                steps=60,
             ),
         }
 
@@ -148,13 +192,19 @@ class SplitGibbs(IndependentSampler):
             bounded = replace(self, rho_min=rho_min, s_min=min(self.s_min, rho_min / 3))
             return replace(bounded, finest=None)._draw(run)
         problem, y, products = run.problem, run.y, 0
-        A = problem.linear_operator
-        x = self.rho_max * run.randn()
+        x = z = self.rho_max * run.randn()
+        tau = self.tau / x[0].numel() ** (1 / 3)
+        if self.likelihood == "mala":  # Langevin steps of this size do not get there from noise
+            x = z = first_estimate(run, _TRIES)
         for sweep in range(self.sweeps):
             rho = self.rho(sweep)
-            z = x + rho * run.randn()
-            blurred = y + problem.noise_variance**0.5 * run.randn_like(y)
-            z = A.prox(z, A.mask_unobserved(blurred), problem.noise_variance, rho**2)
+            if self.likelihood == "mala":
+                z, _ = langevin_steps(run, z, x, rho**2, self.langevin, tau)
+            else:
+                A = problem.linear_operator
+                z = x + rho * run.randn()
+                blurred = y + problem.noise_variance**0.5 * run.randn_like(y)
+                z = A.prox(z, A.mask_unobserved(blurred), problem.noise_variance, rho**2)
             x, count = self._denoising_draw(run, z, rho)
             products += count
             run.progress((sweep + 1) / self.sweeps)

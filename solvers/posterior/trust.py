@@ -13,6 +13,7 @@ from torch import Tensor
 
 from problems import CorrelatedNoise, InverseProblem
 from problems.linalg.broadcast import expand_like
+from problems.storage import release
 from solvers.guidance.health import Health
 
 __all__ = [
@@ -56,12 +57,14 @@ def residual_sizes(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
         [[2.0], [0.0]]
     """
     seen = observed(problem, y)
-    if "gaussian_noise" in problem.capabilities:
-        variances = problem.noise_variance
-        squares = [problem.residual(y, x).square() / variances for x in draws]
-    else:
-        squares = [problem.residual(y, x).square() / _variance(problem, y, x) for x in draws]
-    return torch.stack([one.flatten(1).sum(1).div(seen).sqrt() for one in squares])
+    white = problem.noise_variance if "gaussian_noise" in problem.capabilities else None
+    sizes = []
+    for x in draws:
+        variance = _variance(problem, y, x) if white is None else white
+        squares = problem.residual(y, x).square() / variance
+        sizes.append(squares.flatten(1).sum(1).div(seen).sqrt())
+        release(x)
+    return torch.stack(sizes)
 
 
 def _variance(problem: InverseProblem, y: Tensor, x: Tensor) -> Tensor:

@@ -207,8 +207,8 @@ class WarmStart(SecondOrderAncestral):
                 product: Tensor = Jv - gain / size
                 return product
 
-            shift = self.correction.shift(at.value, at.vjp, ratios, problem, y)
             T, _ = lanczos(covariance, _probe(u), iterations)
+            shift = self.correction.shift(at.value, at.vjp, ratios, problem, y)
             share, vectors = torch.linalg.eigh(T)
             share = share.clamp(1e-12, 1 - 1e-6)
         return s**2 * share / (1 - share), vectors[:, 0].square(), at.value + shift, at.count

@@ -6,7 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from problems.storage import release
+
 __all__ = ["check_draws", "check_generators", "failures_named"]
+
+_ENTRIES = 1 << 24  # looked at together
 
 
 def check_draws(draws: Tensor, solver: str) -> None:
@@ -27,7 +31,12 @@ def check_draws(draws: Tensor, solver: str) -> None:
         ValueError: 1 of 2 draws of DDIM has NaN or infinite entries; check the weights of the \
 prior and the step sizes and noise levels of the solver
     """
-    bad = int((~torch.isfinite(draws)).flatten(1).any(1).sum())
+    lost = []
+    # a few at a time, since large draws may lie in a file
+    for some in draws.split(max(1, _ENTRIES // max(1, draws[0].numel()))):
+        lost.append((~torch.isfinite(some)).flatten(1).any(1))
+        release(some)
+    bad = int(torch.cat(lost).sum())
     if bad:
         raise ValueError(
             f"{bad} of {len(draws)} draws of {solver} {'has' if bad == 1 else 'have'} NaN or "

@@ -7,7 +7,7 @@ from solvers.verification.processes import processors
 from solvers.verification.reference import ExactReference, reference, sliced_wasserstein
 from solvers.verification.sbc import Ranks, ranks
 from solvers.verification.solvers import VERIFIED
-from solvers.verification.table import RANKED, table
+from solvers.verification.table import RANKED, table, table_row
 
 __all__ = [
     "EXACT_PROBLEMS",
@@ -26,6 +26,7 @@ __all__ = [
     "reference",
     "sliced_wasserstein",
     "table",
+    "table_row",
     "verdict_row",
     "verify",
 ]

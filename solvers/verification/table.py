@@ -14,7 +14,7 @@ from solvers.verification.processes import clean_processes, end_without_a_word
 from solvers.verification.sbc import ranks
 from solvers.verification.solvers import VERIFIED
 
-__all__ = ["RANKED", "table"]
+__all__ = ["RANKED", "table", "table_row"]
 
 RANKED = ("gaussian", "grid-8")
 """Names of the problems that simulation-based calibration is run on."""
@@ -73,6 +73,27 @@ def table(
             yield from pool.map(_judged, rows)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def table_row(
+    pair: tuple[str, str], draws: int, seeds: int = 1, full: bool = False
+) -> dict[str, Any]:
+    """Compute one row of :func:`table` in this process.
+
+    Args:
+        pair: Solver and problem.
+        draws: Number of draws for each seed.
+        seeds: Number of measurements to average over.
+        full: As in :func:`table`.
+
+    Returns:
+        The row.
+
+    Example:
+        >>> table_row(("ddrm", "gaussian"), draws=50)["nfe"]
+        20.0
+    """
+    return next(table([pair], draws=draws, seeds=seeds, full=full))
 
 
 def _judged(row: _Row) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def test_links_lead_to_pages() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_page_stands_in_a_toctree() -> None:
+def test_every_page_stands_in_a_toctree_or_in_a_table_of_the_api() -> None:
     listed = set()
     for page, text in pages().items():
         for block in re.findall(r"```\{toctree\}\n(.*?)```", text, flags=re.S):
@@ -193,9 +193,18 @@ def test_every_page_stands_in_a_toctree() -> None:
                 if line and not line.startswith(":"):
                     folder = "" if line.startswith("/") else os.path.dirname(page)
                     listed.add(os.path.normpath(os.path.join(folder, line.lstrip("/"))))
-    for page in pages():
+    tables = [page for page in pages() if page.startswith("api/") and page.endswith(".md")]
+    linked = {
+        os.path.normpath(os.path.join("api", target))
+        for page in tables
+        for target in re.findall(r"\]\(([^)#]+)\)", pages()[page])
+    }
+    for page, text in pages().items():
         stem = re.sub(r"\.(md|rst|ipynb)$", "", page)
-        assert stem in listed or page == "index.md", f"{page} is in no toctree"
+        if text.startswith(":orphan:"):
+            assert page in linked and stem not in listed, f"no table leads to {page}"
+        else:
+            assert stem in listed or page == "index.md", f"{page} is in no toctree"
 
 
 def test_citations_of_the_pages_have_entries() -> None:

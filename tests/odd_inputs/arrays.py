@@ -172,7 +172,10 @@ def _content(kind: str, desk: Desk) -> Case:
         "spans": np.zeros(size, "m8[s]"),
         "void": np.zeros(size, "V3"),
     }[kind]
-    return _saved(desk, odd, None)
+    case = _saved(desk, odd, None)
+    # complex numbers are two channels each
+    names = (*case.names, "6 channels") if kind == "complex" else case.names
+    return Case(case.command, "refused", names, outputs=case.outputs)
 
 
 def _not_finite(value: float, share: float, desk: Desk) -> Case:

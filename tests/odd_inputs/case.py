@@ -10,9 +10,10 @@ import numpy as np
 __all__ = ["SIGMA", "Case", "Command", "Desk", "Expectation", "Outcome", "Recipe"]
 
 Command = tuple[str, ...]
-Expectation = Literal["right", "refused", "either", "clean"]
+Expectation = Literal["right", "refused", "either", "clean", "partly"]
 """right: exit 0 and the right values. refused: one line, status 2. either: one of these two, but
-never other values. clean: any of the two without a check of values, for damage without a truth."""
+never other values. clean: any of the two without a check of values, for damage without a truth.
+partly: of a folder, the bad pictures are listed, status 3, and the others are right."""
 
 SIGMA = "0.002"
 """Noise of the restorations: a quarter of a grey level, so that the mean must show the picture."""

@@ -239,7 +239,9 @@ def _repeated(problem: str, grey: bool, desk: Desk) -> Case:
     values = levels(desk, 12, 16, 1 if grey else 3)
     image.write_bytes(png(values, 8, 0 if grey else 2))
     first = desk.folder / "first"
-    draws = ("--solver", "mmps", "--samples", "2")
+    draws: tuple[str, ...] = ("--solver", "mmps", "--samples", "2")
+    if problem == "phase-retrieval":  # its default is of the name, which a problem.json has not
+        draws += ("--starts", "1")
     before = desk.restore(image, *_REPEATED[problem], "--simulate", *draws, problem=problem)
     before = (*before, "--out", str(first))
     again = desk.restore(first / "measurement.npy", *draws, problem=first / "problem.json")

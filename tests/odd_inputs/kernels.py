@@ -129,7 +129,7 @@ _ODD: dict[str, tuple[np.ndarray, Expectation]] = {
     "inf": (np.array([[1.0, np.inf, 1]]), "refused"),
     "sum-overflows": (np.full((3, 3), 1.7e308), "either"),
     "three-axes": (np.ones((3, 2, 5)) * np.arange(1, 6), "either"),
-    "seven-channels": (np.ones((7, 3, 3)), "refused"),
+    "seven-channels": (np.ones((7, 4, 5)), "refused"),
     "one-axis": (np.ones(5), "refused"),
     "scalar": (np.array(1.0), "refused"),
     "nothing": (np.ones((0, 3)), "refused"),

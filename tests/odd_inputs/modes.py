@@ -138,8 +138,10 @@ def _saved(name: str, mode: str, desk: Desk) -> Case:
     if name in ("jpeg-420", "jpeg-progressive", "webp-lossy"):
         tolerance = 24.0  # colours at half the resolution
     check = picture_is(desk.out, shown, tolerance)
-    # CIE colours need a profile to be shown: to refuse them is right, too
-    expect: Expectation = "either" if mode == "LAB" else "right"
+    # CIE colours need a profile to be shown: to refuse them is right, too. So it is to refuse
+    # YCbCr without compression, which Pillow 12 writes and does not read
+    refusable = mode == "LAB" or (name, mode) == ("tiff", "YCbCr")
+    expect: Expectation = "either" if refusable else "right"
     return Case(desk.restore(path), expect, (path.name,), check)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -19,9 +20,10 @@ from types import FrameType
 from scoresde.cli import main
 from tests.odd_inputs.case import Case, Command, Outcome
 
-__all__ = ["FAULTS", "Verdict", "run_case"]
+__all__ = ["EXECUTED", "FAULTS", "Verdict", "run_case"]
 
 FAULTS = {
+    "EXECUTED": "reading a file ran code",
     "WRONG": "exit status 0 and wrong values",
     "SILENT": "exit status 0 where the input or option must be refused",
     "NEEDLESS": "refused where it must be read",
@@ -36,6 +38,10 @@ FAULTS = {
 }
 """Verdicts that are faults, the worst first."""
 
+EXECUTED = "executed"
+"""Name of a file that the code in hostile pickles creates."""
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")  # as scoresde.files names them
 _SECONDS = 25
 _MEMORY = 3 << 30  # beyond what the process holds: a header that claims more must be refused first
 # what Python shows by default: these are hidden
@@ -47,7 +53,7 @@ class Verdict:
     """How a case ended.
 
     Args:
-        word: RIGHT, REFUSED or one of FAULTS.
+        word: RIGHT, REFUSED, PART (of a folder) or one of FAULTS.
         detail: The line of the refusal, or what is wrong.
     """
 
@@ -162,7 +168,7 @@ def _left(paths: tuple[Path, ...]) -> list[str]:
 def _judge_refusal(case: Case, outcome: Outcome) -> Verdict:
     lines = outcome.stderr.splitlines()
     line = lines[0] if lines else ""
-    if case.expect == "right":
+    if case.expect in ("right", "partly"):
         return Verdict("NEEDLESS", line)
     if len(lines) != 1 or not line.startswith("scoresde: error: ") or outcome.stdout.strip():
         return Verdict("LINES", f"{outcome.stderr!r}, standard output {outcome.stdout!r}"[:300])
@@ -183,16 +189,32 @@ def _wrong(case: Case, outcome: Outcome) -> str | None:
         return f"the result cannot be read: {type(error).__name__}: {error}"
 
 
+def _judge_part(case: Case, outcome: Outcome) -> Verdict:
+    """A run over a folder of which some pictures failed, each in a line of standard error."""
+    lines = outcome.stderr.splitlines()
+    if not lines or not all(one.startswith("failed: ") for one in lines):
+        return Verdict("LINES", f"{outcome.stderr!r}"[:300])
+    if outcome.noise:
+        return Verdict("NOISE", "; ".join(outcome.noise)[:300])
+    if not all(any(name in one for name in case.names) for one in lines):
+        return Verdict("UNNAMED", f"none of {', '.join(case.names)} in: {lines[0]}")
+    if wrong := _wrong(case, outcome):
+        return Verdict("WRONG", wrong)
+    return Verdict("PART", lines[0])
+
+
 def _judge(case: Case, outcome: Outcome) -> Verdict:
     if outcome.exception.startswith("_TooSlow"):
         return Verdict("SLOW", f"not done after {_SECONDS} s")
     if outcome.exception or "Traceback" in outcome.stderr:
         return Verdict("TRACEBACK", outcome.exception or outcome.stderr.splitlines()[-1])
+    if outcome.status == 3 and case.expect == "partly":
+        return _judge_part(case, outcome)
     if outcome.status == 2:
         return _judge_refusal(case, outcome)
     if outcome.status != 0:
         return Verdict("STATUS", f"{outcome.status}: {outcome.stderr.strip()[:200]}")
-    if case.expect == "refused":
+    if case.expect in ("refused", "partly"):
         return Verdict("SILENT", "exit status 0")
     if wrong := _wrong(case, outcome):
         return Verdict("WRONG", wrong)
@@ -217,4 +239,10 @@ def run_case(case: Case, folder: Path) -> Verdict:
         if first.status != 0:
             text = first.exception or first.stderr
             return Verdict("SETUP", f"{' '.join(command)}: {text}"[:300])
-    return _judge(case, _run(case.command, folder))
+    verdict = _judge(case, _run(case.command, folder))
+    if (folder / EXECUTED).exists():
+        return Verdict("EXECUTED", f"the code of a pickle ran; then {verdict.detail}"[:300])
+    halves = [one.name for one in folder.rglob(".*") if _TEMPORARY.fullmatch(one.name)]
+    if halves and not verdict.fault:
+        return Verdict("LEFTOVER", f"temporary files {', '.join(halves)}")
+    return verdict

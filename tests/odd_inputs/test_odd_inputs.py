@@ -15,7 +15,7 @@ from tests.odd_inputs.catalogue import FAMILIES, RECIPES, Workshop, recipe_of
 from tests.odd_inputs.checks import picture_is
 from tests.odd_inputs.running import run_case
 
-_CASES = 480
+_CASES = 496
 _CHUNK = 16
 SEED = int(os.environ.get("SCORESDE_ODD_SEED", "0"))
 

@@ -331,7 +331,10 @@ class TestNoiseOfDeepinv:
         [
             (None, "this physics has no noise; state one"),
             (model("ZeroNoise"), "this physics has no noise; state one"),
-            (model("SaltPepperNoise", p=0.1, s=0.1), "SaltPepperNoise of deepinv has no counter"),
+            (model("SaltPepperNoise", p=0.1, s=0.1), "without noise, which has no likelihood"),
+            (model("UniformGaussianNoise", sigma_max=0.1), "another level for each picture"),
+            (model("FisherTippettNoise", l=1.0), "it is speckle after the logarithm"),
+            (model("StrangeNoise"), "StrangeNoise of deepinv has no counterpart"),
             (model("GaussianNoise", sigma=torch.ones(3)), "sigma has 3 values"),
             (model("GaussianNoise"), "no setting sigma"),
             (model("PoissonNoise", gain=0.1, normalize=False), "measures mean / gain"),

@@ -196,7 +196,7 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
 def test_lanczos_takes_the_symmetric_part() -> None:
     J, z = randn(5, 5), randn(3, 5, seed=1)
     T, Q = lanczos(lambda v: v @ J, z, 5)
-    basis = torch.stack(Q, -1)
+    basis = torch.stack(list(Q), -1)
     torch.testing.assert_close(T, basis.mT @ ((J + J.T) / 2) @ basis)
 
 

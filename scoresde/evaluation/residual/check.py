@@ -46,12 +46,14 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.storage import release
 from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
 from scoresde.evaluation.residual.scores import Score, score_tests
 from scoresde.evaluation.residual.statistic import misfits
 from scoresde.evaluation.residual.suspects import Finding, Known, Scene, suspect
 from scoresde.evaluation.residual.values import Values
+from scoresde.evaluation.residual.windows import Windows
 
 __all__ = ["ResidualCheck", "check_residual"]
 
@@ -67,7 +69,7 @@ class ResidualCheck:
         scatter: Standard deviation of T for exact draws.
         mean_ratio: Squared residual of the mean prediction over that of the noise.
         mean_expected: What it would be if the draws were exact and scatter as they do.
-        entries: Number m of observed entries of y.
+        entries: Number m of observed entries of y that were looked at.
         evidence: What the residual looks like; None if no draw is finite.
         distances: Root mean square distance of each draw from the median draw; infinite for draws
             that are not finite.
@@ -137,7 +139,7 @@ def check_residual(
     No network is evaluated. It costs one application of the operator for each draw, two more for
     each parameter of the operator that is tested, three or four more, one ``solve`` (one more for
     each test) or at most 15 products with A A^T where the operator is linear, and replicates of the
-    noise where it is not Gaussian.
+    noise where it is not Gaussian. Of pictures above 0.7 megapixels windows are looked at.
 
     Args:
         problem: Operator and noise as they are stated.
@@ -183,20 +185,24 @@ def check_residual(
             f"{int((~torch.isfinite(y)).sum())} observed entries of the measurement are not "
             "finite; leave them out with a mask"
         )
-    seen, found = problem.operator.observed(y), distances(x)
+    seen, part, of_x = problem.operator.observed(y), Windows.of(y, problem.noise), Windows.of(x[0])
+    looked = _looked_at(x, of_x)
+    found = distances(looked)
     finite = torch.isfinite(found).nonzero()[:, 0].tolist()
     if not finite:
         return _nothing_finite(x, int(seen.sum()))
     generator = generator or torch.Generator().manual_seed(0)
     far = outlying(found)
-    predictions = torch.cat([problem.operator.apply(x[i]) for i in finite])
-    result = misfits(problem, y, predictions, generator)
-    kept = [k for k, i in enumerate(finite) if i not in far]
-    typical, mean = x[[finite[k] for k in kept]].mean(0), predictions[kept].mean(0, keepdim=True)
-    evidence = gather(problem, y, mean, typical, seen, generator)
-    ratio = float(result.ratios[kept].median())
-    mean_ratio = float(misfits(problem, y, mean, generator).ratios)
-    scatter = float(result.ratios[kept].mean()) - mean_ratio
+    kept = [i for i in finite if i not in far]
+    predictions, mean = _predictions(problem, x, finite, kept, part)
+    y_part, seen_part = part(y), part(seen)
+    result = misfits(problem, y_part, predictions, generator, seen_part)
+    among = [finite.index(i) for i in kept]
+    typical = _mean(x, kept)
+    evidence = gather(problem, y, mean, typical, seen, generator, part)
+    ratio = float(result.ratios[among].median())
+    mean_ratio = float(misfits(problem, y_part, part(mean), generator, seen_part).ratios)
+    scatter = float(result.ratios[among].mean()) - mean_ratio
     known = Known(
         range_known=range_known,
         sigma_stated=sigma_stated and not problem.operator.quantises,
@@ -205,9 +211,9 @@ def check_residual(
         masked=not bool(seen.all()),
         exact=exact,
     )
-    values = Values.of(x, typical, far, found)
-    pictures = torch.cat([x[finite[k]] for k in kept])
-    scores = score_tests(problem, y, pictures, predictions[kept], seen)
+    values = Values.of(looked, of_x(typical), far, found)
+    pictures = [x[i] for i in kept]
+    scores = score_tests(problem, y, pictures, predictions[among], seen, part)
     scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known)
     ratios = torch.full((len(x),), math.nan, dtype=torch.float64)
     ratios[finite] = result.ratios
@@ -242,6 +248,41 @@ def _pictures(problem: InverseProblem, y: Tensor, draws: Tensor) -> Tensor:
         f"the operator takes pictures of shape {tuple(shape)}, the draws have "
         f"{tuple(draws.shape[2:])}"
     )
+
+
+def _looked_at(x: Tensor, part: Windows) -> Tensor:
+    """The windows of the draws; those of a draw that has lost a value anywhere are lost."""
+    if part.all:
+        return x
+    found = torch.stack([part(one) for one in x])
+    for i, one in enumerate(x):
+        if not bool(torch.isfinite(one).all()):
+            found[i] = torch.nan
+        release(one)
+    return found
+
+
+def _predictions(
+    problem: InverseProblem, x: Tensor, finite: list[int], kept: list[int], part: Windows
+) -> tuple[Tensor, Tensor]:
+    """Windows of A x of the finite draws, and the mean of A x, (1, ...), of the kept ones."""
+    predictions, total = [], None
+    for i in finite:
+        prediction = problem.operator.apply(x[i])
+        predictions.append(part(prediction))
+        if i in kept:
+            total = prediction.clone() if total is None else total.add_(prediction)
+        release(x)
+    assert total is not None
+    return torch.cat(predictions), total.div_(len(kept))
+
+
+def _mean(x: Tensor, kept: list[int]) -> Tensor:
+    total = torch.zeros_like(x[0])
+    for i in kept:
+        total += x[i]
+        release(x)
+    return total.div_(len(kept))
 
 
 def _nothing_finite(x: Tensor, entries: int) -> ResidualCheck:

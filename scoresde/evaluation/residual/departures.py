@@ -32,6 +32,7 @@ from problems import (
 )
 from problems.operators.compose import Composition, NonlinearComposition, NonlinearStack, Stack
 from problems.operators.convolution import BOUNDARIES, Convolution
+from scoresde.evaluation.residual.windows import Windows
 
 __all__ = ["Departure", "clips", "departures"]
 
@@ -58,13 +59,16 @@ class Departure:
     direction: Callable[[Tensor, Tensor], Tensor]
 
 
-def departures(operator: Operator, y: Tensor, seen: Tensor) -> list[Departure]:
+def departures(
+    operator: Operator, y: Tensor, seen: Tensor, part: Windows | None = None
+) -> list[Departure]:
     """List the departures that can be tested for an operator.
 
     Args:
         operator: The stated operator.
         y: Measurement (1, ...).
         seen: Observed entries, bool, shape of y.
+        part: Windows of y that are looked at; None for all.
 
     Returns:
         The departures; [] for operators that round.
@@ -84,7 +88,8 @@ def departures(operator: Operator, y: Tensor, seen: Tensor) -> list[Departure]:
         if _same_shape(operator, one, tuple(y.shape[1:]))
     ]
     if not clips(operator):
-        found += _clipped(y[seen])
+        part = part or Windows()
+        found += _clipped(part(y)[part(seen)])
     return found + _shifts(operator, y)
 
 

@@ -42,6 +42,7 @@ from problems import Inpainting, InverseProblem, LinearMatrix
 from problems.linalg.solve import conjugate_gradients
 from scoresde.evaluation.residual.flat_edge import plain_beside_holes
 from scoresde.evaluation.residual.noise_level import finest_details
+from scoresde.evaluation.residual.windows import Windows
 
 __all__ = ["Evidence", "gather"]
 
@@ -108,6 +109,7 @@ def gather(
     x: Tensor,
     seen: Tensor,
     generator: torch.Generator,
+    part: Windows | None = None,
 ) -> Evidence:
     """Look at the residual of the mean prediction.
 
@@ -121,19 +123,23 @@ def gather(
         x: A typical picture (1, C, H, W).
         seen: Observed entries, bool, shape of y.
         generator: Random numbers of the noise to compare with.
+        part: Windows of y that are looked at; None for all.
 
     Returns:
         The numbers.
     """
+    part = part or Windows()
+    unreachable, stretch = _unreachable(problem, y - mean, seen, generator, part)
+    grid = _grid(problem, y, seen, part)
+    y, mean, seen = part(y), part(mean), part(seen)
     std = _std(problem, y, mean, seen)
+    outside, loudness, coarseness = _bounds(problem, y, x, std, seen, part)
     e = torch.where(seen, (y - mean) / std, 0)
     inside, values = e[seen].double(), y[seen].double()
     squares = inside.square()
     size = float(squares.mean())
     twentieth = max(1, len(squares) // 20)
     details = finest_details(y / std, seen) or (math.nan, math.nan)
-    unreachable, stretch = _unreachable(problem, y - mean, seen, generator)
-    outside, loudness, coarseness = _bounds(problem, y, x, std, seen)
     return Evidence(
         size=size,
         correlation=_correlation(e, seen, size),
@@ -148,7 +154,7 @@ def gather(
         coarseness=coarseness,
         strength=float((y / std)[seen].double().square().mean()),
         variation=float((y / std)[seen].double().var(correction=0)),
-        grid=_grid(problem, y, seen),
+        grid=grid,
         zeros=float((values == 0).double().mean()),
         plain=plain_beside_holes(y, seen) if isinstance(problem.operator, Inpainting) else 0.0,
         ceiling=_ceiling(values),
@@ -178,15 +184,14 @@ def _correlation(e: Tensor, seen: Tensor, size: float) -> float:
 
 
 def _unreachable(
-    problem: InverseProblem, r: Tensor, seen: Tensor, generator: torch.Generator
+    problem: InverseProblem, r: Tensor, seen: Tensor, generator: torch.Generator, part: Windows
 ) -> tuple[float, float]:
     if not {"solve", "gaussian_noise"} <= problem.capabilities:
         return math.nan, math.nan
     noise = problem.operator.mask_unobserved(problem.noise.sample(torch.zeros_like(r), generator))
-    both = torch.cat([r, noise])
-    weighted = _weighted(problem, both)
+    seen = part(seen)
     left, expected = (
-        float((v * w)[None][seen].double().mean()) for v, w in zip(both, weighted, strict=True)
+        float(part(v * _weighted(problem, v))[seen].double().mean()) for v in (r, noise)
     )
     return left - expected, left / max(expected, 1e-30)
 
@@ -217,21 +222,21 @@ def _ceiling(values: Tensor) -> float:
     return count / len(values) if count > 4 * int((below == below.max()).sum()) + 4 else 0.0
 
 
-def _grid(problem: InverseProblem, y: Tensor, seen: Tensor) -> float:
+def _grid(problem: InverseProblem, y: Tensor, seen: Tensor, part: Windows) -> float:
     last = problem.operator
     while hasattr(last, "outer"):  # of a composition the last part makes y
         last = last.outer
     if not last.quantises or tuple(last.output_shape(tuple(y.shape[1:]))) != tuple(y.shape[1:]):
         return math.nan
-    return float((last.apply(y) - y)[seen].double().square().mean().sqrt())
+    return float(part(last.apply(y) - y)[part(seen)].double().square().mean().sqrt())
 
 
 def _bounds(
-    problem: InverseProblem, y: Tensor, x: Tensor, std: Tensor, seen: Tensor
+    problem: InverseProblem, y: Tensor, x: Tensor, std: Tensor, seen: Tensor, part: Windows
 ) -> tuple[float, float, float]:
     """The share of y outside of what pictures give, and how loud y and the noise are."""
     white = torch.ones_like(x)
-    one, other, typical = (problem.operator.apply(a) for a in (-white, white, x.clamp(-1, 1)))
+    one, other, typical = (part(problem.operator.apply(a)) for a in (-white, white, x.clamp(-1, 1)))
     low, high = torch.minimum(one, other), torch.maximum(one, other)
     widest = float((high - low)[seen].max())
     slack = _SLACK * (high - low) + _SLACK / 2 * widest

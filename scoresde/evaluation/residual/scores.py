@@ -34,6 +34,7 @@ tests.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,9 @@ from scipy import stats
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
+from problems.storage import release
 from scoresde.evaluation.residual.departures import departures
+from scoresde.evaluation.residual.windows import Windows
 
 __all__ = ["Score", "score_tests"]
 
@@ -83,7 +86,12 @@ class Score:
 
 
 def score_tests(
-    problem: InverseProblem, y: Tensor, draws: Tensor, predictions: Tensor, seen: Tensor
+    problem: InverseProblem,
+    y: Tensor,
+    draws: Sequence[Tensor],
+    predictions: Tensor,
+    seen: Tensor,
+    part: Windows | None = None,
 ) -> tuple[Score, ...]:
     """Test the noise level and all departures of the operator.
 
@@ -92,9 +100,10 @@ def score_tests(
     Args:
         problem: Operator and noise.
         y: Measurement (1, ...), zero where nothing is observed.
-        draws: Posterior draws (n, C, H, W).
-        predictions: A x of each, (n, ...).
+        draws: n posterior draws (1, C, H, W).
+        predictions: The windows of A x of each, (n, ...).
         seen: Observed entries, bool, shape of y.
+        part: Windows of y that are looked at; None for all.
 
     Returns:
         The tests, the largest z first; () if the noise is not Gaussian and white, the operator
@@ -107,30 +116,40 @@ def score_tests(
         >>> y = torch.randn(1, 1, 64, 64, generator=g)  # of the prior N(0, 1), with noise of 0.5
         >>> x = 0.8 * (1.25**0.5 * y) + 0.2**0.5 * torch.randn(8, 1, 64, 64, generator=g)
         >>> problem = InverseProblem(Denoising(), GaussianNoise(0.5))
-        >>> tests = score_tests(problem, 1.25**0.5 * y, x, x, torch.ones_like(y) == 1)
+        >>> tests = score_tests(problem, 1.25**0.5 * y, x.split(1), x, torch.ones_like(y) == 1)
         >>> abs(tests[0].z) < CLEAR
         True
     """
     noise, operator = problem.noise, problem.operator
     if not isinstance(noise, GaussianNoise) or operator.quantises or len(draws) < FEWEST_DRAWS:
         return ()
+    part = part or Windows()
+    found = departures(operator, y, seen, part)
+    y, seen = part(y), part(seen)
     std = torch.as_tensor(noise.std).to(y).expand_as(y)
-    e = torch.where(seen, (y - predictions) / std, 0).flatten(1).double()  # (n, m)
+    e = torch.where(seen, (y - predictions) / std, 0).flatten(1)  # (n, m)
     m = int(seen.sum())
     tests = [_test("noise", "the level of the noise", 0.0, (e, e), 2.0 * m, m)]
-    for one in departures(operator, y, seen):
-        h = torch.where(seen, _weighted(problem, one.direction(draws, predictions)) / std, 0)
-        h = h.flatten(1).double()
-        J = float(h.square().sum(1).mean())
+    directions: list[list[Tensor]] = [[] for _ in found]
+    for x, own in zip(draws, predictions.split(1), strict=True):
+        prediction = own if part.all else operator.apply(x)
+        for one, h in zip(found, directions, strict=True):
+            weighted = _weighted(problem, one.direction(x, prediction))
+            h.append(torch.where(seen, part(weighted) / std, 0).flatten(1))
+        release(x)
+    for one, parts in zip(found, directions, strict=True):
+        whole = torch.cat(parts)
+        parts.clear()
+        J = float(whole.double().square().sum(1).mean())
         if J > 0:
-            tests.append(_test(one.kind, one.words, one.least, (e, h), J, 0.0))
+            tests.append(_test(one.kind, one.words, one.least, (e, whole), J, 0.0))
     return tuple(sorted(tests, key=lambda test: -abs(test.z)))
 
 
 def _test(
     kind: str, words: str, least: float, pair: tuple[Tensor, Tensor], J: float, expected: float
 ) -> Score:
-    n, (e, h) = len(pair[0]), pair
+    n, e, h = len(pair[0]), pair[0].double(), pair[1].double()
     s = float((e * h).sum(1).mean()) - expected
     linear, product = missing(e, h)
     spread = linear * _lower(n - 1) + product * _lower(n * (n - 3) / 2)

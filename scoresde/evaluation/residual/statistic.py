@@ -46,7 +46,11 @@ class Misfits:
 
 
 def misfits(
-    problem: InverseProblem, y: Tensor, predictions: Tensor, generator: torch.Generator
+    problem: InverseProblem,
+    y: Tensor,
+    predictions: Tensor,
+    generator: torch.Generator,
+    seen: Tensor | None = None,
 ) -> Misfits:
     """Compare a measurement with several predictions of it.
 
@@ -55,6 +59,7 @@ def misfits(
         y: Measurement (1, ...).
         predictions: A x of each image, shape (n, ...), finite.
         generator: Random numbers of the replicates.
+        seen: Observed entries, bool, shape of y; None to ask the operator.
 
     Returns:
         Their T.
@@ -62,7 +67,8 @@ def misfits(
     Raises:
         ValueError: If the noise has no spread at all, so that no misfit can be judged.
     """
-    seen, noise = problem.operator.observed(y), problem.noise
+    seen = problem.operator.observed(y) if seen is None else seen
+    noise = problem.noise
     m = int(seen.sum())
     if isinstance(noise, GaussianNoise):
         std = torch.as_tensor(noise.std).to(y).expand_as(y)[seen]

@@ -225,6 +225,15 @@ class Flow(GenerativeModel):
         )
         return torch.where(torch.isneginf(log_det), -math.inf, value)
 
+    @torch.no_grad()
+    def prepare(self, x: Tensor) -> None:
+        """Set the actnorms by a batch, if they have not been set.
+
+        Args:
+            x: Samples, shape (B, *shape).
+        """
+        self._log_density(x, initialise=True)
+
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Compute -ln p(x) in nats per dimension.
 

@@ -136,6 +136,9 @@ def _fixed_part(pattern: str) -> str:
 def _names(images: list[Path], base: Path) -> list[str]:
     """Where the results of each picture go."""
     inside = [_below(image, base) for image in images]
+    for image, path in zip(images, inside, strict=True):
+        if not path.name:
+            raise InputError(f"{image} is the folder itself; name the pictures in it")
     count = Counter(str(path.with_suffix("")) for path in inside)
     names = [
         str(path.with_suffix("")) if count[str(path.with_suffix(""))] == 1 else str(path)
@@ -167,6 +170,8 @@ def _manifest_rows(
                 if None in row:
                     raise InputError(f"{where} has more cells than there are headings")
                 cells = {name: (row[name] or "").strip() for name in columns}
+                if any("\0" in cell for cell in cells.values()):
+                    raise InputError(f"{where} has a cell with a character of code 0")
                 image = cells.pop("image")
                 if not image:
                     raise InputError(f"{where} names no image")
@@ -224,11 +229,11 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 def _value(name: str, cell: str, folder: Path, where: str) -> Any:
     """A cell as the type of its option."""
     kind = (_types(ProblemOptions) | _types(RestoreOptions))[name]
-    if kind is Path:
-        return folder / cell
     words = _words(name)
     if cell in words:
         return cell
+    if kind is Path:
+        return folder / cell
     if words and kind is str:
         raise InputError(f"{where}: {unknown(name, cell, words)}")
     if kind is bool:

@@ -137,9 +137,10 @@ def _reason(error: Exception) -> str:
     """One line."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}"
+    if isinstance(error, InputError):  # one sentence, whatever is in the name of the file
+        return str(error)
     text = str(error).strip().splitlines()
-    said = text[0] if text else "no message"
-    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
 
 
 def on_device(job: Job, device: str) -> Job:

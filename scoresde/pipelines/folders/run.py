@@ -18,6 +18,7 @@ from scoresde.pipelines.folders.jobs import Job
 from scoresde.pipelines.folders.one import Row, Settings, perform
 from scoresde.pipelines.folders.workers import perform_on_workers
 from scoresde.pipelines.settings import IntervalOptions, OutputOptions
+from scoresde.pipelines.workers import Workers
 
 __all__ = ["SUMMARY", "FolderOptions", "FolderResult", "Row", "restore_folder"]
 
@@ -155,8 +156,9 @@ def _rows(
     options: FolderOptions,
     progress: Callable[[float], None] | None,
 ) -> Iterable[Row]:
-    if options.workers > 1 or options.scheduler is not None:
-        yield from perform_on_workers(jobs, settings, options.workers, options.scheduler)
+    workers = Workers(options.workers, options.scheduler)
+    if not workers.alone:
+        yield from perform_on_workers(jobs, settings, workers)
         return
     for i, job in enumerate(jobs):
 
@@ -186,6 +188,8 @@ def _write(jobs: list[Job], done: dict[str, Row], out: Path, start: float) -> Fo
     for row in rows:
         values = asdict(row) | {"warnings": " | ".join(row.warnings)}
         writer.writerow(["" if values[name] is None else values[name] for name in names])
-    write_atomically(out / f"{SUMMARY}.csv", lambda path: path.write_text(table.getvalue()))
+    # names of files may be any bytes
+    content = table.getvalue().encode(errors="surrogateescape")
+    write_atomically(out / f"{SUMMARY}.csv", lambda path: path.write_bytes(content))
     write_json(report, out / f"{SUMMARY}.json")
     return FolderResult(rows, report)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from problems.reading.regular import read_text_file
 from scoresde.errors import InputError
 from scoresde.priors.adapted.convention import Convention
 from scoresde.priors.adapted.exported import load_exported
@@ -140,8 +141,8 @@ def check_index(path: Path, name: str) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text_file(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error!s:.80}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no settings")

@@ -188,7 +188,7 @@ def _header(path: Path) -> dict[str, Any]:
                 _check_entry(path, name, archive)
             entry = next((n for n in names if n.endswith(f"/extra/{_ENTRY}")), None)
             header = json.loads(archive.read(entry)) if entry else None
-    except (zipfile.BadZipFile, ValueError) as error:
+    except (zipfile.BadZipFile, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a file of torch.export.save ({error!s:.80})") from None

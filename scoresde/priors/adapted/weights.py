@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def is_plain_pickle(content: bytes) -> bool:
         True if it can be read without running code.
     """
     try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols: what is not understood is refused
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         return False
     return True

@@ -29,8 +29,12 @@ def test_every_field_is_an_option() -> None:
 @pytest.mark.parametrize("command", [restore.restore, calibrate.calibrate])
 def test_defaults_are_those_of_the_dataclasses(command) -> None:  # type: ignore[no-untyped-def]
     parameters = inspect.signature(command).parameters
-    decided_by_effort = ("samples", "select", "set", "solver")
-    of_files = () if command is restore.restore else ("array", "select", "sigma_units")
+    decided_by_effort = ("samples", "select", "set", "solver", "starts")
+    of_files = (
+        ()
+        if command is restore.restore
+        else (("array", "maps", "noise_scan", "select", "sigma_units"))
+    )
     for cls in (ProblemOptions, RestoreOptions):
         for field in fields(cls):
             if field.name in of_files:

@@ -1,13 +1,19 @@
 """`scoresde train` in stages, on several folders, and `scoresde average`."""
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
+import scoresde.training
 from scoresde import load_prior
+from scoresde.data.datasets import ImageFolder
+from scoresde.errors import OtherProcessError
 from scoresde.files import read_header
 from tests.commands import run
 
@@ -69,6 +75,49 @@ def test_an_average_is_chosen_afterwards(
     ):
         code, _, err = run(capsys, *average, *wrong)
         assert code == 2 and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run(
+    capsys: pytest.CaptureFixture[str],
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    status: int,
+) -> None:
+    """It ends with the status of its signal, after the step; of several processes one says so."""
+    draw = ImageFolder.batch
+
+    def interrupted(self: ImageFolder, *args: Any, **rest: Any) -> Tensor:
+        signal.raise_signal(number)
+        return draw(self, *args, **rest)
+
+    monkeypatch.setattr(ImageFolder, "batch", interrupted)
+    for rank, line in (("0", "scoresde: interrupted\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        out = tmp_path / rank
+        code, _, err = run(capsys, "train", *folders, "--out", out, *SMALL)
+        assert (code, err) == (status, line)
+        assert read_header(out / "state.safetensors")["step"] == 1
+
+
+def test_the_first_process_speaks(
+    capsys: pytest.CaptureFixture[str],
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    out = tmp_path / "run"
+    code, text, err = run(capsys, "train", *folders, "--out", out, *SMALL, "--json")
+    assert (code, text, err) == (0, "", "") and not (out / "report.html").exists()
+
+    def failed(*_: Any, **__: Any) -> None:
+        raise OtherProcessError("process 0 of 2 failed")
+
+    monkeypatch.setattr(scoresde.training, "train", failed)
+    assert run(capsys, "train", *folders, "--out", out, *SMALL) == (2, "", "")
 
 
 def test_bad_values_are_named(

@@ -293,7 +293,7 @@ def test_the_command(
     assert (code, err) == (0, "") and "0 restored, 3 kept, 0 failed" in text
     code, text, _ = run(capsys, *line(photographs, prior, out, "--dry-run", "--json"))
     assert code == 0 and json.loads(text)["kept"] == 3
-    code, _, err = run(capsys, *line(photographs / "a.png", prior, out, "--workers", 2))
+    code, _, err = run(capsys, *line(photographs / "a.png", prior, out, "--watch"))
     assert code == 2 and "is one picture" in err
 
 

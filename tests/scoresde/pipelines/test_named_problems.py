@@ -17,6 +17,8 @@ from scoresde.pipelines.settings import ProblemOptions
 from tests.conftest import seeded
 
 GIVEN: dict[str, object] = {
+    "maps": "estimate",
+    "noise_scan": Path("n.npy"),
     "mask": Path("mask.png"),
     "mask_value": 0.0,
     "invert_mask": True,
@@ -49,7 +51,12 @@ class TestUnused:
         """Also if its value is the default."""
         uses = () if problem == "problem.json" else PROBLEMS[problem].uses
         options = ProblemOptions(problem, **{option: GIVEN[option]})  # type: ignore[arg-type]
-        if option in uses and option not in ("mask_value", "invert_mask", "key"):
+        if option in uses and option not in (
+            "mask_value",
+            "invert_mask",
+            "key",
+            "noise_scan",
+        ):
             check_used(options)
             return
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')} does nothing"):

@@ -21,6 +21,12 @@ CALLS = {
     "least": RestoreCall(
         Path("photo.png"), ProblemOptions("denoise"), RestoreOptions(), Path("out")
     ),
+    "one-start": RestoreCall(
+        Path("y.npy"),
+        ProblemOptions("phase-retrieval"),
+        RestoreOptions(solver="mmps", starts=1),
+        Path("out"),
+    ),
     "names": RestoreCall(
         Path("-a 'photo' $(x).png"),
         ProblemOptions("inpaint", mask=Path("my mask.png"), mask_value=-0.1, invert_mask=True),
@@ -102,6 +108,7 @@ def recorder(made: list[RestoreCall]) -> Any:
         interval: IntervalOptions,
         output: OutputOptions = OutputOptions(),
         progress: Any = None,
+        workers: Any = None,
         say: Any = None,
     ) -> Any:
         made.append(RestoreCall(image, problem, options, out, simulate, interval, output))

@@ -55,7 +55,7 @@ def restored(
     prior: str,
     out: Path,
     problem: str = "denoise",
-    sigma: float = EXACT,
+    sigma: Any = EXACT,
     more: dict[str, Any] | None = None,
     **given: Any,
 ) -> Restoration:
@@ -108,6 +108,80 @@ class TestStacks:
         scores = [one["psnr"] for one in every.report["slices"]]
         assert every.report["mean"]["psnr"] == pytest.approx(np.mean(scores))
         assert np.load(tmp_path / "all/measurement.npy").shape == (4, 1, 12, 16)
+
+    def test_an_interrupted_stack_goes_on(
+        self, prior: str, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Equal to an undisturbed run, and no finished slice is restored again."""
+        from scoresde.pipelines import stacks
+
+        given: dict[str, Any] = {"range": "0,1000", "sigma": 0.1}
+        right = restored(brain, prior, tmp_path / "right", **given)
+        restoring, said = list[int](), list[str]()
+        solve = stacks.solve
+
+        def counted(task: Any, index: int, *rest: Any) -> Any:
+            restoring.append(index)
+            return solve(task, index, *rest)
+
+        monkeypatch.setattr(stacks, "solve", counted)
+
+        def stop(fraction: float) -> None:
+            if fraction > 0.5:
+                raise KeyboardInterrupt
+
+        out = tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            restored(brain, prior, out, more={"progress": stop}, **given)
+        assert restoring == [0, 1, 2] and not (out / "report.json").exists()
+        kept = sorted(out.rglob("*.safetensors"))
+        assert len(kept) == 2
+        # one that is not whole, and one of another noise level, are of no use
+        kept[0].write_bytes(kept[0].read_bytes()[:-100])
+        seen: list[float] = []
+        more = {"progress": seen.append, "say": said.append}
+        found = restored(brain, prior, out, more=more, **given)
+        assert restoring == [0, 1, 2, 0, 2, 3] and said == [
+            "1 of 4 slices are done already and kept"
+        ]
+        assert seen[-1] == 1.0
+        assert torch.equal(found.posterior.draws, right.posterior.draws)
+        one, two = (json.loads((f / "report.json").read_text()) for f in (out, tmp_path / "right"))
+        for report in (one, two):
+            del report["seconds"]
+        assert one == two
+        assert (out / "problem.json").read_text() == (tmp_path / "right/problem.json").read_text()
+        for name in ("mean.tif", "std.tif", "draw_2.tif", "sheet.png"):
+            assert (out / name).read_bytes() == (tmp_path / "right" / name).read_bytes(), name
+        films = [(f / "report.html").read_text().count("<img") for f in (out, tmp_path / "right")]
+        assert films[0] == films[1]
+        assert {path.name for path in out.iterdir()} == set(one["files"])
+        restoring.clear()
+        with pytest.raises(KeyboardInterrupt):
+            restored(brain, prior, out, more={"progress": stop}, **given)
+        restored(brain, prior, out, range="0,1000", sigma=0.2)
+        assert restoring == [0, 1, 2, 0, 1, 2, 3]
+        assert not list(out.rglob("*.safetensors"))
+
+    def test_a_kept_slice_has_the_noise_that_was_estimated(
+        self, prior: str, brain: Path, tmp_path: Path
+    ) -> None:
+        select = ("z=:2", "x=:8", "y=:8")
+        given: dict[str, Any] = {"range": "0,1000", "sigma": "auto", "select": select}
+        right = restored(brain, prior, tmp_path / "right", **given)
+
+        def stop(fraction: float) -> None:
+            if fraction > 0.5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            restored(brain, prior, tmp_path / "out", more={"progress": stop}, **given)
+        found = restored(brain, prior, tmp_path / "out", **given)
+        assert torch.equal(found.posterior.draws, right.posterior.draws)
+        estimates = [one.report["sigma_estimate"]["sigma"] for one in (found, right)]
+        problems = [(tmp_path / one / "problem.json").read_text() for one in ("out", "right")]
+        assert estimates[0] == estimates[1] and problems[0] == problems[1]
+        assert json.loads(problems[0])["noise"]["std"] == pytest.approx(estimates[0][0], abs=1e-4)
 
     def test_pages_of_sixteen_bits(self, prior: str, tmp_path: Path) -> None:
         counts = RNG.integers(0, 65536, (3, 12, 16), np.uint16)

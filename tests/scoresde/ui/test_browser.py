@@ -223,6 +223,34 @@ def test_files_that_are_refused(address: str, tmp_path: Path) -> None:
         page.until("/exceed|too large|maximum/i.test(document.body.innerText)")
 
 
+def test_what_is_not_known_is_not_asked(address: str, tmp_path: Path) -> None:
+    """A slider goes when its value is to be estimated, and comes back."""
+    noise = "!!document.querySelector('#noise input[type=range]')"
+    width = "!!document.querySelector('input[type=range][aria-label*=smeared]')"
+    with visit(address) as page:
+        upload(page, small_picture(tmp_path / "cat.png"))
+        says(page, "Ready")
+        press(page, "It is blurred")
+        page.until(f"{noise} && {width}")
+        press(page, "I do not know how far: estimate it")
+        page.until(f"!{width}")
+        press(page, "I do not know the noise")
+        page.until(f"!{noise}")
+        press(page, "camera moved")  # the width of a motion is not estimated
+        page.until(f"{width} && !document.querySelector('#unknown-width input')")
+        press(page, "It has JPEG artefacts")
+        page.until(f"!{noise} && !document.querySelector('#unknown-noise input')")
+        press(page, "It is noisy")
+        page.until(noise)
+        press(page, "I do not know the noise")
+        page.until(f"!{noise}")
+        press(page, "Restore")
+        page.until("document.querySelector('#after')?.innerText.includes('first answer')")
+        says(page, "Estimating the noise")
+        press(page, "Stop")
+        says(page, "Stopped before the first draw")
+
+
 def test_two_visitors_at_once(address: str, tmp_path: Path) -> None:
     with visit(address) as one, visit(address) as two:
         for page, name in ((one, "a"), (two, "b")):

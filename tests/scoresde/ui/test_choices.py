@@ -19,6 +19,14 @@ CHOSEN = {
         Choices("blur", blur="motion", width=15, angle=30),
         ProblemOptions("deblur", motion="15,30"),
     ),
+    "soft, who knows how much": (
+        Choices("blur", width=None),
+        ProblemOptions("deblur", gaussian="auto"),
+    ),
+    "unfocused, who knows how much": (
+        Choices("blur", blur="disk", width=None),
+        ProblemOptions("deblur", disk="auto"),
+    ),
     "small": (Choices("small", scale=3.0), ProblemOptions("super-resolve", scale=3.0)),
     "noise": (Choices("noise"), ProblemOptions("denoise")),
     "jpeg of the file": (Choices("jpeg"), ProblemOptions("jpeg")),
@@ -43,7 +51,12 @@ def test_noise_is_told_in_grey_levels_and_passed_on_as_a_standard_deviation() ->
     assert options.sigma == 0.2 and grey_levels(0.2) == 25.5
     assert options.batch == 1, "draws arrive one at a time"
     # the size of the rounding, which the pipeline knows
-    assert Choices("jpeg", noise=25.5).options(Limits(), PRIORS).sigma is None
+    for noise in (25.5, None):
+        assert Choices("jpeg", noise=noise).options(Limits(), PRIORS).sigma is None
+
+
+def test_noise_that_is_not_known_is_estimated() -> None:
+    assert Choices("blur", noise=None).options(Limits(), PRIORS).sigma == "auto"
 
 
 def test_a_method_that_gives_one_answer_is_not_asked_for_several() -> None:
@@ -85,6 +98,8 @@ def test_a_browser_cannot_ask_for_what_the_page_does_not_offer(
         (Choices("missing"), "paint over the missing parts, or type a rectangle"),
         (Choices("../x.json"), "unknown damage"),
         (Choices("blur", blur="kernel"), "unknown kind of blur"),
+        (Choices("blur", blur="motion", width=None), "estimated only if it is soft .* or out of"),
+        (Choices("blur", width=None, simulate=True), "needs the width of its blur"),
     ],
 )
 def test_damage_that_is_not_known(choices: Choices, words: str) -> None:

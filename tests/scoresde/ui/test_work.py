@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+from problems import GaussianBlur, GaussianNoise, InverseProblem
 from scoresde.data.images import write_image
+from scoresde.estimation import NoiseEstimate
+from scoresde.estimation.parameters import ParameterEstimate
 from scoresde.pipelines.demo import photograph
+from scoresde.priors.base import Prior
 from scoresde.ui.choices import Choices
 from scoresde.ui.limits import Limits
-from scoresde.ui.messages import Arrived, Estimated, Event, Finished, Order, Refused
+from scoresde.ui.messages import Arrived, Estimated, Event, Finished, Order, Refused, Searching
 from scoresde.ui.work import perform
 from tests.commands import run
 
@@ -120,6 +125,43 @@ def test_nothing_that_is_given_out_names_a_folder_of_the_server(
     assert not [text for text in texts if str(tmp_path) in text]
     with zipfile.ZipFile(end.archive) as archive:
         assert {"photo.png", "restored/mean.png", "restored/report.html"} <= set(archive.namelist())
+
+
+def test_noise_and_blur_are_estimated_when_nobody_knows_them(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blur(kind: str, y: torch.Tensor, prior: Prior, sigma: float, **_: object) -> object:
+        prior.denoise(y, 0.5)
+        problem = InverseProblem(GaussianBlur(1.6, boundary="reflect"), GaussianNoise(sigma))
+        return ParameterEstimate(("std",), (1.6,), (0.1,), "draws", ((1.6,),), problem)
+
+    def noise(problem: InverseProblem, y: torch.Tensor, prior: Prior, **_: object) -> object:
+        prior.denoise(y, 0.5)
+        known = InverseProblem(problem.operator, GaussianNoise(0.02))
+        return NoiseEstimate((0.02,), (0.002,), 0.03, "denoiser", y.numel(), (0.02,), known)
+
+    monkeypatch.setattr("scoresde.ui.work._EVERY", 0.0)
+    monkeypatch.setattr("scoresde.pipelines.estimated_blur.estimate_blur", blur)
+    monkeypatch.setattr("scoresde.pipelines.estimated_noise.estimate_noise", noise)
+    said = events(order("blur", width=None, noise=None))
+    searched = [one for one in said if isinstance(one, Searching)]
+    assert len(searched) >= 2 and set(searched) == {Searching("blur and noise")}
+    # the first answer needs the blur, and comes before the first draw
+    told = [one for one in said if not isinstance(one, Searching)]
+    assert kinds(told) == ["Estimated", "Arrived", "Arrived", "Arrived", "Finished"]
+    end = finished(said)
+    assert end.report["blur_estimate"]["values"] == [1.6]
+    assert end.report["sigma_estimate"]["sigma"] == [0.02]
+    assert "--gaussian auto" in end.command and "--sigma auto" in end.command
+
+
+def test_the_search_can_be_stopped(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoresde.ui.work._EVERY", 0.0)
+    said = events(order(noise=None), lambda said: any(isinstance(one, Searching) for one in said))
+    assert kinds(said) == ["Estimated", "Searching", "Refused"]
+    assert said[-1] == Refused("stopped before the first draw was finished")
 
 
 def test_stopped_before_the_first_draw(order: Callable[..., Order]) -> None:
