@@ -51,9 +51,10 @@ def page(results: list[Result], seed: int, seconds: float, arguments: list[str])
         "",
         *textwrap.wrap(
             f"{len(results)} cases of {len(RECIPES)} recipes with seed {seed}, in {seconds:.0f} s. "
-            "RIGHT: restored, exit status 0, checked by value. REFUSED: exit status 2, one line that "
-            "names the file or the option, and nothing written. PART: of a folder the bad pictures "
-            "are listed, exit status 3, and the others are right. Each case has 25 s and 3 GB.",
+            "RIGHT: restored, exit status 0, checked by value. REFUSED: exit status 2, one line "
+            "that names the file or the option, and nothing written. PART: of a folder the bad "
+            "pictures are listed, exit status 3, and the others are right. Each case has 25 s and "
+            "3 GB.",
             100,
         ),
         "",

@@ -516,7 +516,8 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
         "solver that needs linearity": (
             [good, "--problem", "hdr", "--solver", "pigdm"],
             "PiGDM needs a problem with adjoint, linear, solve; "
-            "solvers that can do this one: mmps, second-order, warm-start, daps, dps, lgd-mc, "
+            "solvers that can do this one: mmps, second-order, warm-start, split-gibbs-mala, "
+            "annealed-gauss-newton, annealed-gauss-newton-noise, daps, dps, lgd-mc, "
             "mpgd, red-diff, sitcom, tmpd, hqs, pnp-admm",
         ),
         "no kernel": ([good, "--problem", "deblur"], "needs --kernel"),

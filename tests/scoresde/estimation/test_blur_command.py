@@ -12,8 +12,7 @@ from torch import Tensor
 
 from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
 from scoresde.estimation import ParameterEstimate
-from scoresde.pipelines import estimated_blur
-from scoresde.pipelines import restore as pipeline
+from scoresde.pipelines import estimated_blur, task
 from scoresde.pipelines.estimated_blur import without_unknown_blur
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions
 from tests.commands import run
@@ -86,9 +85,7 @@ def test_the_noise_may_be_unknown_too(
 ) -> None:
     picture, out = blurred_file(tmp_path / "blurred.npy"), tmp_path / "out"
     # tested in test_command.py
-    monkeypatch.setattr(
-        pipeline, "with_estimated_noise", lambda prior, measured, *_: (measured, None)
-    )
+    monkeypatch.setattr(task, "with_estimated_noise", lambda prior, measured, *_: (measured, None))
     code, text, err = run(
         capsys, "restore", picture, *DEBLUR, "--disk", "auto", "--sigma", "auto", "--out", out
     )
