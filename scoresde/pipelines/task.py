@@ -174,7 +174,8 @@ def solve(
         ready(measured)
     with recorded_warnings() as warned, recording_path(DenoisingPath()) as path:
         posterior = draw_shared(prior, measured, own, task.workers, progress, arrived, task.folder)
-    one = Restoration(posterior, measured.y, measured.truth, {})
+    truth = _comparable(measured, posterior)
+    one = Restoration(posterior, measured.y, truth, {})
     report = report_of(call.image, given, task.description, call.options, measured.problem, one)
     report["sigma_given"] |= call.problem.noise_scan is not None
     if kernel is not None:
@@ -183,13 +184,25 @@ def solve(
         report["sigma_estimate"] = noise.report()
     report["residual"] = residual_of(call, given, measured, posterior)
     if len(posterior.draws) > 1:
-        report["interval"] = task.intervals.report(posterior, measured.truth)
+        report["interval"] = task.intervals.report(posterior, truth)
     return Solved(
         posterior,
         measured.y,
-        measured.truth,
+        truth,
         report,
         measured.problem,
         path if index == task.shown else None,
         tuple(warned),
     )
+
+
+def _comparable(measured: Measurement, posterior: Posterior) -> Tensor | None:
+    """The truth; of pictures that y cannot tell apart, the one that is nearest to the mean.
+
+    Scores, intervals and pictures then compare like with like.
+    """
+    align = getattr(measured.problem.operator, "align", None)
+    if measured.truth is None or align is None:
+        return measured.truth
+    found: Tensor = align(measured.truth.cpu(), posterior.mean)
+    return found
