@@ -105,6 +105,7 @@ class VectorList:
     def __init__(self, large: int = LARGE_VECTOR) -> None:
         self._large = large
         self._vectors: list[Tensor] = []
+        self._in_files: set[int] = set()
 
     def append(self, x: Tensor) -> None:
         """Keep one more vector.
@@ -117,6 +118,7 @@ class VectorList:
             kept.copy_(x)
             release(kept)
             x = kept
+            self._in_files.add(len(self._vectors))
         self._vectors.append(x)
 
     def __len__(self) -> int:
@@ -124,6 +126,7 @@ class VectorList:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Go through the vectors; each is in memory until the next one is asked for."""
-        for x in self._vectors:
+        for i, x in enumerate(self._vectors):
             yield x
-            release(x)
+            if i in self._in_files:  # others may have no storage, as within torch.func
+                release(x)

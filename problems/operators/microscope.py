@@ -99,7 +99,10 @@ class MicroscopeBlur(DiffractionBlur):
             "of the specimen": self.sample_index,
             "of the cover glass": self.cover_index,
             "of the cover glass by design": self.design_cover_index,
-            "of the immersion by design": self._design_index,
+            "of the immersion": self.index,
+            "of the immersion by design": (
+                self.index if self.design_index is None else self.design_index
+            ),
         }
         for what, index in indices.items():
             check_number(index, f"the refractive index {what}", above=0, most=10)
