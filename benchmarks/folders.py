@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--single", type=int, default=10)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--killed-pictures", type=int, default=40, help="of the killed runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -131,12 +132,16 @@ def main() -> None:
         single = [timed(command(path, root / "single" / path.stem)) for path in first]
         again = timed(command(source, root / "one"))
         wrong = difference(root / "two", root / "one")
-        made = kill_at_random(source, root / "killed", a.kills, two)
-        subprocess.run(command(source, root / "killed", "--workers", "2"), check=True)
-        wrong_killed = difference(root / "killed", root / "one")
+        some = root / "some"
+        pictures(some, a.killed_pictures, a.side)
+        undisturbed = timed(command(some, root / "some-one", "--workers", "2"))
+        made = kill_at_random(some, root / "killed", a.kills, undisturbed)
+        timed(command(some, root / "killed", "--workers", "2"))
+        wrong_killed = difference(root / "killed", root / "some-one")
     found = {
         "pictures": a.pictures,
         "side": a.side,
+        "killed_pictures": a.killed_pictures,
         "seconds": {"one": one, "two": two, "single": single, "again": again},
         "kills": made,
         "different": {"two": wrong, "killed": wrong_killed},
@@ -150,6 +155,8 @@ def main() -> None:
         ["a folder that is done", f"{again / a.pictures:.3f}", "–"],
     ]
     text = [
+        "# Folders of pictures",
+        "",
         f"{a.pictures} crops of {a.side}×{a.side} pixels, denoised by hqs, with all files that a "
         f"restoration writes. Calls for each picture: {a.single} of them. Two cores.",
         "",
@@ -157,9 +164,10 @@ def main() -> None:
         "",
         *table(["", "seconds per picture", "times as fast"], rows),
         "",
-        f"Pictures that differ between one process and two workers: {len(wrong)}. After {made} "
-        "times kill -9 at random times, of a worker and of the parent in turn, and a last run: "
-        f"{len(wrong_killed)}.",
+        f"Files that differ between one process and two workers: {len(wrong)}. After {made} "
+        f"times kill -9 at random times of runs of {a.killed_pictures} pictures, of a worker and "
+        f"of the parent in turn, and a last run: {len(wrong_killed)} files differ from those of an "
+        "undisturbed run.",
     ]
     write_page(a.out / "folders.md", text)
 
