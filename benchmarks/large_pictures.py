@@ -155,7 +155,9 @@ def page(cells: Cells) -> list[str]:
              f"{one['anonymous']:.0f}", f"{held:.1f}"]
         )  # fmt: skip
     text = [
-        "Peak memory of whole restorations (denoise, colour, one thread): of all, and without what "
+        "# Large pictures",
+        "",
+        "Peak memory of whole restorations (denoise, colour, two cores): of all, and without what "
         "lies in files. Pictures held: what a process takes above one that has only imported the "
         "package, in pictures of 12 bytes for each pixel. The prior `white` costs nothing and has "
         "no network, whose tile adds 0.4 GB at most.",
