@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -13,6 +14,21 @@ from solvers.presets import Registered
 __all__ = ["F64", "device", "randn", "seeded"]
 
 F64 = torch.float64
+
+
+OPTIONAL = ("astropy", "h5py", "nibabel", "pydicom", "sigpy", "zarr")
+"""Libraries of the extras that tests write files with, or compare with."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Skip what needs a library of an extra that is not installed, as beside a bare wheel."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if error.name in OPTIONAL and find_spec(error.name) is None:
+            pytest.skip(f"{error.name} is not installed: pip install 'scoresde[test]'")
+        raise
 
 
 @pytest.fixture
