@@ -32,6 +32,7 @@ NATURAL := out/priors/natural
 
 demo: $(VENV)/.installed
 	$(BIN)/scoresde demo --out out/demo
+	@echo "next: . $(BIN)/activate, then: scoresde restore photo.png --problem denoise"
 
 # run it again, or with more stages, to go on; OPTIONS="--steps 20000" decides where the run ends
 priors: $(VENV)/.installed

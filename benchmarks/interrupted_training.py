@@ -75,7 +75,7 @@ class Runs:
             launcher += [f"--master_port={port}"]
         options = (
             f"--steps {self.steps} --batch 8 --crop 8 --crop 16 --widths 8,16 --blocks 1 "
-            f"--attention 1 --precision no --warmup 20 --learning-rate {RATE} --mismatch 0.2 "
+            f"--attention 1 --precision no --warmup 20 --learning-rate {RATE} "
             f"--snapshot-every 40 --save-every 2 --accumulate {accumulate} --device cpu "
             "--no-compile --continue"
         )

@@ -185,9 +185,9 @@ def page(cells: Cells) -> list[str]:
         text += [
             "",
             "One tile of 256×160 against the picture of 256×256, root mean square by the distance "
-            "from the inner edge in pixels. The edge disturbs 16 to 24 pixels; what is left is the "
-            "context of the whole picture, which attention has and a tile has not, and no overlap "
-            "changes it:",
+            "from the inner edge in pixels. Tiles are not used within a quarter of the overlap "
+            "from their inner edges. The network has no attention and looks as far as its "
+            "convolutions reach, farther the louder the noise:",
             "",
             *table(
                 ["noise", *(f"from {d}" for d in DISTANCES)],

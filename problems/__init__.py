@@ -7,11 +7,13 @@ import problems.examples  # noqa: F401 (registers the examples of composites)
 from problems.external import from_deepinv, noise_from_deepinv, problem_from_deepinv
 from problems.linalg.solve import SolveWarning
 from problems.linalg.svd import SVD
+from problems.logarithm import take_logarithm
 from problems.noise import (
     CorrelatedNoise,
     CountNoise,
     GaussianNoise,
     LaplaceNoise,
+    LogCountNoise,
     LogPoissonNoise,
     Noise,
     PoissonGaussianNoise,
@@ -89,6 +91,7 @@ __all__ = [
     "LinearFunction",
     "LinearMatrix",
     "LinearOperator",
+    "LogCountNoise",
     "LogPoissonNoise",
     "MicroscopeBlur",
     "MissingCapability",
@@ -139,5 +142,6 @@ __all__ = [
     "read_mask",
     "root_sum_of_squares",
     "stack",
+    "take_logarithm",
     "zernike",
 ]

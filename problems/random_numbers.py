@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from problems.random_fields import current_noise
+
 __all__ = ["Generators", "normal", "rand_like", "randn_like", "uniform"]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -22,6 +24,11 @@ def normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tens
     Returns:
         Standard normal numbers of the given shape.
     """
+    placed = current_noise()
+    if placed is not None:
+        found = placed.draw(tuple(shape), generator, like.dtype)
+        if found is not None:
+            return found.to(like.device)
     numbers = torch.randn(
         shape, generator=generator, dtype=like.dtype, device=_device(generator, like)
     )

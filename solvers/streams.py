@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from problems.random_fields import current_noise
+
 __all__ = ["NormalStream", "fixed_normal", "spawn"]
 
 _BLOCK = 1 << 14
@@ -55,22 +57,30 @@ class NormalStream:
         Raises:
             ValueError: If the number of generators in the sequence is not B.
         """
-        g = self._generator
+        g, placed = self._generator, current_noise()
         if not isinstance(g, Sequence):
+            found = None if placed is None else placed.draw(tuple(shape), g, dtype)
+            if found is not None:
+                return found.to(device)
             where = g.device if g is not None else device
             return torch.randn(shape, generator=g, dtype=dtype, device=where).to(device)
         if len(g) != shape[0]:
             raise ValueError(f"{len(g)} generators for {shape[0]} draws")
+        if placed is not None:
+            own = [placed.draw(tuple(shape[1:]), one, dtype) for one in g]
+            rows = [one for one in own if one is not None]
+            if rows:
+                return torch.stack(rows).to(device)
         key = (tuple(shape), dtype)
         ahead = self._ahead.setdefault(key, [])
         if not ahead:
             steps = max(1, min(self._steps.get(key, 1), _BLOCK // torch.Size(shape[1:]).numel()))
             self._steps[key] = 2 * steps
-            rows = [
+            each = [
                 torch.randn((steps, *shape[1:]), generator=one, dtype=dtype, device=one.device)
                 for one in g
             ]
-            ahead.extend(torch.stack(rows, dim=1).to(device).flip(0))
+            ahead.extend(torch.stack(each, dim=1).to(device).flip(0))
         return ahead.pop()
 
 

@@ -16,8 +16,10 @@ __all__ = ["F64", "device", "randn", "seeded"]
 F64 = torch.float64
 
 
-OPTIONAL = ("astropy", "h5py", "nibabel", "pydicom", "sigpy", "zarr")
+OPTIONAL = ("astra", "astropy", "h5py", "nibabel", "pydicom", "sigpy", "zarr")
 """Libraries of the extras that tests write files with, or compare with."""
+
+_EXTRAS = {"astra": "astra"}  # extras other than "test", for what is large or rarely needed
 
 
 @pytest.hookimpl(wrapper=True)
@@ -27,7 +29,8 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
         return (yield)
     except ModuleNotFoundError as error:
         if error.name in OPTIONAL and find_spec(error.name) is None:
-            pytest.skip(f"{error.name} is not installed: pip install 'scoresde[test]'")
+            extra = _EXTRAS.get(error.name, "test")
+            pytest.skip(f"{error.name} is not installed: pip install 'scoresde[{extra}]'")
         raise
 
 

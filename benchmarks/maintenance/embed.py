@@ -4,7 +4,8 @@
         "photographs, 64x64 and up"
 
 The weights are stored in half precision, with a line of description in the header. With --out they
-go to another file than that of the package.
+go to another file than that of the package. Samples without a measurement have the size of the
+crops of the training, or that of --side.
 """
 
 import argparse
@@ -24,8 +25,11 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("summary", help="the line that `scoresde list` shows")
     parser.add_argument("--out", type=Path, default=None, help="file to write")
+    parser.add_argument("--side", type=int, default=None, help="height and width of a sample")
     a = parser.parse_args()
     prior = load_prior(a.checkpoint)
+    if a.side is not None:
+        prior.shape = (prior.shape[0], a.side, a.side)
     prior.card["summary"] = a.summary
     path = a.out or Path(scoresde.__file__).parent / "weights" / f"{a.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)

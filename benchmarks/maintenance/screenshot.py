@@ -22,7 +22,7 @@ def take(page: Page, path: Path) -> None:
     page.until(f"!!document.querySelector('#restore') && !!{_STATUS}")
     page.value("[...document.querySelectorAll('button')].find(b => b.innerText == 'Cat').click()")
     page.until("!!document.querySelector('#editor canvas')")
-    time.sleep(2)  # until the canvas has its size
+    time.sleep(4)  # until the canvas has its size
     left, top, width, height = page.value(
         "(() => { const r = document.querySelector('#editor canvas').getBoundingClientRect();"
         "return [r.left, r.top + scrollY, r.width, r.height]; })()"
@@ -32,9 +32,10 @@ def take(page: Page, path: Path) -> None:
     page.mouse("mouseMoved", x, y)
     page.mouse("mousePressed", x, y)
     for step in range(20):
-        page.mouse("mouseMoved", x + 0.01 * step * width, y, buttons=1)
-    page.mouse("mouseReleased", x + 0.2 * width, y)
-    time.sleep(0.5)
+        page.mouse("mouseMoved", x + 0.005 * step * width, y, buttons=1)
+        time.sleep(0.05)  # the editor draws between frames
+    page.mouse("mouseReleased", x + 0.1 * width, y)
+    time.sleep(1)
     page.value("document.querySelector('#restore').click()")
     page.until(f"{_STATUS}.innerText.startsWith('Done')")
     time.sleep(1)

@@ -131,7 +131,6 @@ def config(name: str, steps: int, sigma_data: float) -> TrainConfig:
         crops=(64,),
         sigma_data=sigma_data,
         noise=NoiseLevels(-2.0, 1.5).scaled(sigma_data / 0.5),
-        mismatch=0.1,
         network=UNetConfig(
             channels=2 if name == "head" else 1,
             patch=2,

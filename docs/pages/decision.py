@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from docs.pages.markup import table
-from docs.pages.results import Restored, exact_rows, ratio, restored
+from docs.pages.results import Restored, exact_rows, ratio, restored, strongly_nonlinear
 from docs.pages.solvers import named_solvers
 from solvers import SOLVERS
 
@@ -42,6 +42,16 @@ def _photograph(solver: str, problem: str) -> str | None:
     draw = "" if one.draw is None else f", one draw {one.draw:.2f} dB"
     seconds = "" if one.seconds is None else f", {one.seconds:.0f} s for 8 draws"
     return f"{problem}: mean {one.mean:.2f} dB{draw}{seconds}"
+
+
+def _nonlinear(problem: str, solver: str, note: str = "") -> str | None:
+    found = strongly_nonlinear(problem, solver)
+    if not found:
+        return None
+    return (
+        f"{problem}{note and ', ' + note}: one draw {found['draw']:.1f} dB, the one of 4 with the "
+        f"smallest residual {found['best']:.1f} dB"
+    )
 
 
 def _tree() -> Question:
@@ -87,7 +97,22 @@ def _tree() -> Question:
                 "It keeps what was measured and fills in the rest.",
                 (_photograph("ddnm", "box 40×40"), _exact("ddnm", "box", "around a hole")),
             ),
-            "Far from linear: only magnitudes, a loss of my own": Answer(
+            "Magnitudes alone, phase retrieval": Answer(
+                "annealed-gauss-newton",
+                "It starts from a classical estimate and keeps the best of several starts. The "
+                "default of `--problem phase-retrieval`.",
+                (
+                    _nonlinear("phase retrieval of photographs", "annealed-gauss-newton"),
+                    _nonlinear("phase retrieval of photographs", "daps, 100 steps", "by `daps`"),
+                ),
+            ),
+            "Clipped lights": Answer(
+                "dps",
+                "It follows the gradient of the likelihood through the network. The default of "
+                "`--problem hdr`.",
+                (_nonlinear("hdr", "dps"), _nonlinear("hdr", "warm-start", "by `warm-start`")),
+            ),
+            "Another one far from linear, or a loss of my own": Answer(
                 "daps",
                 "It anneals by Langevin steps instead of linearising. Run it from several seeds "
                 "and keep the draws with the smallest residual.",
@@ -158,7 +183,7 @@ def _code(text: str) -> str:
 
 def _html(node: Question | Answer) -> str:
     if isinstance(node, Answer):
-        numbers = "".join(f"<li>{one}</li>" for one in node.numbers if one)
+        numbers = "".join(f"<li>{_code(one)}</li>" for one in node.numbers if one)
         measured = f"<ul>{numbers}</ul>" if numbers else ""
         link = f'<a href="solvers/{node.solver}.html"><code>{node.solver}</code></a>'
         return f'<div class="answer">{link} <span>{_code(node.why)}</span>{measured}</div>'
@@ -199,7 +224,7 @@ def _overview() -> str:
 def decision_page() -> str:
     """Write the page."""
     return (
-        "# Which solver should I use?\n\nIf in doubt, none by name: the default, `warm-start`, is "
+        "# Which solver should I use?\n\nIf in doubt, name none: the default, `warm-start`, is "
         "meant for photographs. Otherwise answer the questions from the top.\n\n"
         f'<div class="decision">{_html(_tree())}</div>\n\n'
         "Whichever it is, the spread of its draws is a promise only after "

@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "Restored", "exact_rows", "operator_rows", "ratio", "restored"]
+__all__ = [
+    "RESULTS",
+    "Restored",
+    "exact_rows",
+    "operator_rows",
+    "ratio",
+    "restored",
+    "strongly_nonlinear",
+]
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -104,3 +112,24 @@ def restored() -> dict[tuple[str, str], Restored]:
 def operator_rows() -> list[dict[str, Any]]:
     """Rows of the comparison of operators, with their times in milliseconds."""
     return (read("operators") or {}).get("rows", [])
+
+
+def strongly_nonlinear(problem: str, solver: str) -> dict[str, float]:
+    """Averages of a solver over the pictures of a problem that is far from linear.
+
+    Returns:
+        "draw", the PSNR in dB of one run after alignment, and "best", that of the run of each
+        picture with the smallest residual; {} if the solver is not in the table.
+    """
+    row = (read("nonlinear") or {}).get(f"{problem}/{solver}")
+    if row is None:
+        return {}
+    runs, residuals = row["aligned"], row["residuals"]
+    best = [
+        min(zip(left, of_runs, strict=True))[1]
+        for left, of_runs in zip(zip(*residuals, strict=True), zip(*runs, strict=True), strict=True)
+    ]
+    return {
+        "draw": statistics.fmean(value for run in runs for value in run),
+        "best": statistics.fmean(best),
+    }

@@ -3,6 +3,7 @@
 from problems.noise.base import Noise, known_noises
 from problems.noise.gaussian import CorrelatedNoise, GaussianNoise
 from problems.noise.laplace import LaplaceNoise
+from problems.noise.log_counts import LogCountNoise
 from problems.noise.photons import CountNoise, LogPoissonNoise
 from problems.noise.poisson import PoissonGaussianNoise, PoissonNoise
 from problems.noise.rician import RicianNoise
@@ -15,6 +16,7 @@ __all__ = [
     "CountNoise",
     "GaussianNoise",
     "LaplaceNoise",
+    "LogCountNoise",
     "LogPoissonNoise",
     "Noise",
     "PoissonGaussianNoise",

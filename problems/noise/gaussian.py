@@ -12,11 +12,23 @@ from problems.noise.base import Noise, check_level
 from problems.operators.base import LinearOperator
 from problems.random_numbers import Generators, randn_like
 
-__all__ = ["CorrelatedNoise", "GaussianNoise"]
+__all__ = ["CorrelatedNoise", "GaussianNoise", "broadcasts"]
 
 
-def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
-    """Whether a tensor of one shape spreads over a tensor of another."""
+def broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Say whether a tensor of one shape spreads over a tensor of another.
+
+    Args:
+        shape: Shape of the tensor.
+        target: Shape of what it must fit.
+
+    Returns:
+        True if it does without changing the target.
+
+    Example:
+        >>> broadcasts(torch.Size([1, 4]), torch.Size([3, 2, 4]))
+        True
+    """
     missing = len(target) - len(shape)
     return missing >= 0 and all(n in (1, m) for n, m in zip(shape, target[missing:], strict=True))
 
@@ -71,7 +83,7 @@ class GaussianNoise(Noise):
         if not isinstance(self.std, Tensor):
             return self.std
         std = self.std.to(like)
-        if not _broadcasts(std.shape, like.shape[1:]):
+        if not broadcasts(std.shape, like.shape[1:]):
             raise ValueError(
                 f"noise levels of shape {tuple(std.shape)} do not fit a measurement "
                 f"of shape {tuple(like.shape[1:])}"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.reading.arrays import SUFFIXES, read_array_file
 from problems.reading.pictures import read_picture
+from problems.reading.sources import read_whole_array
 
 __all__ = ["read_kernel"]
 
@@ -27,8 +27,9 @@ def read_kernel(path: str | Path, key: str | None = None) -> Tensor:
     them; each of them gets the sum 1, so that white stays white.
 
     Args:
-        path: Picture, or .npy, .npz or .mat file.
-        key: Name of the variable in a .npz or .mat file that holds several; None if it holds one.
+        path: Picture, .npy, .npz or .mat file, or a file that
+            :func:`problems.reading.sources.open_source` opens, such as the FITS of a telescope.
+        key: Name of the array in a file that holds several; None if it holds one.
 
     Returns:
         Kernel (h, w), or (3, h, w) with one per channel, float64.
@@ -49,8 +50,9 @@ def read_kernel(path: str | Path, key: str | None = None) -> Tensor:
         tensor([[0.2500, 0.5000, 0.2500]], dtype=torch.float64)
     """
     path = Path(path)
-    if path.suffix.lower() in SUFFIXES:
-        array = _channels_first(read_array_file(path, key, KEY))
+    stored = read_whole_array(path, key, KEY)
+    if stored is not None:
+        array = _channels_first(stored)
     else:
         array = read_picture(path).values
         array = array.astype(np.float64) @ _LUMA if array.ndim == 3 else array

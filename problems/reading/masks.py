@@ -1,7 +1,8 @@
-"""Masks of observed pixels from pictures and arrays.
+"""Masks of observed pixels from pictures, arrays and files of instruments.
 
 One rule for pictures: a pixel is marked if it is painted. Painted is the brighter of two values, a
-colour on black, or what is opaque on a transparent layer. In arrays 1 or True is observed.
+colour on black, or what is opaque on a transparent layer. In arrays, those in files of instruments
+too, 1 or True is observed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.reading.arrays import SUFFIXES, read_array_file
 from problems.reading.kernels import KEY
 from problems.reading.pictures import Picture, read_picture
+from problems.reading.sources import read_whole_array
 
 __all__ = ["check_misses", "read_mask"]
 
@@ -33,21 +34,23 @@ def read_mask(
     invert: bool = False,
     value: float | None = None,
 ) -> Tensor:
-    """Read a mask of observed pixels from a picture or an array.
+    """Read a mask of observed pixels from a picture, an array or the file of an instrument.
 
-    In an array 1 means observed. In a picture ``white`` says what the painted pixels are; by
-    default the missing ones, as in painting programs. Painted are the brighter pixels of a picture
-    in two colours, of any depth, and the opaque ones of a layer in one colour. The few grey pixels
-    of soft edges are cut at the middle.
+    In an array, also one in FITS, DICOM, NIfTI, HDF5 or zarr, 1 means observed. In a picture
+    ``white`` says what the painted pixels are; by default the missing ones, as in painting
+    programs. Painted are the brighter pixels of a picture in two colours, of any depth, and the
+    opaque ones of a layer in one colour. The few grey pixels of soft edges are cut at the middle.
 
     A mask of k-space (``white="observed"``) may say the same for all rows or all columns: (W,),
     (1, W) or (H, 1), and as the masks of fastMRI with an axis of real and imaginary part behind and
     others of length 1 in front, such as (1, 1, W, 1).
 
     Args:
-        path: Picture, or .npy, .npz or .mat file.
+        path: Picture, .npy, .npz or .mat file, or a file that
+            :func:`problems.reading.sources.open_source` opens. Of a TIFF of several pages the first
+            is read, as a picture.
         size: Size (H, W) that the mask must have; None for any.
-        key: Name of the variable in a .npz or .mat file that holds several; None if it holds one.
+        key: Name of the array in a file that holds several; None if it holds one.
         white: Meaning of the painted pixels of a picture, "missing" or "observed".
         invert: Swap observed and missing.
         value: Grey level, index of a palette, or value of an array that means missing (observed
@@ -73,8 +76,8 @@ def read_mask(
                 [ True,  True]])
     """
     path = Path(path)
-    if path.suffix.lower() in SUFFIXES:
-        array = read_array_file(path, key, KEY)
+    array = read_whole_array(path, key, KEY)
+    if array is not None:
         if white == "observed" and size is not None:
             array = _of_k_space(array, size)
         array = _one_channel(array)
@@ -109,11 +112,9 @@ def check_misses(mask: Tensor, source: str) -> None:
 
 
 def _one_channel(array: np.ndarray) -> np.ndarray:
-    """(H, W) of (1, H, W) and (H, W, 1)."""
-    if array.ndim == 3 and array.shape[0] == 1:
-        return array.reshape(array.shape[1:])
-    if array.ndim == 3 and array.shape[-1] == 1:
-        return array.reshape(array.shape[:-1])
+    """(H, W) of (1, H, W), (H, W, 1) and others with further axes of length 1."""
+    while array.ndim > 2 and 1 in array.shape:
+        array = array.squeeze(array.shape.index(1))
     return array
 
 

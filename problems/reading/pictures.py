@@ -33,7 +33,14 @@ from problems.reading.png_samples import is_deep_png, read_deep_png
 from problems.reading.profiles import carried_profile, is_srgb, profile_name, to_srgb
 from problems.reading.quiet import quiet_logs
 from problems.reading.regular import check_regular
-from problems.reading.tiff import check_pages, is_tiff, read_deep_tiff, refuse_raw, tiff_size
+from problems.reading.tiff import (
+    check_pages,
+    is_tiff,
+    read_deep_tiff,
+    refuse_raw,
+    tiff_profile,
+    tiff_size,
+)
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,6 +48,7 @@ __all__ = [
     "Picture",
     "TooManyPixelsError",
     "read_picture",
+    "stored_profile",
     "stored_size",
 ]
 
@@ -131,6 +139,31 @@ def stored_size(path: Path) -> tuple[int, int]:
             size = image.height, image.width
     check_pixels(path, *size)
     return size
+
+
+def stored_profile(path: Path) -> str | None:
+    """Read the name of a picture's colour profile from its head.
+
+    Args:
+        path: Path of the picture.
+
+    Returns:
+        Its description; None for sRGB, for no profile and for one that is not of RGB colours.
+
+    Raises:
+        Exception: Of any type, if the file is missing, damaged or no picture.
+    """
+    check_regular(path)
+    if is_tiff(path):
+        profile = tiff_profile(path)
+    else:
+        with _opened(path) as image:
+            profile = image.info.get("icc_profile")
+    kept, _ = carried_profile(profile, False)
+    if kept is None:
+        return None
+    name = profile_name(kept)
+    return None if is_srgb(name) else name
 
 
 @contextmanager

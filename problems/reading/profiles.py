@@ -1,8 +1,8 @@
 """Colour profiles (ICC.1): which one holds for a picture, and conversion to sRGB.
 
 A restoration works in the values of the file, since noise, rounding and compression happened to
-them, and hands the profile on with the result. Readers that compare pictures of several files
-convert to sRGB.
+them, and hands the profile on with the result. Training learns these values, too.
+Readers that compare pictures of several files convert to sRGB.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 from problems.reading.array_source import ArraySource
 
 __all__ = [
+    "SLICES",
     "Layout",
     "Selection",
     "Stack",
@@ -25,7 +26,8 @@ __all__ = [
 _FORM = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d+)?\s*(:?)\s*(-?\d+)?\s*")
 _PLANE = ("x", "y", "z")
 _CHANNELS = ("sample", "channel", "rgb")
-_SLICES = ("slice", "z", "t", "frame", "page", "c")
+SLICES = ("slice", "z", "t", "frame", "page", "c")
+"""Names of axes along which measurements are a stack."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,7 @@ def measurements(source: ArraySource, selection: Selection) -> Stack:
     slices = [
         axis
         for axis in left
-        if axis in selection.ranges or (source.axes and source.axes[axis] in _SLICES)
+        if axis in selection.ranges or (source.axes and source.axes[axis] in SLICES)
     ]
     rest = [axis for axis in left if axis not in slices]
     values = source.read(selection.block)

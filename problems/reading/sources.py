@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from problems.reading.array_source import ArraySource, short_reason
-from problems.reading.arrays import map_npy
+from problems.reading.arrays import SUFFIXES as ARRAY_SUFFIXES
+from problems.reading.arrays import map_npy, read_array_file
 from problems.reading.dicom import DICOM_SUFFIXES, is_dicom, open_dicom
 from problems.reading.fits import FITS_SUFFIXES, open_fits
 from problems.reading.hdf5 import HDF5_SUFFIXES, is_hdf5, open_hdf5
@@ -17,7 +20,7 @@ from problems.reading.tiff import check_pages, is_tiff
 from problems.reading.tiff_stack import is_tiff_stack, open_tiff_stack
 from problems.reading.zarr_arrays import is_zarr, open_zarr
 
-__all__ = ["INSTRUMENT_SUFFIXES", "open_source", "source_format"]
+__all__ = ["INSTRUMENT_SUFFIXES", "open_source", "read_whole_array", "source_format"]
 
 INSTRUMENT_SUFFIXES = (*FITS_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *HDF5_SUFFIXES, ".zarr")
 """Suffixes of the formats of instruments, in lower case."""
@@ -117,6 +120,27 @@ def open_source(
             f"cannot read {path}: the file is damaged, or no {form} file ({short_reason(error)}); "
             "write it again"
         ) from None
+
+
+def read_whole_array(path: Path, key: str | None, option: str) -> np.ndarray | None:
+    """Read the array of a file that is no picture, such as a mask or a blur kernel.
+
+    Args:
+        path: Path of the file, or of a folder of zarr.
+        key: Name of the array, if there are several.
+        option: How the user names it, for the error.
+
+    Returns:
+        All values; None for a picture, which a TIFF of several pages counts as.
+
+    Raises:
+        ValueError: As :func:`open_source` and :func:`problems.reading.arrays.read_array_file`.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return read_array_file(path, key, option)
+    if source_format(path) in (None, "TIFF"):
+        return None
+    return open_source(path, key, option).read()
 
 
 def _open(path: Path, form: str | None, key: str | None, option: str) -> ArraySource:

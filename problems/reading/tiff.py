@@ -26,6 +26,7 @@ __all__ = [
     "read_deep_tiff",
     "refuse_raw",
     "stated_range",
+    "tiff_profile",
     "tiff_size",
 ]
 
@@ -97,6 +98,14 @@ def tiff_size(path: Path) -> tuple[int, int]:
     with TiffFile(path) as file:
         page: Any = file.pages[0]
         return int(page.imagelength), int(page.imagewidth)
+
+
+def tiff_profile(path: Path) -> bytes | None:
+    """Read the colour profile of the first page of a TIFF."""
+    with TiffFile(path) as file:
+        page: Any = file.pages[0]
+        found: bytes | None = page.tags.valueof(_PROFILE)
+        return found
 
 
 def refuse_raw(path: Path) -> None:

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from scoresde.cli.console import set_quiet
+from scoresde.cli.help import Command, Commands
 
 __all__ = ["app", "command"]
 
 app = typer.Typer(
+    cls=Commands,
     help="Score-based SDEs for inverse problems: restore photographs, train priors, draw samples.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -64,7 +66,7 @@ def command(
     epilog = "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in examples)))
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, epilog=epilog if examples else None)(
+        app.command(name, cls=Command, epilog=epilog if examples else None)(
             _with_quiet(function) if can_be_quiet else function
         )
         return function

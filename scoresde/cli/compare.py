@@ -8,7 +8,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar, shows_progress
 from scoresde.cli.names import completed_list
-from scoresde.cli.options import Device, Json, Seed
+from scoresde.cli.options import Device, Json, Scheduler, Seed, WorkerCount
 from scoresde.cli.report_option import typed_command
 from scoresde.errors import InputError
 
@@ -18,6 +18,7 @@ __all__ = ["compare"]
 @command(
     "scoresde compare --dataset digits.npz",
     "scoresde compare --dataset pictures.npz --budget 30 --families flow,diffusion",
+    "scoresde compare --dataset digits.npz --workers 2",
 )
 def compare(
     dataset: Annotated[
@@ -62,17 +63,24 @@ def compare(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    workers: WorkerCount = 1,
+    scheduler: Scheduler = None,
     as_json: Json = False,
 ) -> None:
-    """Compare VAE, GAN, flow, autoregressive and diffusion models on one data set."""
+    """Compare VAE, GAN, flow, autoregressive and diffusion models on one data set.
+
+    With --workers the models are judged at the same time; they are trained one after another.
+    """
     from scoresde.families.comparison.judge import JudgeConfig
     from scoresde.pipelines.compare import CompareOptions
     from scoresde.pipelines.compare import compare as run
     from scoresde.pipelines.devices import choose_device
     from scoresde.pipelines.parsing import as_input_error
+    from scoresde.pipelines.workers import Workers
     from scoresde.reports import comparison_page, environment, write_page
     from scoresde.training import TrainingError
 
+    who = Workers(workers, scheduler)
     with as_input_error():
         settings = CompareOptions(
             dataset,
@@ -91,6 +99,7 @@ def compare(
                 lambda line: echo(line, err=True),
                 progress=shows_progress(),
                 judging=judging,
+                workers=who,
             )
     except TrainingError as error:
         raise InputError(str(error)) from None

@@ -79,8 +79,9 @@ PROBLEM: dict[str, Any] = {
         Path | None,
         typer.Option(
             help="inpaint: picture of the same size, painted where pixels are missing: white on "
-            "black, a colour on black, or opaque on a transparent layer; or an array, 1 where "
-            "observed. mri: white where k-space is measured."
+            "black, a colour on black, or opaque on a transparent layer; or an array (.npy, "
+            ".npz, .mat, zarr, FITS, HDF5, NIfTI, DICOM), 1 where observed. mri: white where "
+            "k-space is measured."
         ),
     ],
     "mask_value": Annotated[
@@ -102,7 +103,8 @@ PROBLEM: dict[str, Any] = {
     "kernel": Annotated[
         Path | None,
         typer.Option(
-            help="deblur, super-resolve: blur kernel, a picture or a .npy, .npz or .mat file."
+            help="deblur, super-resolve: blur kernel, a picture or an array, in the "
+            "formats of --mask."
         ),
     ],
     "key": Annotated[

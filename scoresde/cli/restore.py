@@ -16,6 +16,7 @@ from scoresde.pipelines.settings import (
     OutputOptions,
     ProblemOptions,
     RestoreOptions,
+    WindowOptions,
 )
 
 __all__ = ["restore"]
@@ -31,6 +32,7 @@ def _formats(incomplete: str) -> list[str]:
     "scoresde restore photo.png --problem deblur --motion 15,30 --simulate --json",
     "scoresde restore scan.nii.gz --problem denoise --select z=10:20 --range 0,1000 --sigma 0.05",
     "scoresde restore photos/ --problem denoise --sigma 0.1 --workers 2 --out restored",
+    "scoresde restore slide.tif --problem denoise --sigma 0.1 --windows 1024 --out out/slide",
 )
 @restoration
 def restore(
@@ -76,6 +78,21 @@ def restore(
             "or .tif file for the mean, and the rest in a folder of its name.",
         ),
     ] = Path("out/restore"),
+    windows: Annotated[
+        int | None,
+        typer.Option(
+            help="Restore a TIFF or zarr that does not fit the memory in windows of this side, in "
+            "pixels; of operators that couple near pixels alone. Writes mean and standard "
+            "deviation, and goes on where an interrupted run was.",
+            min=64,
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels that --windows share. [96 and twice the reach of the operator]", min=0
+        ),
+    ] = None,
     workers: WorkerCount = 1,
     scheduler: Scheduler = None,
     dry_run: Annotated[
@@ -90,6 +107,25 @@ def restore(
 
     With a folder, each picture gets a folder of its own below --out. What is done already is kept.
     """
+    if windows is not None or overlap is not None:
+        _in_windows(
+            image,
+            problem_options,
+            restore_options,
+            out,
+            windows,
+            overlap,
+            {
+                "--simulate": simulate,
+                "--calibration": calibration is not None,
+                "--dry-run": dry_run,
+                "--watch": watch,
+            },
+            OutputOptions(picture_format, no_draws),
+            (workers, scheduler),
+            as_json=as_json,
+        )
+        return
     from problems.reading.zarr_arrays import is_zarr
     from scoresde.pipelines.folders import names_many
     from scoresde.pipelines.restore import restore as run
@@ -136,7 +172,8 @@ def restore(
         return
     for line in _read_lines(report):
         echo(line)
-    for name in ("measurement", "draw", "mean"):
+    alone = report["samples"] == 1  # the mean is the draw
+    for name in ("measurement", "mean") if alone else ("measurement", "draw", "mean"):
         if name in report:
             found = report[name]
             echo(f"{name:12s} {found['psnr']:6.2f} dB  SSIM {found['ssim']:.3f}")
@@ -147,11 +184,80 @@ def restore(
         echo(_interval_line(report["interval"]))
     for line in _residual_lines(report["residual"]):
         echo(line)
+    count, files = report["samples"], ", ".join(_in_short(report["files"]))
     echo(
-        f"{report['samples']} draws by {report['solver']} in {report['seconds']:.1f} s "
-        f"({report['nfe']} network evaluations per draw); wrote {_written(out)}: "
-        f"{', '.join(report['files'])}"
+        f"{count} {'draw' if count == 1 else 'draws'} by {report['solver']} in "
+        f"{report['seconds']:.1f} s ({report['nfe']} network evaluations per draw)"
     )
+    echo(f"wrote        {_written(out)}: {files}")
+
+
+def _in_windows(
+    image: Path,
+    problem: ProblemOptions,
+    options: RestoreOptions,
+    out: Path,
+    side: int | None,
+    overlap: int | None,
+    others: dict[str, bool],
+    output: OutputOptions,
+    shared: tuple[int, str | None],
+    *,
+    as_json: bool,
+) -> None:
+    """Restore a picture in windows."""
+    from scoresde.pipelines.windows import restore_windows
+    from scoresde.pipelines.workers import Workers
+
+    if side is None:
+        raise InputError("--overlap does nothing without --windows")
+    for name, given in others.items():
+        if given:
+            raise InputError(f"{name} does not go with --windows; leave one of them out")
+    with progress_bar("restoring windows") as progress:
+        report = restore_windows(
+            image,
+            problem,
+            options,
+            out,
+            WindowOptions(side, overlap),
+            output=output,
+            progress=progress,
+            say=lambda line: echo(line, err=True),
+            workers=Workers(*shared),
+        )
+    if as_json:
+        print_json(report)
+        return
+    for line in _read_lines(report):
+        echo(line)
+    found = report["residual"]
+    if found["ratio"] is not None:
+        echo(
+            f"residual     {found['ratio']:.2g} times what the noise makes on average, "
+            f"{found['lowest']:.2g} to {found['highest']:.2g} (1 if all is right)"
+        )
+    for one in found["examples"]:
+        for line in one["warnings"]:
+            echo(f"warning      window {one['window']}: {line}")
+    if report["seam"] is not None:
+        echo(f"seams        steps across them are {report['seam']:.3f} times those beside them")
+    count = report["windows"]["count"]
+    echo(
+        f"{count} windows, {report['samples']} draws each by {report['solver']} in "
+        f"{report['seconds']:.1f} s; wrote {out}/: {', '.join(report['files'])}"
+    )
+
+
+def _in_short(files: list[str]) -> list[str]:
+    """Names of files, with the first and the last alone of many draws, the page first."""
+    draws = [name for name in files if name.startswith("draw_")]
+    left_out = draws[1:] if len(draws) > 2 else []
+    page = [name for name in files if name == "report.html"]
+    shown = [name for name in files if name not in (*page, *left_out)]
+    if left_out:
+        shown[shown.index(draws[0])] += f" to {draws[-1]}"
+    return page + shown
 
 
 def _written(out: Path) -> str:
@@ -172,8 +278,9 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
         first, last = (report["slices"][i]["slice"] for i in (0, -1))
         lines.append(f"slices       {len(report['slices'])}, {first} to {last}")
     lines += [f"note         {note}" for note in read["notes"]]
-    if "missing" in report:
-        lines.append(f"mask         {report['missing']:.1%} of the pixels are missing")
+    missing = report.get("missing", report.get("settings", {}).get("missing"))
+    if missing is not None:
+        lines.append(f"mask         {missing:.1%} of the pixels are missing")
     if "blur_estimate" in report:
         lines.append(f"blur         {_blur(report['blur_estimate'])}, estimated from the picture")
     if "sigma_estimate" in report:

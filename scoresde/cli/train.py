@@ -161,13 +161,6 @@ def train(
             autocompletion=completed("weightings"),
         ),
     ] = None,
-    mismatch: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of samples whose noise is not what their label says, which keeps the "
-            "network bounded where solvers take it. [0]"
-        ),
-    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate; a cosine takes it to zero. [0.001]")
     ] = None,
@@ -228,6 +221,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a score prior on images, signals or volumes by denoising score matching."""
+    from scoresde.data.datasets import ImageFolder
+    from scoresde.data.headers import profile_note
+    from scoresde.data.stacks import ImageStacks
     from scoresde.files import read_header
     from scoresde.pipelines.parsing import as_input_error
     from scoresde.priors.checkpoint import load_score_prior
@@ -281,7 +277,6 @@ def train(
             crops=tuple(crop) if crop else None,
             sigma_data=sigma_data,
             weighting=weighting,
-            mismatch=mismatch,
             learning_rate=learning_rate,
             warmup=warmup,
             cooldown=cooldown,
@@ -304,6 +299,10 @@ def train(
             flips=flips,
         )
     )
+    if isinstance(samples, ImageStacks | ImageFolder) and config.network.channels == 3:
+        note = profile_note(samples.profiles())
+        if note is not None and is_first_process():
+            echo(f"note: {note}", err=True)
     require("train", "training", "accelerate", "tensorboard")
     try:
         start = load_score_prior(init) if init is not None else None

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from problems.checks import check_choice
 from problems.reading.arrays import read_array_file
-from scoresde.data.headers import check_crop, picture_size
-from scoresde.data.images import from_bytes, read_image, to_uint8
+from scoresde.data.headers import check_crop, colour_profiles, picture_size
+from scoresde.data.images import from_bytes, open_image, to_uint8
 from scoresde.errors import InputError, as_input_error
 
 __all__ = [
@@ -77,7 +77,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def read_pixels(path: Path, channels: int) -> np.ndarray:
-    """Read an image with a given number of channels.
+    """Read an image with a given number of channels, in the colours of the file.
 
     Args:
         path: Path of the image.
@@ -90,7 +90,7 @@ def read_pixels(path: Path, channels: int) -> np.ndarray:
     Raises:
         InputError: If the image cannot be read.
     """
-    x = read_image(path)
+    x = open_image(path, colours="file").x
     if x.shape[0] != channels:
         x = x.mean(0, keepdim=True).expand(channels, -1, -1)
     return to_uint8(x).reshape(*x.shape[1:], channels)
@@ -132,7 +132,7 @@ class Dataset(Protocol):
 
 
 class ImageFolder:
-    """Random crops of the images of folders.
+    """Random crops of the images of folders, in the values of the files, as restorations are.
 
     Decoded images are kept as uint8 while there is room, and are otherwise read again each time.
 
@@ -179,6 +179,14 @@ class ImageFolder:
                 them are named.
         """
         check_crop(self.paths, size)
+
+    def profiles(self) -> dict[str, int]:
+        """Count the colour profiles, from the heads of the files.
+
+        Returns:
+            Number of pictures of each profile, "sRGB" for those without one.
+        """
+        return colour_profiles(self.paths)
 
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:

@@ -299,4 +299,6 @@ def _colour_bar(
     )
     outlined = [patheffects.withStroke(linewidth=1.5, foreground=outline)]
     bar.ax.set_xticklabels(["0", f"{panel.top:.2g}"], path_effects=outlined)
-    bar.outline.set_visible(False)
+    # its bright end would be lost on a bright part of the map
+    bar.outline.set_edgecolor(colour)
+    bar.outline.set_linewidth(0.5)

@@ -1,12 +1,13 @@
-"""Sizes of pictures from the heads of their files, without decoding them."""
+"""Sizes and colour profiles of pictures from the heads of their files, without decoding them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from problems.reading.pictures import TooManyPixelsError, stored_size
+from problems.reading.pictures import TooManyPixelsError, stored_profile, stored_size
 from scoresde.errors import InputError
 
-__all__ = ["check_crop", "picture_size"]
+__all__ = ["check_crop", "colour_profiles", "picture_size", "profile_note"]
 
 _NAMED = 3
 """Pictures that an error names; of the others it gives the number."""
@@ -76,3 +77,48 @@ def check_crop(paths: Sequence[Path], size: int) -> None:
             + (f"; and {rest} more" if rest > 0 else "")
             + "; remove them or use a smaller --crop"
         )
+
+
+def colour_profiles(paths: Sequence[Path]) -> dict[str, int]:
+    """Count the colour profiles of pictures.
+
+    Args:
+        paths: Paths of the pictures. A file that cannot be read is left out.
+
+    Returns:
+        Number of pictures of each profile by its description, "sRGB" for those without one, the
+        most frequent first.
+    """
+    found: Counter[str] = Counter()
+    for path in paths:
+        try:
+            found[stored_profile(path) or "sRGB"] += 1
+        except Exception:  # damaged files are reported where they are read
+            continue
+    return dict(found.most_common())
+
+
+def profile_note(profiles: dict[str, int]) -> str | None:
+    """Say which colours a prior learns from pictures, where it is not sRGB alone.
+
+    Args:
+        profiles: Number of pictures of each profile.
+
+    Returns:
+        A sentence, or None.
+
+    Example:
+        >>> profile_note({"sRGB": 5}) is None
+        True
+        >>> profile_note({"Display P3": 5})
+        "the prior learns values of the colour profile 'Display P3'"
+    """
+    if not set(profiles) - {"sRGB"}:
+        return None
+    if len(profiles) == 1:
+        return f"the prior learns values of the colour profile {next(iter(profiles))!r}"
+    counted = ", ".join(f"{name} ({count})" for name, count in profiles.items())
+    return (
+        f"the pictures have several colour profiles: {counted}; the prior learns the values of the "
+        "files, as restore keeps them, so convert the pictures to one profile if it is to know one"
+    )

@@ -21,7 +21,8 @@ from problems.reading.pictures import read_picture
 from problems.reading.selection import Layout, complex_parts, layout, select
 from problems.reading.sources import open_source, source_format
 from problems.reading.tiff import is_tiff
-from scoresde.data.datasets import AUGMENTATIONS, WHOLE, list_images
+from scoresde.data.datasets import AUGMENTATIONS, SUFFIXES, WHOLE, list_images
+from scoresde.data.headers import colour_profiles
 from scoresde.errors import InputError, as_input_error
 
 __all__ = ["ImageStacks", "array_type", "list_own_numbers"]
@@ -134,6 +135,7 @@ class ImageStacks:
         self._turns, self._room = AUGMENTATIONS[augment], cache_bytes
         self._wanted = channels
         self._cache: dict[int, np.ndarray] = {}
+        self._profiles: dict[str, int] | None = None
         self._open: OrderedDict[int, tuple[ArraySource, Layout]] = OrderedDict()
         self.channels, self.units = 0, None
         counts, self._sides, kinds = list[int](), list[tuple[int, ...]](), list[np.dtype]()
@@ -164,10 +166,27 @@ class ImageStacks:
 
     @property
     def value_range(self) -> dict[str, Any]:
-        """Range and unit, as the card of the prior has them; no range if files differ in it."""
+        """Range and unit, as the card of the prior has them; no range if files differ in it.
+
+        Colour profiles are named if they are not sRGB alone.
+        """
+        named = self.profiles()
+        told = {"profiles": named} if set(named) - {"sRGB"} else {}
         if self._by_type and len(set(self._tops)) > 1:
-            return {"low": None, "high": None, "units": self.units}
-        return {"low": self.low.tolist(), "high": self.high.tolist(), "units": self.units}
+            return {"low": None, "high": None, "units": self.units} | told
+        return {"low": self.low.tolist(), "high": self.high.tolist(), "units": self.units} | told
+
+    def profiles(self) -> dict[str, int]:
+        """Count the colour profiles of those files that are pictures.
+
+        Returns:
+            Number of pictures of each profile, "sRGB" for those without one; empty for grey ones
+            and for other files.
+        """
+        if self._profiles is None:
+            pictures = [path for path in self.paths if path.suffix.lower() in SUFFIXES]
+            self._profiles = colour_profiles(pictures) if self.channels == 3 else {}
+        return self._profiles
 
     def _source(self, index: int) -> tuple[ArraySource, Layout]:
         if index in self._open:

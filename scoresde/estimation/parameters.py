@@ -43,7 +43,7 @@ __all__ = ["OutOfRange", "ParameterEstimate", "estimate_parameters"]
 
 _LARGEST_EXACT = 1024  # entries of y whose covariance is decomposed at every place
 _ALONG = 8  # evaluations along a parameter
-_NEWTON = 3
+_NEWTON, _NEWTON_EXACT = 3, 20  # steps at most, by draws and by the evidence
 _CLOSE = 0.01
 _BESIDE = 0.25  # of a stride, where the Jacobian is measured
 _BACK = 2
@@ -173,12 +173,12 @@ def estimate_parameters(
     y = first.operator.mask_unobserved(y.detach())
     if isinstance(prior, GaussianPrior) and _is_small(first, y):
         source, name = EvidenceSource(family, y, prior), "evidence"
-        search = _Search(source, family)
+        search = _Search(source, family, drawn=False)
     else:
         seed = generator.initial_seed() if generator is not None else 0
         chosen = make_solver("warm-start") if solver is None else solver
         drawn, name = ParametricSource(family, y, prior, chosen, seed, weighted), "draws"
-        search = _Search(drawn, family)
+        search = _Search(drawn, family, drawn=True)
     for i in reversed(range(len(u))):
         u = search.along(u, i, max(4, draws // 2))
     u, covariance = search.together(u, draws)
@@ -226,11 +226,13 @@ class _Search:
     Args:
         source: The equations.
         family: Names and ranges of the parameters.
+        drawn: Whether the equations come from draws.
         path: Values that were tried.
     """
 
     source: _Source
     family: Family
+    drawn: bool
     path: list[tuple[float, ...]] = field(default_factory=list)
 
     def _at(self, u: Sequence[float], draws: int) -> Equations:
@@ -321,10 +323,15 @@ class _Search:
         return c
 
     def together(self, u: list[float], draws: int) -> tuple[list[float], Tensor]:
-        """Take steps of Newton; return the place and the covariance of its coordinates."""
+        """Take steps of Newton; return the place and the covariance of its coordinates.
+
+        With draws, whose evaluations are dear, all steps have the first Jacobian.
+        """
         here = self._at(u, draws)
         M = self._jacobian(u, here, draws)
-        for _ in range(_NEWTON):
+        for number in range(_NEWTON if self.drawn else _NEWTON_EXACT):
+            if number > 0 and not self.drawn:
+                M = self._jacobian(u, here, draws)
             step = torch.linalg.solve(M, here.slope)
             largest = torch.tensor([p.stride for p in self.family.parameters]).to(step)
             step = torch.minimum(torch.maximum(step, -largest), largest).tolist()

@@ -6,7 +6,9 @@ Makes tables, the plot of the trilemma, grids of draws and a sheet of restoratio
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from scoresde.families.comparison.entrants import embedded_families, entrants, l
 from scoresde.families.comparison.families import FAMILIES
 from scoresde.families.comparison.judge import (
     SHOWN,
+    Entrant,
     JudgeConfig,
     Judged,
     chosen,
@@ -39,7 +42,9 @@ from scoresde.families.comparison.table import (
     training_table,
 )
 from scoresde.families.comparison.training import train_family
+from scoresde.families.store import load_model
 from scoresde.files import check_writable, write_atomically, write_json
+from scoresde.pipelines.workers import Workers, device_of_worker
 
 __all__ = ["CompareOptions", "compare"]
 
@@ -102,23 +107,27 @@ def compare(
     say: Callable[[str], None] | None = None,
     progress: bool = False,
     judging: Callable[[float], None] | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Train or load the families, evaluate them, and write the comparison.
 
     Writes comparison.json, comparison.md, trilemma.png, draws.png and restoration.png into
-    `options.out`.
+    `options.out`. Families are trained one after another by this process, because their budget is
+    a time. They are judged by the workers, whose scores are the same, except for seconds.
 
     Args:
         options: What is compared.
         say: Called with a line for each piece of work.
         progress: Show a progress bar while training.
         judging: Called with the finished fraction of the evaluation, which follows.
+        workers: Who judges; None for this process alone. Others find data and weights under the
+            same paths.
 
     Returns:
         The report, as in comparison.json.
 
     Raises:
-        InputError: If the data or the weights do not fit.
+        InputError: If the data or the weights do not fit, or Dask is not installed.
         TrainingError: If a training fails.
     """
     say, out = say or (lambda _: None), check_writable(options.out)
@@ -128,9 +137,34 @@ def compare(
         for name in FAMILIES
         if name in options.families
     }
-    judged, every = [], entrants(models, options.device)
-    # a model that is judged by its draws alone has one stage of work
-    stages = [2 + len(problems_for(tuple(one.model.shape))) if one.whole else 1 for one in every]
+    every = entrants(models, options.device)
+    if workers is None or workers.alone:
+        judged = _judged(every, reference, options, say, judging)
+    else:
+        judged = _judged_by(workers, every, options, say, judging)
+    data = other_data(reference, options.judging)
+    report = _report(judged, data, options, reference)
+    write_json(report, out / "comparison.json")
+    write_markdown(judged, data, options, reference, out / "comparison.md")
+    draw_pictures(judged, data, options, reference, out)
+    return report
+
+
+def _stages(entrant: Entrant) -> int:
+    """Pieces of work; a model that is judged by its draws alone has one."""
+    return 2 + len(problems_for(tuple(entrant.model.shape))) if entrant.whole else 1
+
+
+def _judged(
+    every: list[Entrant],
+    reference: RealData,
+    options: CompareOptions,
+    say: Callable[[str], None],
+    judging: Callable[[float], None] | None,
+) -> list[Judged]:
+    """Judge one entrant after another."""
+    judged = []
+    stages = [_stages(one) for one in every]
     for i, entrant in enumerate(every):
         say(f"judging {entrant.title}")
         before, begun = sum(stages[:i]), itertools.count()
@@ -143,12 +177,58 @@ def compare(
         judged.append(judge(entrant, reference, options.judging, options.work / "judged", begin))
         if judging:
             judging(sum(stages[: i + 1]) / sum(stages))
-    data = other_data(reference, options.judging)
-    report = _report(judged, data, options, reference)
-    write_json(report, out / "comparison.json")
-    write_markdown(judged, data, options, reference, out / "comparison.md")
-    draw_pictures(judged, data, options, reference, out)
-    return report
+    return judged
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An entrant, for any process."""
+
+    options: CompareOptions
+    index: int
+
+
+def _judged_by(
+    workers: Workers,
+    every: list[Entrant],
+    options: CompareOptions,
+    say: Callable[[str], None],
+    judging: Callable[[float], None] | None,
+) -> list[Judged]:
+    """Judge the entrants by several workers."""
+    judged: dict[int, Judged] = {}
+    stages = [_stages(one) for one in every]
+    parts = [_Part(options, i) for i in range(len(every))]
+    with closing(workers.finished(_judge_part, parts)) as each:
+        for one in each:
+            if one.error is not None:
+                raise one.error
+            assert one.result is not None
+            judged[one.index] = one.result
+            say(f"judged {every[one.index].title}")
+            if judging:
+                judging(sum(stages[i] for i in judged) / sum(stages))
+    return [judged[i] for i in range(len(every))]
+
+
+def _judge_part(part: _Part) -> Judged:
+    """Run on a worker."""
+    reference, every = _opened(part.options)
+    work = part.options.work / "judged"
+    return judge(every[part.index], reference, part.options.judging, work)
+
+
+@lru_cache(maxsize=1)
+def _opened(options: CompareOptions) -> tuple[RealData, list[Entrant]]:
+    """Data and trained models, once in each worker."""
+    device = device_of_worker("auto") if options.device == "cuda" else options.device
+    models = {}
+    for name in FAMILIES:
+        if name in options.families:
+            trained = options.minutes is not None
+            path = options.work / name / "model.safetensors"
+            models[name] = load_model(path, device) if trained else load_family(name, device)
+    return read_reference(options), entrants(models, device)
 
 
 def read_reference(options: CompareOptions) -> RealData:

@@ -18,7 +18,7 @@ from scoresde.pipelines.settings import (
 )
 from scoresde.priors.checkpoint import embedded_priors
 
-__all__ = ["file_hash", "prior_key", "restoration_key"]
+__all__ = ["content_hash", "file_hash", "prior_key", "restoration_key"]
 
 _WITHOUT_EFFECT = ("device", "batch")
 """Options that change no result beyond rounding."""
@@ -35,7 +35,7 @@ def prior_key(name: str) -> str:
     """
     embedded = embedded_priors()
     path = Path(embedded[name]) if name in embedded else Path(name.partition(":")[2] or name)
-    return _hash(path) if path.exists() else name
+    return content_hash(path) if path.exists() else name
 
 
 def restoration_key(
@@ -71,7 +71,7 @@ def restoration_key(
         del own[name]
     content = {
         "version": version("scoresde"),
-        "image": _hash(image),
+        "image": content_hash(image),
         "problem": asdict(problem) | {"file": _of_file(problem.problem)},
         "options": own | {"prior": prior},
         "simulate": simulate,
@@ -82,8 +82,18 @@ def restoration_key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hash(path: Path) -> str:
-    """Hash a file, or a folder with the names in it, such as an array of zarr."""
+def content_hash(path: Path) -> str:
+    """Hash a file, or a folder with the names in it, such as an array of zarr.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The hash.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
     if not path.is_dir():
         return file_hash(path)
     files = [one for one in sorted(path.rglob("*")) if one.is_file()]
@@ -123,5 +133,5 @@ def _of_file(problem: str) -> str | None:
 def _plain(value: Any) -> str:
     """A path as the content of its file: masks, kernels, calibrations."""
     if isinstance(value, Path):
-        return _hash(value)
+        return content_hash(value)
     raise TypeError(f"{type(value).__name__} has no key")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,14 @@ def demo(
         report: dict[str, Any] = {"picture": name, "problem": title}
         report |= scores(posterior, y, truth)
         report |= {"nfe": posterior.nfe, "seconds": round(posterior.seconds, 1)}
-        rows.append(panels(posterior, y, truth, report))
+        first, *others = panels(posterior, y, truth, report)
+        rows.append([replace(first, caption=f"{first.caption}\n{title}"), *others])
         reports.append(report)
         if say:
-            mean = report["mean"]
+            mean, before = report["mean"], report.get("measurement")
+            measured = f" (measurement {before['psnr']:.2f} dB)" if before else ""
             say(
-                f"{name:10s} {title:28s} posterior mean {mean['psnr']:.2f} dB, "
+                f"{name:10s} {title:27s} mean {mean['psnr']:.2f} dB{measured}, "
                 f"SSIM {mean['ssim']:.3f}, {report['seconds']} s"
             )
     total = {

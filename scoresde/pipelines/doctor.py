@@ -137,7 +137,7 @@ def _precision(device: torch.device) -> dict[str, str]:
     if fast_bf16(device):
         why = "the hardware computes convolutions in bfloat16 fast"
         return {"network": "bf16", "why": why}
-    what = "the GPU" if device.type == "cuda" else "the processor has no AMX and no AVX512-BF16: it"
+    what = "the GPU" if device.type == "cuda" else "the processor has no AMX and"
     return {"network": "fp32", "why": f"{what} computes bfloat16 no faster than float32"}
 
 

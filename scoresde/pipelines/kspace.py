@@ -41,6 +41,7 @@ from problems.reading.sources import open_source, source_format
 from scoresde.errors import InputError, as_input_error
 from scoresde.pipelines.default_noise import default_sigma
 from scoresde.pipelines.inputs import Input, given_range, read_input
+from scoresde.pipelines.kspace_brightness import brightest, coil_images, file_brightness
 from scoresde.pipelines.named_problems import PROBLEMS, ImageContext, build_noise
 from scoresde.pipelines.parsing import settings
 from scoresde.pipelines.plan import Plan, check_options
@@ -50,8 +51,8 @@ from scoresde.pipelines.stack_results import slice_name
 
 __all__ = ["KspaceRun", "prepare_kspace"]
 
+_RULE = "of real and imaginary part, by the brightest pixel of the coils"
 _LEAST_REGION = 12  # samples on a side; the blocks of ESPIRiT have 6
-_DARK = 0.1  # of the largest sensitivity: pixels below have no part in the brightness
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class _Scan:
         masks: What was measured (N, H, W).
         maps: Sensitivities of each slice (coils, H, W); None for one ideal coil.
         words: How they were found.
+        stated: Where the mask of the user or the file has samples (H, W); None without one.
+        stored: Sensitivities of the file given by the user, (coils, H, W) or (slices, coils, H, W);
+            None if they are estimated, whose root of the sum of squares is 1.
         covariance: Covariance of the coils; None without a noise scan.
     """
 
@@ -88,6 +92,8 @@ class _Scan:
     masks: Tensor
     maps: tuple[Tensor | None, ...]
     words: str
+    stated: Tensor | None
+    stored: Tensor | None
     covariance: Tensor | None
 
     @property
@@ -128,9 +134,9 @@ def prepare_kspace(
     names = [_where(image, given, index) for index in range(len(kspace))]
     scan = _scan(kspace, given, image, problem, int(chosen["calibration"]), names)
     if channels == 2:
-        found = torch.stack([_coil_images(one) for one in scan.kspace])
+        found = torch.stack([coil_images(one) for one in scan.kspace])
         start = root_sum_of_squares(found, axis=1)[:, None]
-        low, high, rule = _brightness(problem, start, scan)
+        low, high, rule = _brightness(problem, given, scan)
     else:
         start, (low, high, rule) = None, _real_range(problem, options.prior)
     half, middle = (high - low) / 2, (high + low) / 2
@@ -229,9 +235,10 @@ def _scan(
             raise InputError(f"{source} leaves no sample of {name} that was measured")
     kspace = torch.where(masks[:, None], kspace, 0)
     maps: tuple[Tensor | None, ...]
+    stored = None
     if problem.maps != "estimate":
         assert problem.maps is not None
-        maps = _read_maps(Path(problem.maps), kspace, given)
+        stored, maps = _read_maps(Path(problem.maps), kspace, given)
         words = "sensitivities of the file"
     elif kspace.shape[1] == 1:
         maps, words = (None,) * len(kspace), "one coil needs no sensitivities"
@@ -249,7 +256,7 @@ def _scan(
     covariance = None
     if problem.noise_scan is not None:
         covariance = _covariance(problem.noise_scan, kspace.shape[1])
-    return _Scan(kspace, masks, maps, words, covariance)
+    return _Scan(kspace, masks, maps, words, stated, stored, covariance)
 
 
 def _stated_mask(
@@ -312,7 +319,8 @@ def _read_complex(path: Path, option: str) -> np.ndarray:
     return values
 
 
-def _read_maps(path: Path, kspace: Tensor, given: Input) -> tuple[Tensor, ...]:
+def _read_maps(path: Path, kspace: Tensor, given: Input) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The sensitivities of the file, and those of each slice."""
     values = _read_complex(path, "--maps")
     n, wanted = len(kspace), tuple(kspace.shape[1:])
     places = [] if given.stack is None else [place[0] for place in given.stack.places if place]
@@ -335,7 +343,7 @@ def _read_maps(path: Path, kspace: Tensor, given: Input) -> tuple[Tensor, ...]:
         )
     if not all(bool((one != 0).any()) for one in found):
         raise InputError(f"--maps {path}: the sensitivities of a slice are all 0")
-    return tuple(found)
+    return maps, tuple(found)
 
 
 def _covariance(path: Path, coils: int) -> Tensor:
@@ -355,13 +363,7 @@ def _covariance(path: Path, coils: int) -> Tensor:
     return covariance
 
 
-def _coil_images(kspace: Tensor) -> Tensor:
-    """The image of each coil (coils, H, W)."""
-    one = MRI(torch.ones(kspace.shape[-2:]), complex_image=True)
-    return complex_of(one.adjoint(channels_of(kspace[:, None])))[:, 0]
-
-
-def _brightness(problem: ProblemOptions, start: Tensor, scan: _Scan) -> tuple[float, float, str]:
+def _brightness(problem: ProblemOptions, given: Input, scan: _Scan) -> tuple[float, float, str]:
     """The range (-g, g) of real and imaginary parts, g the brightest magnitude."""
     said = given_range(problem)
     if said is not None:
@@ -370,12 +372,26 @@ def _brightness(problem: ProblemOptions, start: Tensor, scan: _Scan) -> tuple[fl
                 "--range of a complex image is 0,HIGH, where HIGH is the brightest magnitude"
             )
         return -float(said[1]), float(said[1]), "as --range says, of real and imaginary part"
-    most = 0.0
-    for picture, maps in zip(start[:, 0], scan.maps, strict=True):
-        shade = torch.ones_like(picture) if maps is None else root_sum_of_squares(maps)
-        seen = shade > _DARK * shade.max()
-        most = max(most, float((picture[seen] / shade[seen]).max()))
-    return -most, most, "of real and imaginary part, by the brightest pixel of the coils"
+    assert given.source is not None
+    stored = scan.stored
+    if stored is not None and stored.ndim == 4 and not _covers(stored, given):
+        pairs = zip(scan.kspace, scan.maps, strict=True)
+        most = max(brightest(one, maps) for one, maps in pairs)
+        return -most, most, f"{_RULE} in the slices that have sensitivities"
+
+    def maps_at(place: tuple[int, ...]) -> Tensor | None:
+        """The sensitivities of a slice of the file."""
+        return stored if stored is None or stored.ndim == 3 else stored[place[0] if place else 0]
+
+    most = file_brightness(given.source, problem.select, scan.stated, maps_at)
+    return -most, most, f"{_RULE} in all slices of the file"
+
+
+def _covers(maps: Tensor, given: Input) -> bool:
+    """Whether maps (slices, coils, H, W) are those of all slices of the file, in its order."""
+    assert given.source is not None
+    shape = given.source.shape
+    return len(shape) < 4 or len(maps) == shape[0]
 
 
 def _real_range(problem: ProblemOptions, prior: str) -> tuple[float, float, str]:

@@ -376,9 +376,9 @@ def tiled_prior(prior: Prior, tile: int) -> TiledPrior:
         tile: Largest side in pixels.
 
     Returns:
-        The prior on tiles, with the usual overlap or a quarter of a small tile.
+        The prior on tiles, with the usual overlap or a quarter of a small tile, in multiples of 8.
     """
-    return TiledPrior(prior, tile, min(TILE_OVERLAP, tile // 4))
+    return TiledPrior(prior, tile, min(TILE_OVERLAP, tile // 32 * 8))
 
 
 def draw(

@@ -4,12 +4,12 @@ Files count by their content, not by their names; random masks by their distribu
 pixels.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from problems import Noise
 from scoresde.errors import InputError
+from scoresde.pipelines.content_hash import content_hash
 from scoresde.pipelines.named_problems import PROBLEMS, is_described
 from scoresde.pipelines.parsing import settings
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
@@ -73,9 +73,9 @@ def _problem(options: ProblemOptions) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    """Enough of a file's SHA-256 to tell it from any other."""
+    """Enough of the SHA-256 of a file or folder to tell it from any other."""
     try:
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        return f"sha256:{content_hash(path)[:16]}"
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 

@@ -138,7 +138,10 @@ def restore(
         _check_channels(prior, options.prior)
     plan = plans[0]
     size = plan.picture_size(given.x)
-    check_memory(size, prior.shape[0], options, device)
+    try:
+        check_memory(size, prior.shape[0], options, device)
+    except InputError as error:
+        raise InputError(f"{error}, or restore a TIFF or zarr in --windows 1024") from None
     work = replace(options, samples=options.samples * len(given.x))
     if say and math.prod(size) * work.samples > LARGE:
         say(_announcement(size, work, estimate_seconds(prior, size, work)))

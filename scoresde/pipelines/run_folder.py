@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+from problems.reading.zarr_arrays import is_zarr
 
 __all__ = ["remove_former_run"]
 
@@ -30,4 +33,7 @@ def remove_former_run(folder: Path, inputs: Iterable[Path | None] = ()) -> None:
     for name in [*files, *draws]:
         own = isinstance(name, str) and Path(name).name == name
         if own and (folder / name).resolve() not in kept:
-            (folder / name).unlink(missing_ok=True)
+            if name.endswith(".zarr") and is_zarr(folder / name):
+                shutil.rmtree(folder / name)
+            elif not (folder / name).is_dir():
+                (folder / name).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ __all__ = [
     "OutputOptions",
     "ProblemOptions",
     "RestoreOptions",
+    "WindowOptions",
 ]
 
 DEFAULT_SOLVER = "warm-start"
@@ -188,3 +189,16 @@ class OutputOptions:
 
     format: str | None = None
     no_draws: bool = False
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How a picture that does not fit the memory is cut.
+
+    Args:
+        side: Side of the windows in pixels of the result.
+        overlap: Pixels that neighbours share; None for 96 and twice the reach of the operator.
+    """
+
+    side: int
+    overlap: int | None = None

@@ -4,7 +4,9 @@ Nothing is timed: a choice that depended on the load of the machine would change
 seed.
 """
 
+import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -19,8 +21,10 @@ def fast_bf16(device: torch.device) -> bool:
         device: Device of the convolutions.
 
     Returns:
-        True on a GPU with bfloat16 in hardware, and on a CPU with AMX or AVX512-BF16. False where
-        the flags do not tell.
+        True on a GPU with bfloat16 in hardware, on a CPU with AMX, and on one of AMD with
+        AVX512-BF16, whose 3x3 convolutions reached twice the rate that float32 can have. On an
+        Intel Xeon with AVX512-BF16 but without AMX the network took 1.6 times as long in bfloat16.
+        False where the flags do not tell.
 
     Example:
         >>> import torch
@@ -32,5 +36,15 @@ def fast_bf16(device: torch.device) -> bool:
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, flag, bool)() for flag in flags)
+    if getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+        return True
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()) and _is_of_amd()
+
+
+def _is_of_amd() -> bool:
+    """Whether the processor is one of AMD, where the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = platform.processor()  # Windows
+    return "AuthenticAMD" in text

@@ -336,7 +336,11 @@ class GaussianMixturePrior(ExactMixture):
         return (r @ self.means + pull.flatten(1) @ self.Q_flat.T).reshape(x_t.shape).to(x_t.dtype)
 
     def _colour(self, k: Tensor, z: Tensor) -> Tensor:
-        return torch.einsum("nde,ne->nd", self.Q[k] * self.lam[k].sqrt()[:, None], z)
+        # the symmetric root is unique; eigenvectors have signs that differ between processors
+        Q = self.Q[k]
+        return torch.einsum(
+            "nde,ne->nd", Q * self.lam[k].sqrt()[:, None], torch.einsum("nde,nd->ne", Q, z)
+        )
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Compute the mean and the covariance of the mixture.

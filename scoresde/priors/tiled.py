@@ -1,13 +1,18 @@
 """Large images in bounded memory: the denoiser runs on overlapping tiles.
 
-The result of each tile is weighted by a ramp that falls to (nearly) zero at the inner edges of the
-tile, so that no seams are visible. Where gradients flow, each tile is computed again in the
-backward pass instead of being kept (Chen et al. 2016), so that memory is that of one tile and of
-two pictures in both directions. Small tiles are evaluated together, as many as have the pixels of
-one large tile. The
-time is linear in the number of pixels of the image, with gradients too.
+The result of each tile is weighted by a ramp that falls to zero towards the inner edges of the
+tile, and is not used within a quarter of the overlap from them. Tiles begin at multiples of 8
+pixels, so that a network that halves the resolution up to three times meets the same pixels in each
+cell as in the whole image: without attention, and with a quarter of the overlap above the reach of
+its convolutions, the result is that of the whole image.
+
+Where gradients flow, each tile is computed again in the backward pass instead of being kept (Chen
+et al. 2016), so that memory is that of one tile and of two pictures in both directions. Small tiles
+are evaluated together, as many as have the pixels of one large tile. The time is linear in the
+number of pixels of the image, with gradients too.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,8 +37,9 @@ class TiledPrior(Wrapper):
     """Prior whose denoiser sees at most ``tile`` x ``tile`` pixels at a time.
 
     Images up to that size are not cut. Larger ones are cut into as few tiles as that permits, and
-    these are no larger than the overlap demands. The result differs from that of the whole image,
-    since a tile does not see pixels outside of it.
+    these are no larger than the overlap demands. The result differs from that of the whole image as
+    far as the denoiser looks beyond a quarter of the overlap. Tile and overlap should be multiples
+    of 8; otherwise the cells of a network that lowers the resolution differ from tile to tile.
 
     Args:
         prior: Prior of images (C, H, W) that takes any size.
@@ -84,49 +90,66 @@ class TiledPrior(Wrapper):
             return size
         count = self._count(size)
         least = math.ceil((size + (count - 1) * self.overlap) / count)
-        return min(self.tile, -(-least // _MULTIPLE) * _MULTIPLE)
+        return min(self.tile, _rounded_up(least))
 
     def _count(self, size: int) -> int:
         return math.ceil((size - self.overlap) / (self.tile - self.overlap))
 
-    def _starts(self, size: int, length: int) -> list[int]:
-        if size <= length:
-            return [0]
-        count = self._count(size)
-        return [round(i * (size - length) / (count - 1)) for i in range(count)]
+    def _spans(self, size: int, length: int, ragged: bool) -> list[slice]:
+        """Where the tiles of an axis lie.
 
-    def _ramp(self, start: int, size: int, length: int, like: Tensor) -> Tensor:
-        distance = torch.arange(length, dtype=like.dtype, device=like.device) + 0.5
+        Ragged ones begin at multiples of 8, and the last one may be up to 7 pixels shorter.
+        """
+        if size <= length:
+            return [slice(0, size)]
+        count, last = self._count(size), size - length
+        if not ragged:
+            starts = [round(i * last / (count - 1)) for i in range(count)]
+        else:
+            last = _rounded_up(last)
+            starts = [i * last // (count - 1) // _MULTIPLE * _MULTIPLE for i in range(count)]
+        return [slice(start, min(start + length, size)) for start in starts]
+
+    def _ramp(self, span: slice, size: int, like: Tensor) -> Tensor:
+        length, unused = span.stop - span.start, self.overlap // 4
+        distance = torch.arange(length, dtype=like.dtype, device=like.device) + 0.5 - unused
+        distance = distance.clamp_min(0) / max(self.overlap - 2 * unused, 1)
         ramp = torch.ones_like(distance)
-        if start > 0:
-            ramp = torch.minimum(ramp, distance / max(self.overlap, 1))
-        if start + length < size:
-            ramp = torch.minimum(ramp, distance.flip(0) / max(self.overlap, 1))
+        if span.start > 0:
+            ramp = torch.minimum(ramp, distance)
+        if span.stop < size:
+            ramp = torch.minimum(ramp, distance.flip(0))
         return ramp
 
-    def _sides(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of a tile; those of ``tile`` for a prior that takes no others."""
-        rows, columns = (self._length(size) for size in shape[-2:])
-        if self.prior.accepts((shape[-3], rows, columns)):
-            return rows, columns
-        return min(self.tile, shape[-2]), min(self.tile, shape[-1])
+    def _boxes(self, shape: tuple[int, ...]) -> list[_Box]:
+        """The tiles, those of one size after one another.
+
+        A prior that takes no other sizes gets tiles of side ``tile``.
+        """
+        sizes, channels = shape[-2:], shape[-3]
+        ragged = self.tile % _MULTIPLE == self.overlap % _MULTIPLE == 0
+        boxes = self._grid(sizes, [self._length(size) for size in sizes], ragged)
+        if not all(self.prior.accepts((channels, *_sides(box))) for box in boxes):
+            boxes = self._grid(sizes, [min(self.tile, size) for size in sizes], ragged=False)
+        return sorted(boxes, key=_sides, reverse=True)
+
+    def _grid(self, sizes: Sequence[int], lengths: Sequence[int], ragged: bool) -> list[_Box]:
+        rows, columns = (
+            self._spans(size, length, ragged) for size, length in zip(sizes, lengths, strict=True)
+        )
+        return list(itertools.product(rows, columns))
 
     def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         height, width = x_t.shape[-2:]
         if max(height, width) <= self.tile:
             return self.prior._denoise(x_t, t)
-        rows, columns = self._sides(x_t.shape)
-        boxes, ramps = [], []
-        for top in self._starts(height, rows):
-            for left in self._starts(width, columns):
-                boxes.append((slice(top, top + rows), slice(left, left + columns)))
-                across = self._ramp(left, width, columns, x_t)
-                ramp = self._ramp(top, height, rows, x_t)[:, None] * across
-                ramps.append(ramp[None, None])
+        boxes = self._boxes(x_t.shape)
+        ramps = [
+            (self._ramp(rows, height, x_t)[:, None] * self._ramp(columns, width, x_t))[None, None]
+            for rows, columns in boxes
+        ]
         weights = _added_up(boxes, x_t[:1, :1].shape, ramps)
-        pixels = rows * columns
-        together = max(1, TILE**2 // (pixels * len(x_t)))
-        groups = [slice(i, i + together) for i in range(0, len(boxes), together)]
+        groups = _groups(boxes, TILE**2 // len(x_t))
 
         if not (torch.is_grad_enabled() and x_t.requires_grad):
             return self._evaluated(x_t, t, boxes, ramps, groups) / weights
@@ -171,6 +194,25 @@ class TiledPrior(Wrapper):
             return (self._inner(pieces[0], t, recompute=True),)
         D = self._inner(torch.cat(list(pieces)), t.repeat(len(pieces)), recompute=True)
         return D.chunk(len(pieces))
+
+
+def _rounded_up(size: int) -> int:
+    return -(-size // _MULTIPLE) * _MULTIPLE
+
+
+def _sides(box: _Box) -> tuple[int, int]:
+    rows, columns = box
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _groups(boxes: Sequence[_Box], pixels: int) -> list[slice]:
+    """Tiles of one size that are evaluated together, of so many pixels at most."""
+    groups, start = [], 0
+    for (rows, columns), same in itertools.groupby(boxes, key=_sides):
+        stop, together = start + len(list(same)), max(1, pixels // (rows * columns))
+        groups += [slice(i, min(i + together, stop)) for i in range(start, stop, together)]
+        start = stop
+    return groups
 
 
 @dataclass(frozen=True)

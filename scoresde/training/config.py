@@ -141,9 +141,6 @@ class TrainConfig(LoopConfig):
         noise: Distribution of the noise levels.
         weighting: Weights of the noise levels in the loss, "edm", "min-snr" or "likelihood"
             (:func:`scoresde.training.objective.loss_weight`).
-        mismatch: Share of the samples, in [0, 1], whose noise is not what their label says
-            (:mod:`scoresde.training.mismatch`), which keeps the network bounded where solvers take
-            it.
         network: Architecture: a UNetConfig or DiTConfig for signals, pictures or volumes, or the
             configuration of a network that was registered (`register_network`).
 
@@ -164,14 +161,12 @@ class TrainConfig(LoopConfig):
     fourier: tuple[int, ...] = ()
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     weighting: str = "edm"
-    mismatch: float = 0.0
     network: NetworkConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "crops", tuple(self.crops))
         object.__setattr__(self, "fourier", tuple(self.fourier))
-        check_number("mismatch", self.mismatch, low=0, high=1)
         self._check_features()
         kind = config_kind(self.network)
         if not all(hasattr(self.network, name) for name in ("channels", "extra", "dimensions")):

@@ -21,7 +21,6 @@ from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import TrainConfig
 from scoresde.training.loop import run_training
-from scoresde.training.mismatch import mismatched
 from scoresde.training.objective import denoising_score_matching, loss_weight
 from scoresde.training.share import Share
 from scoresde.training.task import Cost, Task
@@ -179,8 +178,6 @@ class _PriorTask(Task[ScorePrior]):
         x_0 = _rows(self.data, n, config.crops[index], generator, rows)
         sigma = config.noise.draw(n, generator)[rows]
         noise = _normal((n, *x_0.shape[1:]), rows, generator, self.device)
-        if config.mismatch > 0:
-            x_0, noise = mismatched(x_0, noise, config.mismatch, generator, rows, n)
         if config.weighting == "edm":
             return share.weight(n), (x_0, sigma, noise)
         weight = loss_weight(config.weighting, sigma, config.noise, config.sigma_data)

@@ -10,7 +10,6 @@ _ADDED: dict[str, Any] = {
     "cooldown": 1.0,
     "dimensions": 2,
     "kind": "UNet",
-    "mismatch": 0.0,
     "preactivation": True,
     "snapshot_every": None,
     "weighting": "edm",

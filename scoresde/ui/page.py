@@ -151,7 +151,9 @@ def _controls(workers: Workers, priors: tuple[str, ...], samples: dict[str, Path
     )
     # of the instance: of a subclass Gradio writes an interface file beside this one
     made["picture"].preprocess = _path
-    most = f"At most {limits.bytes / 1e6:g} MB and {limits.pixels / 1e6:g} megapixels."
+    size = limits.pixels / 1e6
+    unit = "megapixel" if size == 1 else "megapixels"
+    most = f"At most {limits.bytes / 1e6:g} MB and {size:g} {unit}."
     gr.Markdown(f"{most} Or take a sample:", elem_classes="note")
     with gr.Row():
         titles = {"chelsea": "cat"}

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
+from problems import InverseProblem, take_logarithm
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior, Wrapper
 from solvers.capabilities import Exactness, check_capabilities
@@ -78,6 +78,9 @@ class Guidance(Registered, ABC):
     def condition(self, prior: Prior, problem: InverseProblem, y: Tensor) -> "GuidedPrior":
         """Condition a prior on a measurement.
 
+        Counts behind :class:`problems.Transmission` become line integrals, with the same likelihood
+        (:func:`problems.take_logarithm`).
+
         Args:
             prior: Prior of x_0.
             problem: Operator and noise of the measurement.
@@ -104,6 +107,7 @@ class Guidance(Registered, ABC):
             >>> round(float(draws.mean()), 1), round(float(draws.std()), 1)
             (2.0, 0.1)
         """
+        problem, y = take_logarithm(problem, y)
         check_capabilities(self, problem)
         prior.check_shape(problem.check_measurement(y), "the x of this measurement")
         return GuidedPrior(self, prior, problem, y)

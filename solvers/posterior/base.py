@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from problems import InverseProblem
+from problems import InverseProblem, take_logarithm
 from problems.checks import check_number
 from problems.storage import release
 from scoresde.priors.base import CountingPrior, Prior
@@ -152,6 +152,9 @@ class PosteriorSampler(Registered, ABC):
     ) -> Posterior:
         """Draw from the posterior of each measurement.
 
+        Counts behind :class:`problems.Transmission` are restored as line integrals, with the same
+        likelihood (:func:`problems.take_logarithm`).
+
         Args:
             prior: Prior of x.
             problem: Operator and noise that made y.
@@ -183,8 +186,10 @@ class PosteriorSampler(Registered, ABC):
 
         Warns:
             SolverWarning: If some draws are too far from y to be draws of the posterior; only of
-                solvers that use the network's Jacobian, and for white Gaussian noise.
+                solvers that use the network's Jacobian, and for noise that is independent in each
+                entry and has a variance.
         """
+        problem, y = take_logarithm(problem, y)
         self._check(problem, y, n, batch)
         prior.check_shape(problem.input_shape(y), "the x of this measurement")
         shape = (n, len(y), *problem.input_shape(y))

@@ -18,7 +18,7 @@ from docs.pages.api import public_names
 from docs.pages.decision import answers
 from docs.pages.problems import EXAMPLES, HOW_TO, MEASURED, TIMED, named_operators
 from docs.pages.references import cited, keys
-from docs.pages.results import exact_rows, operator_rows, ratio, read, restored
+from docs.pages.results import exact_rows, operator_rows, ratio, read, restored, strongly_nonlinear
 from docs.pages.site import TABLES, tables
 from docs.pages.solvers import ADVICE, CAPABILITIES, named_solvers
 from scoresde.pipelines.named_problems import PROBLEMS
@@ -119,6 +119,19 @@ def test_lists_of_the_site_name_what_exists() -> None:
 
 
 # Numbers
+
+
+def test_numbers_of_strongly_nonlinear_problems_are_those_of_their_table() -> None:
+    text = (ROOT / "benchmarks/results/nonlinear.md").read_text().split("\n## ")
+    page = next(part for part in text if part.startswith("Phase retrieval of photographs"))
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()[4:] if line
+    ]
+    assert len(rows) > 5
+    for solver, _, aligned, _, best, *_ in rows:
+        found = strongly_nonlinear("phase retrieval of photographs", solver)
+        assert f"{found['draw']:.1f}" == aligned and f"{found['best']:.1f}" == best, solver
+    assert strongly_nonlinear("phase retrieval of photographs", "nobody") == {}
 
 
 def test_numbers_come_from_the_tables() -> None:

@@ -43,7 +43,6 @@ _TRAIN: _Options = (
         (),
     ),
     ("--weighting", ("x", "", "0"), ()),
-    ("--mismatch", ("x", "-0.1", "1.5", "nan", ""), ()),
     ("--learning-rate", NUMBERS, ("1e12",)),
     ("--warmup", ("-1", "nan", "2.5", "x", ""), ()),
     ("--cooldown", ("nan", "inf", "-1", "1.5", "x", ""), ()),

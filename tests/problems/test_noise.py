@@ -22,6 +22,7 @@ from problems import (
     InverseProblem,
     LaplaceNoise,
     LinearMatrix,
+    LogCountNoise,
     LogPoissonNoise,
     Noise,
     PoissonGaussianNoise,
@@ -50,6 +51,8 @@ PHYSICAL: dict[str, Noise] = {
     "counts": CountNoise(0.05),
     "counts-read": CountNoise(0.05, 0.1),
     "log-poisson": LogPoissonNoise(50.0, 0.7),
+    "log-counts": LogCountNoise(50.0, background=3.0, gain=2.0),
+    "log-counts-read": LogCountNoise(50.0, std=2.0),
 }
 """Tested by themselves in test_physical_noise.py, and here where all noises are alike."""
 EACH: dict[str, Noise] = (

@@ -33,6 +33,7 @@ from problems import (
     LaplaceNoise,
     LinearMatrix,
     LinearOperator,
+    LogCountNoise,
     LogPoissonNoise,
     MicroscopeBlur,
     MotionBlur,
@@ -108,6 +109,7 @@ SOUND: dict[Callable[..., Any], dict[str, Any]] = {
     JPEG: {"quality": 50, "subsampling": True},
     LaplaceNoise: {"scale": 0.1},
     LinearMatrix: {"matrix": torch.eye(768, dtype=F64)[:10], "shape": (3, 16, 16)},
+    LogCountNoise: {"photons": 100.0, "background": 1.0, "gain": 1.0, "std": 1.0},
     LogPoissonNoise: {"photons": 100.0, "mu": 1.0},
     MRI: {"mask": MASK, "sensitivities": None},
     MicroscopeBlur: {

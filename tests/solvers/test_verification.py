@@ -68,11 +68,15 @@ class TestTheBenchmarks:
             )
 
     def test_modes_tell_ambiguity(self) -> None:
+        """The effective number of modes, averaged over a dozen measurements."""
         spread = {
-            name: float(EXACT_PROBLEMS[name][1](0).posterior.weights.square().sum() ** -1)
+            name: sum(
+                float(EXACT_PROBLEMS[name][1](seed).posterior.weights.square().sum() ** -1) / 12
+                for seed in range(12)
+            )
             for name in ("informative", "ambiguous")
         }
-        assert spread["informative"] < 1.1 < spread["ambiguous"]
+        assert spread["informative"] < 1.01 and spread["ambiguous"] > 1.3
 
 
 class TestPredictedTwist:

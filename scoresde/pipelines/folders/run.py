@@ -20,7 +20,7 @@ from scoresde.pipelines.folders.workers import perform_on_workers
 from scoresde.pipelines.settings import IntervalOptions, OutputOptions
 from scoresde.pipelines.workers import Workers
 
-__all__ = ["SUMMARY", "FolderOptions", "FolderResult", "Row", "restore_folder"]
+__all__ = ["SUMMARY", "FolderOptions", "FolderResult", "Row", "alone", "restore_folder"]
 
 SUMMARY = "summary"
 """Name of the table of a run, as .csv and as .json."""
@@ -117,7 +117,7 @@ def restore_folder(
         output or OutputOptions(),
     )
     done: dict[str, Row] = {}
-    with _alone(out):
+    with alone(out):
         written = time.monotonic()
         try:
             for row in _rows(jobs, settings, options, progress):
@@ -135,8 +135,18 @@ def restore_folder(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """No other process restores into this folder; the system frees the lock of one that dies."""
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes from restoring into a folder; the system frees the lock of dead ones.
+
+    Args:
+        out: The folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If another process restores into it.
+    """
     lock = FileLock(out / _LOCK)
     try:
         lock.acquire(timeout=0)

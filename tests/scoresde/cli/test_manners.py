@@ -12,7 +12,9 @@ import pytest
 from typer.main import get_command
 
 import scoresde
+from scoresde.cli.help import SECTIONS
 from scoresde.cli.main import app
+from scoresde.cli.restore import _in_short
 from tests.commands import run
 
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
@@ -117,6 +119,49 @@ def small_training(folder: Path) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"scoresde {scoresde.__version__}\n", "")
+
+
+def test_help_lists_every_command_once_with_its_whole_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
+    _, out, _ = run(capsys, "--help")
+    words = " ".join(out.split())
+    for name, command in COMMANDS.items():
+        sentence = " ".join(command.help.split("\n\n")[0].split())
+        assert f"{name} {sentence}" in words, name
+    assert "..." not in out.split("Examples:")[0].split("Options:")[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_option_once_in_plain_words(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    _, out, _ = run(capsys, name, "--help")
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name == "option":
+            rows = re.findall(rf"^  (?:-\w, )?{parameter.opts[0]}(?![\w-])", out, re.MULTILINE)
+            assert len(rows) == 1, parameter.opts
+    for word in ("<int", "<float", "list[", "<str", "x>=", "<=x"):
+        assert word not in out, word
+
+
+def test_options_of_a_restoration_stand_by_subject(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "restore", "--help")
+    titles = re.findall(r"^(\w.*):$", out, re.MULTILINE)
+    assert titles == ["Arguments", "What was measured", "How to restore it", "Options"]
+    measured, rest = out.split("How to restore it:")
+    restored, others = rest.split("\nOptions:")
+    assert "--mask " in measured and "--simulate" in measured and "--sigma " in measured
+    assert "--solver" in restored and "--effort" in restored and "--prior" in restored
+    assert "--out" in others and "--json" in others
+
+
+def test_many_draws_are_named_in_short() -> None:
+    files = ["mean.png", *(f"draw_{i}.png" for i in range(1, 9)), "std.png", "report.html"]
+    assert _in_short(files) == ["report.html", "mean.png", "draw_1.png to draw_8.png", "std.png"]
+    assert _in_short(["draw_1.png", "draw_2.png"]) == ["draw_1.png", "draw_2.png"]
+    assert _in_short([]) == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -60,7 +60,6 @@ def test_training_states_the_defaults_of_its_configuration() -> None:
             *("precision", "sigma_data", "seed", "weighting"),
         )
     } | {
-        "mismatch": f"{config.mismatch:g}",
         "crop": ",".join(map(str, config.crops)),
         "widths": ",".join(map(str, network.widths)),
         "blocks": str(network.blocks),
@@ -109,8 +108,8 @@ def test_options_beside_a_recipe_change_it() -> None:
     recipe = RECIPES["natural"]
     assert configured(
         *("--recipe", "natural", "--steps", "9", "--crop", "32", "--accumulate", "2"),
-        *("--weighting", "min-snr", "--cooldown", "0.5", "--warmup", "3", "--preactivation"),
-        *("--blocks", "1,2,1,1", "--attention", "1,3", "--noise", "-1,2", "--seed", "4"),
+        *("--weighting", "min-snr", "--cooldown", "0.5", "--warmup", "3", "--plain-blocks"),
+        *("--blocks", "1,2,1", "--attention", "1,2", "--noise", "-1,2", "--seed", "4"),
     ) == replace(
         recipe,
         steps=9,
@@ -120,7 +119,7 @@ def test_options_beside_a_recipe_change_it() -> None:
         cooldown=0.5,
         warmup=3,
         noise=replace(recipe.noise, mean=-1.0, std=2.0),
-        network=replace(recipe.network, blocks=(1, 2, 1, 1), attention=(1, 3), preactivation=True),
+        network=replace(recipe.network, blocks=(1, 2, 1), attention=(1, 2), preactivation=False),
         seed=4,
     )
 

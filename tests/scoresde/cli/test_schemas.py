@@ -116,6 +116,23 @@ def test_restoring_many(capsys: pytest.CaptureFixture[str], folder: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("problem", [("denoise",), ("inpaint", "--box", "20,20,9,9")])
+def test_restoring_in_windows(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, problem: tuple[object, ...]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    line = ("restore", tmp_path / "a.tif", "--problem", *problem, *settings(folder), "--windows",
+            64, "--overlap", 16, "--samples", 2, "--out", tmp_path / "out")  # fmt: skip
+    report = report_of(capsys, *line)
+    check(report, "windows-report")
+    assert report["windows"]["count"] == 2
+    assert report == json.loads((tmp_path / "out/report.json").read_text())
+    code, text, _ = run(capsys, *line)
+    assert code == 0 and "2 windows, 2 draws each by ddrm" in text and "seams  " in text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "problem",
     [

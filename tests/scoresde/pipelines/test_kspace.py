@@ -133,13 +133,15 @@ def test_the_command_does_what_python_does(
     assert "4 coils; 81.2% of the samples" in said and "middle 21 x 21 samples" in said
     assert "assumed" not in said
     with h5py.File(folder / "k.h5") as file:
-        kspace = torch.from_numpy(file["kspace"][1])
+        slices = file["kspace"][()]
+    kspace = torch.from_numpy(slices[1])
     psi = coil_covariance(torch.from_numpy(np.load(folder / "noise.npy")))
     level = math.sqrt(float(psi.diagonal().real.mean()))
     maps = espirit_maps(kspace, 21)
     images = torch.from_numpy(sigpy.ifft(kspace.numpy(), axes=(-2, -1)))
-    found = (maps != 0).any(0)
-    gain = float(root_sum_of_squares(images)[found].max())
+    # of the whole file: the other slice is the brighter one
+    gain = float(np.sqrt((abs(sigpy.ifft(slices, axes=(-2, -1))) ** 2).sum(1)).max())
+    assert gain > 1.5 * float(root_sum_of_squares(images).max())
     mask = torch.from_numpy(COLUMNS).expand(SIDE, SIDE)
     operator = MRI(mask, level * prewhiten(maps, psi), complex_image=True)
     header = json.loads((tmp_path / "out/report.json").read_text())
@@ -206,8 +208,36 @@ def test_known_maps_give_the_image_back(folder: Path, tmp_path: Path) -> None:
     assert abs(x[0] + 1j * x[1] - head()).max() < 5e-4 * BRIGHT * 1.1
 
 
+@pytest.mark.parametrize("how", ["estimate", "one set of maps", "maps of all slices"])
+def test_a_slice_alone_is_that_of_the_stack(folder: Path, tmp_path: Path, how: str) -> None:
+    """Bit for bit without a stated brightness: measurement, units, noise, draws."""
+    maps: Any = "estimate"
+    if how != "estimate":
+        maps = tmp_path / "maps.npy"
+        every = np.stack([MAPS, 3 * MAPS]).astype(np.complex64)
+        np.save(maps, every[0] if how == "one set of maps" else every)
+    both = restored(folder, tmp_path / "all", maps=maps)
+    one = restored(folder, tmp_path / "one", maps=maps, select=("slice=1",))
+    part = restored(folder, tmp_path / "part", maps=maps, select=("slice=1:2",))
+    for alone in (one, part):
+        assert torch.equal(both.y[1:2], alone.y)
+        assert torch.equal(both.posterior.draws[:, 1:2], alone.posterior.draws)
+        assert both.report["read"]["range"] == alone.report["read"]["range"]
+    # slice 0 has the brightest pixel, also where that of slice 1 is divided by 3
+    assert both.report["read"]["range"][1] == pytest.approx(BRIGHT, rel=0.2)
+    assert "in all slices" in both.report["read"]["range_rule"]
+
+
+def test_maps_of_some_slices_know_these_alone(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "maps.npy", MAPS[None].astype(np.complex64))
+    problem = ProblemOptions("mri", maps=tmp_path / "maps.npy", select=("slice=1",))
+    found = prepare_kspace(folder / "k.h5", problem, RestoreOptions(), 2).given.range
+    assert found.high == pytest.approx(0.6 * BRIGHT, rel=0.2)
+    assert "that have sensitivities" in found.rule
+
+
 def test_a_stack_and_its_slices(folder: Path, tmp_path: Path) -> None:
-    """With a stated brightness a slice alone is the same as in the stack."""
+    """With a stated brightness a slice alone is the same as in the stack, too."""
     both = restored(folder, tmp_path / "all", sigma=0.02, range="0,600")
     one = restored(folder, tmp_path / "one", sigma=0.02, range="0,600", select=("slice=1",))
     assert torch.equal(both.posterior.draws[:, 1:2], one.posterior.draws)

@@ -23,6 +23,7 @@ from scoresde import (
 )
 from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.pipelines.devices import open_prior
+from scoresde.priors import hardware
 from scoresde.priors.frozen import FrozenCopies
 from scoresde.priors.hardware import fast_bf16
 from solvers import MMPS, bits_per_dim, elbo, log_likelihood
@@ -236,8 +237,12 @@ class TestChoice:
 
     def test_hardware_by_its_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cpu = torch.device("cpu")
-        for amx, avx, expected in ((0, 0, False), (1, 0, True), (0, 1, True)):
+        for amx, avx, amd, expected in (
+            *((0, 0, 0, False), (0, 0, 1, False), (1, 0, 0, True)),
+            *((0, 1, 0, False), (0, 1, 1, True)),
+        ):
             fast_bf16.cache_clear()
+            monkeypatch.setattr(hardware, "_is_of_amd", lambda amd=amd: bool(amd))
             monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: bool(amx))
             monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: bool(avx))
             assert fast_bf16(cpu) is expected

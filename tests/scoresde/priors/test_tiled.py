@@ -33,15 +33,12 @@ def by_padding(tiled: TiledPrior, x: Tensor, t: Tensor) -> Tensor:
     """The definition: a weighted mean of tiles, each padded to the size of the image."""
     height, width = x.shape[-2:]
     total, weights = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
-    rows, columns = tiled._sides(x.shape)
-    for top in tiled._starts(height, rows):
-        for left in tiled._starts(width, columns):
-            piece = x[..., top : top + rows, left : left + columns]
-            across = tiled._ramp(left, width, columns, x)
-            ramp = tiled._ramp(top, height, rows, x)[:, None] * across
-            around = (left, width - left - piece.shape[-1], top, height - top - piece.shape[-2])
-            total = total + pad(ramp * tiled.prior.denoise(piece, t), around)
-            weights = weights + pad(ramp, around)
+    for rows, columns in tiled._boxes(x.shape):
+        across = tiled._ramp(columns, width, x)
+        ramp = tiled._ramp(rows, height, x)[:, None] * across
+        around = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+        total = total + pad(ramp * tiled.prior.denoise(x[..., rows, columns], t), around)
+        weights = weights + pad(ramp, around)
     return total / weights
 
 
@@ -91,7 +88,8 @@ def test_small_tiles_are_evaluated_together(gradients: bool) -> None:
     D = TiledPrior(inner, 64, 16).denoise(x, t)
     torch.testing.assert_close(D, x * t[:, None, None, None])
     assert sum(n for n, *_ in inner.seen) == 2 * 8 * 5
-    assert all(shape[1:] == (1, 64, 64) for shape in inner.seen)
+    # the last ones of an axis end with the image
+    assert {shape[1:] for shape in inner.seen} == {(1, 64, 64), (1, 64, 58)}
     assert max(n for n, *_ in inner.seen) == TILE**2 // 64**2 // 2 * 2
 
     inner.seen.clear()
@@ -99,17 +97,40 @@ def test_small_tiles_are_evaluated_together(gradients: bool) -> None:
     assert inner.seen == 4 * [(1, 1, 384, 384)]  # large tiles are not
 
 
+@pytest.mark.parametrize("overlap", [4, 8])
 @pytest.mark.parametrize("size", range(17, 90))
-def test_tiles_are_as_few_and_as_small_as_can_be(size: int) -> None:
-    tiled = TiledPrior(prior(), 16, 4)
+def test_tiles_are_as_few_and_as_small_as_can_be(size: int, overlap: int) -> None:
+    tiled = TiledPrior(prior(), 16, overlap)
     length = tiled._length(size)
-    starts = tiled._starts(size, length)
-    assert starts[0] == 0 and starts[-1] + length == size
-    steps = [after - before for before, after in itertools.pairwise(starts)]
-    assert all(0 < step <= length - 4 for step in steps)  # the overlap is at least 4
-    assert len(starts) == math.ceil((size - 4) / 12)
+    spans = tiled._spans(size, length, ragged=overlap == 8)
+    assert spans[0].start == 0 and spans[-1].stop == size
+    assert all(before.stop - after.start >= overlap for before, after in itertools.pairwise(spans))
+    assert len(spans) == math.ceil((size - overlap) / (16 - overlap))
     if length > 8:  # 8 pixels less would not cover the image
-        assert len(starts) * (length - 8) - 4 * (len(starts) - 1) < size
+        assert len(spans) * (length - 8) - overlap * (len(spans) - 1) < size
+    if overlap == 8:
+        assert all(span.start % 8 == 0 for span in spans)
+        assert all(span.stop - span.start == length for span in spans[:-1])
+
+
+@pytest.mark.parametrize("size", [(200, 331), (193, 250), (97, 300)])
+def test_a_network_that_does_not_look_far_gives_the_result_of_the_whole_image(
+    size: tuple[int, int],
+) -> None:
+    """Its convolutions reach at most 24 pixels, a quarter of the overlap."""
+    network, generator = UNet(UNetConfig(1, widths=(4, 8), blocks=1, attention=())), seeded()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    inner = ScorePrior(network, EDMSDE(), (1, 8, 8)).double().requires_grad_(False)
+    x, tiled = images(*size, n=1), TiledPrior(inner, 192, 96)
+    whole = inner.denoise(x, 0.5)
+    assert len(tiled._boxes(x.shape)) > 1
+    torch.testing.assert_close(tiled.denoise(x, 0.5), whole, rtol=0, atol=1e-12)
+    moved, row = x.clone(), size[0] // 2
+    moved[..., row, :] += 1
+    changed = (inner.denoise(moved, 0.5) - whole).abs().amax((0, 1, 3)).nonzero().flatten()
+    assert int((changed - row).abs().max()) <= 24
 
 
 def test_a_prior_of_one_size_gets_tiles_of_this_size() -> None:

@@ -25,7 +25,6 @@ from scoresde.errors import CannotWriteError, OtherProcessError
 from scoresde.families import train_model
 from scoresde.files import read_tensors, remove_leftovers
 from scoresde.training import Task, train
-from scoresde.training.mismatch import mismatched
 from scoresde.training.prior import _PriorTask, build_prior
 from scoresde.training.processes import Processes, new_accelerator
 from scoresde.training.share import Share, check_batch
@@ -88,19 +87,6 @@ class TestParts:
         every |= {"rows": TensorData(randn(9, 2))} | sources(tmp_path)
         for one in every.values():
             self.assert_parts(lambda rows, d=one: d.batch(7, 8, seeded(), rows=rows), 7, processes)
-
-    def test_of_mismatched_noise(self) -> None:
-        x_0, noise = randn(2, 11, 1, 8, 8)
-        for which in (0, 1):
-            self.assert_parts(
-                lambda rows, i=which: mismatched(x_0[rows], noise[rows], 0.7, seeded(), rows, 11)[
-                    i
-                ],
-                11,
-                3,
-            )
-        whole = mismatched(x_0, noise, 0.7, seeded())
-        assert torch.equal(whole[1], mismatched(x_0, noise, 0.7, seeded(), slice(0, 11), 11)[1])
 
     @pytest.mark.parametrize("knows_rows", [True, False])
     def test_of_a_step(self, knows_rows: bool) -> None:

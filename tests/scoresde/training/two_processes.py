@@ -62,7 +62,6 @@ CONFIG = TrainConfig(
     ema=0.9,
     precision="no",
     weighting="min-snr",
-    mismatch=0.5,
     snapshot_every=4,
     network=UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16),
 )

@@ -20,6 +20,7 @@ from scoresde.families.vae.model import VAE, VAEConfig
 from scoresde.networks import UNet, UNetConfig
 from scoresde.pipelines import compare as module
 from scoresde.pipelines.compare import CompareOptions, compare
+from scoresde.pipelines.workers import Workers
 from scoresde.priors.score import ScorePrior
 from scoresde.sde import EDMSDE
 from scoresde.training.config import LoopConfig
@@ -82,6 +83,13 @@ def options(dataset: Path, tmp_path: Path, **changes: object) -> CompareOptions:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def without_clocks(report: object) -> object:
+    """A report without the seconds that were measured."""
+    if isinstance(report, dict):
+        return {k: without_clocks(v) for k, v in report.items() if "seconds" not in k}
+    return report
+
+
 @pytest.mark.usefixtures("tiny")
 class TestCompare:
     def test_from_beginning_to_end(self, dataset: Path, tmp_path: Path) -> None:
@@ -114,6 +122,30 @@ class TestCompare:
         )
         for name in ("trilemma", "draws", "restoration"):
             assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_workers_find_the_same_numbers(self, dataset: Path, tmp_path: Path) -> None:
+        """Bit for bit, except what a clock says; the pictures too."""
+        pytest.importorskip("distributed")
+        from dask.distributed import LocalCluster
+
+        here = options(dataset, tmp_path)
+        alone, lines, fractions = compare(here), list[str](), list[float]()
+        pictures = (tmp_path / "out/restoration.png").read_bytes()
+        for path in (tmp_path / "work/judged").iterdir():
+            path.unlink()
+        # threads of this process, which know the tiny families
+        started = LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp",
+            dashboard_address=":0",
+        )  # fmt: skip
+        with started:
+            workers = Workers(scheduler=started.scheduler_address)
+            shared = compare(here, lines.append, judging=fractions.append, workers=workers)
+        assert without_clocks(shared) == without_clocks(alone)
+        assert len(alone["entrants"]) == 3 == len(list((tmp_path / "work/judged").glob("*.json")))
+        assert (tmp_path / "out/restoration.png").read_bytes() == pictures
+        assert sum(line.startswith("judged ") for line in lines) == 3
+        assert fractions == sorted(fractions) and fractions[-1] == 1
 
     def test_what_is_done_is_not_done_again(
         self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

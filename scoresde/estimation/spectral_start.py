@@ -1,0 +1,137 @@
+r"""A first guess of a kernel, from the spectrum of the measurement alone.
+
+The spectra of photographs fall with the frequency as :math:`c |f|^{-a}`, with a near 2, and about
+as much in each direction (Field 1987). Under a stationary Gaussian prior of this spectrum the
+entries of the periodogram I of y, windowed against the jump between opposite borders, are nearly
+independent, and the evidence of a kernel k is that of Whittle (1953)
+
+.. math:: \ln p(y | k) = -\sum_f \Bigl(\ln v_f + \frac{I_f}{v_f}\Bigr) , \qquad
+          v_f = |\hat k_f|^2\, c |f|^{-a} + \sigma^2 .
+
+It takes a millisecond, so that thousands of kernels are compared. It knows nothing of edges: a
+picture of parallel lines looks as if it were blurred along them. The best few candidates are where
+a search with the prior of pictures begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from problems.operators.convolution import Convolution
+
+__all__ = ["SpectralEvidence", "best_starts"]
+
+_SLOPES = (1.6, 2.0, 2.4, 2.8)  # a
+_ROUNDS = 12  # of the strength c
+_LOWEST = 2.5  # periods a side, from which on the window hides its leakage
+
+
+@dataclass(frozen=True)
+class SpectralEvidence:
+    """ln p(y | k) under a stationary prior.
+
+    Args:
+        y: A picture (1, C, H, W).
+        sigma: Standard deviation of its noise, above 0.
+
+    Example:
+        >>> import torch
+        >>> from problems import GaussianBlur
+        >>> g = torch.Generator().manual_seed(0)
+        >>> white = torch.randn(1, 1, 64, 64, generator=g)
+        >>> y = GaussianBlur(1.5).apply(white.cumsum(-1).cumsum(-2) / 64)
+        >>> evidence = SpectralEvidence(y + 0.01 * torch.randn(y.shape, generator=g), 0.01)
+        >>> max((0.5, 1.5, 3.0), key=lambda std: evidence(GaussianBlur(std)))
+        1.5
+    """
+
+    y: Tensor
+    sigma: float
+    _periodogram: Tensor = field(init=False, repr=False)
+    _frequency: Tensor = field(init=False, repr=False)
+    _used: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # the mean of the channels has nearly all of a photograph and a C-th of the noise
+        grey = self.y[0].double().mean(0)
+        window = torch.ones((), dtype=torch.float64)
+        for n in grey.shape:
+            window = window[..., None] * torch.hann_window(n + 2, False, dtype=torch.float64)[1:-1]
+        mean = (window * grey).sum() / window.sum()
+        spectrum = torch.fft.rfft2(window * (grey - mean)).abs().square()
+        H, W = grey.shape
+        rows = torch.fft.fftfreq(H, dtype=torch.float64)[:, None]
+        columns = torch.fft.rfftfreq(W, dtype=torch.float64)
+        frequency = torch.hypot(rows, columns)
+        used = (torch.hypot(rows * H, columns * W) >= _LOWEST) & (columns > 0)
+        object.__setattr__(self, "_periodogram", spectrum[used] / window.square().sum())
+        object.__setattr__(self, "_frequency", frequency[used])
+        object.__setattr__(self, "_used", used)
+
+    def __call__(self, operator: Convolution) -> float:
+        """Compute the evidence of a kernel.
+
+        Args:
+            operator: One kernel for all channels, no larger than y.
+
+        Returns:
+            Nats, up to a constant.
+        """
+        kernel = operator.taps[0].double()
+        power = torch.fft.rfft2(kernel, s=tuple(self.y.shape[-2:])).abs().square()[self._used]
+        noise = self.sigma**2 / self.y.shape[1]
+        best = -torch.inf
+        for a in _SLOPES:
+            shape = power * self._frequency**-a
+            c = self._strength(shape, noise)
+            v = c * shape + noise
+            best = max(best, float(-(v.log() + self._periodogram / v).sum()))
+        return best
+
+    def _strength(self, shape: Tensor, noise: float) -> Tensor:
+        """The most likely c, by EM in the amplitude of each frequency."""
+        excess = (self._periodogram - noise).clamp_min(0).sum()
+        c = excess / shape.sum() + 1e-12
+        for _ in range(_ROUNDS):
+            v = c * shape + noise
+            weight = (shape / v).square()
+            rest = self._periodogram - noise
+            # Fisher scoring for a variance that is linear in c
+            c = ((weight * rest / shape.clamp_min(1e-300)).sum() / weight.sum()).clamp_min(1e-12)
+        return c
+
+
+def best_starts(
+    y: Tensor, sigma: float, candidates: Sequence[Convolution], count: int
+) -> list[Convolution]:
+    """Choose kernels that a search may begin with.
+
+    Args:
+        y: A picture (1, C, H, W).
+        sigma: Standard deviation of its noise, above 0.
+        candidates: Kernels, no larger than y.
+        count: Number of kernels that are kept.
+
+    Returns:
+        The best of them, in falling order.
+
+    Raises:
+        ValueError: If there is no candidate.
+
+    Example:
+        >>> import torch
+        >>> from problems import GaussianBlur, MotionBlur
+        >>> white = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> y = MotionBlur(9, 30.0).apply(white.cumsum(-1).cumsum(-2) / 64)
+        >>> kernels = [MotionBlur(9, 0.0), MotionBlur(9, 30.0), GaussianBlur(2.0)]
+        >>> best_starts(y, 0.01, kernels, 1)[0].angle
+        30.0
+    """
+    if not candidates:
+        raise ValueError("there is no kernel to begin with")
+    evidence = SpectralEvidence(y, sigma)
+    return sorted(candidates, key=evidence, reverse=True)[:count]
