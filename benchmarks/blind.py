@@ -1,10 +1,11 @@
-"""Blurs of unknown width on photographs: the estimated kernel, and what it costs in quality.
+"""Unknown blurs on photographs: the estimated kernel, and what it costs in quality.
 
     python benchmarks/blind.py
 
 Crops of photographs of scikit-image, noise of 0.02, prior natural. Beside the restoration with the
 true kernel stand the one with the estimated kernel and blind Richardson-Lucy (Fish et al. 1995).
-The estimate knows the kind of the blur and the noise level. Writes blind.json and blind.md.
+The estimate knows the noise level and the kind of the blur: Gaussian, disk, motion or any shape in
+15x15 pixels, for which the shakes of a camera are simulated. Writes blind.json and blind.md.
 """
 
 import argparse
@@ -22,31 +23,74 @@ from scipy.signal import fftconvolve
 from tables import RESULTS, read_json, table, write_json, write_page
 from torch import Tensor
 
-from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
+from problems import Blur, DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from problems.operators.convolution import Convolution
 from scoresde import load_prior
 from scoresde.estimation.blur import estimate_blur
+from scoresde.estimation.unknown_kernel import KERNEL_SIZE, estimate_kernel
 from scoresde.evaluation import psnr
 from solvers import make_solver
 
 SIGMA, DRAWS = 0.02, 4
+REACH = 4  # pixels of a shift between picture and kernel of any shape, which y does not tell
+
+
+def shake(number: int, side: int = KERNEL_SIZE) -> Tensor:
+    """A kernel (side, side): the path of a hand whose speed is a random walk."""
+    g = torch.Generator().manual_seed(number)
+    speed = 0.02 * torch.randn(400, 2, generator=g, dtype=torch.float64).cumsum(0)
+    path = (speed + 0.3 * torch.randn(1, 2, generator=g, dtype=torch.float64)).cumsum(0)
+    path = path - path.mean(0)
+    path = path / path.abs().max() * (side // 2 - 1) + side // 2
+    kernel = torch.zeros(side, side, dtype=torch.float64)
+    for row, column in path.tolist():
+        i, j = int(row), int(column)
+        a, b = row - i, column - j
+        kernel[i, j] += (1 - a) * (1 - b)
+        kernel[i + 1, j] += a * (1 - b)
+        kernel[i, j + 1] += (1 - a) * b
+        kernel[i + 1, j + 1] += a * b
+    return kernel / kernel.sum()
+
+
 CASES: dict[str, tuple[str, Convolution]] = {
     "Gaussian 1": ("gaussian", GaussianBlur(1.0, "reflect")),
     "Gaussian 1.6": ("gaussian", GaussianBlur(1.6, "reflect")),
     "Gaussian 3": ("gaussian", GaussianBlur(3.0, "reflect")),
     "disk 3": ("disk", DiskBlur(3.0, "reflect")),
     "disk 1.5": ("disk", DiskBlur(1.5, "reflect")),
+    "motion 9, 30°": ("motion", MotionBlur(9, 30.0, "reflect")),
+    "motion 15, 100°": ("motion", MotionBlur(15, 100.0, "reflect")),
+    "motion 9, 135°": ("motion", MotionBlur(9, 135.0, "reflect")),
+    "motion 15, 45°": ("motion", MotionBlur(15, 45.0, "reflect")),
+    "Gaussian 1.6, any shape": ("kernel", GaussianBlur(1.6, "reflect")),
+    "motion 9, 30°, any shape": ("kernel", MotionBlur(9, 30.0, "reflect")),
+    **{f"shake {n}": ("kernel", Blur(shake(n), "reflect")) for n in range(8)},
 }
 
 
 def kernel_error(found: Convolution, true: Convolution) -> float:
-    """|k - k*| / |k*| of kernels on a common grid."""
+    """|k - k*| / |k*| of kernels on a common grid, at the best shift of a kernel of any shape."""
     side = max(one.taps.shape[-1] for one in (found, true))
+    reach = REACH if isinstance(found, Blur) else 0
     a, b = (
-        torch.nn.functional.pad(one.taps[0], [(side - one.taps.shape[-1]) // 2] * 4)
+        torch.nn.functional.pad(one.taps[0], [(side - one.taps.shape[-1]) // 2 + reach] * 4)
         for one in (found, true)
     )
-    return float((a - b).norm() / b.norm())
+    return min(float((torch.roll(a, s, (0, 1)) - b).norm() / b.norm()) for s in shifts(reach))
+
+
+def shifts(reach: int) -> list[tuple[int, int]]:
+    """All whole shifts of at most so many pixels along both axes."""
+    return [(i, j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)]
+
+
+def aligned_psnr(picture: Tensor, x: Tensor, reach: int) -> float:
+    """PSNR at the best whole shift, without a rim of this width."""
+    inner = (..., slice(reach, x.shape[-2] - reach), slice(reach, x.shape[-1] - reach))
+    return max(
+        float(psnr(torch.roll(picture, s, (-2, -1))[inner], x[inner])) for s in shifts(reach)
+    )
 
 
 def richardson_lucy(y: Tensor, side: int, rounds: int = 10) -> list[Tensor]:
@@ -80,9 +124,9 @@ def main() -> None:
     prior, cells = load_prior("natural"), read_json(a.out / "blind.json", [])
     solver = make_solver("warm-start", 6)
 
-    def restored(problem: InverseProblem, y: Tensor, x: Tensor) -> float:
+    def restored(problem: InverseProblem, y: Tensor, x: Tensor, reach: int) -> float:
         g = torch.Generator().manual_seed(1)
-        return float(psnr(solver.sample(prior, problem, y, DRAWS, generator=g).mean, x))
+        return aligned_psnr(solver.sample(prior, problem, y, DRAWS, generator=g).mean, x, reach)
 
     for number, (name, (kind, operator)) in enumerate(CASES.items()):
         for picture in range(a.pictures):
@@ -93,18 +137,24 @@ def main() -> None:
             y = problem.measure(x, torch.Generator().manual_seed(number))
             start = time.perf_counter()
             cell = {"blur": name, "picture": picture, "measurement": float(psnr(y.clamp(-1, 1), x))}
+            reach = REACH if kind == "kernel" else 0
             try:
-                found = estimate_blur(kind, y, prior, SIGMA)
-                cell |= {"values": found.values, "error": found.error, "places": len(found.path)}
+                if kind == "kernel":
+                    found = estimate_kernel(y, prior, SIGMA)
+                    cell |= {"values": [found.spread], "error": [found.error]}
+                else:
+                    found = estimate_blur(kind, y, prior, SIGMA)
+                    cell |= {"values": found.values, "error": found.error}
+                cell["places"] = len(found.path)
                 cell["seconds"] = round(time.perf_counter() - start, 1)
                 cell["kernel_error"] = kernel_error(found.problem.operator, operator)
-                cell["estimated"] = restored(found.problem, y, x)
+                cell["estimated"] = restored(found.problem, y, x, reach)
             except ValueError as error:
                 cell["refused"] = str(error)
                 cell["seconds"] = round(time.perf_counter() - start, 1)
-            cell["known"] = restored(problem, y, x)
+            cell["known"] = restored(problem, y, x, reach)
             rounds = richardson_lucy(y, operator.taps.shape[-1])
-            cell["richardson_lucy"] = max(float(psnr(one, x)) for one in rounds)
+            cell["richardson_lucy"] = max(aligned_psnr(one, x, reach) for one in rounds)
             cells.append(cell)
             print(cell, flush=True)
             write_json(cells, a.out / "blind.json")
@@ -131,12 +181,16 @@ def write(cells: list[dict], out: Path, pictures: int, side: int) -> None:
     write_page(
         out / "blind.md",
         [
-            "Blurs estimated by `estimate_blur` (`--gaussian auto`, `--disk auto`) from "
+            "Blurs estimated by `estimate_blur` (`--gaussian auto`, `--disk auto`, "
+            "`--motion auto`: angle and length) and "
+            "`estimate_kernel` (`--kernel auto`: the spread of a kernel of any shape) from "
             f"crops of {side}×{side} of photographs of scikit-image, "
             f"{pictures} for each blur, noise of {SIGMA} on [-1, 1], prior natural. The kind of "
             "the blur and the noise level are known. Error of the kernel: Euclidean norm of the "
-            f"difference over that of the kernel. PSNR in dB, of the mean of {DRAWS} draws by "
-            "warm-start in 6 steps. Richardson-Lucy (Fish et al. 1995) knows the side of the "
+            "difference over that of the kernel. Where the shape is free, kernel and picture are "
+            f"compared at the best whole shift of up to {REACH} pixels. Shakes are random walks. "
+            f"PSNR in dB, of the mean of {DRAWS} draws by warm-start in 6 steps. "
+            "Richardson-Lucy (Fish et al. 1995) knows the side of the "
             "kernel and starts from a flat one; the best of 10 rounds is taken, by the truth. "
             "Stated errors are those of an exact posterior. They do not know how the prior differs "
             "from photographs, and the estimates are further off than they say. Seconds: of one "

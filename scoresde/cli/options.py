@@ -103,9 +103,14 @@ PROBLEM: dict[str, Any] = {
     "kernel": Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE|auto",
             help="deblur, super-resolve: blur kernel, a picture or an array, in the "
-            "formats of --mask."
+            "formats of --mask; deblur: or auto, to estimate one of any shape.",
         ),
+    ],
+    "kernel_size": Annotated[
+        int | None,
+        typer.Option(help="deblur: side in pixels of a --kernel auto, odd. [15]"),
     ],
     "key": Annotated[
         str | None,
@@ -120,7 +125,10 @@ PROBLEM: dict[str, Any] = {
     ],
     "motion": Annotated[
         str | None,
-        typer.Option(help="deblur: motion, LENGTH,ANGLE in pixels and degrees."),
+        typer.Option(
+            metavar="LENGTH,ANGLE|auto",
+            help="deblur: motion in pixels and degrees; or auto, to estimate both.",
+        ),
     ],
     "disk": Annotated[
         str | None,
@@ -296,15 +304,18 @@ def _parameters(options: dict[str, Any], cls: type) -> list[inspect.Parameter]:
     return found
 
 
+_FOR_RESTORE = (
+    "--{} auto estimates the {} of one picture, which is for `scoresde restore`; give `scoresde "
+    "{}` {}"
+)
+
+
 def _number(text: str | None, option: str, what: str, command: str) -> float | str | None:
     """A number, "auto" for the command that can estimate one, or None."""
     if text is None:
         return None
     if text == "auto" and command != "restore":
-        raise InputError(
-            f"--{option} auto estimates the {what} of one picture, which is for `scoresde "
-            f"restore`; give `scoresde {command}` a number"
-        )
+        raise InputError(_FOR_RESTORE.format(option, what, command, "a number"))
     if text == "auto":
         return text
     try:
@@ -336,6 +347,9 @@ def restoration(
         problem |= {name: tuple(problem.get(name) or ()) for name in ("set", "select")}
         if problem.get("maps") not in (None, "estimate"):
             problem["maps"] = Path(problem["maps"])
+        for option in ("kernel", "motion"):
+            if str(problem[option]) == "auto" and function.__name__ != "restore":
+                raise InputError(_FOR_RESTORE.format(option, "blur", function.__name__, "one"))
         for option in ("gaussian", "disk"):
             problem[option] = _number(problem[option], option, "blur", function.__name__)
         restore = {name: values.pop(name) for name in offered}

@@ -296,7 +296,13 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
 
 def _blur(found: dict[str, Any]) -> str:
     """The kind of a blur and its parameters."""
-    return f"{found['kind']} {found['values'][0]:g} ± {found['standard_error'][0]:g} pixels"
+    pairs = [
+        f"{v:g} ± {e:g}" for v, e in zip(found["values"], found["standard_error"], strict=True)
+    ]
+    if found["kind"] == "kernel":
+        return f"kernel of any shape, its spread {pairs[0]} pixels"
+    direction = f" at {pairs[1]} degrees" if len(pairs) > 1 else ""
+    return f"{found['kind']} {pairs[0]} pixels{direction}"
 
 
 def _residual_lines(residual: dict[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Blurs of unknown width: Gaussian and out of focus.
+"""Blurs of unknown width: Gaussian, out of focus, and of a straight motion.
+
+The evidence of a motion has a maximum for many a line in the picture. Its search therefore begins
+with the line that the spectrum of the picture shows best (``spectral_start``).
 
 Where the picture is large, the square of it with the most detail decides, treated as a picture of
 its own.
@@ -14,11 +17,12 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
+from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from problems.checks import check_choice
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
+from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler, make_solver
 
@@ -39,19 +43,31 @@ def _disk(boundary: Boundary) -> Callable[..., Convolution]:
     return lambda radius: DiskBlur(radius, boundary)
 
 
+def _motion(boundary: Boundary) -> Callable[..., Convolution]:
+    # the last parameter is sought first
+    return lambda angle, length: MotionBlur(length, angle, boundary)
+
+
 BLURS: dict[str, Callable[[Boundary], Callable[..., Convolution]]] = {
     "gaussian": _gaussian,
     "disk": _disk,
+    "motion": _motion,
 }
 """Families of kernels by name."""
 
+_LENGTHS = (2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 15, 18, 21, 25)
+_ANGLES = range(0, 180, 10)
+_TURN = 60.0  # degrees to either side of the first angle, in which the angle is sought
+_LONGER = 2.0  # factor to either side of the first length
 
-def blur_parameters(kind: str, y: Tensor) -> tuple[Parameter, ...]:
+
+def blur_parameters(kind: str, y: Tensor, sigma: float = 0.02) -> tuple[Parameter, ...]:
     """Say what is unknown of a kind of blur, and in which range it is sought.
 
     Args:
-        kind: "gaussian" or "disk".
+        kind: "gaussian", "disk" or "motion".
         y: The blurred picture (1, C, H, W), which bounds the size of kernels.
+        sigma: Standard deviation of its noise, above 0; for the spectrum of a motion.
 
     Returns:
         The parameters.
@@ -74,7 +90,28 @@ def blur_parameters(kind: str, y: Tensor) -> tuple[Parameter, ...]:
     half = (side - 1) // 2  # the largest reach of a kernel
     if kind == "gaussian":
         return (Parameter("the width of the blur", 1.5, 0.4, min(8.0, half / 4)),)
-    return (Parameter("the radius of the blur", 2.2, 0.7, min(12.0, half / 2), 0.25),)
+    if kind == "disk":
+        return (Parameter("the radius of the blur", 2.2, 0.7, min(12.0, half / 2), 0.25),)
+    longest = min(30.0, half)
+    lines = [
+        MotionBlur(length, angle, "reflect")
+        for length in _LENGTHS
+        if length < longest
+        for angle in _ANGLES
+    ]
+    line = best_starts(y, sigma, lines, 1)[0]
+    assert isinstance(line, MotionBlur)
+    low, high = line.angle - _TURN, line.angle + _TURN
+    return (
+        Parameter("the angle of the motion", line.angle, low, high, 10.0, linear=True),
+        Parameter(
+            "the length of the motion",
+            line.length,
+            max(1.2, line.length / _LONGER),
+            min(longest, line.length * _LONGER),
+            0.2,
+        ),
+    )
 
 
 def most_detailed(y: Tensor, side: int) -> Tensor:
@@ -127,7 +164,7 @@ def estimate_blur(
     """Estimate the kernel of a blurred picture.
 
     Args:
-        kind: "gaussian" (width) or "disk" (radius).
+        kind: "gaussian" (width), "disk" (radius) or "motion" (angle in degrees and length).
         y: The blurred picture (1, C, H, W).
         prior: Prior of pictures.
         sigma: Standard deviation of its noise, above 0.
@@ -144,7 +181,7 @@ def estimate_blur(
         ValueError: If y is too small, shows no blur, or says too little about it.
     """
     part = most_detailed(y, side)
-    parameters = blur_parameters(kind, part)
+    parameters = blur_parameters(kind, part, sigma)
     problem_of = _At(BLURS[kind]("reflect" if boundary == "valid" else boundary), sigma)
     solver = make_solver("warm-start", _STEPS) if solver is None else solver
     try:
@@ -158,6 +195,8 @@ def estimate_blur(
 
 def _words(error: OutOfRange, part: Tensor) -> str:
     name, p = error.parameter.name, error.parameter
+    if p.linear:
+        return "the picture does not show one direction of motion; state the kernel"
     if error.low:
         return (
             f"the picture shows no blur of this kind: {name} is estimated at {p.low:g} pixels or "

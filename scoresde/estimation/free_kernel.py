@@ -42,6 +42,7 @@ __all__ = ["DrawnMoments", "ExactMoments", "KernelEstimate", "MomentSource", "ke
 _SHARE = 0.05  # of EM's curvature, the least that is left of it
 _LATER = 0.5  # rounds from which on kernels are averaged
 _TOO_FAR = 0.5
+_FIRST = 4.0  # damping of the first step, whose kernel may be far off
 
 
 class MomentSource(Protocol):
@@ -119,28 +120,25 @@ class KernelEstimate:
 
     Args:
         kernel: Kernel (s, s), nowhere negative, with sum 1, float64.
-        error: Monte-Carlo standard error of each tap (s, s), from the scatter over rounds.
+        error: Monte-Carlo standard error of the spread, from the scatter over rounds. What the
+            measurement itself leaves open is not in it.
         sigma: Standard deviation of the noise, that which was given if it was.
         start: What the search began with.
-        changes: Sum of the changes of all taps in each round.
+        path: Spread after each round.
         problem: The problem with this kernel and noise.
     """
 
     kernel: Tensor
-    error: Tensor
+    error: float
     sigma: float
     start: str
-    changes: tuple[float, ...]
+    path: tuple[float, ...]
     problem: InverseProblem
 
     @property
     def spread(self) -> float:
         """Standard deviation of the kernel about its middle, the root mean square of both axes."""
-        k = self.kernel
-        i = torch.arange(len(k), dtype=k.dtype)
-        rows, columns = k.sum(1), k.sum(0)
-        second = sum(float(p @ i**2 - (p @ i) ** 2) for p in (rows, columns))
-        return (max(second, 0.0) / 2) ** 0.5
+        return _spread(self.kernel)
 
     def report(self) -> dict[str, Any]:
         """Give the result in plain values that JSON can hold.
@@ -149,11 +147,11 @@ class KernelEstimate:
             Numbers by name.
         """
         return {
-            "names": ["the kernel, row by row"],
-            "values": [float(f"{one:.4g}") for one in self.kernel.flatten().tolist()],
-            "standard_error": [float(f"{one:.2g}") for one in self.error.flatten().tolist()],
+            "names": ["the spread of the blur"],
+            "values": [float(f"{self.spread:.4g}")],
+            "standard_error": [float(f"{self.error:.2g}")],
             "source": "draws",
-            "path": [[float(f"{one:.4g}")] for one in self.changes],
+            "path": [[float(f"{one:.4g}")] for one in self.path],
         }
 
 
@@ -169,7 +167,10 @@ def kernel_by_em(
     joint: bool = False,
     watch: Callable[[Tensor], None] | None = None,
 ) -> KernelEstimate:
-    """Improve a kernel by EM.
+    r"""Improve a kernel by EM.
+
+    The noise level can be found with it, from the same draws: its M step is
+    :math:`\sigma^2 = E[|y - k * x|^2 | y] / m`.
 
     Args:
         source: The posterior.
@@ -180,17 +181,17 @@ def kernel_by_em(
         rounds: Number of rounds.
         plain: Whether to take the steps of EM, many and small. The evidence then never falls, and
             the last kernel is the answer rather than an average.
-        joint: Whether the noise level is estimated too, from the same moments.
+        joint: Whether the noise level is estimated too.
         watch: Called with the kernel (s, s) after each round.
 
     Returns:
         The estimate.
     """
     k = framed(start.taps[0].double(), side).flatten()
-    damping, before, step = 1.0, 0.0, torch.zeros_like(k)
+    damping, before, step = _FIRST, 0.0, torch.zeros_like(k)
     kept: list[Tensor] = []
     levels: list[float] = []
-    changes: list[float] = []
+    path: list[float] = []
     for number in range(rounds):
         problem = InverseProblem(Blur(k.reshape(side, side), boundary), GaussianNoise(sigma))
         moments, x = source.at(problem, side, number)
@@ -208,8 +209,8 @@ def kernel_by_em(
             new = minimise_on_simplex(M, slope + M @ k, k)
             step = new - k
             before = float(slope @ step)
-        changes.append(float((new - k).abs().sum()))
         k = new
+        path.append(_spread(k.reshape(side, side)))
         if joint:
             sigma = moments.misfit(k) ** 0.5
         if number >= _LATER * rounds:
@@ -217,16 +218,21 @@ def kernel_by_em(
             levels.append(sigma)
         if watch is not None:
             watch(k.reshape(side, side))
-    all_kept = torch.stack(kept)
-    error = all_kept.std(0) / max(len(kept), 1) ** 0.5
+    scatter = torch.tensor(path[-len(kept) :]).std() if len(kept) > 1 else torch.tensor(0.0)
     if not plain:
-        k = all_kept.mean(0)
+        k = torch.stack(kept).mean(0)
         sigma = sum(levels) / len(levels)
     kernel = k.reshape(side, side)
     problem = InverseProblem(Blur(kernel, boundary), GaussianNoise(sigma))
     return KernelEstimate(
-        kernel, error.reshape(side, side), sigma, repr(start), tuple(changes), problem
+        kernel, float(scatter) / len(kept) ** 0.5, sigma, repr(start), tuple(path), problem
     )
+
+
+def _spread(kernel: Tensor) -> float:
+    i = torch.arange(len(kernel), dtype=kernel.dtype)
+    second = sum(float(p @ i**2 - (p @ i) ** 2) for p in (kernel.sum(1), kernel.sum(0)))
+    return (max(second, 0.0) / 2) ** 0.5
 
 
 def framed(kernel: Tensor, side: int) -> Tensor:

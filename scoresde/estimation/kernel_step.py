@@ -128,13 +128,13 @@ class KernelMoments:
         """Compute the slope of ln p(y | k) in k.
 
         Args:
-            kernel: Kernel (s s,), that of the posterior.
+            kernel: Kernel (s s,) or (s, s), that of the posterior.
             sigma: Standard deviation of the noise.
 
         Returns:
             The slope (s s,), float64.
         """
-        return (self.b - self.G @ kernel.double()) / sigma**2
+        return (self.b - self.G @ kernel.double().flatten()) / sigma**2
 
 
 def patches(x: Tensor, side: int, boundary: Boundary) -> Tensor:

@@ -93,14 +93,14 @@ class SpectralEvidence:
         return best
 
     def _strength(self, shape: Tensor, noise: float) -> Tensor:
-        """The most likely c, by EM in the amplitude of each frequency."""
+        """The most likely c, by Fisher scoring."""
         excess = (self._periodogram - noise).clamp_min(0).sum()
         c = excess / shape.sum() + 1e-12
         for _ in range(_ROUNDS):
             v = c * shape + noise
             weight = (shape / v).square()
             rest = self._periodogram - noise
-            # Fisher scoring for a variance that is linear in c
+            # the variance is linear in c
             c = ((weight * rest / shape.clamp_min(1e-300)).sum() / weight.sum()).clamp_min(1e-12)
         return c
 
@@ -125,8 +125,11 @@ def best_starts(
     Example:
         >>> import torch
         >>> from problems import GaussianBlur, MotionBlur
+        >>> f = torch.fft.fftfreq(64)
+        >>> distance = torch.hypot(f[:, None], f).clamp_min(1 / 64)
         >>> white = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> y = MotionBlur(9, 30.0).apply(white.cumsum(-1).cumsum(-2) / 64)
+        >>> x = 0.02 * torch.fft.ifft2(torch.fft.fft2(white) / distance).real
+        >>> y = MotionBlur(9, 30.0).apply(x)
         >>> kernels = [MotionBlur(9, 0.0), MotionBlur(9, 30.0), GaussianBlur(2.0)]
         >>> best_starts(y, 0.01, kernels, 1)[0].angle
         30.0

@@ -1,18 +1,21 @@
-"""`--gaussian auto` and `--disk auto`: the kernel from the picture at hand."""
+"""`--gaussian auto`, `--disk auto`, `--motion auto`, `--kernel auto`: from the picture at hand."""
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from problems import GaussianNoise
+from problems import GaussianNoise, InverseProblem
 from problems.operators.convolution import Convolution
 from scoresde.errors import InputError
 from scoresde.estimation.blur import estimate_blur
 from scoresde.estimation.first_guess import first_guess
+from scoresde.estimation.free_kernel import KernelEstimate
 from scoresde.estimation.parameters import ParameterEstimate
+from scoresde.estimation.unknown_kernel import KERNEL_SIZE, estimate_kernel
 from scoresde.pipelines.parsing import as_input_error
 from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
@@ -20,10 +23,33 @@ from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
 from solvers.posterior.trust import SolverWarning
 
-__all__ = ["EstimatedBlur", "with_estimated_blur", "without_unknown_blur"]
+__all__ = [
+    "UNKNOWN_BLURS",
+    "EstimatedBlur",
+    "UnknownBlur",
+    "is_unknown",
+    "with_estimated_blur",
+    "without_unknown_blur",
+]
 
-_STAND_INS: dict[str, Any] = {"gaussian": 1.0, "disk": 1.0}
-"""Small kernels that fit every picture, until the measurement is read."""
+UNKNOWN_BLURS = ("gaussian", "disk", "motion", "kernel")
+"""Options that may be "auto"."""
+
+_STAND_IN: dict[str, Any] = {"gaussian": 1.0, "disk": None, "motion": None, "kernel": None}
+"""A small kernel that fits every picture, until the measurement is read."""
+
+
+@dataclass(frozen=True)
+class UnknownBlur:
+    """A kernel that is to be estimated.
+
+    Args:
+        kind: "gaussian", "disk", "motion" or "kernel".
+        size: Side of a kernel of any shape in pixels.
+    """
+
+    kind: str
+    size: int = KERNEL_SIZE
 
 
 @dataclass(frozen=True)
@@ -31,12 +57,12 @@ class EstimatedBlur:
     """A kernel that was estimated.
 
     Args:
-        kind: "gaussian" or "disk".
-        estimate: Its parameters.
+        kind: "gaussian", "disk", "motion" or "kernel".
+        estimate: Its parameters, or the kernel.
     """
 
     kind: str
-    estimate: ParameterEstimate
+    estimate: ParameterEstimate | KernelEstimate
 
     def report(self) -> dict[str, Any]:
         """Give the result in plain values that JSON can hold.
@@ -44,12 +70,31 @@ class EstimatedBlur:
         Returns:
             Numbers by name.
         """
-        return {"kind": self.kind, **self.estimate.report()}
+        found = self.estimate.report()
+        if self.kind == "motion":  # the length first, as in the option
+            for name in ("names", "values", "standard_error"):
+                found[name].reverse()
+            found["path"] = [one[::-1] for one in found["path"]]
+        return {"kind": self.kind, **found}
+
+
+def is_unknown(name: str, problem: ProblemOptions) -> bool:
+    """Tell whether an option of a blur is "auto".
+
+    Args:
+        name: Name of the option.
+        problem: The options.
+
+    Returns:
+        True for "auto"; for a kernel if no file has this name.
+    """
+    value: Any = getattr(problem, name, None)
+    return str(value) == "auto" and not (name == "kernel" and Path(value).exists())
 
 
 def without_unknown_blur(
     problem: ProblemOptions, *, simulate: bool, interval: IntervalOptions
-) -> tuple[ProblemOptions, str | None]:
+) -> tuple[ProblemOptions, UnknownBlur | None]:
     """Tell whether a kernel is to be estimated, and put one in its place for now.
 
     Args:
@@ -58,42 +103,46 @@ def without_unknown_blur(
         interval: A calibration holds for one kernel and cannot be combined.
 
     Returns:
-        The options with a stand-in, and the kind of the blur; the options as they are and None if
+        The options with a stand-in, and what is unknown; the options as they are and None if
         nothing is "auto".
 
     Raises:
         InputError: If "auto" cannot be combined with the other options.
     """
-    file = problem.kernel
-    if file is not None and str(file) == "auto" and not file.exists():
-        raise InputError(
-            "a kernel of any shape is not estimated; give --kernel a file, or estimate the width "
-            "of a --gaussian auto or --disk auto"
-        )
-    if problem.motion == "auto":
-        raise InputError("a motion is not estimated; give --motion LENGTH,ANGLE")
-    kinds = [name for name in _STAND_INS if getattr(problem, name) == "auto"]
+    kinds = [name for name in UNKNOWN_BLURS if is_unknown(name, problem)]
     if not kinds:
         return problem, None
     kind = kinds[0]
+    stated = [one for one in UNKNOWN_BLURS if one != kind and getattr(problem, one) is not None]
+    if stated:
+        raise InputError(f"--{kind} auto and --{stated[0]} exclude each other; give one")
     if problem.problem != "deblur":
         raise InputError(f"--{kind} auto is for --problem deblur, not for {problem.problem}")
     if simulate:
-        raise InputError(f"--simulate needs a kernel to blur with; give --{kind} a number")
+        raise InputError(f"--simulate needs a kernel to blur with; {_state(kind)}")
     if interval.calibration is not None:
         raise InputError(
-            f"a --calibration holds for the kernel that it was made for; give --{kind} a number"
+            f"a --calibration holds for the kernel that it was made for; {_state(kind)}"
         )
     if problem.photons is not None:
         raise InputError(
-            f"--{kind} auto needs noise of one level, which --photons has not; give --{kind} a "
-            "number"
+            f"--{kind} auto needs noise of one level, which --photons has not; {_state(kind)}"
         )
-    return replace(problem, **{one: _STAND_INS[one] for one in kinds}), kind
+    size = KERNEL_SIZE
+    if kind == "kernel":
+        size = problem.kernel_size or KERNEL_SIZE
+        problem = replace(problem, kernel_size=None)
+    return replace(problem, **_STAND_IN), UnknownBlur(kind, size)
+
+
+def _state(kind: str) -> str:
+    """What to do instead."""
+    what = {"kernel": "--kernel a file", "motion": "--motion LENGTH,ANGLE"}
+    return f"give {what.get(kind, f'--{kind} a number')}"
 
 
 def with_estimated_blur(
-    kind: str | None,
+    blur: UnknownBlur | None,
     prior: Prior,
     measurement: Measurement,
     options: RestoreOptions,
@@ -102,7 +151,7 @@ def with_estimated_blur(
     """Estimate the kernel of a measurement if it is asked for.
 
     Args:
-        kind: Kind of the blur; None if it is known.
+        blur: What is unknown; None if the kernel is known.
         prior: Prior of pictures.
         measurement: The measurement, with a stand-in for the kernel.
         options: `sigma`, `tile` and `seed` are used. If `sigma` is "auto" the level comes from the
@@ -116,7 +165,7 @@ def with_estimated_blur(
     Raises:
         InputError: If the kernel cannot be estimated.
     """
-    if kind is None:
+    if blur is None:
         return measurement, None
     operator, noise = measurement.problem.operator, measurement.problem.noise
     assert isinstance(operator, Convolution) and isinstance(noise, GaussianNoise)
@@ -127,13 +176,25 @@ def with_estimated_blur(
     with as_input_error(), warnings.catch_warnings():
         # of trials with values that are known to be wrong; the restoration itself may warn
         warnings.simplefilter("ignore", SolverWarning)
-        found = estimate_blur(
-            kind,
-            measurement.y,
-            tiled,
-            sigma,
-            boundary=operator.boundary,
-            generator=torch.Generator().manual_seed(options.seed),
-        )
-    problem = replace(measurement.problem, operator=found.problem.operator)
-    return replace(measurement, problem=problem), EstimatedBlur(kind, found)
+        generator = torch.Generator().manual_seed(options.seed)
+        found: ParameterEstimate | KernelEstimate
+        if blur.kind == "kernel":
+            found = estimate_kernel(
+                measurement.y,
+                tiled,
+                sigma,
+                size=blur.size,
+                boundary=operator.boundary,
+                generator=generator,
+            )
+        else:
+            found = estimate_blur(
+                blur.kind,
+                measurement.y,
+                tiled,
+                sigma,
+                boundary=operator.boundary,
+                generator=generator,
+            )
+    problem: InverseProblem = replace(measurement.problem, operator=found.problem.operator)
+    return replace(measurement, problem=problem), EstimatedBlur(blur.kind, found)

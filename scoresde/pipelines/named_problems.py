@@ -324,6 +324,8 @@ def _inpaint(options: ProblemOptions, _: dict[str, Any], context: ImageContext) 
 
 def _deblur(options: ProblemOptions, chosen: dict[str, Any], context: ImageContext) -> Operator:
     boundary: Any = options.value("boundary")
+    if options.kernel_size is not None:
+        raise InputError("--kernel-size is the side of a --kernel auto; a kernel has its own")
 
     def motion(text: str, _: ImageContext) -> Operator:
         length, angle = numbers(text, float, "--motion", "LENGTH,ANGLE")
@@ -465,7 +467,7 @@ def _gamma_blur(options: ProblemOptions, chosen: dict[str, Any], context: ImageC
     return Gamma(1 / chosen["gamma"]) @ _deblur(options, chosen, context) @ Gamma(chosen["gamma"])
 
 
-_BLURS = ("kernel", "key", "gaussian", "motion", "disk", "boundary")
+_BLURS = ("kernel", "kernel_size", "key", "gaussian", "motion", "disk", "boundary")
 _MASKS = ("mask", "mask_value", "invert_mask", "key")
 
 PROBLEMS: dict[str, ProblemEntry] = {

@@ -15,7 +15,7 @@ from scoresde.files import check_writable
 from scoresde.pipelines.content_hash import prior_key, restoration_key
 from scoresde.pipelines.cost import LARGE, check_memory, estimate_seconds
 from scoresde.pipelines.devices import choose_device, open_prior
-from scoresde.pipelines.estimated_blur import without_unknown_blur
+from scoresde.pipelines.estimated_blur import is_unknown, without_unknown_blur
 from scoresde.pipelines.inputs import Input, on_unit_range, read_input
 from scoresde.pipelines.intervals import open_intervals
 from scoresde.pipelines.kept_slices import KEPT, KeptSlices
@@ -148,7 +148,7 @@ def restore(
     form = choose_format(output.format, given, plan.operator, size, file)
     intervals = open_intervals(interval, protocol(stated, plan.noise, options, plan.description))
     if given.is_stack and blur is not None:
-        raise InputError(f"--{blur} auto is for one picture, not for a stack; give it a number")
+        raise InputError(f"--{blur.kind} auto is for one picture, not for a stack; state the blur")
     if given.is_stack and workers is not None and not workers.alone:
         raise InputError("--workers share the draws of one picture, and this is a stack of several")
     if given.is_stack:
@@ -216,7 +216,8 @@ def _files_read(
     image: Path, problem: ProblemOptions, interval: IntervalOptions
 ) -> tuple[Path | None, ...]:
     maps = None if problem.maps == "estimate" else problem.maps
-    return image, problem.mask, problem.kernel, maps, problem.noise_scan, interval.calibration
+    kernel = None if is_unknown("kernel", problem) else problem.kernel
+    return image, problem.mask, kernel, maps, problem.noise_scan, interval.calibration
 
 
 def _measure(

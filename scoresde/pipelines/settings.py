@@ -45,10 +45,11 @@ class ProblemOptions:
         invert_mask: Swap the two values of the mask.
         box: Missing rectangle, "TOP,LEFT,HEIGHT,WIDTH" in pixels.
         random: Fraction of the pixels that is missing, in [0, 1].
-        kernel: File of a blur kernel.
+        kernel: File of a blur kernel; "auto", where no file has this name, to estimate it.
+        kernel_size: Odd side in pixels of a kernel that is estimated; None for 15.
         key: Name of the array in a mask or kernel file that holds several.
         gaussian: Standard deviation of a Gaussian blur, in pixels; "auto" to estimate it.
-        motion: Straight motion blur, "LENGTH,ANGLE" in pixels and degrees.
+        motion: Straight motion blur, "LENGTH,ANGLE" in pixels and degrees; "auto" to estimate both.
         disk: Radius of an out-of-focus blur, in pixels; "auto" to estimate it.
         boundary: Boundary condition of a blur; None for "reflect".
         scale: Factor of super-resolution; None for 4.
@@ -76,6 +77,7 @@ class ProblemOptions:
     box: str | None = None
     random: float | None = None
     kernel: Path | None = None
+    kernel_size: int | None = None
     key: str | None = None
     gaussian: float | Literal["auto"] | None = None
     motion: str | None = None

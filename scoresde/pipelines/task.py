@@ -12,7 +12,7 @@ from torch import Tensor
 
 from problems import InverseProblem
 from problems.reading.ranges import ValueRange
-from scoresde.pipelines.estimated_blur import with_estimated_blur
+from scoresde.pipelines.estimated_blur import UnknownBlur, with_estimated_blur
 from scoresde.pipelines.estimated_noise import with_estimated_noise
 from scoresde.pipelines.inputs import Input
 from scoresde.pipelines.intervals import Intervals
@@ -147,7 +147,7 @@ def solve(
     *,
     ready: Callable[[Measurement], None] | None = None,
     arrived: Callable[[Tensor], None] | None = None,
-    blur: str | None = None,
+    blur: UnknownBlur | None = None,
 ) -> Solved:
     """Restore a picture or slice.
 
@@ -158,7 +158,7 @@ def solve(
             are being estimated.
         ready: Called with the measurement when its noise and kernel are known.
         arrived: Called with finished draws, see :meth:`solvers.PosteriorSampler.sample`.
-        blur: Kind of blur whose width is estimated first; None for none.
+        blur: What of the kernel is estimated first; None for nothing.
 
     Returns:
         Draws and report.

@@ -179,14 +179,17 @@ def _blur(report: dict[str, Any]) -> list[Number]:
     found = report.get("blur_estimate")
     if found is None:
         return []
-    width, error = found["values"][0], found["standard_error"][0]
+    units = (("blur", "pixels"), ("blur_angle", "degrees"))
     return [
         Number(
-            "blur",
-            found["names"][0],
-            width,
-            f"{width:g} pixels",
+            key,
+            name,
+            value,
+            f"{value:g} {unit}",
             f"Estimated from the picture, with a standard error of {error:g}.",
+        )
+        for (key, unit), name, value, error in zip(
+            units, found["names"], found["values"], found["standard_error"], strict=False
         )
     ]
 

@@ -87,9 +87,9 @@ class Choices:
     Example:
         >>> Choices("blur", blur="disk", width=3.0).problem()
         ProblemOptions(problem='deblur', mask=None, mask_value=None, invert_mask=False, box=None, \
-random=None, kernel=None, key=None, gaussian=None, motion=None, disk=3.0, boundary=None, \
-scale=None, filter=None, photons=None, set=(), range=None, array=None, select=(), maps=None, \
-noise_scan=None)
+random=None, kernel=None, kernel_size=None, key=None, gaussian=None, motion=None, disk=3.0, \
+boundary=None, scale=None, filter=None, photons=None, set=(), range=None, array=None, select=(), \
+maps=None, noise_scan=None)
     """
 
     kind: str

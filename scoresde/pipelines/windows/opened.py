@@ -17,6 +17,7 @@ from problems.reading.ranges import Percentiles, ValueRange
 from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import InputError, as_input_error
 from scoresde.pipelines.default_noise import default_sigma
+from scoresde.pipelines.estimated_blur import UNKNOWN_BLURS, is_unknown
 from scoresde.pipelines.inputs import given_range
 from scoresde.pipelines.named_problems import (
     ImageContext,
@@ -211,11 +212,11 @@ def opened(task: WindowTask) -> Opened:
 
 def _check_unknowns(task: WindowTask) -> None:
     """Refuse what is estimated from the whole picture."""
-    for name in ("sigma", "gaussian", "disk"):
-        if "auto" in (getattr(task.options, name, None), getattr(task.problem, name, None)):
+    for name in ("sigma", *UNKNOWN_BLURS):
+        if is_unknown(name, task.problem) or getattr(task.options, name, None) == "auto":
             raise InputError(
                 f"--{name} auto looks at the whole picture; restore a crop of it with --{name} "
-                "auto first, and give --windows the number that it finds"
+                "auto first, and give --windows what it finds"
             )
     if task.problem.select:
         raise InputError("--select does nothing with --windows; they are of one whole picture")

@@ -1,15 +1,13 @@
 """Families of blurs: what is guessed, cut out, and said where nothing can be estimated."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
-from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
+from problems import GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from scoresde import GaussianPrior
 from scoresde.estimation import blur
-from scoresde.estimation.blur import blur_parameters, estimate_blur, most_detailed
+from scoresde.estimation.blur import BLURS, blur_parameters, estimate_blur, most_detailed
 from tests.conftest import F64, seeded
 
 SIDE, SIGMA = 16, 0.02
@@ -83,11 +81,29 @@ def test_what_is_no_picture_has_no_parameters(kind: str, y: Tensor, message: str
         blur_parameters(kind, y)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "disk"])
+@pytest.mark.parametrize("kind", ["gaussian", "disk", "motion"])
 @pytest.mark.parametrize("side", [32, 33, 64, 200])
 def test_all_kernels_of_a_range_fit_the_picture(kind: str, side: int) -> None:
     y = torch.randn(1, 1, side, side, generator=seeded())
     parameters = blur_parameters(kind, y)
-    makers: dict[str, Any] = {"gaussian": GaussianBlur, "disk": DiskBlur}
     values = [p.high if not p.linear else p.start for p in parameters]
-    makers[kind](*values, boundary="reflect").apply(y)
+    BLURS[kind]("reflect")(*values).apply(y)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_the_length_and_the_angle_of_a_motion() -> None:
+    """A field whose spectrum falls alike in all directions, so that it shows the motion's."""
+    distance = torch.hypot(
+        AXIS[:, None, None, None] - AXIS[None, None, :, None],
+        AXIS[None, :, None, None] - AXIS[None, None, None, :],
+    )
+    covariance = 0.09 * torch.exp(-distance / 4).reshape(SIDE**2, SIDE**2)
+    prior = GaussianPrior(torch.zeros(1, SIDE, SIDE, dtype=F64), covariance)
+    problem = InverseProblem(MotionBlur(5, 40.0, "reflect"), GaussianNoise(SIGMA))
+    y = problem.measure(prior.sample(1, seeded(0)), seeded(1))
+    found = estimate_blur("motion", y, prior, SIGMA)
+    assert found.names == ("the angle of the motion", "the length of the motion")
+    assert found.values[0] == pytest.approx(40, abs=3 * found.error[0])
+    assert found.values[1] == pytest.approx(5, abs=3 * found.error[1])
+    assert found.error[0] < 15 and found.error[1] < 0.6

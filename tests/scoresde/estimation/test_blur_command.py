@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
+from problems import Blur, DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from scoresde.estimation import ParameterEstimate
+from scoresde.estimation.free_kernel import KernelEstimate
 from scoresde.pipelines import estimated_blur, task
-from scoresde.pipelines.estimated_blur import without_unknown_blur
+from scoresde.pipelines.estimated_blur import UnknownBlur, is_unknown, without_unknown_blur
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions
 from tests.commands import run
 from tests.conftest import seeded
@@ -43,6 +44,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         found = {
             "gaussian": (GaussianBlur(1.5, boundary), (1.5,), (0.04,), ("the width",)),
             "disk": (DiskBlur(2.5, boundary), (2.5,), (0.1,), ("the radius",)),
+            "motion": (
+                MotionBlur(9, 30.5, boundary), (30.5, 9.0), (0.3, 0.04), ("the angle", "the length")
+            ),
         }  # fmt: skip
         operator, values, error, names = found[kind]
         problem = InverseProblem(operator, GaussianNoise(sigma))
@@ -99,12 +103,18 @@ def test_the_noise_may_be_unknown_too(
     ("arguments", "message"),
     [
         (("restore", "PICTURE", "--gaussian", "wide"), "takes a number or auto, got 'wide'"),
-        (("restore", "PICTURE", "--kernel", "auto"), "a kernel of any shape is not estimated"),
+        (("restore", "PICTURE", "--kernel", "auto", "--simulate"), "give --kernel a file"),
+        (("restore", "PICTURE", "--kernel", "auto", "--disk", 2), "exclude each other"),
+        (("restore", "PICTURE", "--kernel", "auto", "--kernel-size", 8), "must be odd, got 8"),
+        (("restore", "PICTURE", "--kernel", "auto", "--kernel-size", 21), "at least 63 pixels"),
+        (("restore", "PICTURE", "--disk", 2, "--kernel-size", 9), "the side of a --kernel auto"),
         (("restore", "PICTURE", "--disk", "auto", "--simulate"), "needs a kernel to blur with"),
         (("restore", "PICTURE", "--disk", "auto", "--photons", "90"), "noise of one level"),
-        (("restore", "PICTURE", "--motion", "auto"), "a motion is not estimated"),
+        (("restore", "PICTURE", "--motion", "auto", "--simulate"), "--motion LENGTH,ANGLE"),
         (("calibrate", "folder", "--disk", "auto"), "`scoresde calibrate` a number"),
         (("audit", "--gaussian", "auto"), "`scoresde audit` a number"),
+        (("audit", "--motion", "auto"), "give `scoresde audit` one"),
+        (("calibrate", "folder", "--kernel", "auto"), "give `scoresde calibrate` one"),
     ],
 )
 def test_what_cannot_be_asked_for_ends_in_one_line(
@@ -122,4 +132,62 @@ def test_a_stand_in_fits_until_the_measurement_is_read() -> None:
     assert without_unknown_blur(known, simulate=True, interval=none) == (known, None)
     asked = replace(known, gaussian="auto")
     stated, kind = without_unknown_blur(asked, simulate=False, interval=none)
-    assert kind == "gaussian" and isinstance(stated.gaussian, float)
+    assert kind == UnknownBlur("gaussian") and isinstance(stated.gaussian, float)
+    asked = ProblemOptions("deblur", kernel=Path("auto"), kernel_size=9)
+    stated, kind = without_unknown_blur(asked, simulate=False, interval=none)
+    assert kind == UnknownBlur("kernel", 9)
+    assert stated == replace(asked, kernel=None, kernel_size=None, gaussian=1.0)
+
+
+def test_a_file_may_be_called_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = ProblemOptions("deblur", kernel=Path("auto"))
+    assert is_unknown("kernel", named)
+    Path("auto").write_bytes(b"")
+    assert not is_unknown("kernel", named)
+
+
+def test_a_motion_has_a_length_and_an_angle(
+    tmp_path: Path, asked: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, out = blurred_file(tmp_path / "blurred.npy"), tmp_path / "out"
+    code, text, err = run(
+        capsys, "restore", picture, *DEBLUR, "--motion", "auto", "--sigma", 0.05, "--out", out
+    )
+    assert code == 0, err
+    assert asked == [("motion", 0.05, "reflect")]
+    assert "motion 9 ± 0.04 pixels at 30.5 ± 0.3 degrees, estimated from the picture" in text
+    found = json.loads((out / "report.json").read_text())["blur_estimate"]
+    assert found["values"] == [9.0, 30.5] and found["path"] == [[9.0, 30.5]]
+    page = (out / "report.html").read_text()
+    assert "9 pixels" in page and "30.5 degrees" in page
+
+
+def test_a_kernel_of_any_shape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate itself is tested in test_free_kernel.py; here it is given."""
+    picture, out = blurred_file(tmp_path / "blurred.npy"), tmp_path / "out"
+
+    def known(
+        y: Tensor, prior: Any, sigma: float, *, size: int, boundary: Any, generator: Any
+    ) -> KernelEstimate:
+        kernel = MotionBlur(size, 30.0).kernel
+        problem = InverseProblem(Blur(kernel, boundary), GaussianNoise(sigma))
+        return KernelEstimate(kernel, 0.03, sigma, "", (0.8, 0.9), problem)
+
+    monkeypatch.setattr(estimated_blur, "estimate_kernel", known)
+    code, text, err = run(
+        capsys, "restore", picture, *DEBLUR, "--kernel", "auto", "--kernel-size", 5, "--sigma",
+        0.05, "--out", out,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "blur         kernel of any shape, its spread" in text
+    report = json.loads((out / "report.json").read_text())
+    assert report["blur_estimate"]["kind"] == "kernel"
+    schema = json.loads((ROOT / "scoresde/schemas/restore-report.json").read_text())
+    pytest.importorskip("jsonschema").validate(report, schema)
+    described = json.loads((out / "problem.json").read_text())
+    kernel = described["operator"]["kernel"]
+    assert described["operator"]["boundary"] == "reflect" and kernel is not None
+    assert "--kernel auto" in (out / "report.html").read_text()

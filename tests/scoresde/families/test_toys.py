@@ -145,7 +145,9 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
     reach = 1.5 if family == "diffusion" else 4.0
     points, area = lattice(reach, SPACING)
     q = log_q(points).exp() * area
-    assert float(q.sum()) == pytest.approx(1, abs=2e-3)
+    # a flow has sharp ridges, which a coarse lattice counts with an error
+    fine, small = lattice(reach, SPACING / 2) if family == "flow" else (points, area)
+    assert float(log_q(fine).exp().sum() * small) == pytest.approx(1, abs=2e-3)
 
     draws = model.sample(4000, seeded(3)).double()
     assert cell_chi2(draws, points, q) > 1e-4

@@ -25,6 +25,7 @@ GIVEN: dict[str, object] = {
     "box": "1,1,2,2",
     "random": 0.5,
     "kernel": Path("kernel.png"),
+    "kernel_size": 9,
     "key": "x",
     "gaussian": 1.0,
     "motion": "5,30",

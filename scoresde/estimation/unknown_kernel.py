@@ -1,0 +1,135 @@
+"""A blur of any shape: where the search begins, and what is said where nothing can be found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from problems import Blur, DiskBlur, GaussianBlur, MotionBlur
+from problems.checks import check_number
+from problems.operators.convolution import Boundary, Convolution
+from scoresde.estimation.blur import SMALLEST, most_detailed
+from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
+from scoresde.estimation.spectral_start import best_starts
+from scoresde.priors.base import Prior
+from solvers import PosteriorSampler, make_solver
+
+__all__ = ["KERNEL_SIZE", "LARGEST_KERNEL", "estimate_kernel", "first_kernels"]
+
+KERNEL_SIZE = 15
+"""Side of a kernel in pixels, if it is not stated."""
+
+LARGEST_KERNEL = 31
+"""Side from which on the second moments take too long."""
+
+_STEPS = 6  # of the solver: as few as its quick setting
+_NONE = 0.35  # pixels: spread of a kernel that blurs less than a pixel does itself
+_RIM = 0.25  # share of a kernel in its outermost taps that says it was cut
+_LENGTHS = (3, 4, 5, 6, 7.5, 9, 11, 13, 15, 18, 21, 25)
+_ANGLES = range(0, 180, 15)
+_STDS = (0.5, 0.7, 1, 1.3, 1.6, 2, 2.5, 3, 4)
+_RADII = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
+
+
+def first_kernels(side: int) -> list[Convolution]:
+    """Make the kernels from which a search may begin.
+
+    Args:
+        side: Odd side of the kernel in pixels.
+
+    Returns:
+        Gaussians, disks, and lines in 12 directions that fit it.
+
+    Example:
+        >>> {type(one).__name__ for one in first_kernels(9)} == {
+        ...     "GaussianBlur", "DiskBlur", "MotionBlur"}
+        True
+    """
+    reach = side // 2
+    found: list[Convolution] = [
+        GaussianBlur(std, "reflect", truncate=min(4.0, reach / std))
+        for std in _STDS
+        if reach >= 1.5 * std
+    ]
+    found += [DiskBlur(radius, "reflect") for radius in _RADII if radius < reach]
+    lines = [(n, angle) for n in _LENGTHS if n <= side for angle in _ANGLES]
+    return found + [MotionBlur(n, angle, "reflect") for n, angle in lines]
+
+
+def estimate_kernel(
+    y: Tensor,
+    prior: Prior,
+    sigma: float,
+    *,
+    size: int = KERNEL_SIZE,
+    boundary: Boundary = "reflect",
+    side: int = 96,
+    solver: PosteriorSampler | None = None,
+    draws: int = 4,
+    rounds: int = 24,
+    generator: torch.Generator | None = None,
+) -> KernelEstimate:
+    """Estimate a kernel of any shape, nowhere negative and with sum 1.
+
+    Args:
+        y: The blurred picture (1, C, H, W).
+        prior: Prior of pictures.
+        sigma: Standard deviation of its noise, above 0.
+        size: Odd side of the kernel in pixels, from 3 to 31.
+        boundary: Rule for the picture outside the frame.
+        side: Longest side, in pixels, of the part that decides.
+        solver: Sampler of the posterior; None for "warm-start" in 6 steps.
+        draws: Draws in each round, at least 2.
+        rounds: Number of rounds of EM, at least 4; the later half is averaged.
+        generator: Random numbers; None for a fixed seed.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: If an argument is out of range, the picture is too small for the kernel, shows
+            no blur, or the kernel does not fit the size.
+    """
+    check_number(sigma, "sigma of an unknown kernel", above=0)
+    check_number(size, "the side of an unknown kernel", least=3, most=LARGEST_KERNEL, whole=True)
+    check_number(draws, "draws", least=2, whole=True)
+    check_number(rounds, "rounds", least=4, whole=True)
+    if size % 2 == 0:
+        raise ValueError(f"the side of an unknown kernel must be odd, got {size}")
+    smallest = max(SMALLEST, 3 * size)
+    if y.ndim != 4 or len(y) != 1 or min(y.shape[-2:]) < smallest:
+        raise ValueError(
+            f"a kernel of {size}x{size} is estimated from one picture of at least {smallest} "
+            f"pixels a side, got shape {tuple(y.shape)}; give a smaller size, or state the kernel"
+        )
+    part = most_detailed(y, max(side, smallest))
+    start = best_starts(part, sigma, first_kernels(size), 1)[0]
+    seed = generator.initial_seed() if generator is not None else 0
+    chosen = make_solver("warm-start", _STEPS) if solver is None else solver
+    found = kernel_by_em(
+        DrawnMoments(part, prior, chosen, draws, seed),
+        start,
+        size,
+        sigma,
+        "reflect" if boundary == "valid" else boundary,
+        rounds=rounds,
+    )
+    _check(found)
+    return replace(found, problem=replace(found.problem, operator=Blur(found.kernel, boundary)))
+
+
+def _check(found: KernelEstimate) -> None:
+    k = found.kernel
+    if found.spread < _NONE:
+        raise ValueError(
+            f"the picture shows no blur: its kernel is estimated at {found.spread:.2g} pixels of "
+            "standard deviation; use --problem denoise, or state the kernel"
+        )
+    rim = 1 - float(k[1:-1, 1:-1].sum())
+    if len(k) > 3 and rim > _RIM:
+        raise ValueError(
+            f"{rim:.0%} of the estimated kernel of {len(k)}x{len(k)} lie in its outermost taps, so "
+            "that it seems to be larger; give a larger --kernel-size, or state the kernel"
+        )

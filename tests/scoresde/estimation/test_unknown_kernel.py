@@ -1,0 +1,78 @@
+"""Where a search for a kernel begins, and what is said where nothing can be found."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from problems import Blur, DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
+from scoresde.estimation import unknown_kernel
+from scoresde.estimation.free_kernel import KernelEstimate
+from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
+from scoresde.estimation.unknown_kernel import estimate_kernel, first_kernels
+from tests.conftest import seeded
+
+
+def field(number: int, side: int = 64) -> Tensor:
+    """A random field (1, 3, side, side) whose spectrum falls with the square of the frequency."""
+    f = torch.fft.fftfreq(side)
+    distance = torch.hypot(f[:, None], f)
+    distance[0, 0] = 1.0
+    white = torch.fft.fft2(torch.randn(1, 3, side, side, generator=seeded(number)))
+    return 0.02 * torch.fft.ifft2(white / distance).real
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "true", [GaussianBlur(1.6), DiskBlur(3), MotionBlur(9, 30.0), MotionBlur(13, 105.0)], ids=repr
+)
+def test_the_spectrum_shows_the_kernel(true: GaussianBlur | DiskBlur | MotionBlur) -> None:
+    right = 0
+    for number in range(4):
+        y = true.apply(field(number)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
+        right += repr(best_starts(y, 0.01, first_kernels(15), 1)[0].taps) == repr(true.taps)
+    assert right >= 3
+
+
+def test_the_spectrum_shows_the_width() -> None:
+    y = GaussianBlur(1.0).apply(field(0)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(1))
+    evidence = SpectralEvidence(y, 0.01)
+    values = [evidence(GaussianBlur(std)) for std in (0.5, 0.7, 1.0, 1.4, 2.0)]
+    assert values.index(max(values)) == 2
+    with pytest.raises(ValueError, match="no kernel to begin with"):
+        best_starts(y, 0.01, [], 1)
+
+
+@pytest.mark.parametrize("side", [3, 5, 15, 31])
+def test_first_kernels_fit(side: int) -> None:
+    assert max(one.taps.shape[-1] for one in first_kernels(side)) <= side
+
+
+@pytest.mark.parametrize(
+    ("y", "size", "message"),
+    [
+        (torch.zeros(1, 3, 64, 64), 8, "must be odd, got 8"),
+        (torch.zeros(1, 3, 64, 64), 41, "at most 31"),
+        (torch.zeros(1, 3, 40, 64), 15, "at least 45 pixels a side"),
+        (torch.zeros(1, 64), 5, "at least 32 pixels a side"),
+    ],
+)
+def test_what_cannot_be_estimated(y: Tensor, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimate_kernel(y, None, 0.02, size=size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (GaussianBlur(0.3, truncate=8.0).kernel, "the picture shows no blur"),
+        (torch.full((7, 7), 1 / 49), "49% of the estimated kernel of 7x7 lie in its outermost"),
+    ],
+)
+def test_kernels_that_are_no_answer(
+    kernel: Tensor, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = InverseProblem(Blur(kernel, "reflect"), GaussianNoise(0.02))
+    found = KernelEstimate(kernel.double(), 0.1, 0.02, "", (1.0,), problem)
+    monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
+    with pytest.raises(ValueError, match=message):
+        estimate_kernel(field(0), None, 0.02, size=7)  # type: ignore[arg-type]
