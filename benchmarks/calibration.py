@@ -2,8 +2,8 @@
 
     python benchmarks/calibration.py --images PATH/bsds500/val
 
-Centre crops of 96x96 of the 100 pictures, noise sigma = 0.05 on [-1, 1], circular blur, MMPS with
-its default settings, 8 draws. The sorted scores of each picture are kept under --cache, one file
+Centre crops of 96x96 of the 100 pictures, noise sigma = 0.05 on [-1, 1], circular blur, the default
+solver, 8 draws. The sorted scores of each picture are kept under --cache, one file
 for each problem and picture, so that an interrupted run resumes, and several processes may share
 the work by --problems. Then 100 random halves calibrate and the other halves judge. Writes
 calibration.json, the results alone, and calibration.md beside it.
@@ -30,8 +30,9 @@ from scoresde.pipelines.calibrate import PictureScores, score_picture
 from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.plan import make_plan
 from scoresde.pipelines.protocol import protocol
-from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
+from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreOptions
 from scoresde.priors.base import Prior
+from solvers import SOLVERS
 
 SIDE, SIGMA, SPLITS = 96, 0.05, 100
 
@@ -137,7 +138,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=None, help="of MMPS; its default otherwise")
+    parser.add_argument("--solver", default=DEFAULT_SOLVER, choices=sorted(SOLVERS))
+    parser.add_argument("--steps", type=int, default=None, help="of the solver; its own otherwise")
     parser.add_argument(
         "--problems",
         nargs="+",
@@ -162,11 +164,11 @@ def main() -> None:
     facts: dict[str, Any] = {}
     for key, (title, damage) in PROBLEMS.items():
         options = RestoreOptions(
-            solver="mmps", steps=a.steps, samples=a.draws, prior=a.prior, device=a.device
+            solver=a.solver, steps=a.steps, samples=a.draws, prior=a.prior, device=a.device
         )
         facts = protocol(damage, GaussianNoise(SIGMA), options)
         weights = facts["prior_file"].removeprefix("sha256:")
-        folder = a.cache / f"{key}-{weights}-{facts['steps']}-steps-{a.draws}-draws"
+        folder = a.cache / f"{key}-{weights}-{a.solver}-{facts['steps']}-steps-{a.draws}-draws"
         folder.mkdir(parents=True, exist_ok=True)
         for index, path in enumerate(paths):
             cell = folder / f"{path.stem}.npz"
@@ -183,7 +185,7 @@ def main() -> None:
     ideal = ", ".join(f"{ideal_raw(level, a.draws):.1%}" for level in LEVELS)
     text = (
         f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1]; "
-        f"MMPS, {facts['steps']} steps, {a.draws} draws. {half} pictures drawn at random "
+        f"{a.solver}, {facts['steps']} steps, {a.draws} draws. {half} pictures drawn at random "
         f"calibrate, the other {len(paths) - half} judge: mean share of the pixels (all channels) "
         f"whose interval holds the truth, mean ± standard deviation over {SPLITS} such splits. "
         "Raw: the posterior mean ± Φ⁻¹((1 + level)/2) standard deviations of the draws. "

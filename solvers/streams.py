@@ -57,20 +57,15 @@ class NormalStream:
         Raises:
             ValueError: If the number of generators in the sequence is not B.
         """
-        g, placed = self._generator, current_noise()
+        g = self._generator
+        if isinstance(g, Sequence) and len(g) != shape[0]:
+            raise ValueError(f"{len(g)} generators for {shape[0]} draws")
+        found = self._placed(tuple(shape), dtype)
+        if found is not None:
+            return found.to(device)
         if not isinstance(g, Sequence):
-            found = None if placed is None else placed.draw(tuple(shape), g, dtype)
-            if found is not None:
-                return found.to(device)
             where = g.device if g is not None else device
             return torch.randn(shape, generator=g, dtype=dtype, device=where).to(device)
-        if len(g) != shape[0]:
-            raise ValueError(f"{len(g)} generators for {shape[0]} draws")
-        if placed is not None:
-            own = [placed.draw(tuple(shape[1:]), one, dtype) for one in g]
-            rows = [one for one in own if one is not None]
-            if rows:
-                return torch.stack(rows).to(device)
         key = (tuple(shape), dtype)
         ahead = self._ahead.setdefault(key, [])
         if not ahead:
@@ -82,6 +77,17 @@ class NormalStream:
             ]
             ahead.extend(torch.stack(each, dim=1).to(device).flip(0))
         return ahead.pop()
+
+    def _placed(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+        """Numbers of the places of a window, where noise is drawn for a larger picture."""
+        g, placed = self._generator, current_noise()
+        if placed is None:
+            return None
+        if not isinstance(g, Sequence):
+            return placed.draw(shape, g, dtype)
+        rows = [placed.draw(shape[1:], one, dtype) for one in g]
+        known = [one for one in rows if one is not None]  # all or none
+        return torch.stack(known) if known else None
 
 
 def spawn(

@@ -6,7 +6,7 @@ rectangle touches are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from problems.reading.sources import source_format
 from problems.reading.tiff import check_pages, is_tiff, refuse_raw, stated_range
 from problems.reading.zarr_arrays import open_zarr
 
-__all__ = ["BoxedPicture", "open_boxes"]
+__all__ = ["BoxedPicture", "only_axes", "open_boxes"]
 
 _GREY, _RGB = 1, 2  # photometric interpretations of TIFF 6.0
 _TAGS = (280, 281, 340, 341)
@@ -80,9 +80,7 @@ class BoxedPicture:
         block[self.plane[0]], block[self.plane[1]] = rows, columns
         values = self.source.read(tuple(block))
         kept = [axis for axis in (self.channel, *self.plane) if axis is not None]
-        rest = [axis for axis in range(values.ndim) if axis not in kept]
-        sides = [values.shape[axis] for axis in kept]
-        values = values.transpose(*rest, *kept).reshape(sides)
+        values = only_axes(values, kept)
         return np.ascontiguousarray(values if self.channel is not None else values[None])
 
     def sample(self) -> np.ndarray:
@@ -121,6 +119,27 @@ class BoxedPicture:
             return source_range(self.source, values, given, noise)
         stated = self.source.stated_range
         return picture_range(values, str(self.path), given=given, stated=stated)
+
+
+def only_axes(values: np.ndarray, kept: Sequence[int]) -> np.ndarray:
+    """Drop the axes of length 1 that are none of a picture's.
+
+    Args:
+        values: Array of any number of axes.
+        kept: Axes that stay, in the order of the result.
+
+    Returns:
+        Array with these axes.
+
+    Raises:
+        ValueError: If another axis is longer than 1.
+
+    Example:
+        >>> only_axes(np.zeros((4, 1, 5, 3)), (3, 0, 2)).shape
+        (3, 4, 5)
+    """
+    rest = [axis for axis in range(values.ndim) if axis not in kept]
+    return values.transpose(*rest, *kept).reshape([values.shape[axis] for axis in kept])
 
 
 def open_boxes(path: Path, key: str | None = None) -> BoxedPicture:
@@ -184,6 +203,8 @@ def _of_zarr(source: ArraySource) -> BoxedPicture:
     if found.slices:
         raise RefusalError(f"{source.summary} is a stack; windows are of one picture")
     picture = BoxedPicture(source, "zarr", found.plane, found.channel)
+    if not all(source.shape):
+        raise RefusalError(f"{source.summary} has no pixels")
     if found.plane[0] > found.plane[1] or picture.channels not in (1, 3):
         raise RefusalError(f"{source.summary} is no picture (H, W), (H, W, 3) or (3, H, W)")
     if source.dtype.kind not in "buif":
@@ -287,8 +308,8 @@ def _segment(file: TiffFile, page: Any, index: int) -> np.ndarray | None:
         if "imagecodecs" not in str(error):
             raise
         raise RefusalError(
-            "it is compressed in a way that is not read in windows; save it uncompressed or with "
-            "deflate"
+            "it is compressed in a way that needs the package imagecodecs; install it, or save the "
+            "file uncompressed or with deflate"
         ) from None
     found: np.ndarray = data[0, : shape[1], : shape[2]]
     return found

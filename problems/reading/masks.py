@@ -18,7 +18,14 @@ from problems.reading.kernels import KEY
 from problems.reading.pictures import Picture, read_picture
 from problems.reading.sources import read_whole_array
 
-__all__ = ["check_misses", "read_mask"]
+__all__ = [
+    "check_counts",
+    "check_mask_size",
+    "check_misses",
+    "check_two_colours",
+    "count_soft",
+    "read_mask",
+]
 
 # values in the middle third or so of the range are neither black nor white; soft edges have some
 _SOFT, _SOFT_SHARE = (0.25, 0.75), 0.01
@@ -81,11 +88,11 @@ def read_mask(
         if white == "observed" and size is not None:
             array = _of_k_space(array, size)
         array = _one_channel(array)
-        _check_size(path, array.shape, size)
+        check_mask_size(path, array.shape, size)
         marked, found = _marked_in_array(path, array, value, white)
     else:
         picture = read_picture(path)
-        _check_size(path, picture.size, size)
+        check_mask_size(path, picture.size, size)
         marked, found = _marked_in_picture(path, picture, value)
     observed = marked if white == "observed" else ~marked
     observed = ~observed if invert else observed
@@ -105,10 +112,77 @@ def check_misses(mask: Tensor, source: str) -> None:
     Raises:
         ValueError: If it observes all pixels or none.
     """
-    observed = mask.bool()
-    if bool(observed.all()) or not bool(observed.any()):
-        what = "misses no pixel" if bool(observed.all()) else "misses every pixel"
+    check_counts(int(mask.bool().sum()), mask.numel(), source)
+
+
+def check_counts(observed: int, total: int, source: str) -> None:
+    """Check that a mask of which the pixels were counted misses some and observes some.
+
+    Args:
+        observed: Number of observed pixels.
+        total: Number of all pixels.
+        source: Where the mask is from, for the error.
+
+    Raises:
+        ValueError: If it observes all pixels or none.
+    """
+    if observed in (0, total):
+        what = "misses every pixel" if observed == 0 else "misses no pixel"
         raise ValueError(f"{source} {what}; inpainting needs some of each kind")
+
+
+def check_mask_size(path: Path, shape: tuple[int, ...], size: tuple[int, int] | None) -> None:
+    """Check that a mask is as large as its picture.
+
+    Args:
+        path: File of the mask, for the error.
+        shape: Shape of the mask.
+        size: Height and width that it must have; None for any.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if len(shape) != 2:
+        raise ValueError(f"the mask {path} must have two axes, got shape {shape}")
+    if size is not None and shape != tuple(size):
+        raise ValueError(
+            f"the mask {path} is {shape[1]}x{shape[0]}, the image is {size[1]}x{size[0]}; "
+            "they must be the same size"
+        )
+
+
+def count_soft(values: np.ndarray, low: float, high: float) -> int:
+    """Count the values that are neither black nor white.
+
+    Args:
+        values: Grey levels, any shape.
+        low: The darkest level of the mask.
+        high: Its brightest level, above the darkest.
+
+    Returns:
+        Number of values in the middle half between the two.
+    """
+    level = (values - low) / (high - low)
+    return int(((level > _SOFT[0]) & (level < _SOFT[1])).sum())
+
+
+def check_two_colours(path: Path, soft: int, total: int, found: str) -> None:
+    """Check that no more of a mask is grey than the soft edges of strokes.
+
+    Args:
+        path: File of the mask, for the error.
+        soft: Number of its grey pixels, see :func:`count_soft`.
+        total: Number of all pixels.
+        found: What the mask holds, for the error.
+
+    Raises:
+        ValueError: If it is not black and white.
+    """
+    if soft > _SOFT_SHARE * total:
+        raise ValueError(
+            f"the mask {path} is not black and white: {found}; paint it in two colours, or say "
+            "which value is missing with --mask-value"
+        )
 
 
 def _one_channel(array: np.ndarray) -> np.ndarray:
@@ -129,16 +203,6 @@ def _of_k_space(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if rows not in (1, size[0]) or columns not in (1, size[1]):
         return array
     return np.broadcast_to(part, size)
-
-
-def _check_size(path: Path, shape: tuple[int, ...], size: tuple[int, int] | None) -> None:
-    if len(shape) != 2:
-        raise ValueError(f"the mask {path} must have two axes, got shape {shape}")
-    if size is not None and shape != tuple(size):
-        raise ValueError(
-            f"the mask {path} is {shape[1]}x{shape[0]}, the image is {size[1]}x{size[0]}; "
-            "they must be the same size"
-        )
 
 
 def _marked_in_array(
@@ -177,13 +241,8 @@ def _marked_in_picture(path: Path, picture: Picture, value: float | None) -> tup
     low, high = bright.min(), bright.max()
     if low == high:  # one colour: all or nothing
         return np.full(bright.shape, _is_light(picture.values, high)), found
-    level = (bright - low) / (high - low)
-    if ((level > _SOFT[0]) & (level < _SOFT[1])).mean() > _SOFT_SHARE:
-        raise ValueError(
-            f"the mask {path} is not black and white: {found}; paint it in two colours, or say "
-            "which value is missing with --mask-value"
-        )
-    return level > 0.5, found
+    check_two_colours(path, count_soft(bright, low, high), bright.size, found)
+    return bright - low > (high - low) / 2, found
 
 
 def _marked_in_layer(path: Path, bright: np.ndarray, opaque: np.ndarray) -> tuple[np.ndarray, str]:

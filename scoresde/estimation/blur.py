@@ -93,13 +93,7 @@ def blur_parameters(kind: str, y: Tensor, sigma: float = 0.02) -> tuple[Paramete
     if kind == "disk":
         return (Parameter("the radius of the blur", 2.2, 0.7, min(12.0, half / 2), 0.25),)
     longest = min(30.0, half)
-    lines = [
-        MotionBlur(length, angle, "reflect")
-        for length in _LENGTHS
-        if length < longest
-        for angle in _ANGLES
-    ]
-    line = best_starts(y, sigma, lines, 1)[0]
+    line = best_starts(y, sigma, motions(longest), 1)[0]
     assert isinstance(line, MotionBlur)
     low, high = line.angle - _TURN, line.angle + _TURN
     return (
@@ -112,6 +106,23 @@ def blur_parameters(kind: str, y: Tensor, sigma: float = 0.02) -> tuple[Paramete
             0.2,
         ),
     )
+
+
+def motions(longest: float) -> list[Convolution]:
+    """Make straight motions of several lengths in every direction.
+
+    Args:
+        longest: Every line is shorter, in pixels.
+
+    Returns:
+        The blurs.
+
+    Example:
+        >>> [one.length for one in motions(4.0) if one.angle == 0]
+        [2.5, 3]
+    """
+    lengths = [n for n in _LENGTHS if n < longest]
+    return [MotionBlur(n, angle, "reflect") for n in lengths for angle in _ANGLES]
 
 
 def most_detailed(y: Tensor, side: int) -> Tensor:

@@ -33,6 +33,8 @@ from torch import Tensor
 from problems import Blur, GaussianNoise, InverseProblem
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.kernel_step import KernelMoments, minimise_on_simplex
+from scoresde.estimation.rounding import rounded
+from scoresde.estimation.spectral_start import periodogram
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
 from solvers import PosteriorSampler
@@ -148,10 +150,10 @@ class KernelEstimate:
         """
         return {
             "names": ["the spread of the blur"],
-            "values": [float(f"{self.spread:.4g}")],
-            "standard_error": [float(f"{self.error:.2g}")],
+            "values": rounded([self.spread], 4),
+            "standard_error": rounded([self.error], 2),
             "source": "draws",
-            "path": [[float(f"{one:.4g}")] for one in self.path],
+            "path": [rounded([one], 4) for one in self.path],
         }
 
 
@@ -254,11 +256,7 @@ def framed(kernel: Tensor, side: int) -> Tensor:
 def _curvature(x: Tensor, kernel: Tensor, sigma: float) -> Tensor:
     """What the measurement says about the kernel if the picture is Gaussian, (s s, s s)."""
     side, (H, W) = len(kernel), x.shape[-2:]
-    window = torch.hann_window(H + 2, False, dtype=torch.float64)[1:-1, None]
-    window = window * torch.hann_window(W + 2, False, dtype=torch.float64)[1:-1]
-    x = x.double().cpu()
-    x = x - (window * x).sum((-2, -1), keepdim=True) / window.sum()
-    S = torch.fft.fft2(window * x).abs().square().mean(0) / window.square().sum()  # per pixel
+    S = periodogram(x.double().cpu()).mean(0)  # per pixel
     ratio = torch.fft.fft2(kernel, s=(H, W)).abs().square() * S / sigma**2
     share = 2 * ratio / (1 + ratio) ** 2
     lags = torch.fft.ifft2((share * S).sum(0)).real * H * W / sigma**2

@@ -35,6 +35,7 @@ from torch import Tensor
 from problems import GaussianNoise, InverseProblem
 from scoresde.estimation.evidence import GaussianEvidence
 from scoresde.estimation.first_guess import first_guess
+from scoresde.estimation.rounding import rounded
 from scoresde.estimation.sources import DenoiserSource, DrawSource, Source
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
@@ -85,12 +86,12 @@ class NoiseEstimate:
             Numbers by name.
         """
         return {
-            "sigma": [float(f"{one:.4g}") for one in self.sigma],
-            "standard_error": [float(f"{one:.2g}") for one in self.error],
+            "sigma": rounded(self.sigma, 4),
+            "standard_error": rounded(self.error, 2),
             "source": self.source,
-            "first_guess": float(f"{self.start:.4g}"),
+            "first_guess": rounded([self.start], 4)[0],
             "entries": self.entries,
-            "path": [float(f"{one:.4g}") for one in self.path],
+            "path": rounded(self.path, 4),
         }
 
 

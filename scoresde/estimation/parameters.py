@@ -35,6 +35,7 @@ from torch import Tensor
 from problems import GaussianNoise, InverseProblem
 from scoresde.estimation.family import Equations, Family, Parameter, ParametricSource
 from scoresde.estimation.parametric_evidence import EvidenceSource
+from scoresde.estimation.rounding import rounded
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
 from solvers import PosteriorSampler, make_solver
@@ -96,10 +97,10 @@ class ParameterEstimate:
         """
         return {
             "names": list(self.names),
-            "values": [float(f"{one:.4g}") for one in self.values],
-            "standard_error": [float(f"{one:.2g}") for one in self.error],
+            "values": rounded(self.values, 4),
+            "standard_error": rounded(self.error, 2),
             "source": self.source,
-            "path": [[float(f"{one:.4g}") for one in place] for place in self.path],
+            "path": [rounded(place, 4) for place in self.path],
         }
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from problems import Blur, DiskBlur, GaussianBlur, MotionBlur
+from problems import Blur, DiskBlur, GaussianBlur
 from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
-from scoresde.estimation.blur import SMALLEST, most_detailed
+from scoresde.estimation.blur import SMALLEST, most_detailed, motions
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
@@ -27,8 +27,6 @@ LARGEST_KERNEL = 31
 _STEPS = 6  # of the solver: as few as its quick setting
 _NONE = 0.35  # pixels: spread of a kernel that blurs less than a pixel does itself
 _RIM = 0.25  # share of a kernel in its outermost taps that says it was cut
-_LENGTHS = (3, 4, 5, 6, 7.5, 9, 11, 13, 15, 18, 21, 25)
-_ANGLES = range(0, 180, 15)
 _STDS = (0.5, 0.7, 1, 1.3, 1.6, 2, 2.5, 3, 4)
 _RADII = (1, 1.5, 2, 2.5, 3, 4, 5, 7)
 
@@ -40,7 +38,7 @@ def first_kernels(side: int) -> list[Convolution]:
         side: Odd side of the kernel in pixels.
 
     Returns:
-        Gaussians, disks, and lines in 12 directions that fit it.
+        Gaussians, disks, and lines in every direction that fit it.
 
     Example:
         >>> {type(one).__name__ for one in first_kernels(9)} == {
@@ -54,8 +52,7 @@ def first_kernels(side: int) -> list[Convolution]:
         if reach >= 1.5 * std
     ]
     found += [DiskBlur(radius, "reflect") for radius in _RADII if radius < reach]
-    lines = [(n, angle) for n in _LENGTHS if n <= side for angle in _ANGLES]
-    return found + [MotionBlur(n, angle, "reflect") for n, angle in lines]
+    return found + motions(side + 1)
 
 
 def estimate_kernel(

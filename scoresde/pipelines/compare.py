@@ -201,10 +201,7 @@ def _judged_by(
     parts = [_Part(options, i) for i in range(len(every))]
     with closing(workers.finished(_judge_part, parts)) as each:
         for one in each:
-            if one.error is not None:
-                raise one.error
-            assert one.result is not None
-            judged[one.index] = one.result
+            judged[one.index] = one.unwrap()
             say(f"judged {every[one.index].title}")
             if judging:
                 judging(sum(stages[i] for i in judged) / sum(stages))

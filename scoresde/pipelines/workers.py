@@ -43,6 +43,19 @@ class Finished(Generic[Result]):
     error: Exception | None = None
     warnings: tuple[Warning, ...] = ()
 
+    def unwrap(self) -> Result:
+        """Give the result.
+
+        Returns:
+            The result.
+
+        Raises:
+            Exception: What the part raised.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -104,9 +117,7 @@ class Workers:
                     found = waiting.pop(following)
                     for said in found.warnings:
                         warnings.warn(said, stacklevel=2)
-                    if found.error is not None:
-                        raise found.error
-                    yield found.result  # type: ignore[misc]
+                    yield found.unwrap()
                     following += 1
 
     def finished(

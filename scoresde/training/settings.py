@@ -16,6 +16,9 @@ _ADDED: dict[str, Any] = {
 }
 """Settings that older states lack, and what they were then."""
 
+_REMOVED: dict[str, Any] = {"mismatch": 0.0}
+"""Settings that newer runs lack, and what they are now."""
+
 _FREE = ("accumulate", "shape", "snapshot_every")
 """Settings that change a run by rounding at most, and the shape, which follows from the data."""
 
@@ -62,9 +65,9 @@ def changed_settings(
     ignored, described = (*_FREE, *free), []
     for name in {**left, **right}:
         last = name.rpartition(".")[2]
-        before = left.get(name, _ADDED.get(last))
+        before, now = left.get(name, _ADDED.get(last)), right.get(name, _REMOVED.get(last))
         # "model.steps" of a flow are not steps of the loop
         of_the_loop = name.removeprefix("loop.") == last
-        if before != right.get(name) and not (of_the_loop and last in ignored):
-            described.append(f"{name} was {before}, now {right.get(name)}")
+        if before != now and not (of_the_loop and last in ignored):
+            described.append(f"{name} was {before}, now {now}")
     return described

@@ -11,7 +11,7 @@ from scoresde.ui.limits import Limits
 from solvers.posterior.point import PointEstimator
 from solvers.registry import SOLVERS, make_solver
 
-__all__ = ["BLURS", "ESTIMATED", "KINDS", "TILE", "Choices", "grey_levels", "instant"]
+__all__ = ["BLURS", "KINDS", "TILE", "Choices", "grey_levels", "instant"]
 
 KINDS = {
     "missing": "Parts are missing or covered",
@@ -28,9 +28,6 @@ BLURS = {
     "motion": "camera moved",
 }
 """Kinds of blur, in the words of the page."""
-
-ESTIMATED = ("gaussian", "disk")
-"""Kinds of blur whose width can be estimated from the picture."""
 
 TILE = 512
 """Largest side that the network is given at once: 512x512 pixels are not cut.
@@ -73,8 +70,8 @@ class Choices:
         box: Missing rectangle, "TOP,LEFT,HEIGHT,WIDTH", in the place of a mask.
         blur: Kind of blur, a key of ``BLURS``.
         width: Standard deviation, radius or length of the blur, in pixels; None to estimate it
-            from the picture, for the kinds in ``ESTIMATED``.
-        angle: Direction of a motion, in degrees.
+            from the picture.
+        angle: Direction of a motion, in degrees; estimated with its length.
         scale: Factor by which the picture is enlarged.
         noise: Noise in the picture, in grey levels of 255; None to estimate it; not of JPEG.
         quality: Quality of the JPEG; None for the tables of the file.
@@ -138,9 +135,6 @@ maps=None, noise_scan=None)
         """The value of the option that describes the blur."""
         if self.width is not None:
             return f"{self.width:g},{self.angle:g}" if self.blur == "motion" else self.width
-        if self.blur not in ESTIMATED:
-            known = " or ".join(BLURS[name] for name in ESTIMATED)
-            raise InputError(f"the width of a blur is estimated only if it is {known}")
         if self.simulate:
             raise InputError("a picture that is damaged first needs the width of its blur")
         return "auto"

@@ -18,7 +18,7 @@ from scoresde.errors import InputError
 from scoresde.pipelines.demo import SCENES, photograph
 from scoresde.pipelines.settings import DEFAULT_SOLVER
 from scoresde.priors.checkpoint import embedded_priors
-from scoresde.ui.choices import BLURS, ESTIMATED, KINDS, Choices, grey_levels
+from scoresde.ui.choices import BLURS, KINDS, Choices, grey_levels
 from scoresde.ui.commands import MASK, safe_name
 from scoresde.ui.jobs import Workers
 from scoresde.ui.messages import (
@@ -323,9 +323,9 @@ def _connect(page: gr.Blocks, controls: _Parts, results: _Parts, restorer: "_Res
         **hidden,
     )
     parts["unknown_width"].change(
-        lambda unknown: gr.update(visible=not unknown),
-        parts["unknown_width"],
-        parts["width"],
+        _show_extent,
+        [parts["unknown_width"], parts["blur"]],
+        [parts["width"], parts["angle"]],
         **hidden,
     )
     parts["unknown_noise"].change(
@@ -370,8 +370,11 @@ def _show_controls(kind: str) -> list[Any]:
 
 
 def _show_blur(blur: str) -> list[Any]:
-    angle = gr.update(visible=blur == "motion")
-    return [angle, gr.update(visible=blur in ESTIMATED, value=False), gr.update(visible=True)]
+    return [gr.update(visible=blur == "motion"), gr.update(value=False), gr.update(visible=True)]
+
+
+def _show_extent(unknown: bool, blur: str) -> list[Any]:
+    return [gr.update(visible=not unknown), gr.update(visible=not unknown and blur == "motion")]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from scoresde.errors import InputError
 from scoresde.estimation.first_guess import first_guess
 from scoresde.pipelines.cost import check_memory
 from scoresde.pipelines.devices import kept_prior
+from scoresde.pipelines.estimated_blur import UNKNOWN_BLURS, is_unknown
 from scoresde.pipelines.inputs import read_input
 from scoresde.pipelines.plan import Measurement, draw, make_plan
 from scoresde.pipelines.restoration_report import recorded_warnings
@@ -154,7 +155,7 @@ def _perform(order: Order, clock: _Clock, say: _Say) -> Finished:
 
 def _unknown(order: Order) -> list[str]:
     """What is estimated from the picture."""
-    blur = "auto" in (order.problem.gaussian, order.problem.disk)
+    blur = any(is_unknown(name, order.problem) for name in UNKNOWN_BLURS)
     return ["blur"] * blur + ["noise"] * (order.options.sigma == "auto")
 
 

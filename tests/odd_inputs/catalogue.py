@@ -37,6 +37,7 @@ KINDS = (
     "many",
     "paths",
     "newer_options",
+    "windows",
 )
 """Modules of recipes."""
 

@@ -66,6 +66,42 @@ def test_finishing_with_the_mean_lacks_the_variance_of_the_last_level() -> None:
     assert float((draws.mean(0) - y[0] / 1.25).abs().max()) < 4 * math.sqrt(expected / n)
 
 
+@dataclasses.dataclass(frozen=True)
+class Flat(PointEstimator):
+    """An estimate without any texture."""
+
+    def _estimate(
+        self, prior: Prior, problem: InverseProblem, y: Tensor, progress: Progress
+    ) -> Tensor:
+        return y.new_zeros(len(y), *prior.shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("s_0", [0.3, 0.5, 1.0, 2.0])
+def test_a_low_start_loses_texture_as_theory_predicts(s_0: float) -> None:
+    """Pictures are smooth or textured, and y does not tell: the start tells, if it is too low."""
+    d, a, b, n = 64, 0.05, 0.3, 1000
+    covariances = torch.stack([one**2 * torch.eye(d, dtype=F64) for one in (a, b)])
+    halves, zero = torch.ones(2, dtype=F64) / 2, torch.zeros(2, 1, 8, 8, dtype=F64)
+    prior = GaussianMixturePrior(halves, zero, covariances)
+    seen = torch.arange(d).reshape(8, 8) == 0
+    problem = InverseProblem(Inpainting(seen), GaussianNoise(5.0))
+    solver = WarmStart(
+        20, estimate=Flat(), grid=TimeGrid(s_max=s_0, s_min=0.005), s_least=s_0, lanczos=2
+    )
+    y = torch.zeros(1, 1, 8, 8, dtype=F64)
+    draws = solver.sample(prior, problem, y, n, generator=seeded()).draws.flatten(1)
+    share = float((draws.square().mean(1) > 0.15**2).double().mean())
+
+    # u_0 is noise alone; its probability of being textured, averaged over its length
+    energy = (s_0 * randn(20000, d, seed=1)).square().sum(1)
+    smooth, textured = (
+        -energy / (2 * (s_0**2 + one**2)) - d / 2 * math.log(s_0**2 + one**2) for one in (a, b)
+    )
+    expected = float(torch.sigmoid(textured - smooth).mean())
+    assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
+
+
 def test_the_width_is_that_of_the_posterior() -> None:
     """In a Gaussian problem the variances are the eigenvalues, as seen from every level."""
     root = randn(N, N, seed=3)

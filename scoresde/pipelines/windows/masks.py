@@ -12,6 +12,7 @@ from torch import Tensor
 
 from problems import read_mask
 from problems.reading.boxes import BoxedPicture, open_boxes
+from problems.reading.masks import check_counts, check_mask_size, check_two_colours, count_soft
 from scoresde.errors import InputError, as_input_error
 from scoresde.pipelines.parsing import numbers
 from scoresde.pipelines.settings import ProblemOptions
@@ -20,8 +21,6 @@ __all__ = ["WindowMask", "open_mask"]
 
 _ROWS = 1 << 22
 """Pixels that are looked at together."""
-
-_SOFT, _SOFT_SHARE = (0.25, 0.75), 0.01  # as in problems.reading.masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +84,17 @@ class WindowMask:
             if not np.isfinite(values).all():
                 raise InputError(f"the mask {self.file.path} has values that are NaN or infinite")
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-        middle, soft = (low + high) / 2, 0
+        if low == high:
+            raise InputError(f"the mask {self.file.path} is {low:g} everywhere; paint what is gone")
+        soft = 0
         for rows in self._pieces():
-            values = self.file.read(rows, slice(0, self.size[1])).max(0)
-            level = (values - low) / max(high - low, 1e-300)
-            soft += int(((level > _SOFT[0]) & (level < _SOFT[1])).sum())
-        if low == high or soft > _SOFT_SHARE * self.size[0] * self.size[1]:
-            raise InputError(
-                f"the mask {self.file.path} is not black and white; paint it in two colours, or "
-                "say which value is missing with --mask-value"
-            )
-        return middle
+            with as_input_error():
+                values = self.file.read(rows, slice(0, self.size[1])).max(0)
+            soft += count_soft(values, low, high)
+        with as_input_error():
+            found = f"its values are {low:g} to {high:g}"
+            check_two_colours(self.file.path, soft, self.size[0] * self.size[1], found)
+        return (low + high) / 2
 
     def _pieces(self) -> list[slice]:
         count = max(1, _ROWS // self.size[1])
@@ -114,9 +113,8 @@ class WindowMask:
         for rows in self._pieces():
             observed += int(self.read(rows, slice(0, self.size[1])).sum())
         total = self.size[0] * self.size[1]
-        if observed in (0, total):
-            what = "no pixel" if observed else "every pixel"
-            raise InputError(f"the mask misses {what}; inpainting needs some of each kind")
+        with as_input_error():
+            check_counts(observed, total, "the mask")
         return 1 - observed / total
 
 
@@ -147,11 +145,8 @@ def open_mask(options: ProblemOptions, size: tuple[int, int], overlap: int) -> W
         with as_input_error():
             whole = read_mask(options.mask, size, options.key, invert=invert, value=value)
         return WindowMask(size, whole=whole)
-    if file.size != size:
-        raise InputError(
-            f"the mask {options.mask} is {file.size[1]}x{file.size[0]}, the image is "
-            f"{size[1]}x{size[0]}; they must be the same size"
-        )
+    with as_input_error():
+        check_mask_size(options.mask, file.size, size)
     return WindowMask(size, file, invert=invert, value=value)
 
 

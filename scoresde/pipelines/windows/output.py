@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from problems.reading.boxes import BoxedPicture
+from problems.reading.boxes import BoxedPicture, only_axes
 from scoresde.errors import CannotWriteError
 
 __all__ = ["Target", "open_target", "put_in_place", "target_name"]
@@ -88,8 +88,7 @@ class _Zarr:
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         values = np.asarray(self.array[self._block(rows, columns)])
         kept = [axis for axis in (*self.order, self.channel) if axis is not None]
-        rest = [axis for axis in range(values.ndim) if axis not in kept]
-        values = values.transpose(*rest, *kept).reshape([values.shape[axis] for axis in kept])
+        values = only_axes(values, kept)
         return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
 
 

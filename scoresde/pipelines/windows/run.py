@@ -7,7 +7,6 @@ other, and the result depends on neither order nor number of processes.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -50,6 +49,8 @@ __all__ = ["WORK", "restore_windows"]
 
 WORK = ".windows"
 """Folder of what is not finished, in the folder of the results."""
+
+_WORTH_TELLING = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,10 @@ def restore_windows(
             say(f"{kept} of {total} windows are done already and kept")
         todo = [index for index in range(total) if index not in known]
         if prior is not None and todo:
-            seconds = estimate_seconds(prior, picture.size, picture.options)
-            if seconds is not None:
-                say(f"{total} windows: about {seconds * len(todo) / total:.0f} seconds")
+            whole = estimate_seconds(prior, picture.size, picture.options)
+            seconds = None if whole is None else whole * len(todo) / total
+            if seconds is not None and seconds > _WORTH_TELLING:
+                say(f"{total} windows: about {seconds:.0f} seconds")
         begin = time.perf_counter()
 
         def advance(fraction: float) -> None:
@@ -182,10 +184,7 @@ def _results(
         return
     with closing(workers.finished(_on_worker, parts)) as each:
         for one in each:
-            if one.error is not None:
-                raise one.error
-            assert one.result is not None
-            yield one.result
+            yield one.unwrap()
 
 
 def _on_worker(part: _Part) -> _Result:
@@ -250,7 +249,7 @@ def _format(picture: Opened, name: str | None) -> PictureFormat:
 
 
 def _names(picture: Opened) -> list[str]:
-    """Files of the results."""
+    """Files of the results: the mean, and of several draws the standard deviation."""
     names = ["mean"] if picture.options.samples == 1 else ["mean", "std"]
     return [target_name(name, picture.file) for name in names]
 
@@ -258,16 +257,16 @@ def _names(picture: Opened) -> list[str]:
 def _targets(
     work: Path, picture: Opened, form: PictureFormat, *, fresh: bool
 ) -> tuple[Target, Target | None]:
-    file, size, channels = picture.file, picture.size, picture.channels
-    ends = (form.black, form.white)
-    mean = open_target(
-        work / target_name("mean", file), file, size, channels, form.dtype, ends, fresh=fresh
-    )
-    if picture.options.samples == 1:
-        return mean, None
-    dtype = np.dtype(np.float32)
-    std = open_target(work / target_name("std", file), file, size, channels, dtype, fresh=fresh)
-    return mean, std
+    """The files of :func:`_names`."""
+    single = np.dtype(np.float32)
+    kinds = [(form.dtype, (form.black, form.white)), (single, None)]
+    mean, *std = [
+        open_target(
+            work / name, picture.file, picture.size, picture.channels, dtype, ends, fresh=fresh
+        )
+        for name, (dtype, ends) in zip(_names(picture), kinds, strict=False)
+    ]
+    return mean, std[0] if std else None
 
 
 def _finish(
@@ -304,8 +303,6 @@ def _check_memory(picture: Opened) -> None:
             f"windows of {sides[1]}x{sides[0]} pixels take about {needed / 1e9:.3g} GB of memory, "
             f"and {available / 1e9:.3g} GB are free; give smaller --windows"
         )
-    if math.prod(picture.size) * picture.channels == 0:
-        raise InputError(f"{picture.file.path} has no pixels")
 
 
 def _check_not_overwritten(folder: Path, picture: Opened) -> None:
@@ -318,9 +315,6 @@ def _check_not_overwritten(folder: Path, picture: Opened) -> None:
 
 def _state(path: Path) -> tuple[int, int]:
     """Size and time of the last change, of a folder those of all files in it."""
-    found = (
-        [one.stat() for one in (path, *(path.rglob("*") if path.is_dir() else ()))]
-        if (path.exists())
-        else []
-    )
+    files = [path, *path.rglob("*")] if path.exists() else []
+    found = [one.stat() for one in files]
     return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=0)

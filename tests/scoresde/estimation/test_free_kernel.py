@@ -12,7 +12,6 @@ from torch import Tensor
 
 from problems import Blur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from problems.operators.convolution import Boundary, Convolution
-from scoresde import GaussianPrior
 from scoresde.estimation.evidence import measured_moments
 from scoresde.estimation.free_kernel import (
     DrawnMoments,
@@ -30,11 +29,10 @@ from scoresde.estimation.kernel_step import (
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from tests.conftest import F64, seeded
+from tests.smooth_prior import smooth_prior
 
 SIDE, SIGMA = 12, 0.02
-AXIS = torch.arange(SIDE, dtype=F64)
-FIELD = torch.exp(-(AXIS[:, None] - AXIS).abs() / 4)
-PRIOR = GaussianPrior(torch.zeros(1, SIDE, SIDE, dtype=F64), 0.09 * torch.kron(FIELD, FIELD))
+PRIOR = smooth_prior(SIDE)
 TRUE = torch.tensor([[0.0, 0.1, 0.3], [0.1, 0.3, 0.0], [0.2, 0.0, 0.0]], dtype=F64)
 PROBLEM = InverseProblem(Blur(TRUE, "reflect"), GaussianNoise(SIGMA))
 START = GaussianBlur(0.6, truncate=1.5)

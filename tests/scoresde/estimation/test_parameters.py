@@ -23,18 +23,17 @@ from problems import (
     Quantisation,
     random_mask,
 )
-from scoresde import GaussianMixturePrior, GaussianPrior
+from scoresde import GaussianMixturePrior
 from scoresde.estimation import OutOfRange, Parameter, estimate_parameters
 from scoresde.estimation.family import Family, ParametricSource
 from scoresde.estimation.parametric_evidence import EvidenceSource
 from solvers.posterior.base import IndependentSampler
 from solvers.posterior.records import Run
 from tests.conftest import F64, seeded
+from tests.smooth_prior import smooth_prior
 
 SIDE, SIGMA = 14, 0.02
-AXIS = torch.arange(SIDE, dtype=F64)
-FIELD = torch.exp(-(AXIS[:, None] - AXIS).abs() / 4)
-PRIOR = GaussianPrior(torch.zeros(1, SIDE, SIDE, dtype=F64), 0.09 * torch.kron(FIELD, FIELD))
+PRIOR = smooth_prior(SIDE)
 MIXTURE = GaussianMixturePrior(  # the same law, which is not known to be a Gaussian
     torch.ones(1), PRIOR.means.reshape(1, *PRIOR.shape), PRIOR.covariances
 )

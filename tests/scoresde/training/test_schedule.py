@@ -86,3 +86,10 @@ def test_settings_of_a_model_are_not_those_of_the_loop() -> None:
     assert changed_settings(old, new, ["steps"]) == []
     new["model"]["steps"] = 5
     assert changed_settings(old, new, ["steps"]) == ["model.steps was 4, now 5"]
+
+
+def test_settings_that_were_removed() -> None:
+    """A state that says that an option of before was off goes on; another says what it was."""
+    assert changed_settings({"loop": {"mismatch": 0.0}}, {"loop": {}}) == []
+    found = changed_settings({"loop": {"mismatch": 0.2}}, {"loop": {}})
+    assert found == ["loop.mismatch was 0.2, now 0.0"]

@@ -27,6 +27,10 @@ CHOSEN = {
         Choices("blur", blur="disk", width=None),
         ProblemOptions("deblur", disk="auto"),
     ),
+    "moved, who knows where": (
+        Choices("blur", blur="motion", width=None),
+        ProblemOptions("deblur", motion="auto"),
+    ),
     "small": (Choices("small", scale=3.0), ProblemOptions("super-resolve", scale=3.0)),
     "noise": (Choices("noise"), ProblemOptions("denoise")),
     "jpeg of the file": (Choices("jpeg"), ProblemOptions("jpeg")),
@@ -98,7 +102,6 @@ def test_a_browser_cannot_ask_for_what_the_page_does_not_offer(
         (Choices("missing"), "paint over the missing parts, or type a rectangle"),
         (Choices("../x.json"), "unknown damage"),
         (Choices("blur", blur="kernel"), "unknown kind of blur"),
-        (Choices("blur", blur="motion", width=None), "estimated only if it is soft .* or out of"),
         (Choices("blur", width=None, simulate=True), "needs the width of its blur"),
     ],
 )
