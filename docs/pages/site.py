@@ -36,6 +36,7 @@ TABLES = {
     "residual": "What the residual check finds",
     "model_check": "Is the model right?",
     "noise_level": "Estimated noise levels",
+    "photons": "Estimated numbers of photons",
     "blind": "Estimated blurs",
     "samplers": "Samplers",
     "likelihood": "Likelihood with error bars",

@@ -32,6 +32,7 @@ _WORDS = (
     (rf"; 0<=x<={_LARGEST_SEED}\b", ""),
     (r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2"),
     (r"\[x>=(\S+)\]", r"[at least \1]"),
+    (r"\[x<=(\S+)\]", r"[at most \1]"),
     (r"; x>=([^];]+)\]", r"; at least \1]"),
 )
 """Patterns of what Typer writes for a programmer, and plain words for them."""

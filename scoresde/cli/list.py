@@ -10,6 +10,9 @@ from scoresde.cli.options import Json
 
 __all__ = ["list_names"]
 
+_FORMS = {"size": "HEIGHT,WIDTH", "spacing": "WIDTH"}
+"""What to write for the settings that have no default."""
+
 
 @command(
     "scoresde list",
@@ -50,9 +53,14 @@ def list_names(as_json: Json = False) -> None:
         return
     for title, entries in content.items():
         typer.echo(title)
+        width = max(20, *map(len, entries))
         for name, line in entries.items():
-            typer.echo(f"  {name:20s} {line}")
+            typer.echo(f"  {name:{width}s} {line}")
 
 
 def _with_settings(summary: str, defaults: dict[str, Any]) -> str:
-    return summary + "".join(f" [--set {name}={value}]" for name, value in defaults.items())
+    """A summary with the settings, each with its default, or with its form if it has none."""
+    return summary + "".join(
+        f" [--set {name}={_FORMS[name] if value == '' else value}]"
+        for name, value in defaults.items()
+    )

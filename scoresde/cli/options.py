@@ -153,8 +153,12 @@ PROBLEM: dict[str, Any] = {
         ),
     ],
     "photons": Annotated[
-        float | None,
-        typer.Option(help="Photons of a white pixel; adds Poisson noise to --sigma."),
+        str | None,
+        typer.Option(
+            metavar="FLOAT|auto",
+            help="Photons of a white pixel; adds Poisson noise to --sigma. Or auto, to estimate "
+            "them from the measurement, and with --sigma auto the read noise, too.",
+        ),
     ],
     "set": Annotated[
         list[str] | None,
@@ -352,6 +356,7 @@ def restoration(
                 raise InputError(_FOR_RESTORE.format(option, "blur", function.__name__, "one"))
         for option in ("gaussian", "disk"):
             problem[option] = _number(problem[option], option, "blur", function.__name__)
+        problem["photons"] = _number(problem["photons"], "photons", "noise", function.__name__)
         restore = {name: values.pop(name) for name in offered}
         restore["sigma"] = _number(restore["sigma"], "sigma", "noise", function.__name__)
         restore["solver"], restore["steps"], restore["samples"] = budget(

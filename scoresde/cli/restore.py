@@ -184,12 +184,24 @@ def restore(
         echo(_interval_line(report["interval"]))
     for line in _residual_lines(report["residual"]):
         echo(line)
-    count, files = report["samples"], ", ".join(_in_short(report["files"]))
-    echo(
-        f"{count} {'draw' if count == 1 else 'draws'} by {report['solver']} in "
-        f"{report['seconds']:.1f} s ({report['nfe']} network evaluations per draw)"
-    )
-    echo(f"wrote        {_written(out)}: {files}")
+    echo(_cost_line(report))
+    echo(f"wrote        {_written(out)}: {', '.join(_in_short(report['files']))}")
+
+
+def _cost_line(report: dict[str, Any]) -> str:
+    """What was drawn or estimated, and what it took."""
+    made = _draws_by(report)
+    each = " per draw" if "draw" in made else ""
+    return f"{made} in {report['seconds']:.1f} s ({report['nfe']} network evaluations{each})"
+
+
+def _draws_by(report: dict[str, Any]) -> str:
+    """How many draws, or estimates, by which solver."""
+    from solvers.registry import SOLVERS
+
+    one = "estimate" if SOLVERS[report["solver"]].exactness == "estimate" else "draw"
+    count = report["samples"]
+    return f"{count} {one}{'' if count == 1 else 's'} by {report['solver']}"
 
 
 def _in_windows(
@@ -242,9 +254,9 @@ def _in_windows(
             echo(f"warning      window {one['window']}: {line}")
     if report["seam"] is not None:
         echo(f"seams        steps across them are {report['seam']:.3f} times those beside them")
-    count = report["windows"]["count"]
+    count, made = report["windows"]["count"], _draws_by(report)
     echo(
-        f"{count} windows, {report['samples']} draws each by {report['solver']} in "
+        f"{count} window{'' if count == 1 else 's'}, {made} each, in "
         f"{report['seconds']:.1f} s; wrote {out}/: {', '.join(report['files'])}"
     )
 
@@ -289,8 +301,24 @@ def _read_lines(report: dict[str, Any]) -> list[str]:
             f"noise        {found['sigma'][0]:g} ± {found['standard_error'][0]:g} on [-1, 1], "
             "estimated from the measurement"
         )
+    if "photons_estimate" in report:
+        lines += _photons(report["photons_estimate"])
     if not report["sigma_given"] and report["sigma"] is not None:
         lines.append(f"noise        {report['sigma']:g} on [-1, 1], assumed: --sigma was not given")
+    return lines
+
+
+def _photons(found: dict[str, Any]) -> list[str]:
+    """Photons of a white pixel, and the read noise if it was estimated, too."""
+    lines = [
+        f"photons      {found['photons']:g} ± {found['standard_error']:g} of a white pixel, "
+        "estimated from the measurement"
+    ]
+    if found["read_noise_error"] is not None:
+        lines.append(
+            f"read noise   {found['read_noise']:g} ± {found['read_noise_error']:g} on [-1, 1], "
+            "estimated from the measurement"
+        )
     return lines
 
 

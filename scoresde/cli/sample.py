@@ -81,4 +81,5 @@ def sample(
     if as_json:
         print_json(report)
     else:
-        echo(f"{n} draws by {sampler} with {counted.nfe} network evaluations; wrote {out}")
+        made = "1 draw" if n == 1 else f"{n} draws"
+        echo(f"{made} by {sampler} with {counted.nfe} network evaluations; wrote {out}")

@@ -341,7 +341,8 @@ def train(
     if as_json:
         print_json(report)
         return
-    echo(f"trained {done} steps on {len(samples)} {what}; wrote {report['prior']}")
+    counted = what.removesuffix("s") if len(samples) == 1 else what
+    echo(f"trained {done} steps on {len(samples)} {counted}; wrote {report['prior']}")
     if done < config.steps:
         echo(f"{config.steps - done} steps are left; go on with the same command and --continue")
 

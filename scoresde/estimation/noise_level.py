@@ -239,7 +239,7 @@ def _check_values(y: Tensor, seen: Tensor, channels: int) -> None:
 
 def _check_result(found: NoiseEstimate, values: Tensor) -> None:
     sigma, error = min(found.sigma), max(found.error)
-    step = _rounding(values)
+    step = rounding_step(values)
     if step and sigma < step / 2:
         raise ValueError(
             f"the noise (about {sigma:.2g}) is below the rounding of the measurement, in steps of "
@@ -257,7 +257,7 @@ def _check_result(found: NoiseEstimate, values: Tensor) -> None:
         )
 
 
-def _rounding(values: Tensor) -> float:
+def rounding_step(values: Tensor) -> float:
     """Step of a measurement that was rounded to few levels; 0 if it was not."""
     levels = values.double().unique()
     if len(levels) > min(_LEVELS, len(values) / 2) or len(levels) < 2:

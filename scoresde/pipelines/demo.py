@@ -99,7 +99,7 @@ def demo(
         report: dict[str, Any] = {"picture": name, "problem": title}
         report |= scores(posterior, y, truth)
         report |= {"nfe": posterior.nfe, "seconds": round(posterior.seconds, 1)}
-        first, *others = panels(posterior, y, truth, report)
+        first, *others = panels(options.solver, posterior, y, truth, report)
         rows.append([replace(first, caption=f"{first.caption}\n{title}"), *others])
         reports.append(report)
         if say:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from problems import PoissonGaussianNoise
 from scoresde.errors import InputError
 from scoresde.estimation import NoiseEstimate, estimate_noise
 from scoresde.pipelines.parsing import as_input_error
@@ -46,6 +47,11 @@ def with_estimated_noise(
     if interval.calibration is not None:
         raise InputError(
             "a --calibration holds for the noise level that it was made for; give --sigma a number"
+        )
+    if isinstance(measurement.problem.noise, PoissonGaussianNoise):
+        raise InputError(
+            "--sigma auto beside counting noise needs --photons auto, which estimates both; or "
+            "give --sigma a number"
         )
     tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
     generator = torch.Generator().manual_seed(options.seed)

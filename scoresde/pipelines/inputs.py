@@ -220,7 +220,7 @@ def _of_array(
         )
     if not np.isfinite(array).any():
         raise InputError(f"{path} has no finite values")
-    noise = (sigma or 0.0) + 2 / math.sqrt(problem.photons or math.inf)
+    noise = (sigma or 0.0) + 2 / math.sqrt(problem.stated_photons or math.inf)
     described = is_described(problem.problem)
     if not _is_picture(problem, simulate=simulate):
         given = None if isinstance(given, LearnedRange) else given
@@ -255,7 +255,7 @@ def _of_source(
     with as_input_error():
         chosen = select(source, problem.select)
         stack = (pictures if picture else measurements)(source, chosen)
-    path, noise = source.path, (sigma or 0.0) + 2 / math.sqrt(problem.photons or math.inf)
+    path, noise = source.path, (sigma or 0.0) + 2 / math.sqrt(problem.stated_photons or math.inf)
     if not np.isfinite(stack.values).any():
         raise InputError(f"{path} has no finite values in what is selected")
     if not picture:

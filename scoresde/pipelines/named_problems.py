@@ -237,16 +237,19 @@ def build_noise(options: ProblemOptions, sigma: float | None, default: float) ->
         The noise.
 
     Raises:
-        InputError: If sigma or the photons are not positive.
+        InputError: If sigma or the photons are not positive, or the photons are "auto".
     """
     if sigma is not None and not 0 < sigma < math.inf:
         raise InputError(
             f"--sigma must be above 0 and finite (a standard deviation on [-1, 1]), got {sigma:g}; "
             "for a clean picture use 0.01"
         )
+    photons = options.stated_photons
+    if options.photons is not None and photons is None:
+        raise InputError("--photons auto needs one measurement to look at; give --photons a number")
     with as_input_error():
-        if options.photons is not None:
-            return PoissonGaussianNoise(options.photons, default if sigma is None else sigma)
+        if photons is not None:
+            return PoissonGaussianNoise(photons, default if sigma is None else sigma)
         if sigma is None and is_described(options.problem):
             return _described(Path(options.problem)).noise
         return GaussianNoise(default if sigma is None else sigma)

@@ -170,11 +170,12 @@ def _misfit(report: dict[str, Any]) -> str:
 
 
 def panels(
-    posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]
+    solver: str, posterior: Posterior, view: Tensor, truth: Tensor | None, report: dict[str, Any]
 ) -> list[Panel]:
-    """Lay out a row of pictures: truth, measurement, one draw, posterior mean, std.
+    """Lay out a row of pictures: truth, measurement, one draw or estimate, posterior mean, std.
 
     Args:
+        solver: Name of the solver, which says whether its result is a draw or an estimate.
         posterior: Draws (n, 1, C, H, W).
         view: The measurement as a picture (1, C, H, W).
         truth: The picture, None if it is not known.
@@ -185,7 +186,8 @@ def panels(
     """
     row = [Panel(truth[0], "truth")] if truth is not None else []
     row.append(Panel(view[0], _caption("measurement", report.get("measurement"))))
-    row.append(Panel(posterior.draws[0, 0], _caption("one draw", report.get("draw"))))
+    one = "estimate" if SOLVERS[solver].exactness == "estimate" else "one draw"
+    row.append(Panel(posterior.draws[0, 0], _caption(one, report.get("draw"))))
     if len(posterior.draws) > 1:
         std, title = posterior.std[0].mean(0), f"posterior mean of {len(posterior.draws)}"
         row.append(Panel(posterior.mean[0], _caption(title, report.get("mean")) + _misfit(report)))

@@ -16,6 +16,7 @@ from scoresde.pipelines.content_hash import prior_key, restoration_key
 from scoresde.pipelines.cost import LARGE, check_memory, estimate_seconds
 from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.estimated_blur import is_unknown, without_unknown_blur
+from scoresde.pipelines.estimated_photons import without_unknown_photons
 from scoresde.pipelines.inputs import Input, on_unit_range, read_input
 from scoresde.pipelines.intervals import open_intervals
 from scoresde.pipelines.kept_slices import KEPT, KeptSlices
@@ -123,6 +124,7 @@ def restore(
         )
         options = in_picture_units(options, given)
         stated, blur = without_unknown_blur(problem, simulate=simulate, interval=interval)
+        stated = without_unknown_photons(stated, simulate=simulate, interval=interval)
         plan = make_plan(
             stated,
             options,

@@ -66,7 +66,9 @@ def write_run(
         mean = folder / pictures[0]
         write_atomically(file, lambda temporary: shutil.copyfile(mean, temporary))
     drawn = task.pictures(shown.posterior)
-    sheet([panels(drawn, _view(task, shown), shown.truth, shown.report)], folder / "sheet.png")
+    solver = shown.report["solver"]
+    row = panels(solver, drawn, _view(task, shown), shown.truth, shown.report)
+    sheet([row], folder / "sheet.png")
     write_json(shown.problem.describe(), folder / "problem.json")
     write_json(report, folder / "report.json")
     path = shown.path

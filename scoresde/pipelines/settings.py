@@ -54,7 +54,7 @@ class ProblemOptions:
         boundary: Boundary condition of a blur; None for "reflect".
         scale: Factor of super-resolution; None for 4.
         filter: Filter of super-resolution; None for "bicubic".
-        photons: Photons of a white pixel; None for no counting noise.
+        photons: Photons of a white pixel; None for no counting noise; "auto" to estimate them.
         set: Further settings of the problem, each "NAME=VALUE".
         range: Values of black and white in the file of the picture, "LOW,HIGH"; or percentiles of
             its values, "LOW%,HIGH%"; or "file" for what it states. None to go by its type and its
@@ -85,7 +85,7 @@ class ProblemOptions:
     boundary: str | None = None
     scale: float | None = None
     filter: str | None = None
-    photons: float | None = None
+    photons: float | Literal["auto"] | None = None
     set: tuple[str, ...] = ()
     range: str | None = None
     array: str | None = None
@@ -104,6 +104,11 @@ class ProblemOptions:
         """
         given = getattr(self, name)
         return DEFAULTS.get(name) if given is None else given
+
+    @property
+    def stated_photons(self) -> float | None:
+        """The photons of a white pixel that were stated; None if they are estimated or none."""
+        return None if self.photons == "auto" else self.photons
 
     def given(self) -> tuple[str, ...]:
         """Names of the options that were given, `problem` excepted."""

@@ -189,6 +189,8 @@ def stack_report(
         }
         if "sigma_estimate" in one.report:
             entry["sigma"] = one.report["sigma_estimate"]["sigma"][0]
+        if "photons_estimate" in one.report:
+            entry["photons"] = one.report["photons_estimate"]["photons"]
         if "mean" in one.report:
             entry["psnr"] = one.report["mean"]["psnr"]
         entries.append(entry)

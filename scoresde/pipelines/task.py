@@ -14,6 +14,7 @@ from problems import InverseProblem
 from problems.reading.ranges import ValueRange
 from scoresde.pipelines.estimated_blur import UnknownBlur, with_estimated_blur
 from scoresde.pipelines.estimated_noise import with_estimated_noise
+from scoresde.pipelines.estimated_photons import with_estimated_photons
 from scoresde.pipelines.inputs import Input
 from scoresde.pipelines.intervals import Intervals
 from scoresde.pipelines.picture_format import PictureFormat, destination
@@ -169,7 +170,10 @@ def solve(
     given, call, prior = task.given, task.call, task.prior
     own = replace(task.options, seed=given.slice_seed(index, task.options.seed))
     measured, kernel = with_estimated_blur(blur, prior, task.measurements[index], own, progress)
-    measured, noise = with_estimated_noise(prior, measured, own, call.interval, progress)
+    measured, counts = with_estimated_photons(call.problem, prior, measured, own, progress)
+    noise = None
+    if counts is None:
+        measured, noise = with_estimated_noise(prior, measured, own, call.interval, progress)
     if ready is not None:
         ready(measured)
     with recorded_warnings() as warned, recording_path(DenoisingPath()) as path:
@@ -182,6 +186,8 @@ def solve(
         report["blur_estimate"] = kernel.report()
     if noise is not None:
         report["sigma_estimate"] = noise.report()
+    if counts is not None:
+        report["photons_estimate"] = counts.report()
     report["residual"] = residual_of(call, given, measured, posterior)
     if len(posterior.draws) > 1:
         report["interval"] = task.intervals.report(posterior, truth)

@@ -156,14 +156,16 @@ def _settings(report: dict[str, Any]) -> list[Number]:
     if sigma is None:
         return []
     origin = "as stated" if report["sigma_given"] else "assumed, since none was stated"
-    estimate = report.get("sigma_estimate")
-    if estimate is not None:
-        origin = (
-            "estimated from the measurement, with a standard error of "
-            f"{estimate['standard_error'][0]:g}"
-        )
+    errors = []
+    if "sigma_estimate" in report:
+        errors = report["sigma_estimate"]["standard_error"]
+    elif "photons_estimate" in report:
+        errors = [report["photons_estimate"]["read_noise_error"]]
+    if errors and errors[0] is not None:
+        origin = f"estimated from the measurement, with a standard error of {errors[0]:g}"
     return [
         *_blur(report),
+        *_photons(report),
         Number(
             "sigma",
             "noise of the measurement",
@@ -171,6 +173,23 @@ def _settings(report: dict[str, Any]) -> list[Number]:
             f"{sigma * LEVELS_PER_UNIT:.2f} grey levels ({sigma:g} on [−1, 1])",
             f"Standard deviation, {origin}.",
         ),
+    ]
+
+
+def _photons(report: dict[str, Any]) -> list[Number]:
+    """The photons of a white pixel that were estimated."""
+    found = report.get("photons_estimate")
+    if found is None:
+        return []
+    return [
+        Number(
+            "photons",
+            "photons of a white pixel",
+            found["photons"],
+            f"{found['photons']:g}",
+            "Estimated from the measurement, with a standard error of "
+            f"{found['standard_error']:g}.",
+        )
     ]
 
 

@@ -212,7 +212,7 @@ def opened(task: WindowTask) -> Opened:
 
 def _check_unknowns(task: WindowTask) -> None:
     """Refuse what is estimated from the whole picture."""
-    for name in ("sigma", *UNKNOWN_BLURS):
+    for name in ("sigma", "photons", *UNKNOWN_BLURS):
         if is_unknown(name, task.problem) or getattr(task.options, name, None) == "auto":
             raise InputError(
                 f"--{name} auto looks at the whole picture; restore a crop of it with --{name} "

@@ -315,6 +315,8 @@ def test_an_instant_effort_gives_one_estimate_and_no_spread(
     assert (report["solver"], report["samples"], report["nfe"]) == ("hqs", 1, 8)
     assert report["mean_std"] is None and "interval" not in report
     assert not (out / "std.png").exists()
+    code, text, _ = run(capsys, *command, "--effort", "instant", "--out", out)
+    assert code == 0 and "1 estimate by hqs in " in text and "per draw" not in text
     for solver in (("--effort", "instant"), ("--solver", "pnp-admm")):
         code, _, err = run(capsys, *command, *solver, "--samples", 4, "--out", tmp_path / "no")
         assert code == 2 and "one estimate and no draws, but 4 were asked for" in err

@@ -142,7 +142,7 @@ def test_help_shows_every_option_once_in_plain_words(
         if parameter.param_type_name == "option":
             rows = re.findall(rf"^  (?:-\w, )?{parameter.opts[0]}(?![\w-])", out, re.MULTILINE)
             assert len(rows) == 1, parameter.opts
-    for word in ("<int", "<float", "list[", "<str", "x>=", "<=x"):
+    for word in ("<int", "<float", "list[", "<str", "x>=", "<=x", "x<="):
         assert word not in out, word
 
 
@@ -155,6 +155,14 @@ def test_options_of_a_restoration_stand_by_subject(capsys: pytest.CaptureFixture
     assert "--mask " in measured and "--simulate" in measured and "--sigma " in measured
     assert "--solver" in restored and "--effort" in restored and "--prior" in restored
     assert "--out" in others and "--json" in others
+
+
+def test_the_list_shows_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    """A default for each setting, or its form, and a space between a name and its summary."""
+    status, out, _ = run(capsys, "list")
+    assert status == 0 and "=]" not in out
+    assert "[--set size=HEIGHT,WIDTH] [--set spacing=WIDTH]" in out
+    assert re.search(r"^  annealed-gauss-newton-noise +the same", out, re.MULTILINE)
 
 
 def test_many_draws_are_named_in_short() -> None:

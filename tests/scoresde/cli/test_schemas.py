@@ -129,7 +129,7 @@ def test_restoring_in_windows(
     assert report["windows"]["count"] == 2
     assert report == json.loads((tmp_path / "out/report.json").read_text())
     code, text, _ = run(capsys, *line)
-    assert code == 0 and "2 windows, 2 draws each by ddrm" in text and "seams  " in text
+    assert code == 0 and "2 windows, 2 draws by ddrm each, in " in text and "seams  " in text
 
 
 @pytest.mark.slow

@@ -13,10 +13,12 @@ from torch import nn
 
 from scoresde import EDMSDE, ScorePrior, save_prior
 from scoresde.networks import UNet, UNetConfig
+from scoresde.pipelines.restoration import panels
 from scoresde.pipelines.restoration_report import recorded_warnings
 from scoresde.pipelines.restore import restore
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.reports.views import embedded
+from solvers import Posterior
 from solvers.posterior.trust import SolverWarning
 from tests.pages import faults, parsed
 
@@ -85,6 +87,14 @@ def test_a_name_with_tags_stays_a_name(tmp_path: Path, prior: str) -> None:
     root = parsed(html)
     assert root.all("h1")[0].text == f"{name}, restored"
     assert "<script>alert(1)" not in html and len(root.all("script")) == 4
+
+
+def test_the_sheet_calls_an_estimate_by_its_name() -> None:
+    """`hqs` makes one estimate and no draws; `ddrm` draws."""
+    picture = torch.zeros(1, 3, 8, 8)
+    for solver, caption in (("hqs", "estimate"), ("ddrm", "one draw")):
+        row = panels(solver, Posterior(picture[None], 8, 0, 0.1), picture, None, {})
+        assert [one.caption for one in row] == ["measurement", caption]
 
 
 def test_warnings_of_a_solver_are_kept_and_passed_on() -> None:
