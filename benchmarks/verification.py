@@ -93,7 +93,7 @@ def long_table(arguments: argparse.Namespace) -> None:
     rows = {(row["solver"], row["problem"]): row for row in known}
     pairs = [
         (name, problem)
-        for problem in EXACT_PROBLEMS | FULL_PROBLEMS
+        for problem in arguments.problem or EXACT_PROBLEMS | FULL_PROBLEMS
         for name in arguments.solver or VERIFIED
     ]
     pairs = [pair for pair in pairs if not (arguments.missing and pair in rows)]
@@ -188,6 +188,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument(
         "--solver", action="append", choices=VERIFIED, help="repeat it; all by default"
+    )
+    parser.add_argument(
+        "--problem",
+        action="append",
+        choices=EXACT_PROBLEMS | FULL_PROBLEMS,
+        help="repeat it; all by default",
     )
     parser.add_argument("--missing", action="store_true", help="only rows that are not in --out")
     parser.add_argument("--jobs", type=int, default=processors())

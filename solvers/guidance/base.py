@@ -35,6 +35,7 @@ def simulated_misfit(
     x0: Tensor,
     x0_hat: Tensor,
     generators: Sequence[torch.Generator],
+    mirrored: Tensor | None = None,
 ) -> Tensor:
     """Compare measurements with simulated ones of draws, as Matheron's rule does.
 
@@ -49,16 +50,20 @@ def simulated_misfit(
         x0: Draws, shape (B, *shape).
         x0_hat: Their means, shape (B, *shape), where a nonlinear operator is linearised.
         generators: B generators for the noise of the simulated measurements.
+        mirrored: Draws whose noise has the opposite sign, bool (B,), if its law is symmetric; None
+            for none.
 
     Returns:
         y minus the simulated measurements, shape of y, 0 where nothing is observed.
     """
-    A, noise = problem.operator, problem.noise
-    if "linear" in problem.capabilities:
-        simulated = noise.sample(A.apply(x0), generators)
-    else:
-        moved = A.linearise(x0_hat).apply(x0 - x0_hat)
-        simulated = noise.sample(A.unrounded(x0_hat), generators) + moved
+    A = problem.operator
+    linear = "linear" in problem.capabilities
+    mean = A.apply(x0) if linear else A.unrounded(x0_hat)
+    simulated = problem.noise.sample(mean, generators)
+    if mirrored is not None and "gaussian_noise" in problem.capabilities:
+        simulated = torch.where(expand_like(mirrored, mean), 2 * mean - simulated, simulated)
+    if not linear:
+        simulated = simulated + A.linearise(x0_hat).apply(x0 - x0_hat)
     return A.mask_unobserved(y - simulated)
 
 

@@ -24,7 +24,7 @@ from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.scale import Scale, fitted
-from solvers.streams import spawn
+from solvers.streams import in_pairs, spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 
@@ -236,17 +236,23 @@ class PosteriorSampler(Registered, ABC):
 
 
 class IndependentSampler(PosteriorSampler):
-    """Base of the solvers whose draws are independent of each other.
+    """Base of the solvers whose draws are independent of each other, or of all but one.
 
     Each draw has a separate random stream derived from the generator, so it is the same in every
-    batch and for every number of draws.
+    batch and for every number of draws. A solver may mirror the noise of each second draw
+    (antithetic variates, Hammersley and Morton 1956): each draw has the same law as before, and the
+    mean of a pair is nearer to the posterior mean.
     """
+
+    antithetic: bool = False
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = CountingPrior(prior)
         y = request.y
         total = request.n * len(y)
-        generators = spawn(request.generator, total)
+        generators, mirrored = spawn(request.generator, total), None
+        if self.antithetic:
+            generators, mirrored = in_pairs(generators, len(y))
         y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(request.batch or total, total)
         parts = [
@@ -274,6 +280,7 @@ class IndependentSampler(PosteriorSampler):
                 report,
                 {name: _rows(value, rows) for name, value in prepared.items()},
                 current_path() if first == 0 else None,
+                None if mirrored is None else mirrored[rows],
             )
             begin = counted.nfe
             try:

@@ -118,6 +118,7 @@ class Run:
         prepared: What the solver found out about each measurement beforehand, by name; tensors of
             shape (B, ...).
         path: Where the estimates of the first draw are kept; None for nowhere.
+        mirrored: Draws whose noise has the opposite sign, bool (B,); None for none.
     """
 
     prior: Prior
@@ -127,6 +128,7 @@ class Run:
     progress: Progress
     prepared: dict[str, Tensor] = field(default_factory=dict)
     path: DenoisingPath | None = None
+    mirrored: Tensor | None = None
 
     def note(self, s: float | Tensor, x0: Tensor, kind: Kind = "estimate") -> None:
         """Tell the estimates of x_0 of a step, which are kept if someone asked for them.
@@ -148,7 +150,7 @@ class Run:
     @cached_property
     def noise(self) -> NormalStream:
         """Random streams of the draws, one for each."""
-        return NormalStream(self.generators)
+        return NormalStream(self.generators, self.mirrored)
 
     def randn(self) -> Tensor:
         """Draw standard normal numbers of the shape of the draws.
