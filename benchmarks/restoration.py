@@ -68,6 +68,7 @@ SOLVERS: dict[str, PosteriorSampler] = {title: make_solver(name) for title, name
 
 INPAINTING_ONLY = {"RePaint"}
 LEVEL = 0.9  # of the intervals
+COUNT = 20  # pictures
 
 
 def score(x: Tensor, truth: Tensor) -> dict[str, float | None]:
@@ -197,7 +198,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument(
         "--first",
         type=int,
@@ -222,6 +223,7 @@ def main() -> None:
     device = choose_device(a.device)
     prior = open_prior(a.prior, device, "auto") if set(a.methods) & set(SOLVERS) else None
     results, paths = Results(a.out / "restoration.json"), list_images(a.images)[: a.count]
+    some = "" if a.count == COUNT else f" --count {a.count}"
     facts = (
         f"{len(paths)} pictures, centre crops of {SIDE}×{SIDE}, noise σ = {SIGMA} on [−1, 1] "
         f"(that is {SIGMA / 2} on [0, 1]); averages of PSNR (dB) and SSIM, median seconds for "
@@ -229,7 +231,7 @@ def main() -> None:
         f"estimate and no draws. Coverage: the share of the pixels whose raw {LEVEL:.0%} Gaussian "
         "interval, from the standard deviation of the draws, holds the truth. Classical parameters "
         "(in brackets) are the best on these same pictures.\n\n"
-        "`python benchmarks/restoration.py --images bsds500/val`"
+        f"`python benchmarks/restoration.py --images bsds500/val{some}`"
     )
     for method in a.methods:
         for index, path in enumerate(paths[: a.first]):

@@ -41,7 +41,8 @@ def _photograph(solver: str, problem: str) -> str | None:
         return None
     draw = "" if one.draw is None else f", one draw {one.draw:.2f} dB"
     seconds = "" if one.seconds is None else f", {one.seconds:.0f} s for 8 draws"
-    return f"{problem}: mean {one.mean:.2f} dB{draw}{seconds}"
+    held = "" if one.coverage is None else f", raw 90 % intervals hold {one.coverage:.0%}"
+    return f"{problem}: mean {one.mean:.2f} dB{draw}{seconds}{held}"
 
 
 def _nonlinear(problem: str, solver: str, note: str = "") -> str | None:
@@ -68,7 +69,11 @@ def _tree() -> Question:
                         "warm-start",
                         "It starts from a point estimate at the noise level that the uncertainty "
                         "asks for. The default.",
-                        (_exact("warm-start", "informative", one_mode),),
+                        (
+                            _photograph("warm-start", "Gaussian blur 1.6"),
+                            _photograph("warm-start", "random 70 %"),
+                            _exact("warm-start", "informative", one_mode),
+                        ),
                     ),
                     "A few times as long, with nothing taken for granted": Answer(
                         "mmps",
