@@ -49,7 +49,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from problems import InverseProblem
+from problems import Denoising, InverseProblem
 from problems.checks import check_choice
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior
@@ -69,6 +69,7 @@ __all__ = ["WarmStart"]
 
 _FACTOR = 2.0  # between the levels at which the width is measured
 _FAR = 2.0  # root mean squares of an estimate that cannot be one of the posterior, in widths
+_SEEN = 2.5  # noise levels of pixels that are seen themselves, which hide their texture
 _GRID = 8  # pixels between the random numbers of a smooth probe
 _LANCZOS, _CONJUGATE_GRADIENTS = 2, 4  # iterations for the width, which is measured once
 
@@ -90,7 +91,9 @@ class WarmStart(SecondOrderAncestral):
         loss: Fraction of the posterior's variance along smooth fields (for vectors: of the whole
             variance) that a start at s_0 loses, before the sweeps.
         sweeps: Draws at s_0 that forget the estimate before the descent.
-        s_least: Smallest s_0, above the level at which noise hides the texture of pictures.
+        s_least: Smallest s_0, above the level at which noise hides the texture of pictures. Where
+            each pixel is seen itself (denoising, JPEG, quantisation) 2.5 noise levels are enough,
+            and a quarter of s_least.
         finish: What the last step returns, "draw": a draw of p(x_0 | u, y) as in every step;
             "mean": its mean, without the grain of a square root of J by few products. The draws
             then lack the variance that is left at the last noise level.
@@ -181,7 +184,7 @@ class WarmStart(SecondOrderAncestral):
     ) -> tuple[dict[str, Tensor], int]:
         x = self.estimate.estimate(prior, problem, y)
         ends = self.grid.levels(prior.sde, 2)
-        lowest = max(self.s_least, ends[1])
+        lowest = max(self._texture_level(problem, y), ends[1])
         s, products = ends[0], 0
         s_0, going = x.new_full((len(x),), s), torch.ones(len(x), dtype=torch.bool, device=x.device)
         while s > lowest and bool(going.any()):
@@ -196,6 +199,19 @@ class WarmStart(SecondOrderAncestral):
             s /= _FACTOR
             going = going & (wanted < s)
         return {"x": x, "s_0": s_0}, products
+
+    def _texture_level(self, problem: InverseProblem, y: Tensor) -> float:
+        """The level at which noise hides the texture that y leaves open, ``s_least`` at most.
+
+        Where each pixel is seen itself, its noise bounds what is left open.
+        """
+        A = problem.operator
+        seen_itself = isinstance(A, Denoising) or A.quantises
+        if not seen_itself or "noise_covariance" not in problem.capabilities:
+            return self.s_least
+        variance = problem.noise.covariance_matvec(y, torch.ones_like(y)).mean()
+        enough = max(_SEEN * math.sqrt(float(variance)), self.s_least / 4)
+        return min(self.s_least, enough)
 
     def _look(
         self,

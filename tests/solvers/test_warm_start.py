@@ -207,10 +207,21 @@ def test_s_0_follows_the_width() -> None:
         starts.append(float(solver._prepare(prior, problem, y)[0]["s_0"]))
     assert starts[0] == pytest.approx(2 * math.sqrt(0.2), rel=1e-3)
     assert starts[1] == pytest.approx(2 * 0.05 / math.sqrt(1.0025), rel=1e-3)
-    assert starts[2] == pytest.approx(0.02)
+    assert starts[2] == pytest.approx(0.01)  # the grid; a quarter of s_least is below it
     small = WarmStart(loss=0.04, grid=TimeGrid(s_max=0.6, s_min=0.01))
     problem = InverseProblem(Denoising(), GaussianNoise(0.5))
     assert float(small._prepare(prior, problem, y)[0]["s_0"]) == pytest.approx(0.6)
+
+
+def test_the_noise_bounds_the_texture_of_pixels_that_are_seen() -> None:
+    """2.5 noise levels, a quarter of s_least at least; s_least itself where pixels are missing."""
+    _, _, y = white()
+    solver = WarmStart(s_least=1.0)
+    for std, expected in ((0.01, 0.25), (0.2, 0.5), (3.0, 1.0)):
+        problem = InverseProblem(Denoising(), GaussianNoise(std))
+        assert solver._texture_level(problem, y) == pytest.approx(expected)
+    holes = Inpainting(torch.tensor([[True, False], [True, True]]))
+    assert solver._texture_level(InverseProblem(holes, GaussianNoise(0.01)), y) == 1.0
 
 
 def test_each_measurement_starts_by_its_own_width() -> None:

@@ -236,8 +236,6 @@ def test_what_is_not_known_is_not_asked(address: str, tmp_path: Path) -> None:
         page.until(f"!{width}")
         press(page, "I do not know the noise")
         page.until(f"!{noise}")
-        press(page, "camera moved")  # the width of a motion is not estimated
-        page.until(f"{width} && !document.querySelector('#unknown-width input')")
         press(page, "It has JPEG artefacts")
         page.until(f"!{noise} && !document.querySelector('#unknown-noise input')")
         press(page, "It is noisy")
