@@ -23,13 +23,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from problems import Denoising, Inpainting, InverseProblem, Noise
-from scoresde.estimation.photon_sources import FAINTEST, PhotonEquations, informed
+from scoresde.estimation.photon_sources import FAINTEST, PhotonEquations, PhotonSource, informed
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 from solvers.jacobian import Linearisation
@@ -44,22 +43,13 @@ _AT_ONCE = 1 << 20  # numbers that the denoiser is given at once
 _STEP = 0.1  # of ln g and ln s, for the slope of S
 
 
-class PhotonDenoiser:
-    """The denoiser at the noise level of the brightest pixel.
+class PhotonDenoiser(PhotonSource):
+    """The denoiser at the noise level of the brightest pixel, of Denoising or Inpainting.
 
-    Args:
-        problem: Denoising or Inpainting.
-        noise: Makes the noise of gain and read noise.
-        y: Measurement (1, ...).
-        prior: Prior of the picture.
-        counted: Entries that are observed and not clipped, bool, shape of y.
-        solver: Sampler for the missing pixels.
-        draws: Draws of the missing pixels.
-        seed: Of the random numbers.
+    The solver draws the missing pixels.
     """
 
-    name = "denoiser"
-    measured = True  # whether M comes from differences of S
+    name, measured = "denoiser", True
 
     def __init__(
         self,
@@ -72,8 +62,7 @@ class PhotonDenoiser:
         draws: int,
         seed: int,
     ) -> None:
-        self.problem, self.noise, self.y, self.prior = problem, noise, y, prior
-        self.counted, self.solver, self.draws, self.seed = counted, solver, draws, seed
+        super().__init__(problem, noise, y, prior, counted, solver, draws, seed)
         self.seen = problem.operator.observed(y).expand_as(y)
         n = _COPIES if bool(self.seen.all()) else max(draws, _COPIES)
         g = torch.Generator().manual_seed(seed)
@@ -94,10 +83,6 @@ class PhotonDenoiser:
             Whether the denoiser suffices.
         """
         return isinstance(problem.operator, Denoising | Inpainting)
-
-    def stated(self, gain: float, read: float) -> InverseProblem:
-        """State the problem with these values."""
-        return replace(self.problem, noise=self.noise(gain, read))
 
     def at(self, gain: float, read: float, both: bool) -> PhotonEquations:
         """Evaluate the denoiser at these values, and beside them for the information."""

@@ -22,8 +22,10 @@ where the last term is the fourth cumulant of a Poisson count.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ from scoresde.evaluation.residual.scores import missing
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 
-__all__ = ["FAINTEST", "PhotonDraws", "PhotonEquations", "informed"]
+__all__ = ["FAINTEST", "PhotonDraws", "PhotonEquations", "PhotonSource", "informed"]
 
 FAINTEST = 1.0
 """Photons of the darkest pixels, where v weighs them."""
@@ -88,8 +90,8 @@ def informed(
     return (root * share.clamp(least, most)) @ root.T
 
 
-class PhotonDraws:
-    """Draws of a solver, with the same random numbers at all values.
+class PhotonSource(ABC):
+    """Equations of the photons at any values, with the same random numbers at all of them.
 
     Args:
         problem: Operator.
@@ -100,10 +102,14 @@ class PhotonDraws:
         solver: Sampler of the posterior.
         draws: Draws at all values.
         seed: Of the random numbers.
+
+    Attributes:
+        name: Where the posterior comes from.
+        measured: Whether M comes from differences of S.
     """
 
-    name = "draws"
-    measured = False  # whether M comes from differences of S
+    name: ClassVar[str]
+    measured: ClassVar[bool]
 
     def __init__(
         self,
@@ -131,8 +137,9 @@ class PhotonDraws:
         """
         return replace(self.problem, noise=self.noise(gain, read))
 
+    @abstractmethod
     def at(self, gain: float, read: float, both: bool) -> PhotonEquations:
-        """Draw from the posterior at these values.
+        """Evaluate the posterior at these values.
 
         Args:
             gain: 1 / photons at white.
@@ -142,6 +149,15 @@ class PhotonDraws:
         Returns:
             The equations.
         """
+
+
+class PhotonDraws(PhotonSource):
+    """Draws of a solver."""
+
+    name, measured = "draws", False
+
+    def at(self, gain: float, read: float, both: bool) -> PhotonEquations:
+        """Draw from the posterior at these values."""
         problem = self.stated(gain, read)
         x = self.solver.sample(
             self.prior, problem, self.y, self.draws,

@@ -28,7 +28,7 @@ from torch import Tensor
 from problems import InverseProblem, Noise, PoissonGaussianNoise, PoissonNoise
 from scoresde.estimation.noise_level import FEWEST, WORST_ERROR, rounding_step
 from scoresde.estimation.photon_denoiser import PhotonDenoiser
-from scoresde.estimation.photon_sources import PhotonDraws, PhotonEquations, informed
+from scoresde.estimation.photon_sources import PhotonDraws, PhotonEquations, PhotonSource, informed
 from scoresde.estimation.photon_transfer import photon_transfer
 from scoresde.estimation.rounding import rounded
 from scoresde.priors.base import Prior
@@ -148,7 +148,7 @@ def estimate_photons(
     chosen = make_solver("warm-start") if solver is None else solver
     seed = generator.initial_seed() if generator is not None else 0
     make = _with_read_noise if stated or read_noise else _counts_alone
-    kind = PhotonDenoiser if PhotonDenoiser.fits(problem) else PhotonDraws
+    kind: type[PhotonSource] = PhotonDenoiser if PhotonDenoiser.fits(problem) else PhotonDraws
     source = kind(problem, make, y, prior, counted, chosen, draws, seed)
     least = _QUIET * float(y[counted].double().std())
     read = max(math.sqrt(line.read_variance), least) if read_noise else stated
@@ -166,7 +166,7 @@ def _with_read_noise(gain: float, read: float) -> Noise:
 
 
 def _search(
-    source: PhotonDraws | PhotonDenoiser, gain: float, read: float, both: bool, least: float
+    source: PhotonSource, gain: float, read: float, both: bool, least: float
 ) -> PhotonEstimate:
     """Find the zero of the slope; read noise below `least` is taken for none."""
     start, path, sought, read_error = 1 / gain, [], both, None

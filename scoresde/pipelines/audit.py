@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from scoresde.pipelines.plan import make_plan, solver_of, tiled_prior
 from scoresde.pipelines.settings import ProblemOptions, RestoreOptions
 from scoresde.pipelines.workers import Workers, device_of_worker
 from scoresde.priors.base import Prior
-from solvers import PointEstimator, PosteriorSampler, WarmStart
+from solvers import PointEstimator, PosteriorSampler
 from solvers.posterior import IndependentSampler
 from solvers.samplers import Heun
 from solvers.streams import spawn
@@ -154,8 +154,8 @@ def audit(
         False
     """
     _check(solver, runs, draws)
-    if isinstance(solver, WarmStart):  # ranks are uniform among independent draws
-        solver = replace(solver, antithetic=False)
+    if isinstance(solver, IndependentSampler):  # ranks are uniform among independent draws
+        solver = solver.independently()
     of_truths, of_noise, of_solver, of_tests = spawn(torch.Generator().manual_seed(seed), 4)
     if truths is None:
         truths = draw_truths(prior, runs, of_truths)

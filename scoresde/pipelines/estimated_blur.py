@@ -1,12 +1,9 @@
 """`--gaussian auto`, `--disk auto`, `--motion auto`, `--kernel auto`: from the picture at hand."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from problems import GaussianNoise, InverseProblem
 from problems.operators.convolution import Convolution
@@ -16,12 +13,10 @@ from scoresde.estimation.first_guess import first_guess
 from scoresde.estimation.free_kernel import KernelEstimate
 from scoresde.estimation.parameters import ParameterEstimate
 from scoresde.estimation.unknown_kernel import KERNEL_SIZE, estimate_kernel
-from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
+from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.search import search
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
-from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
-from solvers.posterior.trust import SolverWarning
 
 __all__ = [
     "UNKNOWN_BLURS",
@@ -172,11 +167,7 @@ def with_estimated_blur(
     sigma = float(noise.std)
     if options.sigma == "auto":
         sigma = first_guess(measurement.problem, measurement.y)
-    tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
-    with as_input_error(), warnings.catch_warnings():
-        # of trials with values that are known to be wrong; the restoration itself may warn
-        warnings.simplefilter("ignore", SolverWarning)
-        generator = torch.Generator().manual_seed(options.seed)
+    with search(prior, measurement, options, progress) as (tiled, generator):
         found: ParameterEstimate | KernelEstimate
         if blur.kind == "kernel":
             found = estimate_kernel(

@@ -1,20 +1,15 @@
 """`--sigma auto`: the noise level of the measurement at hand, by the prior that restores it."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
-
-import torch
 
 from problems import PoissonGaussianNoise
 from scoresde.errors import InputError
 from scoresde.estimation import NoiseEstimate, estimate_noise
-from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
+from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.search import search
 from scoresde.pipelines.settings import IntervalOptions, RestoreOptions
-from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
-from solvers.posterior.trust import SolverWarning
 
 __all__ = ["with_estimated_noise"]
 
@@ -53,10 +48,6 @@ def with_estimated_noise(
             "--sigma auto beside counting noise needs --photons auto, which estimates both; or "
             "give --sigma a number"
         )
-    tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
-    generator = torch.Generator().manual_seed(options.seed)
-    with as_input_error(), warnings.catch_warnings():
-        # of trials with values that are known to be wrong; the restoration itself may warn
-        warnings.simplefilter("ignore", SolverWarning)
+    with search(prior, measurement, options, progress) as (tiled, generator):
         found = estimate_noise(measurement.problem, measurement.y, tiled, generator=generator)
     return replace(measurement, problem=found.problem), found

@@ -1,19 +1,14 @@
 """`--photons auto`: the photons of a white pixel of the measurement at hand, and its read noise."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from scoresde.errors import InputError
 from scoresde.estimation import PhotonEstimate, estimate_photons
-from scoresde.pipelines.parsing import as_input_error
-from scoresde.pipelines.plan import Measurement, prior_for, tiled_prior
+from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.search import search
 from scoresde.pipelines.settings import IntervalOptions, ProblemOptions, RestoreOptions
-from scoresde.pipelines.watched_prior import watched_prior
 from scoresde.priors.base import Prior
-from solvers.posterior.trust import SolverWarning
 
 __all__ = ["with_estimated_photons", "without_unknown_photons"]
 
@@ -73,15 +68,12 @@ def with_estimated_photons(
     """
     if problem.photons != "auto":
         return measurement, None
-    tiled = watched_prior(tiled_prior(prior_for(measurement, prior), options.tile), progress)
-    with as_input_error(), warnings.catch_warnings():
-        # of trials with values that are known to be wrong; the restoration itself may warn
-        warnings.simplefilter("ignore", SolverWarning)
+    with search(prior, measurement, options, progress) as (tiled, generator):
         found = estimate_photons(
             measurement.problem,
             measurement.y,
             tiled,
             read_noise=options.sigma == "auto",
-            generator=torch.Generator().manual_seed(options.seed),
+            generator=generator,
         )
     return replace(measurement, problem=found.problem), found

@@ -4,9 +4,9 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -245,6 +245,14 @@ class IndependentSampler(PosteriorSampler):
     """
 
     antithetic: bool = False
+
+    def independently(self) -> Self:
+        """Give the solver with independent draws.
+
+        Returns:
+            The solver itself, or a copy that does not mirror noise.
+        """
+        return replace(cast(Any, self), antithetic=False) if self.antithetic else self
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = CountingPrior(prior)
