@@ -97,7 +97,9 @@ def main() -> None:
             g = torch.Generator().manual_seed(number)
             y = measure(x, g)
             draws = solver.sample(prior, problem, y, DRAWS, generator=g).draws
-            check = check_residual(problem, y, draws, range_known=True, faithful=True)
+            check = check_residual(
+                problem, y, draws, range_known=True, faithful=True, balanced=solver.balanced
+            )
             group.append({"ratio": check.ratio, "warnings": list(check.warnings),
                           "scores": check.report()["scores"]})  # fmt: skip
         cells[name] = group

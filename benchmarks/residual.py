@@ -76,6 +76,7 @@ def judge(case: Case, prior: Prior, files: list[Path], folder: Path | None) -> d
         draws,
         range_known=case.range_known,
         faithful=make_solver(case.solver).exactness in ("gaussian", "asymptotic"),
+        balanced=make_solver(case.solver).balanced,
     )
     cell: dict[str, Any] = {"check": check.report(), "expect": case.expect}
     cell["unreachable"] = None if check.evidence is None else finite(check.evidence.unreachable)

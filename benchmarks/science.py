@@ -8,7 +8,7 @@ Each part measures random phantoms as an instrument would, restores them with th
 with draws of the posterior, and reports errors and 90 % intervals in the units of the instrument.
 The phantoms of the training are other ones. Finished parts are kept in results/science.json and
 not measured again, except with --again; the page is results/science.md. The priors ship with the
-package; with --retrain they are trained first, five minutes of one core each, and kept in
+package; with --retrain they are trained first, eleven minutes of one core each, and kept in
 runs/phantoms.
 """
 
@@ -46,10 +46,10 @@ def prior_of(name: str, retrain: bool) -> Any:
         return load_prior(f"phantoms/{name}", precision="fp32")
     if not path.exists():
         sys.path.insert(0, str(Path(__file__).parent / "maintenance"))
-        from train_phantoms import made
+        from train_phantoms import STEPS, made
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        made(name, 2500, RETRAINED)
+        made(name, STEPS, RETRAINED)
     return load_prior(path, precision="fp32")
 
 

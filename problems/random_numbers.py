@@ -7,10 +7,16 @@ from torch import Tensor
 
 from problems.random_fields import current_noise
 
-__all__ = ["Generators", "normal", "rand_like", "randn_like", "uniform"]
+__all__ = ["BALANCED_SIGNS", "Generators", "normal", "rand_like", "randn_like", "uniform"]
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 """One generator, one for each sample of a batch, or None for the global generator of torch."""
+
+BALANCED_SIGNS = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+"""Signs of three sources of noise in four draws, (4, 3): vertices of a tetrahedron, whose sum is 0.
+
+Over the root of 3 they make standard normal numbers of standard normal sources.
+"""
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from problems.random_fields import current_noise
 
-__all__ = ["NormalStream", "fixed_normal", "in_pairs", "spawn"]
+__all__ = ["NormalStream", "fixed_normal", "spawn"]
 
 _BLOCK = 1 << 14
 
@@ -22,7 +22,6 @@ class NormalStream:
     Args:
         generator: One generator for the batch, a sequence of one generator per row, or None for
             torch's default generator.
-        mirrored: Rows whose numbers change their sign, bool (B,); None for none.
 
     Example:
         >>> import torch
@@ -36,11 +35,9 @@ class NormalStream:
     """
 
     def __init__(
-        self,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        mirrored: Tensor | None = None,
+        self, generator: torch.Generator | Sequence[torch.Generator] | None = None
     ) -> None:
-        self._generator, self._mirrored = generator, mirrored
+        self._generator = generator
         # one list per shape, because solvers alternate between the shapes of x and of y
         self._ahead: dict[object, list[Tensor]] = {}
         self._steps: dict[object, int] = {}
@@ -60,13 +57,6 @@ class NormalStream:
         Raises:
             ValueError: If the number of generators in the sequence is not B.
         """
-        z = self._next(shape, dtype, device)
-        if self._mirrored is None:
-            return z
-        rows = self._mirrored.to(device).reshape(-1, *[1] * (z.ndim - 1))
-        return torch.where(rows, -z, z)
-
-    def _next(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         g = self._generator
         if isinstance(g, Sequence) and len(g) != shape[0]:
             raise ValueError(f"{len(g)} generators for {shape[0]} draws")
@@ -132,33 +122,6 @@ def spawn(
     device = generator.device if generator is not None else torch.device("cpu")
     seeds = torch.randint(2**62, (n,), generator=generator, device=device).tolist()
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]
-
-
-def in_pairs(
-    generators: Sequence[torch.Generator], size: int
-) -> tuple[list[torch.Generator], Tensor]:
-    """Give each second draw the random numbers of the one before it, with the opposite sign.
-
-    Args:
-        generators: Generators of n draws of each of ``size`` measurements, draw by draw.
-        size: Number of measurements.
-
-    Returns:
-        The generators, of which those of each second draw are copies, and where they are, bool.
-
-    Example:
-        >>> import torch
-        >>> three, mirrored = in_pairs(spawn(torch.manual_seed(0), 3), 1)
-        >>> noise = NormalStream(three, mirrored)((3, 1), torch.float32, torch.device("cpu"))
-        >>> bool(noise[0] == -noise[1]), bool(noise[0] == noise[2])
-        (True, False)
-    """
-    paired, mirrored = list(generators), torch.arange(len(generators)) // size % 2 == 1
-    for row in mirrored.nonzero()[:, 0].tolist():
-        first = paired[row - size]
-        paired[row] = torch.Generator(first.device)
-        paired[row].set_state(first.get_state())
-    return paired, mirrored
 
 
 def fixed_normal(like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     nice python benchmarks/maintenance/train_phantoms.py
     nice python benchmarks/maintenance/train_phantoms.py --kind head --out /tmp/phantoms
 
-Each takes about five minutes of one core. The weights and their cards go to
+Each takes about eleven minutes of one core. The weights and their cards go to
 scoresde/weights/phantoms.
 """
 
@@ -30,6 +30,7 @@ from scoresde.networks import UNetConfig
 from scoresde.priors.base import Prior
 from scoresde.training import NoiseLevels, TrainConfig, train
 
+STEPS = 8000
 PICTURES = 8000
 """Phantoms of a training set, drawn with seed 0."""
 TESTED = 64
@@ -226,7 +227,7 @@ def main() -> None:
     """Train the networks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     out = given.out or Path(os.fspath(scoresde.__file__)).parent / "weights" / "phantoms"

@@ -182,7 +182,7 @@ def restore(
         echo(f"uncertainty  {own['mean_std']:.3g} {own['units']}, mean standard deviation")
     if "interval" in report:
         echo(_interval_line(report["interval"]))
-    for line in _residual_lines(report["residual"]):
+    for line in _residual_lines(report):
         echo(line)
     echo(_cost_line(report))
     echo(f"wrote        {_written(out)}: {', '.join(_in_short(report['files']))}")
@@ -333,12 +333,15 @@ def _blur(found: dict[str, Any]) -> str:
     return f"{found['kind']} {pairs[0]} pixels{direction}"
 
 
-def _residual_lines(residual: dict[str, Any]) -> list[str]:
+def _residual_lines(report: dict[str, Any]) -> list[str]:
     """Whether the draws explain the measurement."""
-    lines = []
+    from scoresde.reports.headline import usual_residual
+
+    residual, lines = report["residual"], []
     if residual["ratio"] is not None:
         lines.append(
-            f"residual     {residual['ratio']:.2g} times what the noise makes (1 if all is right)"
+            f"residual     {residual['ratio']:.2g} times what the noise makes "
+            f"({usual_residual(report)})"
         )
     return lines + [f"warning      {one['message']}" for one in residual["warnings"]]
 

@@ -20,11 +20,12 @@ from torch import Tensor
 from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from problems.checks import check_choice
 from problems.operators.convolution import Boundary, Convolution
+from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
-from solvers import PosteriorSampler, make_solver
+from solvers import PosteriorSampler
 
 __all__ = ["BLURS", "blur_parameters", "estimate_blur", "most_detailed"]
 
@@ -194,7 +195,7 @@ def estimate_blur(
     part = most_detailed(y, side)
     parameters = blur_parameters(kind, part, sigma)
     problem_of = _At(BLURS[kind]("reflect" if boundary == "valid" else boundary), sigma)
-    solver = make_solver("warm-start", _STEPS) if solver is None else solver
+    solver = drawing_solver(solver, _STEPS)
     try:
         found = estimate_parameters(
             problem_of, parameters, part, prior, solver=solver, draws=draws, generator=generator

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem
 from problems.operators.convolution import Convolution
-from scoresde.evaluation.residual.scores import FREEDOM, missing
+from scoresde.evaluation.residual.missing_information import missing_information
+from scoresde.evaluation.residual.scores import FREEDOM
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 
@@ -249,8 +250,9 @@ def _equations(e: Tensor, h: list[Tensor], w: list[Tensor]) -> Equations:
 
     def spread(i: int, j: int) -> float:
         if i == j:
-            return sum(missing(e, w[i]))
-        return (sum(missing(e, w[i] + w[j])) - sum(missing(e, w[i] - w[j]))) / 4
+            return missing_information(e, w[i]).variance
+        of_sum, of_difference = (missing_information(e, w[i] + sign * w[j]) for sign in (1, -1))
+        return (of_sum.variance - of_difference.variance) / 4
 
     slope, evidence = (torch.stack([(e * one).sum(1).mean() for one in v]) for v in (w, h))
     H = matrix(lambda i, j: float((h[i] * w[j]).sum(1).mean()))

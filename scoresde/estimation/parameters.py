@@ -33,12 +33,13 @@ import torch
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem
+from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.family import Equations, Family, Parameter, ParametricSource
 from scoresde.estimation.parametric_evidence import EvidenceSource
 from scoresde.estimation.rounding import rounded
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
-from solvers import PosteriorSampler, make_solver
+from solvers import PosteriorSampler
 
 __all__ = ["OutOfRange", "ParameterEstimate", "estimate_parameters"]
 
@@ -177,7 +178,7 @@ def estimate_parameters(
         search = _Search(source, family, drawn=False)
     else:
         seed = generator.initial_seed() if generator is not None else 0
-        chosen = make_solver("warm-start") if solver is None else solver
+        chosen = drawing_solver(solver)
         drawn, name = ParametricSource(family, y, prior, chosen, seed, weighted), "draws"
         search = _Search(drawn, family, drawn=True)
     for i in reversed(range(len(u))):

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem, Noise
-from scoresde.evaluation.residual.scores import missing
+from scoresde.evaluation.residual.missing_information import missing_information
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 
@@ -192,24 +192,20 @@ def equations(r: Tensor, light: Tensor, gain: float, read: float, both: bool) ->
     complete = 0.5 * d @ d.T
     fourth = 2 * v**2 + 16 * light * gain**3
     over_data = 0.25 * (d * fourth / weight**2) @ d.T
-    if n > 1:
-        linear, product = _missing(r / weight.sqrt(), d)
-    else:
-        linear = product = torch.zeros_like(complete)
-    information = informed(complete - linear - product, complete)
-    variance = informed(over_data - linear - product, over_data) + (linear + product) / n
+    missing = _missing(r / weight.sqrt(), d) if n > 1 else torch.zeros_like(complete)
+    information = informed(complete - missing, complete)
+    variance = informed(over_data - missing, over_data) + missing / n
     return PhotonEquations(slope, complete, information, variance, r.shape[1])
 
 
-def _missing(e: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Covariances of the complete slopes over the posterior, in a linear and a square term."""
+def _missing(e: Tensor, d: Tensor) -> Tensor:
+    """Covariances of the complete slopes over the posterior, (k, k)."""
     k = len(d)
-    linear, product = (torch.zeros(k, k, dtype=e.dtype, device=e.device) for _ in range(2))
+    found = torch.zeros(k, k, dtype=e.dtype, device=e.device)
     for i in range(k):
-        linear[i, i], product[i, i] = missing(e, 0.5 * d[i] * e)
+        found[i, i] = missing_information(e, 0.5 * d[i] * e).variance
     for i in range(k):
         for j in range(i):
-            of_sum = missing(e, 0.5 * (d[i] + d[j]) * e)
-            for found, total in zip((linear, product), of_sum, strict=True):
-                found[i, j] = found[j, i] = (total - found[i, i] - found[j, j]) / 2
-    return linear, product
+            of_sum = missing_information(e, 0.5 * (d[i] + d[j]) * e).variance
+            found[i, j] = found[j, i] = (of_sum - found[i, i] - found[j, j]) / 2
+    return found

@@ -26,13 +26,14 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem, Noise, PoissonGaussianNoise, PoissonNoise
+from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.noise_level import FEWEST, WORST_ERROR, rounding_step
 from scoresde.estimation.photon_denoiser import PhotonDenoiser
 from scoresde.estimation.photon_sources import PhotonDraws, PhotonEquations, PhotonSource, informed
 from scoresde.estimation.photon_transfer import photon_transfer
 from scoresde.estimation.rounding import rounded
 from scoresde.priors.base import Prior
-from solvers import PosteriorSampler, make_solver
+from solvers import PosteriorSampler
 
 __all__ = ["PhotonEstimate", "estimate_photons"]
 
@@ -145,7 +146,7 @@ def estimate_photons(
             f"the number of photons cannot be estimated from {m} numbers that are observed and not "
             f"clipped, {FEWEST} are needed; state it"
         )
-    chosen = make_solver("warm-start") if solver is None else solver
+    chosen = drawing_solver(solver)
     seed = generator.initial_seed() if generator is not None else 0
     make = _with_read_noise if stated or read_noise else _counts_alone
     kind: type[PhotonSource] = PhotonDenoiser if PhotonDenoiser.fits(problem) else PhotonDraws

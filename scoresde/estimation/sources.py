@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
-from scoresde.evaluation.residual.scores import missing
+from scoresde.estimation.drawing import drawing_solver
+from scoresde.evaluation.residual.missing_information import missing_information
 from scoresde.priors.base import Prior
-from solvers import PosteriorSampler, make_solver
+from solvers import PosteriorSampler
 from solvers.posterior.second_order import linearised_denoiser
 from solvers.samplers.grid import time_at
 
@@ -113,7 +114,7 @@ class DrawSource:
     ) -> None:
         self.problem, self.y, self.prior, self.seen = problem, y, prior, seen
         self.channels, self.draws = channels, draws
-        self.solver = make_solver("warm-start") if solver is None else solver
+        self.solver = drawing_solver(solver)
         self.seed = generator.initial_seed() if generator is not None else 0
 
     def stated(self, sigma: Tensor) -> InverseProblem:
@@ -140,10 +141,10 @@ class DrawSource:
 
 def _moments(e: Tensor, m: int) -> tuple[float, float, float, int]:
     """Mean square, 2 m / I, standard error of ln sigma, and m, of residuals (n, m) of draws."""
-    n, J = len(e), 2.0 * m
-    linear, product = missing(e, e)
-    information = max(J - linear - product, 0.02 * J)
-    error = math.sqrt(1 / information + (linear + product) / n / information**2)
+    J = 2.0 * m
+    missing = missing_information(e, e)
+    information = max(J - missing.variance, 0.02 * J)
+    error = math.sqrt(1 / information + missing.of_mean / information**2)
     return float(e.square().sum(1).mean()) / m, J / information, error, m
 
 
@@ -183,7 +184,7 @@ class DenoiserSource:
     ) -> None:
         self.problem, self.y, self.prior, self.seen = problem, y, prior, seen
         self.m, self.draws = int(seen.sum()), draws
-        self.solver = make_solver("warm-start") if solver is None else solver
+        self.solver = drawing_solver(solver)
         self.seed = generator.initial_seed() if generator is not None else 0
         self.whole = bool(seen.all())
         n = 1 if self.whole else draws

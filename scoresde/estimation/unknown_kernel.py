@@ -11,10 +11,11 @@ from problems import Blur, DiskBlur, GaussianBlur
 from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.blur import SMALLEST, most_detailed, motions
+from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
-from solvers import PosteriorSampler, make_solver
+from solvers import PosteriorSampler
 
 __all__ = ["KERNEL_SIZE", "LARGEST_KERNEL", "estimate_kernel", "first_kernels"]
 
@@ -104,7 +105,7 @@ def estimate_kernel(
     part = most_detailed(y, max(side, smallest))
     start = best_starts(part, sigma, first_kernels(size), 1)[0]
     seed = generator.initial_seed() if generator is not None else 0
-    chosen = make_solver("warm-start", _STEPS) if solver is None else solver
+    chosen = drawing_solver(solver, _STEPS)
     found = kernel_by_em(
         DrawnMoments(part, prior, chosen, draws, seed),
         start,

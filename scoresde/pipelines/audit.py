@@ -154,8 +154,7 @@ def audit(
         False
     """
     _check(solver, runs, draws)
-    if isinstance(solver, IndependentSampler):  # ranks are uniform among independent draws
-        solver = solver.independently()
+    solver = solver.independently()  # ranks are uniform among independent draws
     of_truths, of_noise, of_solver, of_tests = spawn(torch.Generator().manual_seed(seed), 4)
     if truths is None:
         truths = draw_truths(prior, runs, of_truths)

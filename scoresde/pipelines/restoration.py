@@ -15,7 +15,7 @@ from scoresde.evaluation import psnr, ssim
 from scoresde.evaluation.residual import check_residual
 from scoresde.files import write_atomically
 from scoresde.pipelines.inputs import Input
-from scoresde.pipelines.plan import Measurement
+from scoresde.pipelines.plan import Measurement, solver_of
 from scoresde.pipelines.repeat import RestoreCall
 from scoresde.pipelines.settings import RestoreOptions
 from scoresde.pipelines.sigma_units import stds_in_file_values
@@ -91,6 +91,7 @@ def residual_of(
         range_known=call.simulate or given.range.certain,
         sigma_stated=call.options.stated_sigma is not None or call.problem.noise_scan is not None,
         faithful=SOLVERS[call.options.solver].exactness in ("gaussian", "asymptotic"),
+        balanced=solver_of(call.options).balanced,
     ).report()
 
 

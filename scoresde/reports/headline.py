@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scoresde.reports.views import LEVELS_PER_UNIT
+from solvers.registry import SOLVERS
 
-__all__ = ["Verdict", "certainty", "procedure", "verdict"]
+__all__ = ["Verdict", "certainty", "procedure", "usual_residual", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,33 @@ def verdict(report: dict[str, Any], warnings: tuple[str, ...] = ()) -> Verdict:
         )
     if found["ratio"] is None:
         return Verdict("none", "The residual was not judged", "There is no number for it.", others)
-    few = "The estimate explains" if report["samples"] == 1 else "The draws explain"
+    few = "The draws do" if report["samples"] > 1 else "The picture does"
     return Verdict(
         "passed",
         "The residual check passed",
-        f"{few} the measurement: the squared residual is {found['ratio']:.2g} times what the noise "
-        "makes, where 1 is expected. A wrong input under which another picture explains the "
-        "measurement cannot be seen in this way.",
+        f"{few} not contradict the measurement: the squared residual is {found['ratio']:.2g} times "
+        f"what the noise makes ({usual_residual(report)}). A wrong input under which another "
+        "picture explains the measurement cannot be seen in this way.",
         others,
     )
+
+
+def usual_residual(report: dict[str, Any]) -> str:
+    """Say what a residual is where all is right.
+
+    A single estimate is no draw: its residual has no law, and right inputs have up to three times
+    that of the noise.
+
+    Args:
+        report: Content of report.json.
+
+    Returns:
+        A few words.
+
+    Example:
+        >>> usual_residual({"solver": "warm-start"}), usual_residual({"solver": "hqs"})
+        ('1 if all is right', '0 to 3 is usual for one estimate')
+    """
+    solver = SOLVERS.get(report["solver"])
+    single = solver is not None and solver.exactness == "estimate"
+    return "0 to 3 is usual for one estimate" if single else "1 if all is right"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from scoresde.reports.headline import usual_residual
 from scoresde.reports.views import LEVELS_PER_UNIT
 
 __all__ = ["Number", "cost_numbers", "readable_bytes", "restoration_numbers"]
@@ -96,7 +97,7 @@ def _residual(report: dict[str, Any]) -> list[Number]:
             found["ratio"],
             f"{found['ratio']:.3g} × the noise",
             "Squared difference between the measurement and what a draw predicts, over that of "
-            "the noise; 1 if all is right.",
+            f"the noise; {usual_residual(report)}.",
         )
     ]
     if found["mean_ratio"] is not None and report["samples"] > 1:

@@ -20,6 +20,7 @@ from torch import Tensor
 from problems import InverseProblem, take_logarithm
 from problems.linalg.broadcast import expand_like
 from scoresde.priors.base import Prior, Wrapper
+from solvers.balanced import BalancedStream
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.presets import Registered
 
@@ -35,7 +36,7 @@ def simulated_misfit(
     x0: Tensor,
     x0_hat: Tensor,
     generators: Sequence[torch.Generator],
-    mirrored: Tensor | None = None,
+    balanced: BalancedStream | None = None,
 ) -> Tensor:
     """Compare measurements with simulated ones of draws, as Matheron's rule does.
 
@@ -50,8 +51,7 @@ def simulated_misfit(
         x0: Draws, shape (B, *shape).
         x0_hat: Their means, shape (B, *shape), where a nonlinear operator is linearised.
         generators: B generators for the noise of the simulated measurements.
-        mirrored: Draws whose noise has the opposite sign, bool (B,), if its law is symmetric; None
-            for none.
+        balanced: What the noise is drawn from instead, if it is Gaussian; None for nothing.
 
     Returns:
         y minus the simulated measurements, shape of y, 0 where nothing is observed.
@@ -59,9 +59,11 @@ def simulated_misfit(
     A = problem.operator
     linear = "linear" in problem.capabilities
     mean = A.apply(x0) if linear else A.unrounded(x0_hat)
-    simulated = problem.noise.sample(mean, generators)
-    if mirrored is not None and "gaussian_noise" in problem.capabilities:
-        simulated = torch.where(expand_like(mirrored, mean), 2 * mean - simulated, simulated)
+    noise = problem.noise
+    if balanced is not None and "gaussian_noise" in problem.capabilities:
+        simulated = mean + balanced.combine(lambda source: noise.sample(mean, source) - mean)
+    else:
+        simulated = noise.sample(mean, generators)
     if not linear:
         simulated = simulated + A.linearise(x0_hat).apply(x0 - x0_hat)
     return A.mask_unobserved(y - simulated)

@@ -15,6 +15,7 @@ from problems import InverseProblem, take_logarithm
 from problems.checks import check_number
 from problems.storage import release
 from scoresde.priors.base import CountingPrior, Prior
+from solvers.balanced import BalancedStream
 from solvers.capabilities import Exactness, check_capabilities
 from solvers.guidance.health import Health, recording
 from solvers.posterior.batches import Batch, current_maker, keep_batch
@@ -24,7 +25,7 @@ from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.scale import Scale, fitted
-from solvers.streams import in_pairs, spawn
+from solvers.streams import spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 
@@ -118,6 +119,8 @@ class PosteriorSampler(Registered, ABC):
     Attributes:
         exactness: The law of the draws in the limit, see ``solvers.capabilities.Exactness``.
         requires: Names of the capabilities that a problem must have.
+        balanced: Whether the noise of every four draws sums to zero, see
+            :class:`IndependentSampler`.
 
     Example:
         >>> import torch
@@ -136,6 +139,16 @@ class PosteriorSampler(Registered, ABC):
 
     exactness: ClassVar[Exactness]
     requires: ClassVar[frozenset[str]]
+
+    balanced: bool = False
+
+    def independently(self) -> Self:
+        """Give the solver with independent draws.
+
+        Returns:
+            The solver itself, or a copy that does not balance the noise of its draws.
+        """
+        return replace(cast(Any, self), balanced=False) if self.balanced else self
 
     def sample(
         self,
@@ -239,28 +252,16 @@ class IndependentSampler(PosteriorSampler):
     """Base of the solvers whose draws are independent of each other, or of all but one.
 
     Each draw has a separate random stream derived from the generator, so it is the same in every
-    batch and for every number of draws. A solver may mirror the noise of each second draw
-    (antithetic variates, Hammersley and Morton 1956): each draw has the same law as before, and the
-    mean of a pair is nearer to the posterior mean.
+    batch and for every number of draws. A solver may balance the noise of every four draws
+    (:mod:`solvers.balanced`): each draw has the same law as before, and the mean of four is nearer
+    to the posterior mean.
     """
-
-    antithetic: bool = False
-
-    def independently(self) -> Self:
-        """Give the solver with independent draws.
-
-        Returns:
-            The solver itself, or a copy that does not mirror noise.
-        """
-        return replace(cast(Any, self), antithetic=False) if self.antithetic else self
 
     def _sample(self, prior: Prior, request: Request) -> Draws:
         counted = CountingPrior(prior)
         y = request.y
         total = request.n * len(y)
-        generators, mirrored = spawn(request.generator, total), None
-        if self.antithetic:
-            generators, mirrored = in_pairs(generators, len(y))
+        generators = spawn(request.generator, total)
         y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(request.batch or total, total)
         parts = [
@@ -288,7 +289,9 @@ class IndependentSampler(PosteriorSampler):
                 report,
                 {name: _rows(value, rows) for name, value in prepared.items()},
                 current_path() if first == 0 else None,
-                None if mirrored is None else mirrored[rows],
+                BalancedStream.of_draws(generators, rows.tolist(), len(y))
+                if self.balanced
+                else None,
             )
             begin = counted.nfe
             try:

@@ -88,7 +88,7 @@ class BestOf(PosteriorSampler):
         with warnings.catch_warnings():
             # of the runs that are dropped; the ones that are kept are judged below
             warnings.simplefilter("ignore", SolverWarning)
-            found = self.solver._sample(prior, inner)
+            found = self.solver.independently()._sample(prior, inner)
         n = len(found.x) // starts  # fewer than were asked for if the drawing was ended
         x = found.x[: n * starts]
         y = request.y.to(device=x.device, dtype=x.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems import InverseProblem
 from scoresde.priors.base import Prior
+from solvers.balanced import BalancedStream
 from solvers.posterior.path import DenoisingPath, Kind
 from solvers.streams import NormalStream
 
@@ -118,7 +119,8 @@ class Run:
         prepared: What the solver found out about each measurement beforehand, by name; tensors of
             shape (B, ...).
         path: Where the estimates of the first draw are kept; None for nowhere.
-        mirrored: Draws whose noise has the opposite sign, bool (B,); None for none.
+        balanced: Where the noise of the draws comes from instead of the generators, so that it sums
+            to zero over every four draws; None for nowhere.
     """
 
     prior: Prior
@@ -128,7 +130,7 @@ class Run:
     progress: Progress
     prepared: dict[str, Tensor] = field(default_factory=dict)
     path: DenoisingPath | None = None
-    mirrored: Tensor | None = None
+    balanced: BalancedStream | None = None
 
     def note(self, s: float | Tensor, x0: Tensor, kind: Kind = "estimate") -> None:
         """Tell the estimates of x_0 of a step, which are kept if someone asked for them.
@@ -148,9 +150,9 @@ class Run:
         return (len(self.y), *self.problem.input_shape(self.y))
 
     @cached_property
-    def noise(self) -> NormalStream:
+    def noise(self) -> NormalStream | BalancedStream:
         """Random streams of the draws, one for each."""
-        return NormalStream(self.generators, self.mirrored)
+        return NormalStream(self.generators) if self.balanced is None else self.balanced
 
     def randn(self) -> Tensor:
         """Draw standard normal numbers of the shape of the draws.

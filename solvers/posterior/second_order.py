@@ -144,7 +144,7 @@ class SecondOrderAncestral(IndependentSampler):
         problem, at = run.problem, linearised_denoiser(run.prior, u, t)
         with torch.no_grad():
             x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
-            misfit = simulated_misfit(problem, run.y, x0, at.value, run.generators, run.mirrored)
+            misfit = simulated_misfit(problem, run.y, x0, at.value, run.generators, run.balanced)
             mean = problem.operator.unrounded(at.value)
             ratios = (u.new_zeros(()) + s).flatten().expand(len(u))
             x0 = x0 + self.correction.gain(misfit, at.value, mean, at.vjp, ratios, problem)

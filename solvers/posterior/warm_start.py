@@ -97,11 +97,12 @@ class WarmStart(SecondOrderAncestral):
         finish: What the last step returns, "draw": a draw of p(x_0 | u, y) as in every step;
             "mean": its mean, without the grain of a square root of J by few products. The draws
             then lack the variance that is left at the last noise level.
-        antithetic: Whether each second draw has the noise of the one before with the opposite sign.
-            Where the posterior is Gaussian the mean of such a pair is its mean, whatever the noise.
-            Statistics that take draws for independent do not hold then: the variance over n draws
-            is too large by up to a factor of n / (n - 1), and the check of the residual in
-            :mod:`scoresde.evaluation.residual` must not be used.
+        balanced: Whether the noise of every four draws sums to zero (:mod:`solvers.balanced`).
+            Where the posterior is Gaussian their mean is its mean, whatever the noise. Statistics
+            that take draws for independent do not hold then: the variance over n draws is too large
+            by up to a factor of n / (n - 1), and the check of the residual in
+            :mod:`scoresde.evaluation.residual` must be told. ``independently()`` gives the solver
+            without it.
 
     Raises:
         ValueError: If steps or lanczos is below 1, sweeps is negative, loss is not in (0, 1),
@@ -130,7 +131,7 @@ class WarmStart(SecondOrderAncestral):
     sweeps: int = 0
     s_least: float = 0.3
     finish: Literal["draw", "mean"] = "draw"
-    antithetic: bool = False
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,6 +160,7 @@ class WarmStart(SecondOrderAncestral):
                     estimate=HQS(s_max=OfData(0.8), s_min=OfData(0.04), std=OfData(1.0)),
                     loss=0.2,
                     s_least=OfData(2.0),
+                    balanced=True,
                 ),
                 steps=8,
                 least=6,

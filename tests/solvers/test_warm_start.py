@@ -56,36 +56,34 @@ def test_the_draws_have_the_law_that_theory_predicts(loss: float, sweeps: int) -
 
 
 @pytest.mark.parametrize("sweeps", [0, 1])
-def test_the_mean_of_a_mirrored_pair_is_that_of_the_law(sweeps: int) -> None:
-    """All steps are linear here, so that opposite noise cancels: m + e q, whatever the noise."""
+def test_the_mean_of_four_balanced_draws_is_that_of_the_law(sweeps: int) -> None:
+    """All steps are linear here, so that noise of sum zero cancels: m + e q, whatever the noise."""
     prior, problem, y = white(3)
     grid, loss = TimeGrid(s_max=20.0, s_min=0.005), 0.04
     solver = WarmStart(
-        6, loss=loss, sweeps=sweeps, estimate=Wrong(), grid=grid, s_least=0.01, antithetic=True
+        6, loss=loss, sweeps=sweeps, estimate=Wrong(), grid=grid, s_least=0.01, balanced=True
     )
-    draws = solver.sample(prior, problem, y, 4, generator=seeded(0)).draws
+    draws = solver.sample(prior, problem, y, 8, generator=seeded(0)).draws
     expected = y / 1.25 + Wrong.error * loss ** ((1 + sweeps) / 2)
-    for pair in draws.split(2):
-        torch.testing.assert_close(pair.mean(0), expected, rtol=0, atol=1e-6)
-    assert float((draws[0] - draws[2]).abs().min()) > 1e-3  # pairs differ
-    # a draw is the same in every batch and for every number of draws, and the first of a pair is
-    # what it would be alone
-    apart = solver.sample(prior, problem, y, 3, generator=seeded(0), batch=2).draws
-    torch.testing.assert_close(apart, draws[:3], rtol=0, atol=1e-9)
-    alone = dataclasses.replace(solver, antithetic=False)
-    single = alone.sample(prior, problem, y, 1, generator=seeded(0)).draws
-    torch.testing.assert_close(single, draws[:1], rtol=0, atol=1e-9)
+    for group in draws.split(4):
+        torch.testing.assert_close(group.mean(0), expected, rtol=0, atol=1e-6)
+    assert float((draws[0] - draws[4]).abs().min()) > 1e-3  # groups differ
+    # a draw is the same in every batch and for every number of draws
+    apart = solver.sample(prior, problem, y, 6, generator=seeded(0), batch=4).draws
+    torch.testing.assert_close(apart, draws[:6], rtol=0, atol=1e-9)
+    assert not solver.independently().balanced
 
 
-def test_mirrored_draws_have_the_same_law() -> None:
-    """Each of a pair has mean m and variance v."""
+def test_balanced_draws_have_the_same_law() -> None:
+    """Each of four has mean m and variance v."""
     prior, problem, y = white()
-    grid, n = TimeGrid(s_max=20.0, s_min=0.005), 4000
-    solver = WarmStart(12, loss=1e-4, grid=grid, s_least=0.01, lanczos=1, antithetic=True)
+    grid, n = TimeGrid(s_max=20.0, s_min=0.005), 8000
+    solver = WarmStart(12, loss=1e-4, grid=grid, s_least=0.01, lanczos=1, balanced=True)
     draws = solver.sample(prior, problem, y, n, generator=seeded(0)).draws[:, 0]
-    for some in (draws[::2], draws[1::2]):
-        assert float((some.mean(0) - y[0] / 1.25).abs().max()) < 4 * math.sqrt(0.2 / (n / 2))
-        assert abs(float(some.var(0).mean()) / 0.2 - 1) < 4 * math.sqrt(2 / (N * n / 2))
+    for place in range(4):
+        some = draws[place::4]
+        assert float((some.mean(0) - y[0] / 1.25).abs().max()) < 4 * math.sqrt(0.2 / (n / 4))
+        assert abs(float(some.var(0).mean()) / 0.2 - 1) < 4 * math.sqrt(2 / (N * n / 4))
 
 
 def test_finishing_with_the_mean_lacks_the_variance_of_the_last_level() -> None:

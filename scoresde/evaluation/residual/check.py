@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 
 from problems import InverseProblem
+from problems.random_numbers import BALANCED_SIGNS
 from problems.storage import release
 from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
@@ -132,6 +133,7 @@ def check_residual(
     sigma_stated: bool = True,
     faithful: bool = False,
     exact: bool = False,
+    balanced: bool = False,
     generator: torch.Generator | None = None,
 ) -> ResidualCheck:
     """Check whether the draws explain the measurement, and name what to suspect if they do not.
@@ -156,6 +158,9 @@ def check_residual(
         exact: True if the draws are known to have the law of the posterior: a closed form, or a
             sampler and a prior that are verified. Everything is then judged at the level of the
             score tests (``scores``), of which right problems fail at most 2 %.
+        balanced: True if the noise of every four draws sums to zero (``balanced`` of the solver).
+            The spread of the draws is then that within such groups, without those that are not
+            whole.
         generator: Random numbers for noises that are not Gaussian; None for a fixed seed.
 
     Returns:
@@ -213,7 +218,8 @@ def check_residual(
     )
     values = Values.of(looked, of_x(typical), far, found)
     pictures = [x[i] for i in kept]
-    scores = score_tests(problem, y, pictures, predictions[among], seen, part)
+    groups = _groups(kept) if balanced else None
+    scores = score_tests(problem, y, pictures, predictions[among], seen, part, groups)
     scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known)
     ratios = torch.full((len(x),), math.nan, dtype=torch.float64)
     ratios[finite] = result.ratios
@@ -275,6 +281,14 @@ def _predictions(
         release(x)
     assert total is not None
     return torch.cat(predictions), total.div_(len(kept))
+
+
+def _groups(kept: list[int]) -> list[list[int]]:
+    """Where among the kept draws the whole groups are."""
+    place = {number: position for position, number in enumerate(kept)}
+    size = len(BALANCED_SIGNS)
+    groups = [range(i, i + size) for i in kept if i % size == 0]
+    return [[place[i] for i in group] for group in groups if all(i in place for i in group)]
 
 
 def _mean(x: Tensor, kept: list[int]) -> Tensor:

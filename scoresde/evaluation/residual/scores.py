@@ -26,9 +26,9 @@ the variance :math:`I + \mathrm{Var}/n`, and
 .. math:: z = \bar s / \sqrt{I + \mathrm{Var}/n}, \qquad \hat\theta = \bar s / I
 
 are standard normal and a one-step estimate of the departure (Rao 1948). The variance of few draws
-is itself uncertain (``missing``). It is taken at the lower end of its one-sided 80 % interval,
-which makes z smaller rather than larger. If nothing is wrong, z exceeds 4 in size once in 16,000
-tests.
+is itself uncertain (``missing_information``). It is taken at the lower end of its one-sided
+interval, which makes z smaller rather than larger. If nothing is wrong, z exceeds 4 in size once in
+16,000 tests.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from problems import GaussianNoise, InverseProblem, LinearMatrix
 from problems.storage import release
 from scoresde.evaluation.residual.departures import departures
+from scoresde.evaluation.residual.missing_information import (
+    MissingInformation,
+    missing_information,
+    missing_information_of_groups,
+)
 from scoresde.evaluation.residual.windows import Windows
 
 __all__ = ["Score", "score_tests"]
@@ -62,7 +66,6 @@ FREEDOM = 0.1
 
 _ONE_SIDED = ("boundary", "highlights")
 
-_LEVEL = 0.8  # of the one-sided interval of the missing information
 _FLOOR = 0.03  # of the complete information
 
 
@@ -92,6 +95,7 @@ def score_tests(
     predictions: Tensor,
     seen: Tensor,
     part: Windows | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Score, ...]:
     """Test the noise level and all departures of the operator.
 
@@ -104,6 +108,7 @@ def score_tests(
         predictions: The windows of A x of each, (n, ...).
         seen: Observed entries, bool, shape of y.
         part: Windows of y that are looked at; None for all.
+        groups: Draws whose noise sums to zero, four by four, from 0; None if all are independent.
 
     Returns:
         The tests, the largest z first; () if the noise is not Gaussian and white, the operator
@@ -121,7 +126,8 @@ def score_tests(
         True
     """
     noise, operator = problem.noise, problem.operator
-    if not isinstance(noise, GaussianNoise) or operator.quantises or len(draws) < FEWEST_DRAWS:
+    count = len(draws) if groups is None else sum(map(len, groups))
+    if not isinstance(noise, GaussianNoise) or operator.quantises or count < FEWEST_DRAWS:
         return ()
     part = part or Windows()
     found = departures(operator, y, seen, part)
@@ -129,7 +135,7 @@ def score_tests(
     std = torch.as_tensor(noise.std).to(y).expand_as(y)
     e = torch.where(seen, (y - predictions) / std, 0).flatten(1)  # (n, m)
     m = int(seen.sum())
-    tests = [_test("noise", "the level of the noise", 0.0, (e, e), 2.0 * m, m)]
+    tests = [_test("noise", "the level of the noise", 0.0, (e, e), 2.0 * m, m, groups)]
     directions: list[list[Tensor]] = [[] for _ in found]
     for x, own in zip(draws, predictions.split(1), strict=True):
         prediction = own if part.all else operator.apply(x)
@@ -142,22 +148,34 @@ def score_tests(
         parts.clear()
         J = float(whole.double().square().sum(1).mean())
         if J > 0:
-            tests.append(_test(one.kind, one.words, one.least, (e, whole), J, 0.0))
+            tests.append(_test(one.kind, one.words, one.least, (e, whole), J, 0.0, groups))
     return tuple(sorted(tests, key=lambda test: -abs(test.z)))
 
 
 def _test(
-    kind: str, words: str, least: float, pair: tuple[Tensor, Tensor], J: float, expected: float
+    kind: str,
+    words: str,
+    least: float,
+    pair: tuple[Tensor, Tensor],
+    J: float,
+    expected: float,
+    groups: Sequence[Sequence[int]] | None,
 ) -> Score:
-    n, e, h = len(pair[0]), pair[0].double(), pair[1].double()
+    e, h = pair[0].double(), pair[1].double()
     s = float((e * h).sum(1).mean()) - expected
-    linear, product = missing(e, h)
-    spread = linear * _lower(n - 1) + product * _lower(n * (n - 3) / 2)
-    information = max(J - spread, _FLOOR * J)
-    z = s / math.sqrt(information + (linear + product) / n)
+    missing = _missing(e, h, groups)
+    information = max(J - missing.lower, _FLOOR * J)
+    z = s / math.sqrt(information + missing.of_mean)
     theta = s / information
     matters = theta > least if kind in _ONE_SIDED else abs(theta) > least
     return Score(kind, words, z, theta, matters)
+
+
+def _missing(e: Tensor, h: Tensor, groups: Sequence[Sequence[int]] | None) -> MissingInformation:
+    if groups is None:
+        return missing_information(e, h)
+    index = torch.tensor(groups)
+    return missing_information_of_groups(e[index], h[index])
 
 
 def _weighted(problem: InverseProblem, h: Tensor) -> Tensor:
@@ -168,39 +186,3 @@ def _weighted(problem: InverseProblem, h: Tensor) -> Tensor:
     if isinstance(A, LinearMatrix):  # a dense SVD is slow
         return h
     return variance * A.solve(h, variance, FREEDOM**2)
-
-
-def missing(e: Tensor, h: Tensor) -> tuple[float, float]:
-    r"""Estimate the missing information Var(e^T h | y) from draws.
-
-    With means :math:`\bar e, \bar h` and deviations :math:`a_i, b_i` of n draws
-
-    .. math:: e_i^T h_i = \bar e^T \bar h + (\bar e^T b_i + a_i^T \bar h) + a_i^T b_i .
-
-    The variance of the linear term is that of n numbers. For a Gaussian posterior the variance of
-    the product is half the mean square of :math:`K_{ij} = a_i^T b_j + a_j^T b_i` over pairs of
-    independent draws, of which there are n^2 / 2. Centring by the mean of the same draws biases
-    it, which U-centring undoes (Szekely and Rizzo 2014).
-
-    Args:
-        e: Residuals (n, m), in units of the noise.
-        h: Directions (n, m), in units of the noise.
-
-    Returns:
-        Variances of the linear term and of the product.
-    """
-    n = len(e)
-    e_bar, h_bar = e.mean(0), h.mean(0)
-    a, b = e - e_bar, h - h_bar
-    K = a @ b.T
-    K = (K + K.T).fill_diagonal_(0)
-    rows, total = K.sum(1), K.sum()
-    K = K - (rows[:, None] + rows) / (n - 2) + total / ((n - 1) * (n - 2))
-    product = float(K.fill_diagonal_(0).square().sum()) / (n * (n - 3)) / 2
-    linear = float((b @ e_bar + a @ h_bar).var()) - 2 * product / n
-    return max(linear, 0.0), product
-
-
-def _lower(degrees: float) -> float:
-    """Lower end of the one-sided interval of a variance, for an estimate of 1."""
-    return degrees / float(stats.chi2(degrees).ppf(_LEVEL))

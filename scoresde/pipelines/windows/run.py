@@ -27,7 +27,7 @@ from scoresde.pipelines.cost import estimate_seconds, memory_bytes
 from scoresde.pipelines.devices import choose_device, kept_prior, open_prior
 from scoresde.pipelines.folders.run import alone
 from scoresde.pipelines.picture_format import PictureFormat, destination
-from scoresde.pipelines.plan import draw
+from scoresde.pipelines.plan import draw, solver_of
 from scoresde.pipelines.restoration_report import recorded_warnings
 from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import (
@@ -208,6 +208,7 @@ def _solve(part: _Part, prior: Prior, progress: Callable[[float], None] | None =
             range_known=picture.range.certain,
             sigma_stated=picture.options.stated_sigma is not None,
             faithful=SOLVERS[picture.options.solver].exactness in ("gaussian", "asymptotic"),
+            balanced=solver_of(picture.options).balanced,
         ).report()
     window = picture.windows[part.index]
     core = (..., *window.core())
