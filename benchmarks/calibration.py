@@ -35,6 +35,7 @@ from scoresde.priors.base import Prior
 from solvers import SOLVERS
 
 SIDE, SIGMA, SPLITS = 96, 0.05, 100
+COUNT = 100  # pictures
 
 PROBLEMS = {
     "random": ("random 70 %", ProblemOptions("inpaint", random=0.7)),
@@ -136,7 +137,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--solver", default=DEFAULT_SOLVER, choices=sorted(SOLVERS))
     parser.add_argument("--steps", type=int, default=None, help="of the solver; its own otherwise")
@@ -180,7 +181,8 @@ def main() -> None:
             results[title] = held_out([fetch(cell) for cell in cells])
     write_json(results, a.out / "calibration.json")
     done = [key for key, (title, _) in PROBLEMS.items() if title in results]
-    some = "" if len(done) == len(PROBLEMS) else f" --problems {' '.join(done)}"
+    count = "" if a.count == COUNT else f" --count {a.count}"
+    some = count if len(done) == len(PROBLEMS) else f"{count} --problems {' '.join(done)}"
     half = len(paths) // 2
     ideal = ", ".join(f"{ideal_raw(level, a.draws):.1%}" for level in LEVELS)
     text = (
@@ -191,7 +193,9 @@ def main() -> None:
         "Raw: the posterior mean ± Φ⁻¹((1 + level)/2) standard deviations of the draws. "
         "Calibrated: conformal risk control, mean ± q √(std² + (1/255)²). Widths are means, on "
         "[−1, 1]. Few draws alone make raw intervals too narrow: "
-        f"{a.draws} draws of an exact Gaussian posterior would cover {ideal}."
+        f"{a.draws} independent draws of an exact Gaussian posterior would cover {ideal}. With n "
+        "pictures the calibration allows a mean loss of (1 - level) - level / n on them, so that "
+        "the guarantee holds; the fewer they are, the more it covers."
     )
     command = f"`python benchmarks/calibration.py --images bsds500/val{some}`"
     write_page(a.out / "calibration.md", [text, "", command, "", *lines_of(results)])

@@ -40,6 +40,7 @@ from scoresde.priors.base import Prior
 from solvers import Heun, make_solver
 
 SIDE, SIGMA, LEVEL = 64, 0.05, 0.9
+COUNT = 10  # pictures
 SOLVERS = {"warm-start": 8, "second-order": 20, "mmps": 20}
 """Named solvers and their steps."""
 
@@ -88,18 +89,21 @@ def page(cells: Cells, count: int, draws: int, weights: str) -> list[str]:
                     row.append(f"{statistics.fmean(one['psnr'] for one in found):.2f}")
                 if any(row[3:]):
                     rows.append(row)
+    some = "" if count == COUNT else f" --count {count}"
+    if all(row[2] == SOLVERS[str(row[1])] for row in rows):
+        some += " --factor 1"
     return [
         "# Coverage: the solver's part and the prior's",
         "",
         f"Share of the pixels, in per cent, inside raw {LEVEL:.0%} intervals of {draws} draws; "
         f"mean and standard error over {count} pictures of {SIDE}×{SIDE}, noise σ = {SIGMA} on "
         "[−1, 1], "
-        f"prior `natural` ({weights}). So many draws of an exact Gaussian posterior cover "
+        f"prior `natural` ({weights}). So many independent draws of an exact Gaussian posterior cover "
         f"{100 * expected(draws):.0f} %. Photographs are crops of BSDS500's validation part. "
         "Pictures drawn from the prior follow its law, so that what they lack is due to the "
         "solver; what photographs lack beside is due to the prior.",
         "",
-        "`python benchmarks/coverage_split.py --images bsds500/val`",
+        f"`python benchmarks/coverage_split.py --images bsds500/val{some}`",
         "",
         *table(("problem", "solver", "steps", *measures), rows),
     ]
@@ -110,7 +114,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--factor", type=int, nargs="+", default=[1, 4], choices=[1, 4])
     parser.add_argument("--out", type=Path, default=RESULTS)

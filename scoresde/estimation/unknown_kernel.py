@@ -12,6 +12,7 @@ from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.blur import SMALLEST, most_detailed, motions
 from scoresde.estimation.drawing import drawing_solver
+from scoresde.estimation.edge_start import edge_kernels
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
@@ -25,6 +26,7 @@ KERNEL_SIZE = 15
 LARGEST_KERNEL = 31
 """Side from which on the second moments take too long."""
 
+_EDGES = 256  # pixels: side of the part in which strong edges are looked for
 _STEPS = 6  # of the solver: as few as its quick setting
 _NONE = 0.35  # pixels: spread of a kernel that blurs less than a pixel does itself
 _RIM = 0.25  # share of a kernel in its outermost taps that says it was cut
@@ -103,7 +105,9 @@ def estimate_kernel(
             f"pixels a side, got shape {tuple(y.shape)}; give a smaller size, or state the kernel"
         )
     part = most_detailed(y, max(side, smallest))
-    start = best_starts(part, sigma, first_kernels(size), 1)[0]
+    edges = most_detailed(y, max(_EDGES, smallest))
+    candidates = [*first_kernels(size), *edge_kernels(edges, size)]
+    start = best_starts(part, sigma, candidates, 1)[0]
     seed = generator.initial_seed() if generator is not None else 0
     chosen = drawing_solver(solver, _STEPS)
     found = kernel_by_em(
