@@ -98,8 +98,8 @@ def page(cells: Cells, count: int, draws: int, weights: str) -> list[str]:
         f"Share of the pixels, in per cent, inside raw {LEVEL:.0%} intervals of {draws} draws; "
         f"mean and standard error over {count} pictures of {SIDE}×{SIDE}, noise σ = {SIGMA} on "
         "[−1, 1], "
-        f"prior `natural` ({weights}). So many independent draws of an exact Gaussian posterior cover "
-        f"{100 * expected(draws):.0f} %. Photographs are crops of BSDS500's validation part. "
+        f"prior `natural` ({weights}). So many independent draws of an exact Gaussian posterior "
+        f"cover {100 * expected(draws):.0f} %. Photographs are crops of BSDS500's validation part. "
         "Pictures drawn from the prior follow its law, so that what they lack is due to the "
         "solver; what photographs lack beside is due to the prior.",
         "",

@@ -1,4 +1,4 @@
-"""One restoration by MMPS for every kind of measurement, on one sheet: docs/gallery.png.
+"""One restoration for every kind of measurement, on one sheet: docs/gallery.png.
 
 python benchmarks/gallery.py
 """
@@ -41,7 +41,7 @@ from scoresde.pipelines.demo import photograph
 from scoresde.pipelines.devices import choose_device, open_prior
 from scoresde.pipelines.plan import restore_tensor
 from scoresde.pipelines.restore import panels, scores
-from scoresde.pipelines.settings import RestoreOptions
+from scoresde.pipelines.settings import DEFAULT_SOLVER, RestoreOptions
 
 SIDE = 128
 WIDTH = 1000
@@ -56,8 +56,8 @@ CAT, CUP, PORTRAIT = ("chelsea", (60, 130)), ("coffee", (60, 230)), ("astronaut"
 LIGHT_BLUR = Gamma(1 / 2.2) @ DiskBlur(2.5, "reflect") @ Gamma(2.2)
 COILS = MRI(cartesian_mask(*SIZE, 4.0, generator=seeded()), birdcage_maps(4, *SIZE))
 
-# title, picture and corner of its crop, operator, noise, steps (None for the default)
-Scene = tuple[str, tuple[str, tuple[int, int]], Operator, Noise, int | None]
+# title, picture and corner of its crop, operator, noise, solver (None for the default)
+Scene = tuple[str, tuple[str, tuple[int, int]], Operator, Noise, str | None]
 SCENES: list[Scene] = [
     ("denoising, σ = 0.4", CAT, Denoising(), GaussianNoise(0.4), None),
     ("photon counts, 20 at white", CUP, Denoising(), PoissonGaussianNoise(20.0, 0.05), None),
@@ -93,9 +93,9 @@ SCENES: list[Scene] = [
         PORTRAIT,
         PhaseRetrieval(2.0, shape=SIZE),
         GaussianNoise(0.05),
-        100,
+        "annealed-gauss-newton",
     ),
-    ("exposed twice too long, clipped", CUP, Clipping(2.0), GaussianNoise(0.05), None),
+    ("exposed twice too long, clipped", CUP, Clipping(2.0), GaussianNoise(0.05), "dps"),
     ("JPEG, quality 10", CAT, JPEG(10), GaussianNoise(0.15), None),
     ("6 levels a colour", PORTRAIT, Quantisation(6), GaussianNoise(0.1), None),
     ("blur of light, gamma 2.2", CUP, LIGHT_BLUR, GaussianNoise(0.02), None),
@@ -112,16 +112,17 @@ def main() -> None:
     arguments = parser.parse_args()
     prior = open_prior("natural", choose_device("auto"), "auto")
     rows: list[list[Panel]] = []
-    for index, (title, (name, corner), operator, noise, steps) in enumerate(SCENES):
+    for index, (title, (name, corner), operator, noise, named) in enumerate(SCENES):
         if arguments.only and arguments.only not in title:
             continue
         truth = photograph(name, corner)[..., :SIDE, :SIDE].contiguous()
         problem = InverseProblem(operator, noise)
         y = operator.apply(truth) if operator.quantises else problem.measure(truth, seeded(index))
         start = time.perf_counter()
-        posterior = restore_tensor(
-            prior, problem, y, RestoreOptions(solver="mmps", steps=steps, samples=arguments.samples)
-        )
+        solver = named or DEFAULT_SOLVER
+        starts = 4 if isinstance(operator, PhaseRetrieval) else 1
+        options = RestoreOptions(solver=solver, samples=arguments.samples, starts=starts)
+        posterior = restore_tensor(prior, problem, y, options)
         report = scores(posterior, y, truth)
         mean, draw, seconds = (
             report["mean"]["psnr"],
@@ -131,7 +132,7 @@ def main() -> None:
         print(
             f"{title:34s} mean {mean:.2f} dB, one draw {draw:.2f} dB, {seconds:.0f} s", flush=True
         )
-        row = panels(posterior, operator.preview(y), truth, report)
+        row = panels(solver, posterior, operator.preview(y), truth, report)
         rows.append([Panel(row[0].image, title), *row[1:]])
     sheet(rows, arguments.out)
     with Image.open(arguments.out) as full:  # small enough for a page
