@@ -13,8 +13,8 @@ from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.blur import SMALLEST, most_detailed, motions
 from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.edge_start import edge_kernels
-from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
-from scoresde.estimation.spectral_start import best_starts
+from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, framed, kernel_by_em
+from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 
@@ -118,8 +118,23 @@ def estimate_kernel(
         "reflect" if boundary == "valid" else boundary,
         rounds=rounds,
     )
+    found = _simpler(found, start, SpectralEvidence(part, sigma))
     _check(found)
     return replace(found, problem=replace(found.problem, operator=Blur(found.kernel, boundary)))
+
+
+def _simpler(
+    found: KernelEstimate, start: Convolution, evidence: SpectralEvidence
+) -> KernelEstimate:
+    """The start, if it is of known kind and explains the spectrum better than the free kernel.
+
+    A Gaussian, disk or line has one or two parameters, and the free kernel hundreds, which a
+    small picture does not determine.
+    """
+    free = Blur(found.kernel, "reflect")
+    if isinstance(start, Blur) or evidence(start) < evidence(free):
+        return found
+    return replace(found, kernel=framed(start.taps[0].double(), len(found.kernel)))
 
 
 def _check(found: KernelEstimate) -> None:

@@ -74,5 +74,32 @@ def test_kernels_that_are_no_answer(
     problem = InverseProblem(Blur(kernel, "reflect"), GaussianNoise(0.02))
     found = KernelEstimate(kernel.double(), 0.1, 0.02, "", (1.0,), problem)
     monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
+    monkeypatch.setattr(unknown_kernel, "best_starts", lambda *_: [problem.operator])
     with pytest.raises(ValueError, match=message):
         estimate_kernel(field(0), None, 0.02, size=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_a_line_is_kept_if_the_free_kernel_explains_no_more(
+    better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free kernel of hundreds of taps follows the noise of a small picture."""
+    line = MotionBlur(9, 30.0, "reflect")
+    side = line.taps.shape[-1]
+    bent = torch.zeros(side, side, dtype=torch.float64)
+    bent[1:-1, 2] = bent[1, 2:-1] = 1
+    bent /= bent.sum()
+    free = torch.rand(side, side, generator=seeded(2)).double()
+    free = bent if better else 0.5 * line.taps[0].double() + 0.5 * free / free.sum()
+    true = Blur(bent, "reflect") if better else line
+    y = true.apply(field(0)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
+    problem = InverseProblem(Blur(free, "reflect"), GaussianNoise(0.01))
+    found = KernelEstimate(free, 0.1, 0.01, "", (1.0,), problem)
+    monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
+    monkeypatch.setattr(unknown_kernel, "best_starts", lambda *_: [line])
+    kept = estimate_kernel(y, None, 0.01, size=side)  # type: ignore[arg-type]
+    expected = free if better else line.taps[0].double()
+    torch.testing.assert_close(kept.kernel, expected)
+    operator = kept.problem.operator
+    assert isinstance(operator, Blur)
+    torch.testing.assert_close(operator.taps[0].double(), expected, rtol=0, atol=1e-6)
