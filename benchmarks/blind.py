@@ -162,8 +162,8 @@ def main() -> None:
 
 
 def write(cells: list[dict], out: Path, pictures: int, side: int) -> None:
-    rows = []
-    for cell in cells:
+    rows, order = [], list(CASES)
+    for cell in sorted(cells, key=lambda cell: (order.index(cell["blur"]), cell["picture"])):
         found = "values" in cell
         rows.append([
             cell["blur"],

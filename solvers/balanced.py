@@ -12,7 +12,7 @@ is Gaussian. In pairs z, -z the same holds, but only half of the draws are indep
 three quarters, from which the spread is known better.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class BalancedStream:
         Returns:
             Standard normal numbers, those of a whole group with the sum zero.
         """
-        return self._sum([stream(shape, dtype, device) for stream in self._streams])
+        return self._sum(stream(shape, dtype, device) for stream in self._streams)
 
     def combine(self, noise: Callable[[Sequence[torch.Generator]], Tensor]) -> Tensor:
         """Combine noise of another kind, whose law is Gaussian with mean zero.
@@ -96,12 +96,13 @@ class BalancedStream:
         Returns:
             Noise of the same law, that of a whole group with the sum zero.
         """
-        return self._sum([noise(source) for source in self._generators])
+        return self._sum(noise(source) for source in self._generators)
 
-    def _sum(self, parts: Sequence[Tensor]) -> Tensor:
-        shape = (-1, *[1] * (parts[0].ndim - 1))
-        weights = self._weights.to(parts[0]).T
-        total = weights[0].reshape(shape) * parts[0]
-        for weight, part in zip(weights[1:], parts[1:], strict=True):
-            total = total + weight.reshape(shape) * part
+    def _sum(self, parts: Iterator[Tensor]) -> Tensor:
+        """Weighted sum over the sources, one of which is in memory at a time."""
+        total: Tensor | None = None
+        for weight, part in zip(self._weights.T, parts, strict=True):
+            part = part.mul_(weight.to(part).reshape(-1, *[1] * (part.ndim - 1)))
+            total = part if total is None else total.add_(part)
+        assert total is not None
         return total

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from problems.random_fields import current_noise
 
-__all__ = ["NormalStream", "fixed_normal", "spawn"]
+__all__ = ["LaterDraws", "NormalStream", "fixed_normal", "spawn"]
 
 _BLOCK = 1 << 14
 
@@ -88,6 +88,27 @@ class NormalStream:
         rows = [placed.draw(shape[1:], one, dtype) for one in g]
         known = [one for one in rows if one is not None]  # all or none
         return torch.stack(known) if known else None
+
+
+class LaterDraws(list[torch.Generator]):
+    """Generators of draws that continue earlier ones, which were made elsewhere.
+
+    Args:
+        generators: One generator for each of these draws.
+        earlier: Those of the draws before, from the first on.
+
+    Example:
+        >>> import torch
+        >>> four = spawn(torch.manual_seed(0), 4)
+        >>> len(LaterDraws(four[2:], four[:2])), len(LaterDraws(four[2:], four[:2]).earlier)
+        (2, 2)
+    """
+
+    def __init__(
+        self, generators: Sequence[torch.Generator], earlier: Sequence[torch.Generator]
+    ) -> None:
+        super().__init__(generators)
+        self.earlier = list(earlier)
 
 
 def spawn(

@@ -24,7 +24,7 @@ from solvers.posterior import IndependentSampler
 from solvers.posterior.batches import Batch, keeping_batches, made_by
 from solvers.posterior.path import DenoisingPath, Estimate, current_path, recording_path
 from solvers.posterior.trust import SolverWarning
-from solvers.streams import spawn
+from solvers.streams import LaterDraws, spawn
 
 __all__ = ["check_shareable", "draw_shared"]
 
@@ -36,6 +36,7 @@ class _Share:
     problem: InverseProblem
     y: Tensor
     grey: bool
+    earlier: tuple[int, ...]
     seeds: tuple[int, ...]
     options: RestoreOptions
     first: bool
@@ -108,6 +109,7 @@ def draw_shared(
             measurement.problem,
             measurement.y,
             measurement.grey,
+            tuple(seeds[:i]),
             tuple(seeds[i : i + batch]),
             options,
             first=i == 0,
@@ -134,7 +136,10 @@ def _make(share: _Share) -> tuple[Batch, tuple[Estimate, ...]]:
     device = device_of_worker(options.device)
     prior = kept_prior(options.prior, device, options.precision, options.average)
     tiled = tiled_prior(GreyPrior(prior) if share.grey else prior, options.tile)
-    streams = [torch.Generator().manual_seed(seed) for seed in share.seeds]
+    streams, earlier = (
+        [torch.Generator().manual_seed(seed) for seed in seeds]
+        for seeds in (share.seeds, share.earlier)
+    )
     with (
         as_input_error(),
         warnings.catch_warnings(),
@@ -144,7 +149,7 @@ def _make(share: _Share) -> tuple[Batch, tuple[Estimate, ...]]:
         warnings.simplefilter("ignore", SolverWarning)  # said of all draws together, elsewhere
         solver = solver_of(options)
         n = len(streams)
-        several: object = streams
+        several: object = LaterDraws(streams, earlier)
         solver.sample(tiled, share.problem, share.y, n, generator=several, batch=n)  # type: ignore[arg-type]
     (batch,) = batches
     batch = replace(batch, x=batch.x.cpu(), health=batch.health.cpu())

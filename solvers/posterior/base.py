@@ -25,7 +25,7 @@ from solvers.posterior.trust import trust
 from solvers.presets import Registered
 from solvers.samplers.checks import check_draws, check_generators, failures_named
 from solvers.scale import Scale, fitted
-from solvers.streams import spawn
+from solvers.streams import LaterDraws, spawn
 
 __all__ = ["IndependentSampler", "Posterior", "PosteriorSampler", "Progress"]
 
@@ -262,6 +262,8 @@ class IndependentSampler(PosteriorSampler):
         y = request.y
         total = request.n * len(y)
         generators = spawn(request.generator, total)
+        given: object = request.generator
+        earlier = given.earlier if isinstance(given, LaterDraws) else []
         y = y.to(device=prior.device, dtype=prior.dtype)
         size = min(request.batch or total, total)
         parts = [
@@ -289,7 +291,9 @@ class IndependentSampler(PosteriorSampler):
                 report,
                 {name: _rows(value, rows) for name, value in prepared.items()},
                 current_path() if first == 0 else None,
-                BalancedStream.of_draws(generators, rows.tolist(), len(y))
+                BalancedStream.of_draws(
+                    [*earlier, *generators], (rows + len(earlier)).tolist(), len(y)
+                )
                 if self.balanced
                 else None,
             )
