@@ -39,6 +39,7 @@ from problems import (
 from scoresde.data.figures import Panel, sheet
 from scoresde.pipelines.demo import photograph
 from scoresde.pipelines.devices import choose_device, open_prior
+from scoresde.pipelines.named_problems import PROBLEMS
 from scoresde.pipelines.plan import restore_tensor
 from scoresde.pipelines.restore import panels, scores
 from scoresde.pipelines.settings import DEFAULT_SOLVER, RestoreOptions
@@ -56,7 +57,7 @@ CAT, CUP, PORTRAIT = ("chelsea", (60, 130)), ("coffee", (60, 230)), ("astronaut"
 LIGHT_BLUR = Gamma(1 / 2.2) @ DiskBlur(2.5, "reflect") @ Gamma(2.2)
 COILS = MRI(cartesian_mask(*SIZE, 4.0, generator=seeded()), birdcage_maps(4, *SIZE))
 
-# title, picture and corner of its crop, operator, noise, solver (None for the default)
+# title, picture and corner of its crop, operator, noise, named problem that has a solver of its own
 Scene = tuple[str, tuple[str, tuple[int, int]], Operator, Noise, str | None]
 SCENES: list[Scene] = [
     ("denoising, σ = 0.4", CAT, Denoising(), GaussianNoise(0.4), None),
@@ -93,9 +94,9 @@ SCENES: list[Scene] = [
         PORTRAIT,
         PhaseRetrieval(2.0, shape=SIZE),
         GaussianNoise(0.05),
-        "annealed-gauss-newton",
+        "phase-retrieval",
     ),
-    ("exposed twice too long, clipped", CUP, Clipping(2.0), GaussianNoise(0.05), "dps"),
+    ("exposed twice too long, clipped", CUP, Clipping(2.0), GaussianNoise(0.05), "hdr"),
     ("JPEG, quality 10", CAT, JPEG(10), GaussianNoise(0.15), None),
     ("6 levels a colour", PORTRAIT, Quantisation(6), GaussianNoise(0.1), None),
     ("blur of light, gamma 2.2", CUP, LIGHT_BLUR, GaussianNoise(0.02), None),
@@ -119,8 +120,9 @@ def main() -> None:
         problem = InverseProblem(operator, noise)
         y = operator.apply(truth) if operator.quantises else problem.measure(truth, seeded(index))
         start = time.perf_counter()
-        solver = named or DEFAULT_SOLVER
-        starts = 4 if isinstance(operator, PhaseRetrieval) else 1
+        entry = PROBLEMS[named] if named else None
+        solver = (entry.solver if entry else None) or DEFAULT_SOLVER
+        starts = entry.starts if entry else 1
         options = RestoreOptions(solver=solver, samples=arguments.samples, starts=starts)
         posterior = restore_tensor(prior, problem, y, options)
         report = scores(posterior, y, truth)

@@ -79,6 +79,11 @@ class Preset:
         exactness: str = self.build(self.steps).exactness
         return exactness
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the solver gives one estimate, and no draws."""
+        return self.exactness == "estimate"
+
 
 class Registered:
     """Base of the classes whose presets are found by name. It keeps a list of its subclasses."""

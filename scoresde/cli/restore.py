@@ -199,7 +199,7 @@ def _draws_by(report: dict[str, Any]) -> str:
     """How many draws, or estimates, by which solver."""
     from solvers.registry import SOLVERS
 
-    one = "estimate" if SOLVERS[report["solver"]].exactness == "estimate" else "draw"
+    one = "estimate" if SOLVERS[report["solver"]].is_estimate else "draw"
     count = report["samples"]
     return f"{count} {one}{'' if count == 1 else 's'} by {report['solver']}"
 

@@ -16,6 +16,7 @@ with several :math:`\lambda` are candidates, among which the evidence of the spe
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -60,62 +61,84 @@ def edge_kernels(y: Tensor, size: int) -> list[Blur]:
         True
     """
     grey = (y[0].double().mean(0) + 1) / 2
-    sizes = [size]
-    while sizes[-1] > 3:
-        smaller = int(sizes[-1] / _FACTOR)
-        sizes.append(max(3, smaller - 1 + smaller % 2))
-    found = []
-    for weight in _LAMBDAS:
-        kernel = torch.full((3, 3), 1 / 9, dtype=grey.dtype)
-        for side in reversed(sizes):
-            shape = [round(n * side / size) for n in grey.shape]
-            kernel = _of_level(
-                _resized(grey, shape), _thinned(_resized(kernel, [side] * 2)), weight
-            )
-        found += [Blur(_centred(_thinned(kernel, faint)), "reflect") for faint in _FAINT]
-    return found
+    sides = [size]
+    while sides[-1] > 3:
+        smaller = int(sides[-1] / _FACTOR)
+        sides.append(max(3, smaller - 1 + smaller % 2))
+    kernels = [torch.full((3, 3), 1 / 9, dtype=grey.dtype)] * len(_LAMBDAS)
+    for side in reversed(sides):
+        level = _Level.of(_resized(grey, [round(n * side / size) for n in grey.shape]), side)
+        kernels = [
+            level.improve(_thinned(_resized(kernel, [side] * 2)), weight)
+            for kernel, weight in zip(kernels, _LAMBDAS, strict=True)
+        ]
+    return [
+        Blur(_centred(_thinned(kernel, faint)), "reflect") for kernel in kernels for faint in _FAINT
+    ]
 
 
-def _of_level(y: Tensor, kernel: Tensor, weight: float) -> Tensor:
-    """Improve a kernel at one level of the pyramid."""
-    side = len(kernel)
-    y = F.pad(y[None, None], [side] * 4, mode="reflect")[0, 0]
-    inside = torch.zeros_like(y)
-    inside[side:-side, side:-side] = 1
-    y = _tapered(y, side)
-    for _ in range(_ROUNDS):
-        x = _of_few_edges(y, kernel, weight)
-        kernel = _centred(_thinned(_least_squares(y, x, inside, side)))
-        weight = max(weight / _SHRINK, _LEAST)
-    return kernel
+@dataclass(frozen=True)
+class _Level:
+    """A level of the pyramid: the picture with a faded rim, and what all rounds need of it.
 
+    Args:
+        y: The picture.
+        inside: 1 where it is not faded.
+        spectrum: Its Fourier transform.
+        gradients: Those of its gradients inside.
+        power: Squared size of the transfer functions of both gradients, summed.
+        side: Side of the kernel.
+    """
 
-def _of_few_edges(y: Tensor, kernel: Tensor, weight: float) -> Tensor:
-    """The picture of few gradients that y is a blur of, by half-quadratic splitting."""
-    delta = torch.zeros_like(y)
-    delta[0, 0] = 1
-    power = sum(torch.fft.fft2(one).abs().square() for one in _gradients(delta))
-    transfer = _transfer(kernel, y)
-    data, share = transfer.conj() * torch.fft.fft2(y), transfer.abs().square()
-    x, beta = y, 2 * weight
-    while beta < _STEEPEST:
-        right, down = _gradients(x)
-        flat = right.square() + down.square() < weight / beta
-        right, down = right.masked_fill(flat, 0), down.masked_fill(flat, 0)
-        back = torch.roll(right, 1, 1) - right + torch.roll(down, 1, 0) - down
-        x = torch.fft.ifft2((data + beta * torch.fft.fft2(back)) / (share + beta * power)).real
-        beta *= 2
-    return x
+    y: Tensor
+    inside: Tensor
+    spectrum: Tensor
+    gradients: tuple[Tensor, ...]
+    power: Tensor
+    side: int
 
+    @classmethod
+    def of(cls, y: Tensor, side: int) -> _Level:
+        y = F.pad(y[None, None], [side] * 4, mode="reflect")[0, 0]
+        inside, delta = torch.zeros_like(y), torch.zeros_like(y)
+        inside[side:-side, side:-side] = 1
+        delta[0, 0] = 1
+        y = _tapered(y, side)
+        power = torch.stack([torch.fft.fft2(one).abs().square() for one in _gradients(delta)])
+        gradients = tuple(torch.fft.fft2(one * inside) for one in _gradients(y))
+        return cls(y, inside, torch.fft.fft2(y), gradients, power.sum(0), side)
 
-def _least_squares(y: Tensor, x: Tensor, inside: Tensor, side: int) -> Tensor:
-    """The kernel that takes the gradients of x to those of y, with taps of both signs."""
-    cross, power = 0, 0
-    for of_x, of_y in zip(_gradients(x), _gradients(y), strict=True):
-        a, b = torch.fft.fft2(of_x * inside), torch.fft.fft2(of_y * inside)
-        cross, power = cross + a.conj() * b, power + a.abs().square()
-    kernel = torch.fft.ifft2(cross / (power + _RIDGE * y.numel())).real
-    return torch.roll(kernel, (side // 2, side // 2), (0, 1))[:side, :side]
+    def improve(self, kernel: Tensor, weight: float) -> Tensor:
+        """Find picture and kernel in turn."""
+        for _ in range(_ROUNDS):
+            kernel = _centred(_thinned(self._kernel_of(self._of_few_edges(kernel, weight))))
+            weight = max(weight / _SHRINK, _LEAST)
+        return kernel
+
+    def _of_few_edges(self, kernel: Tensor, weight: float) -> Tensor:
+        """The picture of few gradients that y is a blur of, by half-quadratic splitting."""
+        transfer = _transfer(kernel, self.y)
+        data, share = transfer.conj() * self.spectrum, transfer.abs().square()
+        x, beta = self.y, 2 * weight
+        while beta < _STEEPEST:
+            right, down = _gradients(x)
+            flat = right.square() + down.square() < weight / beta
+            right, down = right.masked_fill(flat, 0), down.masked_fill(flat, 0)
+            back = torch.roll(right, 1, 1) - right + torch.roll(down, 1, 0) - down
+            spectrum = (data + beta * torch.fft.fft2(back)) / (share + beta * self.power)
+            x = torch.fft.ifft2(spectrum).real
+            beta *= 2
+        return x
+
+    def _kernel_of(self, x: Tensor) -> Tensor:
+        """The kernel that takes the gradients of x to those of y, with taps of both signs."""
+        cross, power = 0, 0
+        for of_x, b in zip(_gradients(x), self.gradients, strict=True):
+            a = torch.fft.fft2(of_x * self.inside)
+            cross, power = cross + a.conj() * b, power + a.abs().square()
+        kernel = torch.fft.ifft2(cross / (power + _RIDGE * x.numel())).real
+        half = self.side // 2
+        return torch.roll(kernel, (half, half), (0, 1))[: self.side, : self.side]
 
 
 def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:

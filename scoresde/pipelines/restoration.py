@@ -71,15 +71,21 @@ def scores(posterior: Posterior, y: Tensor, truth: Tensor) -> dict[str, dict[str
 
 
 def residual_of(
-    call: RestoreCall, given: Input, measured: Measurement, posterior: Posterior
+    measured: Measurement,
+    posterior: Posterior,
+    options: RestoreOptions,
+    *,
+    range_known: bool,
+    sigma_stated: bool,
 ) -> dict[str, Any]:
     """Compare the residual of the draws with the noise.
 
     Args:
-        call: What was asked for.
-        given: The file that is restored.
         measured: The measurement.
         posterior: Draws (n, 1, C, H, W).
+        options: Solver, sampler, steps and starts that made them.
+        range_known: Whether the range of the values is known.
+        sigma_stated: Whether the noise level is a statement of the user.
 
     Returns:
         The entry of the report.
@@ -88,10 +94,10 @@ def residual_of(
         measured.problem,
         measured.y,
         posterior.draws,
-        range_known=call.simulate or given.range.certain,
-        sigma_stated=call.options.stated_sigma is not None or call.problem.noise_scan is not None,
-        faithful=SOLVERS[call.options.solver].exactness in ("gaussian", "asymptotic"),
-        balanced=solver_of(call.options).balanced,
+        range_known=range_known,
+        sigma_stated=sigma_stated,
+        faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
+        balanced=solver_of(options).balanced,
     ).report()
 
 
@@ -187,7 +193,7 @@ def panels(
     """
     row = [Panel(truth[0], "truth")] if truth is not None else []
     row.append(Panel(view[0], _caption("measurement", report.get("measurement"))))
-    one = "estimate" if SOLVERS[solver].exactness == "estimate" else "one draw"
+    one = "estimate" if SOLVERS[solver].is_estimate else "one draw"
     row.append(Panel(posterior.draws[0, 0], _caption(one, report.get("draw"))))
     if len(posterior.draws) > 1:
         std, title = posterior.std[0].mean(0), f"posterior mean of {len(posterior.draws)}"

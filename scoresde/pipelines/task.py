@@ -188,7 +188,13 @@ def solve(
         report["sigma_estimate"] = noise.report()
     if counts is not None:
         report["photons_estimate"] = counts.report()
-    report["residual"] = residual_of(call, given, measured, posterior)
+    report["residual"] = residual_of(
+        measured,
+        posterior,
+        call.options,
+        range_known=call.simulate or given.range.certain,
+        sigma_stated=call.options.stated_sigma is not None or call.problem.noise_scan is not None,
+    )
     if len(posterior.draws) > 1:
         report["interval"] = task.intervals.report(posterior, truth)
     return Solved(

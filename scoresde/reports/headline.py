@@ -124,5 +124,5 @@ def usual_residual(report: dict[str, Any]) -> str:
         ('1 if all is right', '0 to 3 is usual for one estimate')
     """
     solver = SOLVERS.get(report["solver"])
-    single = solver is not None and solver.exactness == "estimate"
+    single = solver is not None and solver.is_estimate
     return "0 to 3 is usual for one estimate" if single else "1 if all is right"

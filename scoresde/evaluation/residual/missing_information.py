@@ -18,7 +18,7 @@ Gaussian, and have the mean 0, so that they need no centring. The means c are al
 posterior is Gaussian. The covariance of a draw is the sum of those of c and of d, and K has four
 parts, in which each of the two factors is along c or along d. The mean over a group lacks the
 linear term along d and the products of one factor of each kind. Three quarters as many draws are
-independent, and the lower end is one of 90 %: with 80 %, 2 to 4 % of right models are suspected.
+independent, and the lower end is one of 90 %: with 80 %, up to 4 % of right models are suspected.
 """
 
 from __future__ import annotations

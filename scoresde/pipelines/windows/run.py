@@ -19,7 +19,6 @@ import torch
 
 from problems.random_fields import PlacedNoise, placed_noise
 from scoresde.errors import InputError, as_input_error
-from scoresde.evaluation.residual import check_residual
 from scoresde.files import check_writable, write_json
 from scoresde.memory import available_bytes
 from scoresde.pipelines.content_hash import prior_key, restoration_key
@@ -27,7 +26,8 @@ from scoresde.pipelines.cost import estimate_seconds, memory_bytes
 from scoresde.pipelines.devices import choose_device, kept_prior, open_prior
 from scoresde.pipelines.folders.run import alone
 from scoresde.pipelines.picture_format import PictureFormat, destination
-from scoresde.pipelines.plan import draw, solver_of
+from scoresde.pipelines.plan import draw
+from scoresde.pipelines.restoration import residual_of
 from scoresde.pipelines.restoration_report import recorded_warnings
 from scoresde.pipelines.run_folder import remove_former_run
 from scoresde.pipelines.settings import (
@@ -43,7 +43,6 @@ from scoresde.pipelines.windows.record import Done, Record
 from scoresde.pipelines.windows.report import seam_ratio, windows_report
 from scoresde.pipelines.workers import Workers, device_of_worker
 from scoresde.priors.base import Prior
-from solvers import SOLVERS
 
 __all__ = ["WORK", "restore_windows"]
 
@@ -201,15 +200,13 @@ def _solve(part: _Part, prior: Prior, progress: Callable[[float], None] | None =
     with recorded_warnings() as warned, placed_noise(noise):
         posterior = draw(prior, measured, picture.options, progress)
     with as_input_error():
-        checked = check_residual(
-            measured.problem,
-            measured.y,
-            posterior.draws,
+        checked = residual_of(
+            measured,
+            posterior,
+            picture.options,
             range_known=picture.range.certain,
             sigma_stated=picture.options.stated_sigma is not None,
-            faithful=SOLVERS[picture.options.solver].exactness in ("gaussian", "asymptotic"),
-            balanced=solver_of(picture.options).balanced,
-        ).report()
+        )
     window = picture.windows[part.index]
     core = (..., *window.core())
     std = None
