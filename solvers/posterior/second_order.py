@@ -122,16 +122,23 @@ class SecondOrderAncestral(IndependentSampler):
         return self._descend(run, levels[0] * run.randn(), list(times), levels)
 
     def _descend(
-        self, run: Run, u: Tensor, times: Sequence[Tensor], levels: Sequence[Any]
+        self,
+        run: Run,
+        u: Tensor,
+        times: Sequence[Tensor],
+        levels: Sequence[Any],
+        lanczos: Sequence[int] | None = None,
     ) -> tuple[Tensor, int]:
         """Follow the reverse kernels from u at the first level to the last, and count the VJPs.
 
-        Each level is a number, or one of each draw, which broadcasts over u.
+        Each level is a number, or one of each draw, which broadcasts over u. lanczos: products for
+        the root of J at each step, where they differ.
         """
         count = 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
-            x0, products = self._conditional_draw(run, u, t, s)
+            root = self.lanczos if lanczos is None else lanczos[i]
+            x0, products = self._conditional_draw(run, u, t, s, root)
             run.note(s, x0, "draw")
             with torch.no_grad():
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()
@@ -139,11 +146,13 @@ class SecondOrderAncestral(IndependentSampler):
             run.progress((i + 1) / len(times))
         return u, count
 
-    def _conditional_draw(self, run: Run, u: Tensor, t: Tensor, s: Any) -> tuple[Tensor, int]:
+    def _conditional_draw(
+        self, run: Run, u: Tensor, t: Tensor, s: Any, lanczos: int
+    ) -> tuple[Tensor, int]:
         """Draw x_0 given u and y, and count the VJPs."""
         problem, at = run.problem, linearised_denoiser(run.prior, u, t)
         with torch.no_grad():
-            x0 = at.value + s * square_root_product(at.vjp, run.randn(), self.lanczos)
+            x0 = at.value + s * square_root_product(at.vjp, run.randn(), lanczos)
             misfit = simulated_misfit(problem, run.y, x0, at.value, run.generators, run.balanced)
             mean = problem.operator.unrounded(at.value)
             ratios = (u.new_zeros(()) + s).flatten().expand(len(u))

@@ -38,7 +38,11 @@ the start makes the textured ones less likely by the factor
 
 on average in its logarithm, which is next to nothing once :math:`d (b^2 - a^2)^2 \ll 4 s_0^4`.
 Below that level the draws are smooth and too sure of it, however small the width that was measured.
-``s_least`` keeps s_0 above it. It is the number that the coverage on photographs depends on.
+``s_least`` keeps s_0 above it. It is the number that the coverage on photographs depends on. The
+texture that y leaves open is what is finer than the distance between measured numbers, and its
+standard deviation grows with that distance. Beyond two pixels the level therefore grows in
+proportion: it is twice ``s_least`` for super-resolution by 4. At the levels above ``s_least`` the
+spectrum of J is broad, and its square root needs more products.
 """
 
 import math
@@ -70,6 +74,8 @@ __all__ = ["WarmStart"]
 _FACTOR = 2.0  # between the levels at which the width is measured
 _FAR = 2.0  # root mean squares of an estimate that cannot be one of the posterior, in widths
 _SEEN = 2.5  # noise levels of pixels that are seen themselves, which hide their texture
+_NEAR = 2.0  # pixels between measured numbers up to which s_least hides what they leave open
+_MORE = 4  # products for the root of J in the first quarter of a descent from above s_least
 _GRID = 8  # pixels between the random numbers of a smooth probe
 _LANCZOS, _CONJUGATE_GRADIENTS = 2, 4  # iterations for the width, which is measured once
 
@@ -84,16 +90,18 @@ class WarmStart(SecondOrderAncestral):
 
     Args:
         steps: Number of steps.
-        lanczos: Vector-Jacobian products for the square root of J, at each step.
+        lanczos: Vector-Jacobian products for the square root of J, at each step; 4 more in the
+            first quarter of the steps where measured numbers are further apart than two pixels.
         correction: Conjugate gradients that condition each step on y.
         grid: Noise levels. The run starts at s_0 instead of s_max, which bounds it.
         estimate: Point estimate to start from.
         loss: Fraction of the posterior's variance along smooth fields (for vectors: of the whole
             variance) that a start at s_0 loses, before the sweeps.
         sweeps: Draws at s_0 that forget the estimate before the descent.
-        s_least: Smallest s_0, above the level at which noise hides the texture of pictures. Where
-            each pixel is seen itself (denoising, JPEG, quantisation) 2.5 noise levels are enough,
-            and a quarter of s_least.
+        s_least: Smallest s_0, above the level at which noise hides the texture of pictures. It
+            grows with the distance between measured numbers, from two pixels on. Where each pixel
+            is seen itself (denoising, JPEG, quantisation) 2.5 noise levels are enough, and a
+            quarter of s_least.
         finish: What the last step returns, "draw": a draw of p(x_0 | u, y) as in every step;
             "mean": its mean, without the grain of a square root of J by few products. The draws
             then lack the variance that is left at the last noise level.
@@ -186,7 +194,8 @@ class WarmStart(SecondOrderAncestral):
     ) -> tuple[dict[str, Tensor], int]:
         x = self.estimate.estimate(prior, problem, y)
         ends = self.grid.levels(prior.sde, 2)
-        lowest = max(self._texture_level(problem, y), ends[1])
+        texture = min(self._texture_level(problem, y, x), ends[0])
+        lowest = max(texture, ends[1])
         s, products = ends[0], 0
         s_0, going = x.new_full((len(x),), s), torch.ones(len(x), dtype=torch.bool, device=x.device)
         while s > lowest and bool(going.any()):
@@ -200,17 +209,19 @@ class WarmStart(SecondOrderAncestral):
             s_0 = torch.where(going, wanted, s_0)
             s /= _FACTOR
             going = going & (wanted < s)
-        return {"x": x, "s_0": s_0}, products
+        more = x.new_full((len(x),), _MORE if texture > self.s_least else 0)
+        return {"x": x, "s_0": s_0, "more": more}, products
 
-    def _texture_level(self, problem: InverseProblem, y: Tensor) -> float:
-        """The level at which noise hides the texture that y leaves open, ``s_least`` at most.
+    def _texture_level(self, problem: InverseProblem, y: Tensor, x: Tensor) -> float:
+        """The level at which noise hides the texture that y leaves open.
 
-        Where each pixel is seen itself, its noise bounds what is left open.
+        It is ``s_least``, and more where measured numbers are further apart than two pixels. Where
+        each pixel is seen itself, its noise bounds what is left open.
         """
         A = problem.operator
         seen_itself = isinstance(A, Denoising) or A.quantises
         if not seen_itself or "noise_covariance" not in problem.capabilities:
-            return self.s_least
+            return self.s_least * max(1.0, _distance(problem, y, x) / _NEAR)
         variance = problem.noise.covariance_matvec(y, torch.ones_like(y)).mean()
         enough = max(_SEEN * math.sqrt(float(variance)), self.s_least / 4)
         return min(self.s_least, enough)
@@ -257,20 +268,31 @@ class WarmStart(SecondOrderAncestral):
         times = list(time_at(run.prior, ratios))
         levels = [expand_like(s, x) for s in (*ratios, torch.zeros_like(s_0))]
 
+        more, first = int(run.prepared["more"].max()), self.steps // 4
+        roots = [self.lanczos + (more if i < first else 0) for i in range(self.steps)]
+
         u = x + levels[0] * run.randn()
         for _ in range(self.sweeps):
-            x, products = self._conditional_draw(run, u, times[0], levels[0])
+            x, products = self._conditional_draw(run, u, times[0], levels[0], roots[0])
             u, count = x + levels[0] * run.randn(), count + products
         if self.finish == "draw":
-            x, products = self._descend(run, u, times, levels)
+            x, products = self._descend(run, u, times, levels, roots)
             return explain_residual(run, x, ratios[-1]), count + products
-        u, products = self._descend(run, u, times[:-1], levels[:-1])
+        u, products = self._descend(run, u, times[:-1], levels[:-1], roots)
         at = linearised_denoiser(run.prior, u, times[-1])
         with torch.no_grad():
             x = at.value + self.correction.shift(at.value, at.vjp, ratios[-1], run.problem, run.y)
         run.note(ratios[-1], x)
         run.progress(1.0)
         return x, count + products + at.count
+
+
+def _distance(problem: InverseProblem, y: Tensor, x: Tensor) -> float:
+    """Mean distance between measured numbers, in pixels of an image (B, C, H, W); 1 of a signal."""
+    if x.ndim != 4:
+        return 1.0
+    numbers = float(problem.operator.observed(y).sum()) / len(y)
+    return math.sqrt(x[0].numel() / max(numbers, 1.0))
 
 
 def _probe(u: Tensor) -> Tensor:

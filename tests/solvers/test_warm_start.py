@@ -7,10 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import Denoising, GaussianNoise, Inpainting, InverseProblem, LinearMatrix
+from problems import (
+    MRI,
+    Denoising,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    LinearMatrix,
+    SuperResolution,
+)
 from scoresde import GaussianMixturePrior, GaussianPrior
 from scoresde.priors.base import Prior
 from solvers import MMPS, PointEstimator, TimeGrid, WarmStart, make_solver
+from solvers.posterior.path import DenoisingPath, recording_path
 from solvers.posterior.records import Progress
 from tests.conftest import F64, randn, seeded
 
@@ -95,6 +104,32 @@ def test_finishing_with_the_mean_lacks_the_variance_of_the_last_level() -> None:
     expected = 0.2 * 0.2 / (0.2 + s**2)
     assert abs(float(draws.var(0).mean()) / expected - 1) < 4 * math.sqrt(2 / (N * n))
     assert float((draws.mean(0) - y[0] / 1.25).abs().max()) < 4 * math.sqrt(expected / n)
+
+
+def first_level(problem: InverseProblem, s_max: float = 20.0) -> float:
+    prior = GaussianPrior(torch.zeros(1, 8, 8, dtype=F64), 1e-4 * torch.eye(64, dtype=F64))
+    y = problem.measure(torch.zeros(1, 1, 8, 8, dtype=F64), seeded(0))
+    solver = WarmStart(4, grid=TimeGrid(s_max=s_max, s_min=0.005), s_least=0.3)
+    with recording_path(DenoisingPath()) as path:
+        solver.sample(prior, problem, y, 1, generator=seeded(0))
+    return path.estimates[0].s
+
+
+def test_the_start_rises_with_the_distance_between_measured_numbers() -> None:
+    """The prior is so narrow that texture alone decides: .3, in proportion from two pixels on."""
+    noise = GaussianNoise(0.5)
+    every = torch.arange(8)
+    for distance, expected in ((1, 0.3), (2, 0.3), (4, 0.6)):
+        seen = (every[:, None] % distance == 0) & (every % distance == 0)
+        problem = InverseProblem(Inpainting(seen), noise)
+        assert first_level(problem) == pytest.approx(expected, rel=1e-6)
+        assert first_level(problem, s_max=0.5) == pytest.approx(min(expected, 0.5), rel=1e-6)
+    assert first_level(InverseProblem(SuperResolution(4), noise)) == pytest.approx(0.6, rel=1e-6)
+    # zeros of k-space that were not sampled do not count: two numbers in each of two columns
+    columns = (every == 4).expand(8, 8)
+    assert first_level(InverseProblem(MRI(columns), noise)) == pytest.approx(0.3, rel=1e-6)
+    few = columns & (every[:, None] % 4 == 0)
+    assert first_level(InverseProblem(MRI(few), noise)) == pytest.approx(0.6, rel=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,9 +252,9 @@ def test_the_noise_bounds_the_texture_of_pixels_that_are_seen() -> None:
     solver = WarmStart(s_least=1.0)
     for std, expected in ((0.01, 0.25), (0.2, 0.5), (3.0, 1.0)):
         problem = InverseProblem(Denoising(), GaussianNoise(std))
-        assert solver._texture_level(problem, y) == pytest.approx(expected)
+        assert solver._texture_level(problem, y, y) == pytest.approx(expected)
     holes = Inpainting(torch.tensor([[True, False], [True, True]]))
-    assert solver._texture_level(InverseProblem(holes, GaussianNoise(0.01)), y) == 1.0
+    assert solver._texture_level(InverseProblem(holes, GaussianNoise(0.01)), y, y) == 1.0
 
 
 def test_each_measurement_starts_by_its_own_width() -> None:
