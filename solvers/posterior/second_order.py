@@ -119,7 +119,8 @@ class SecondOrderAncestral(IndependentSampler):
 
     def _draw(self, run: Run) -> tuple[Tensor, int]:
         times, levels = self.grid.along(run.prior, self.steps)
-        return self._descend(run, levels[0] * run.randn(), list(times), levels)
+        roots = [self.lanczos] * len(times)
+        return self._descend(run, levels[0] * run.randn(), list(times), levels, roots)
 
     def _descend(
         self,
@@ -127,18 +128,17 @@ class SecondOrderAncestral(IndependentSampler):
         u: Tensor,
         times: Sequence[Tensor],
         levels: Sequence[Any],
-        lanczos: Sequence[int] | None = None,
+        lanczos: Sequence[int],
     ) -> tuple[Tensor, int]:
         """Follow the reverse kernels from u at the first level to the last, and count the VJPs.
 
         Each level is a number, or one of each draw, which broadcasts over u. lanczos: products for
-        the root of J at each step, where they differ.
+        the root of J at each step.
         """
         count = 0
         for i, t in enumerate(times):
             s, rho = levels[i], (levels[i + 1] / levels[i]) ** 2
-            root = self.lanczos if lanczos is None else lanczos[i]
-            x0, products = self._conditional_draw(run, u, t, s, root)
+            x0, products = self._conditional_draw(run, u, t, s, lanczos[i])
             run.note(s, x0, "draw")
             with torch.no_grad():
                 u = (1 - rho) * x0 + rho * u + s * (rho * (1 - rho)) ** 0.5 * run.randn()

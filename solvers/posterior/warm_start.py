@@ -160,7 +160,7 @@ class WarmStart(SecondOrderAncestral):
         return {
             "warm-start": Preset(
                 "second-order ancestral steps from a point estimate, at the noise level that its "
-                "uncertainty asks for; 1 evaluation and 3 to 18 VJPs per step",
+                "uncertainty asks for; 1 evaluation and 3 to 22 VJPs per step",
                 lambda steps: cls(
                     steps,
                     correction=MMPS(iterations=16, accuracy=0.1),

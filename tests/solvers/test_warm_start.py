@@ -125,7 +125,7 @@ def test_the_start_rises_with_the_distance_between_measured_numbers() -> None:
         assert first_level(problem) == pytest.approx(expected, rel=1e-6)
         assert first_level(problem, s_max=0.5) == pytest.approx(min(expected, 0.5), rel=1e-6)
     assert first_level(InverseProblem(SuperResolution(4), noise)) == pytest.approx(0.6, rel=1e-6)
-    # zeros of k-space that were not sampled do not count: two numbers in each of two columns
+    # zeros of k-space that were not sampled do not count, and each sampled point is two numbers
     columns = (every == 4).expand(8, 8)
     assert first_level(InverseProblem(MRI(columns), noise)) == pytest.approx(0.3, rel=1e-6)
     few = columns & (every[:, None] % 4 == 0)
