@@ -36,7 +36,9 @@ from solvers.guidance.krylov import nearly_symmetric_gain
 from solvers.guidance.lanczos import square_root_product
 from solvers.guidance.projected import projected_draw, projected_shift
 from solvers.presets import Preset
+from solvers.samplers.grid import TimeGrid
 from solvers.samplers.heun import Heun
+from solvers.scale import OfData
 
 __all__ = ["Covariance", "MMPS"]
 
@@ -129,6 +131,11 @@ class MMPS(Guidance):
         return {
             "mmps": (cls(iterations=4), Heun(64)),
             "mmps-churn": (cls(iterations=10), Heun(64, churn=20.0)),
+            # 99 evaluations, none of them above the levels at which modes part
+            "mmps-churn-99": (
+                cls(iterations=10),
+                Heun(50, churn=40.0, grid=TimeGrid(s_max=OfData(8.0))),
+            ),
         }
 
     def shift(

@@ -56,6 +56,7 @@ KEPT = (
     "second-order",
     "mmps",
     "mmps-churn",
+    "mmps-churn-99",
     "tmpd",
     "pigdm",
     "dps",
