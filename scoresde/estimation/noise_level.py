@@ -18,9 +18,11 @@ The mean comes from the best source that there is (``sources``):
   \operatorname{div} D` with the denoiser D at the noise level :math:`\sigma`,
 - else draws of a solver, with the same random numbers at every level.
 
-The standard error is :math:`1/\sqrt I` with the information of Louis 1982, 2 m less the variance of
-:math:`|y - A x|^2/\sigma^2` under the posterior, and the error of few draws added. A solver whose
-draws lack the law of the posterior adds a bias that no error bar knows.
+The standard error is :math:`1/\sqrt I`, and the error of few draws added. The information I is 2 m
+less the variance of :math:`|y - A x|^2/\sigma^2` under the posterior (Louis 1982). Secants begin
+with it. Of few draws this variance is too uncertain where most of the information is missing, so
+that the error takes I from the slope of the equation at the solution. A solver whose draws lack the
+law of the posterior adds a bias that no error bar knows.
 """
 
 from __future__ import annotations
@@ -178,9 +180,10 @@ def _by_posterior(source: Source, start: float, channels: int) -> NoiseEstimate:
     path, before = [], None
     rate = torch.full_like(theta, 1.0)
     for _ in range(_ROUNDS):
-        moments = source.at(theta.exp())
-        path.append(float(theta.exp().square().mean().sqrt()))
-        gap = 0.5 * (moments.misfit / theta.exp().square()).log()  # the step of EM
+        level = theta.exp()
+        moments = source.at(level)
+        path.append(float(level.square().mean().sqrt()))
+        gap = 0.5 * (moments.misfit / level.square()).log()  # the step of EM
         rate = moments.rate.clamp(1.0, 5.0)  # that of Newton by Louis's information
         if before is not None:
             moved = theta - before[0]
@@ -192,7 +195,7 @@ def _by_posterior(source: Source, start: float, channels: int) -> NoiseEstimate:
         if float(step.abs().max()) < _CLOSE:
             break
     sigma = theta.exp()
-    error = sigma * moments.error
+    error = sigma * source.error(level, moments)
     entries = int(moments.entries.sum())
     return NoiseEstimate(
         tuple(sigma.tolist()), tuple(error.tolist()), start, source.name, entries,

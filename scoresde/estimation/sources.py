@@ -20,7 +20,8 @@ from solvers.samplers.grid import time_at
 __all__ = ["DenoiserSource", "DrawSource", "Moments", "Source"]
 
 _PROBES = 4
-_STEP = 0.1  # of ln sigma, for the slope of the denoiser's misfit
+_STEP = 0.1  # of ln sigma, for the slope of the misfit
+_LEAST = 0.02  # of the information of complete data
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Moments:
         rate: 2 m over the information: how much larger the step of Newton is than that of EM.
         error: Standard error of ln sigma.
         entries: Numbers m of observed entries.
+        kept: Share of the variance of |y - A x|^2 that the mean over the draws keeps.
     """
 
     misfit: Tensor
     rate: Tensor
     error: Tensor
     entries: Tensor
+    kept: Tensor
 
 
 class Source(Protocol):
@@ -53,6 +56,18 @@ class Source(Protocol):
 
         Returns:
             Its moments.
+        """
+        ...
+
+    def error(self, sigma: Tensor, moments: Moments) -> Tensor:
+        """Compute the standard error at the estimate.
+
+        Args:
+            sigma: Noise levels (k,).
+            moments: What ``at`` gives there.
+
+        Returns:
+            Standard errors of ln sigma (k,).
         """
         ...
 
@@ -135,17 +150,32 @@ class DrawSource:
             _moments(parts[:, c].flatten(1) / sigma[c], int(where[:, c].sum()))
             for c in range(self.channels)
         ]
-        misfit, rate, error, m = (torch.tensor(v, dtype=torch.float64) for v in zip(*found))  # noqa: B905
-        return Moments(misfit * sigma**2, rate, error, m)
+        misfit, *others = (torch.tensor(v, dtype=torch.float64) for v in zip(*found))  # noqa: B905
+        return Moments(misfit * sigma**2, *others)
+
+    def error(self, sigma: Tensor, moments: Moments) -> Tensor:
+        r"""Take the information from the slope of the misfit.
+
+        Louis's variance has the scatter of few numbers, one for each draw. Where most of the
+        information is missing it says little about what is left. The draws at another level, with
+        the same random numbers, show it directly: :math:`I = -ds / d\ln\sigma` with
+        :math:`s = m (\text{ratio} - 1)`.
+        """
+        beside = sigma * math.exp(_STEP)
+        fall = moments.misfit / sigma**2 - self.at(beside).misfit / beside**2
+        J = 2.0 * moments.entries
+        information = (moments.entries * fall / _STEP).clamp(_LEAST * J, J)
+        scatter = moments.kept * (J - information)  # variance of the slope of so few draws
+        return (1 / information + scatter / information**2).sqrt()
 
 
-def _moments(e: Tensor, m: int) -> tuple[float, float, float, int]:
-    """Mean square, 2 m / I, standard error of ln sigma, and m, of residuals (n, m) of draws."""
+def _moments(e: Tensor, m: int) -> tuple[float, float, float, int, float]:
+    """The fields of `Moments`, in units of the noise, of residuals (n, m) of draws."""
     J = 2.0 * m
     missing = missing_information(e, e)
-    information = max(J - missing.variance, 0.02 * J)
+    information = max(J - missing.variance, _LEAST * J)
     error = math.sqrt(1 / information + missing.of_mean / information**2)
-    return float(e.square().sum(1).mean()) / m, J / information, error, m
+    return float(e.square().sum(1).mean()) / m, J / information, error, m, 1 / len(e)
 
 
 class DenoiserSource:
@@ -235,6 +265,10 @@ class DenoiserSource:
         ratio = self._ratio(filling, value)
         # s = m (ratio - 1), and I = -ds / d ln sigma
         beside = self._ratio(filling, value * math.exp(_STEP))
-        information = max(self.m * (ratio - beside) / _STEP, 0.02 * 2 * self.m)
-        found = (ratio * value**2, 2 * self.m / information, information**-0.5, self.m)
+        information = max(self.m * (ratio - beside) / _STEP, _LEAST * 2 * self.m)
+        found = (ratio * value**2, 2 * self.m / information, information**-0.5, self.m, 0.0)
         return Moments(*(torch.tensor([one], dtype=torch.float64) for one in found))
+
+    def error(self, sigma: Tensor, moments: Moments) -> Tensor:
+        """Give the error that the moments have: their information is a slope already."""
+        return moments.error

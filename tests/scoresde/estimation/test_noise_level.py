@@ -18,6 +18,7 @@ from problems import (
     Operator,
     PoissonNoise,
     Quantisation,
+    SuperResolution,
     random_mask,
 )
 from scoresde import GaussianMixturePrior, GaussianPrior
@@ -141,6 +142,24 @@ def test_draws_find_the_maximum_of_the_evidence(sigma: float) -> None:
     # of 400 draws the Monte-Carlo error is below a fifth of the standard error; secants stop at 1 %
     assert abs(found.sigma[0] - exact.sigma[0]) < 0.3 * exact.error[0] + 0.01 * exact.sigma[0]
     assert found.error[0] == pytest.approx(exact.error[0], rel=0.15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_eight_draws_know_how_little_information_is_left(seed: int) -> None:
+    """The error of the maximum and of eight draws: 1/I + (J - I) / 8 I^2 with the exact I."""
+    axis = torch.arange(32, dtype=F64)
+    field = torch.exp(-(axis[:, None] - axis).abs() / 5)
+    prior = GaussianPrior(torch.zeros(1, 32, 32, dtype=F64), 0.09 * torch.kron(field, field))
+    problem = InverseProblem(SuperResolution(2), GaussianNoise(0.08))
+    y = problem.measure(prior.sample(1, seeded(seed)), seeded(seed + 5))
+    exact = estimate_noise(problem, y, prior)
+    found = estimate_noise(problem, y, without_evidence(prior), solver=Exact(prior), draws=8)
+    assert found.source == "draws"
+    J, known = 2 * exact.entries, (exact.sigma[0] / exact.error[0]) ** 2
+    stated = found.error[0] / found.sigma[0]
+    expected = math.sqrt(1 / known + (J - known) / 8 / known**2)
+    assert known < 0.3 * J
+    assert stated == pytest.approx(expected, rel=0.2)
 
 
 @pytest.mark.parametrize("name", ["denoise", "inpaint"])
