@@ -31,16 +31,12 @@ class Moments:
     Args:
         misfit: E[|y - A x|^2 | y] / m.
         rate: 2 m over the information: how much larger the step of Newton is than that of EM.
-        error: Standard error of ln sigma.
         entries: Numbers m of observed entries.
-        kept: Share of the variance of |y - A x|^2 that the mean over the draws keeps.
     """
 
     misfit: Tensor
     rate: Tensor
-    error: Tensor
     entries: Tensor
-    kept: Tensor
 
 
 class Source(Protocol):
@@ -150,8 +146,8 @@ class DrawSource:
             _moments(parts[:, c].flatten(1) / sigma[c], int(where[:, c].sum()))
             for c in range(self.channels)
         ]
-        misfit, *others = (torch.tensor(v, dtype=torch.float64) for v in zip(*found))  # noqa: B905
-        return Moments(misfit * sigma**2, *others)
+        misfit, rate, m = (torch.tensor(v, dtype=torch.float64) for v in zip(*found))  # noqa: B905
+        return Moments(misfit * sigma**2, rate, m)
 
     def error(self, sigma: Tensor, moments: Moments) -> Tensor:
         r"""Take the information from the slope of the misfit.
@@ -165,17 +161,15 @@ class DrawSource:
         fall = moments.misfit / sigma**2 - self.at(beside).misfit / beside**2
         J = 2.0 * moments.entries
         information = (moments.entries * fall / _STEP).clamp(_LEAST * J, J)
-        scatter = moments.kept * (J - information)  # variance of the slope of so few draws
+        scatter = (J - information) / self.draws  # variance of the slope of so few draws
         return (1 / information + scatter / information**2).sqrt()
 
 
-def _moments(e: Tensor, m: int) -> tuple[float, float, float, int, float]:
+def _moments(e: Tensor, m: int) -> tuple[float, float, int]:
     """The fields of `Moments`, in units of the noise, of residuals (n, m) of draws."""
     J = 2.0 * m
-    missing = missing_information(e, e)
-    information = max(J - missing.variance, _LEAST * J)
-    error = math.sqrt(1 / information + missing.of_mean / information**2)
-    return float(e.square().sum(1).mean()) / m, J / information, error, m, 1 / len(e)
+    information = max(J - missing_information(e, e).variance, _LEAST * J)
+    return float(e.square().sum(1).mean()) / m, J / information, m
 
 
 class DenoiserSource:
@@ -266,9 +260,9 @@ class DenoiserSource:
         # s = m (ratio - 1), and I = -ds / d ln sigma
         beside = self._ratio(filling, value * math.exp(_STEP))
         information = max(self.m * (ratio - beside) / _STEP, _LEAST * 2 * self.m)
-        found = (ratio * value**2, 2 * self.m / information, information**-0.5, self.m, 0.0)
+        found = (ratio * value**2, 2 * self.m / information, self.m)
         return Moments(*(torch.tensor([one], dtype=torch.float64) for one in found))
 
     def error(self, sigma: Tensor, moments: Moments) -> Tensor:
-        """Give the error that the moments have: their information is a slope already."""
-        return moments.error
+        """Take the information from the rate, where it is a slope already."""
+        return (moments.rate / (2 * moments.entries)).sqrt()
