@@ -3,11 +3,12 @@ r"""Named solvers on sums of independent increments against Gibbs chains.
 Every solver has a row for every law and measurement: gap of the posterior mean to the least
 mean-squared error, coverage of 90 % intervals, distance to exact draws over its floor, time, and
 the share of draws that came with a warning. The denoiser is a small network, which costs a quarter
-of an hour of one core; with --exact the exact one, too, which costs hours. --wild makes many draws
-of a few solvers and counts those that no posterior would make.
+of an hour of one core; with --exact the exact one, too, which costs hours. --white is about the
+increments themselves, not their sums, by the exact denoiser and with the settings of `scoresde
+verify`. --wild makes many draws of a few solvers and counts those that no posterior would make.
 
     nice python benchmarks/levy.py
-    nice python benchmarks/levy.py --wild 10000
+    nice python benchmarks/levy.py --wild 10000 --white
     python benchmarks/levy.py --law laplace --problem sampling --solver mmps --out /tmp/levy
 
 Finished rows are kept in results/levy.json and not measured again, except with --again. The page
@@ -27,6 +28,7 @@ from levy_page import learned_page
 from tables import RESULTS, Cells, short_command, table, weights_id, write_page
 
 from solvers.registry import SOLVERS, make_solver
+from solvers.verification import VERIFIED
 from solvers.verification.levy import (
     LAWS,
     LEARNED,
@@ -44,6 +46,17 @@ HEAD = ("law", "problem", "solver", "gap dB", "cover 90", "SW2/floor", "NFE", "m
 WILD_HEAD = ("solver", "draws", "wild", "wild without warning", "calls with a warning", "farthest")
 WILD_SOLVERS = ("warm-start", "mmps", "second-order")
 QUICK = ("warm-start", "ddrm", "diffpir", "dps", "mmps", "second-order", "split-gibbs")
+PARTICLES = ("predicted-twist", "tds", "mcgdiff")
+WHITE = ("bernoulli-laplace",)
+SIDES = {
+    "learned": "Learned denoisers",
+    "exact": "Exact denoisers",
+    "white": "White signals, exact denoisers",
+}
+NOTES = {
+    "white": "Settings of `scoresde verify`. Most samples are zero and inside every interval that "
+    "holds zero, so that exact draws cover more than 90 %.",
+}
 
 
 def shown(row: dict[str, Any]) -> list[str]:
@@ -80,27 +93,32 @@ def learned(given: argparse.Namespace, cells: Cells) -> None:
                 print(" | ".join(shown(row)), flush=True)
 
 
-def exact(given: argparse.Namespace, cells: Cells) -> None:
+def exact(given: argparse.Namespace, cells: Cells, side: str) -> None:
     """Fill the cells with exact denoisers, as `learned_table` does with learned ones."""
     sizes: LearnedSettings = given.settings
-    for law in given.law:
+    solvers = QUICK + (PARTICLES if side == "white" else ())
+    for law in [law for law in given.law if side == "exact" or law in WHITE]:
         for problem in given.problem:
-            names = [name for name in given.solver if name in QUICK or given.some_solvers]
-            names = [name for name in names if key("exact", law, problem, name) not in cells]
+            names = [name for name in given.solver if name in solvers or given.some_solvers]
+            names = [name for name in names if key(side, law, problem, name) not in cells]
             if not names:
                 continue
-            case = levy_problem(law, problem, decibels=sizes.decibels)
+            case = levy_problem(law, problem, decibels=sizes.decibels, summed=side != "white")
             generator = torch.Generator().manual_seed(sizes.seed)
             _, y = case.pairs(sizes.measurements, generator)
-            truth = case.posterior(y, sizes.sweeps, generator, burn_in=sizes.sweeps // 4)
+            thin = 5 if side == "white" else 1  # chains of single samples mix slowly
+            truth = case.posterior(
+                y, sizes.sweeps, generator, burn_in=thin * sizes.sweeps // 4, thin=thin
+            )
             for name in names:
                 row = {"law": law, "problem": problem, "solver": name}
                 row["r_hat"] = float(truth.r_hat.max())
                 try:
-                    row |= asdict(score(make_solver(name), case, y, truth, draws=sizes.draws))
+                    solver = VERIFIED[name] if side == "white" else make_solver(name)
+                    row |= asdict(score(solver, case, y, truth, draws=sizes.draws))
                 except ValueError as error:
                     row["refused"] = str(error)
-                cells.put(key("exact", law, problem, name), row)
+                cells.put(key(side, law, problem, name), row)
                 print(" | ".join(shown(row)), flush=True)
 
 
@@ -129,7 +147,7 @@ def wild_shown(row: dict[str, Any]) -> list[str]:
 
 
 def kept(side: str, cells: Cells) -> list[dict[str, Any]]:
-    """The rows of the learned or the exact side that are known, in the order of the names."""
+    """The rows of one side that are known, in the order of the names."""
     return [
         cells.get(place)
         for law in (LEARNED if side == "learned" else LAWS)
@@ -142,7 +160,7 @@ def kept(side: str, cells: Cells) -> list[dict[str, Any]]:
 def page(given: argparse.Namespace, cells: Cells, arguments: Sequence[str]) -> list[str]:
     """The lines of the page."""
     sizes: LearnedSettings = given.settings
-    rows = {side: kept(side, cells) for side in ("learned", "exact")}
+    rows = {side: kept(side, cells) for side in SIDES}
     lines = [
         "# Sums of independent increments",
         "",
@@ -154,11 +172,11 @@ def page(given: argparse.Namespace, cells: Cells, arguments: Sequence[str]) -> l
         "",
         f"`{short_command('levy.py', arguments)}`",
     ]
-    titles = {"learned": "Learned denoisers", "exact": "Exact denoisers"}
     for side, found in rows.items():
         if found:
             worst = max(row["r_hat"] for row in found)
-            lines += ["", f"## {titles[side]}", "", f"R-hat of the chains at most {worst:.3f}.", ""]
+            note = f"R-hat of the chains at most {worst:.3f}. {NOTES.get(side, '')}".rstrip()
+            lines += ["", f"## {SIDES[side]}", "", note, ""]
             lines += table(HEAD, map(shown, found))
     counted = [row for row in cells.values.values() if "counts" in row]
     if counted:
@@ -183,6 +201,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--solver", action="append", choices=SOLVERS)
     parser.add_argument("--again", action="append", choices=SOLVERS, default=[])
     parser.add_argument("--exact", action="store_true", help="exact denoisers, too")
+    parser.add_argument("--white", action="store_true", help="white signals, too")
     parser.add_argument("--wild", type=int, default=0, help="draws of each solver, else no table")
     parser.add_argument("--measurements", type=int, default=2)
     parser.add_argument("--draws", type=int, default=50)
@@ -210,8 +229,9 @@ def main(arguments: Sequence[str]) -> None:
         wild(given, cells)
     else:
         learned(given, cells)
-    if given.exact:
-        exact(given, cells)
+    for side in ("exact", "white"):
+        if getattr(given, side):
+            exact(given, cells, side)
     write_page(given.out / "levy.md", page(given, cells, arguments))
     if found := kept("learned", cells):
         place = (

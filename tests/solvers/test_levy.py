@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from solvers.verification.levy import (
     LevyProcess,
     MarkovDenoiser,
     StudentIncrements,
+    WhiteDenoiser,
     gibbs,
     judge,
     levy_problem,
@@ -415,6 +417,88 @@ def test_the_denoiser_as_a_prior() -> None:
     torch.testing.assert_close(row, column, rtol=0, atol=1e-7)
     spread = torch.cat([one.variance for one in each])
     torch.testing.assert_close(vp.variance(x_t[:1], 0.1), spread[:1], rtol=1e-9, atol=0)
+
+
+# White signals
+
+SPARSE = [LaplaceIncrements(0.5), BernoulliLaplaceIncrements(0.5, rate=0.1)]
+each_sparse = pytest.mark.parametrize("law", SPARSE, ids=lambda law: type(law).__name__)
+
+
+@each_sparse
+@pytest.mark.parametrize("s", [0.01, 0.3, 4.0, 80.0])
+def test_white_signals_are_signals_of_length_one(law: LaplaceIncrements, s: float) -> None:
+    x_t = max(s, 1.0) * 2 * randn(5, 30, seed=40)
+    lattice = smooth(LevyProcess(law, 1), x_t.reshape(-1, 1), s)
+    white = WhiteDenoiser(law, 30)
+    torch.testing.assert_close(
+        white.denoise(x_t, s), lattice.mean.reshape(5, 30), rtol=0, atol=5e-4 * law.std
+    )
+    u = x_t.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(white.denoise(u, s).sum(), u)
+    variance = s**2 * slope.detach()  # Tweedie, to second order
+    torch.testing.assert_close(
+        variance, lattice.variance.reshape(5, 30), rtol=1e-3, atol=1e-3 * law.std**2
+    )
+
+
+@each_sparse
+def test_the_white_denoiser_against_an_integral(law: LaplaceIncrements) -> None:
+    for s, z in ((0.3, 0.4), (0.3, -0.7), (0.01, 5.0), (80.0, -100.0)):
+
+        def moment(k: int, s: float = s, z: float = z) -> float:
+            def inside(x: float) -> float:
+                fit = math.exp(x * z / s**2 - x**2 / (2 * s**2) - z**2 / (2 * s**2))
+                return float(x**k * fit * math.exp(-abs(x) / law.scale))
+
+            reach = min(40 * law.scale, 12 * s)
+            places = (max(z - 12 * s, -reach), 0.0, min(max(z + 12 * s, 0), reach + abs(z)))
+            total = sum(
+                scipy.integrate.quad(inside, low, high, epsabs=0, epsrel=1e-11, limit=500)[0]
+                for low, high in itertools.pairwise(sorted({*places, z} if s < 1 else places))
+            )
+            silent = math.exp(-(z**2) / (2 * s**2)) if k == 0 else 0.0
+            return (1 - law.silence) / (2 * law.scale) * total + law.silence * silent
+
+        mean = moment(1) / moment(0)
+        variance = moment(2) / moment(0) - mean**2
+        u = torch.tensor([[z]], dtype=F64, requires_grad=True)
+        D = WhiteDenoiser(law, 1).denoise(u, s)
+        (slope,) = torch.autograd.grad(D.sum(), u)
+        assert D.item() == pytest.approx(mean, rel=1e-7)
+        assert s**2 * slope.item() == pytest.approx(variance, rel=1e-6)
+
+
+@each_sparse
+def test_the_white_denoiser_under_another_sde(law: LaplaceIncrements) -> None:
+    white = WhiteDenoiser(law, 4)
+    vp, x_t = white.with_sde(VPSDE()), randn(2, 4, seed=41)
+    t = torch.tensor([0.2, 0.7], dtype=F64)
+    alpha, sigma = vp.sde.alpha(t), vp.sde.sigma(t)
+    for i in range(2):
+        one = white.denoise(x_t[i : i + 1] / alpha[i], float(sigma[i] / alpha[i]))
+        torch.testing.assert_close(vp.denoise(x_t, t)[i : i + 1], one, rtol=1e-9, atol=1e-12)
+    assert torch.equal(white.denoise(x_t, 0.0), x_t)
+
+
+@pytest.mark.slow
+def test_gibbs_of_white_signals_seen_with_noise() -> None:
+    case = levy_problem("bernoulli-laplace", "identity", length=24, decibels=6.0, summed=False)
+    assert case.process.rms == pytest.approx(0.5)
+    _, y = case.pairs(2, seeded(42))
+    found = case.posterior(y, 1200, seeded(43), burn_in=200)
+    z = (found.mean - case.prior.denoise(y, case.noise_std)) / found.standard_error
+    assert z.abs().max() < scipy.stats.norm.isf(LEVEL / z.numel() / 2)
+
+
+def test_white_signals_of_other_laws_have_no_exact_denoiser() -> None:
+    case = levy_problem("student", "identity", length=8, summed=False)
+    with pytest.raises(ValueError, match="not for StudentIncrements"):
+        _ = case.prior
+    with pytest.raises(ValueError, match="WhiteDenoiser is for white signals"):
+        MarkovDenoiser(case.process)
+    with pytest.raises(ValueError, match="WhiteDenoiser is for white ones"):
+        smooth(case.process, randn(1, 8), 0.1)
 
 
 # Problems

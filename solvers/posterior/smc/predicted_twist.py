@@ -20,8 +20,7 @@ twist over the predicted one. No density of a kernel is needed.
 
 The draws tend to the posterior as the numbers of particles and of levels grow. The twists need not
 be exact for that, only good enough. The products :math:`J A^T` cost m products per particle. For
-m > 4 they are computed at some representative particles, and every other particle uses those of the
-representative nearest in D.
+m > 4 they are computed at some of the particles, see ``representatives``.
 """
 
 import math
@@ -41,6 +40,7 @@ from solvers.posterior.smc.base import (
     ess_fraction,
     systematic,
 )
+from solvers.posterior.smc.representatives import Representatives
 from solvers.posterior.smc.twist import Twist
 from solvers.posterior.smc.whitening import whitened
 from solvers.presets import Preset
@@ -61,8 +61,8 @@ class PredictedTwistSMC(ParticleSampler):
       whole population.
     - "log_evidence": ln p of the whitened y in nats, which truncation lowers. Two runs that differ
       by a nat are suspect.
-    - "ess_fraction": smallest effective sample size of the weights of one step, as a fraction. One
-      outlier makes it small, which truncation corrects.
+    - "ess_fraction": smallest effective sample size of the weights, as a fraction. Below 0.1, one
+      step rested on few particles.
     - "levels": number of noise levels.
 
     Args:
@@ -75,10 +75,11 @@ class PredictedTwistSMC(ParticleSampler):
         s_min: Noise level at or below which the next step ends at 0.
         resample: Effective sample size, as a fraction in [0, 1], below which the particles are
             resampled.
-        vjp_budget: Vector-Jacobian products at each level, of all representatives together.
-        truncate: Limit the weights of a step to sqrt(M) times their mean, for M particles, against
-            outliers while the twists are inaccurate (Ionides 2008; the effect vanishes as M grows).
-            False for an unbiased evidence.
+        vjp_budget: Most vector-Jacobian products at each level, of all representatives together.
+            Where neighbours have the same Jacobian, 2048 of them suffice and no more are made.
+        truncate: Limit the weights to sqrt(M) times their mean, for M particles, against outliers
+            while the twists are inaccurate (Ionides 2008; the effect vanishes as M grows). False
+            for an unbiased evidence.
 
     Raises:
         ValueError: If 0 < flat_ratio <= ratio < 1 or 0 < s_min < s_max does not hold, resample is
@@ -110,10 +111,9 @@ class PredictedTwistSMC(ParticleSampler):
     s_max: float | None = None
     s_min: float = 0.02
     resample: float = 0.5
-    vjp_budget: int = 2048
+    vjp_budget: int = 1 << 16
     truncate: bool = True
 
-    _FEWEST = 32  # representatives
     _ROWS = 1024  # largest m for which m x m matrices are affordable
 
     def __post_init__(self) -> None:
@@ -148,6 +148,7 @@ class PredictedTwistSMC(ParticleSampler):
                     flat_ratio=0.6 ** (30 / steps),
                     s_max=OfData(40.0),
                     s_min=OfData(0.04),
+                    vjp_budget=1 << 11,  # products with a network are slow
                 ),
                 steps=30,
             ),
@@ -160,7 +161,7 @@ class PredictedTwistSMC(ParticleSampler):
         Returns:
             Name -> posterior sampler.
         """
-        return {"predicted-twist": cls()}
+        return {"predicted-twist": cls(particles=2048, vjp_budget=1 << 17)}
 
     def _population(self, run: Population) -> tuple[Tensor, dict[str, Any]]:
         denoise, generator = run.denoise, run.generator
@@ -177,10 +178,9 @@ class PredictedTwistSMC(ParticleSampler):
             at = denoise.at(particles.u, s)
             twist = self._twist(denoise, A, y, particles, at, s, generator)
             log_psi = twist.log_density()
-            increments = self._truncated(log_psi if predicted is None else log_psi - predicted)
-            evidence += particles.log_mean(increments)
-            particles, step_ess = particles.weighed(increments), ess_fraction(increments)
-            ess = min(ess, step_ess)
+            increments = log_psi if predicted is None else log_psi - predicted
+            particles, gain, step_ess = particles.weighed(increments, self.truncate)
+            evidence, ess = evidence + gain, min(ess, ess_fraction(particles.log_w))
 
             shrink = weights_are_flat(step_ess, twist.information()) and len(particles) > final_size
             if shrink or ess_fraction(particles.log_w) < self.resample:
@@ -198,12 +198,12 @@ class PredictedTwistSMC(ParticleSampler):
         assert predicted is not None
 
         log_likelihood = -0.5 * (y - particles.u @ A.T).square().sum(1)
-        increments = log_likelihood - predicted
-        evidence += particles.log_mean(increments) - 0.5 * len(A) * math.log(2 * math.pi)
-        log_w = particles.weighed(increments).log_w
+        particles, gain, _ = particles.weighed(log_likelihood - predicted)
+        evidence += gain - 0.5 * len(A) * math.log(2 * math.pi)
+        log_w = particles.log_w
         chosen = systematic(log_w, run.n, generator)
         return particles.u[chosen], {
-            "ess_fraction": min(ess, ess_fraction(increments)),
+            "ess_fraction": min(ess, ess_fraction(log_w)),
             "ancestors": len(particles.ancestors[chosen.cpu()].unique()),
             "effective_ancestors": effective_ancestors(particles.ancestors, log_w),
             "levels": levels,
@@ -248,29 +248,19 @@ class PredictedTwistSMC(ParticleSampler):
         """Compute the twist of all particles.
 
         With few rows of A the products J A^T are computed at every particle, otherwise at
-        representatives, and each particle uses those of the representative nearest in D.
+        representatives.
         """
         u = particles.u
-        representatives = max(self.vjp_budget // len(A), self._FEWEST)
         if len(A) <= 4:
             G = torch.stack([at.vjp(a.expand(len(u), -1)) for a in A], -1)
-            of = torch.arange(len(u), device=u.device)
-        else:
-            n = min(representatives, len(u))
-            chosen = systematic(particles.log_w, n, generator).unique()
-            G = denoise.jacobian_rows(u[chosen], s, A)
-            of = torch.cdist(at.D, at.D[chosen]).argmin(1)
-        return Twist.at(s, y - at.D @ A.T, G, of, A)
+            return Twist.at(s, y - at.D @ A.T, G, torch.arange(len(u), device=u.device), A)
+        return Representatives(A, y, self.vjp_budget, generator).twist(
+            s, at.D, particles.log_w, lambda chosen, rows: denoise.jacobian_rows(u[chosen], s, rows)
+        )
 
     def _ratio(self, ess: float) -> float:
         """Choose s'/s: ``ratio`` after an effective sample size up to 0.9, ``flat_ratio`` at 1."""
         return self.flat_ratio + (self.ratio - self.flat_ratio) * min(1.0, 10 * (1 - ess))
-
-    def _truncated(self, increments: Tensor) -> Tensor:
-        """Limit the weights to sqrt(M) times their mean, if ``truncate``."""
-        if not self.truncate:
-            return increments
-        return increments.minimum(torch.logsumexp(increments, 0) - math.log(len(increments)) / 2)
 
 
 @dataclass(frozen=True)
@@ -284,14 +274,27 @@ class _Particles:
     def __len__(self) -> int:
         return len(self.u)
 
-    def log_mean(self, increments: Tensor) -> float:
-        """Compute ln of the weighted mean of exp(increments)."""
-        total, before = torch.logsumexp(self.log_w + increments, 0), torch.logsumexp(self.log_w, 0)
-        return float(total - before)
+    def weighed(
+        self, increments: Tensor, truncate: bool = False
+    ) -> tuple["_Particles", float, float]:
+        """Add increments to the log-weights.
 
-    def weighed(self, increments: Tensor) -> "_Particles":
-        """Add increments to the log-weights."""
-        return replace(self, log_w=self.log_w + increments)
+        Args:
+            increments: Logarithms of the factors of the weights, shape (M,).
+            truncate: Limit the new weights to sqrt(M) times their mean.
+
+        Returns:
+            The particles; ln of the weighted mean of the factors; the effective sample size that
+            the factors leave, as a fraction (the conditional one of Zhou et al. 2016).
+        """
+        before = torch.log_softmax(self.log_w, 0)
+        log_w = before + increments
+        if truncate:
+            log_w = log_w.minimum(torch.logsumexp(log_w, 0) - math.log(len(self)) / 2)
+        mean = torch.logsumexp(log_w, 0)
+        mean_square = torch.logsumexp(2 * log_w - before, 0)
+        ess = float((2 * mean - mean_square).exp())
+        return replace(self, log_w=log_w), float(mean), ess
 
     def resampled(self, chosen: Tensor) -> "_Particles":
         """Keep the chosen particles, with equal weights."""

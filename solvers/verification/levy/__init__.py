@@ -24,6 +24,7 @@ from solvers.verification.levy.problems import MEASUREMENTS, LevyProblem, levy_p
 from solvers.verification.levy.scores import LevyScore, judge, score
 from solvers.verification.levy.signals import LAWS, LevyProcess, levy_process
 from solvers.verification.levy.smoother import Smoothed, smooth
+from solvers.verification.levy.white import WhiteDenoiser
 from solvers.verification.levy.wild import WildDraws, wild_draws
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "MarkovDenoiser",
     "Smoothed",
     "StudentIncrements",
+    "WhiteDenoiser",
     "WildDraws",
     "gibbs",
     "judge",

@@ -164,7 +164,7 @@ def gibbs(
     for i in range(-burn_in, draws * thin):
         u, w = sweep(process.law, given, w, generator)
         if i >= 0 and i % thin == thin - 1:
-            kept[i // thin] = u.cumsum(-1).reshape(kept.shape[1:])
+            kept[i // thin] = process.signals(u).reshape(kept.shape[1:])
     return GibbsDraws(kept.transpose(0, 1))
 
 

@@ -45,6 +45,9 @@ class MarkovDenoiser(Prior):
         process: Law of the signals.
         sde: Forward process; None for ``EDMSDE()``.
 
+    Raises:
+        ValueError: If the signals are white.
+
     Example:
         >>> from solvers.verification.levy import levy_process
         >>> prior = MarkovDenoiser(levy_process("bernoulli-laplace", 16))
@@ -56,6 +59,10 @@ class MarkovDenoiser(Prior):
     _lowest = torch.float64
 
     def __init__(self, process: LevyProcess, sde: SDE | None = None) -> None:
+        if not process.summed:
+            raise ValueError(
+                "MarkovDenoiser is for sums of increments; WhiteDenoiser is for white signals"
+            )
         super().__init__(sde or EDMSDE(), (process.length,))
         self.process = process
 

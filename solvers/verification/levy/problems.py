@@ -12,8 +12,10 @@ from problems import GaussianNoise, InverseProblem, LinearMatrix
 from problems.checks import check_choice, check_number
 from scoresde.priors.base import Prior
 from solvers.verification.levy.gibbs import GibbsDraws, gibbs
+from solvers.verification.levy.increments import LaplaceIncrements
 from solvers.verification.levy.markov import MarkovDenoiser
 from solvers.verification.levy.signals import LevyProcess, levy_process
+from solvers.verification.levy.white import WhiteDenoiser
 
 __all__ = ["MEASUREMENTS", "LevyProblem", "levy_problem"]
 
@@ -80,9 +82,21 @@ class LevyProblem:
         return math.sqrt(float(self.problem.noise_variance))
 
     @cached_property
-    def prior(self) -> MarkovDenoiser:
-        """Exact denoiser of the signals."""
-        return MarkovDenoiser(self.process)
+    def prior(self) -> MarkovDenoiser | WhiteDenoiser:
+        """Exact denoiser of the signals.
+
+        Raises:
+            ValueError: If the signals are white and of another law than Laplace and
+                Bernoulli-Laplace.
+        """
+        if self.process.summed:
+            return MarkovDenoiser(self.process)
+        if not isinstance(self.process.law, LaplaceIncrements):
+            raise ValueError(
+                "white signals have an exact denoiser for Laplace and Bernoulli-Laplace laws, "
+                f"not for {type(self.process.law).__name__}"
+            )
+        return WhiteDenoiser(self.process.law, self.process.length)
 
     def problem_for(self, prior: Prior) -> InverseProblem:
         """Make the problem for the samples of a prior.
@@ -160,6 +174,7 @@ def levy_problem(
     rms: float = 0.5,
     decibels: float = 25.0,
     seed: int = 0,
+    summed: bool = True,
 ) -> LevyProblem:
     """Build a problem by name.
 
@@ -170,6 +185,7 @@ def levy_problem(
         rms: Root of the mean square of the samples, positive.
         decibels: Mean power of A x over that of the noise, in dB.
         seed: Seed of the random rows of A.
+        summed: False for white signals, the increments themselves.
 
     Returns:
         The problem, without a measurement.
@@ -186,7 +202,7 @@ def levy_problem(
     check_choice("measurement", measurement, MEASUREMENTS)
     check_number(length, "the length of a signal", least=4, whole=True)
     check_number(decibels, "the signal-to-noise ratio in dB")
-    process = levy_process(law, length, rms)
+    process = levy_process(law, length, rms, summed=summed)
     A = MEASUREMENTS[measurement][1](length, torch.Generator().manual_seed(seed))
     power = float((A @ process.covariance() @ A.T).trace()) / len(A)
     noise = math.sqrt(power) * 10 ** (-decibels / 20)

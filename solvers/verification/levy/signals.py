@@ -1,4 +1,4 @@
-"""Signals that are cumulative sums of independent increments: sampled Lévy processes."""
+"""Signals that are sums of independent increments, sampled Lévy processes, or the increments."""
 
 import math
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ class LevyProcess:
     Args:
         law: Law of the increments.
         length: Number n of samples, at least 1.
+        summed: False for white signals x_k = u_k.
 
     Raises:
         ValueError: If the length is no whole number from 1.
@@ -48,6 +49,7 @@ class LevyProcess:
 
     law: Increments
     length: int = 64
+    summed: bool = True
 
     def __post_init__(self) -> None:
         check_number(self.length, "the length of a signal", least=1, whole=True)
@@ -62,7 +64,18 @@ class LevyProcess:
         Returns:
             Signals, (n, length), float64.
         """
-        return self.law.sample((n, self.length), generator).cumsum(-1)
+        return self.signals(self.law.sample((n, self.length), generator))
+
+    def signals(self, u: Tensor) -> Tensor:
+        """Compute signals from their increments.
+
+        Args:
+            u: Increments, (..., length).
+
+        Returns:
+            Signals, (..., length).
+        """
+        return u.cumsum(-1) if self.summed else u
 
     def increments(self, x: Tensor) -> Tensor:
         """Compute the increments of signals, the first sample among them.
@@ -73,18 +86,18 @@ class LevyProcess:
         Returns:
             Their increments, (..., length).
         """
-        return torch.diff(x, dim=-1, prepend=torch.zeros_like(x[..., :1]))
+        return torch.diff(x, dim=-1, prepend=torch.zeros_like(x[..., :1])) if self.summed else x
 
     def sums(self) -> Tensor:
-        """Make the matrix that sums increments.
+        """Make the matrix that makes signals of increments.
 
         Returns:
-            Lower triangle of ones, (length, length), float64.
+            Lower triangle of ones, or the identity for white signals, (length, length), float64.
         """
-        return torch.ones(self.length, self.length, dtype=F64).tril()
+        return self.signals(torch.eye(self.length, dtype=F64)).T
 
     def covariance(self) -> Tensor:
-        """Compute the covariance of the signals, std^2 min(j, k).
+        """Compute the covariance of the signals, std^2 min(j, k), or std^2 I of white ones.
 
         Returns:
             Covariance matrix, (length, length), float64.
@@ -94,10 +107,12 @@ class LevyProcess:
     @property
     def rms(self) -> float:
         """Root of the mean square of a signal's samples."""
-        return self.law.std * math.sqrt((self.length + 1) / 2)
+        return self.law.std * (math.sqrt((self.length + 1) / 2) if self.summed else 1.0)
 
 
-def levy_process(name: str, length: int = 64, rms: float = 0.5) -> LevyProcess:
+def levy_process(
+    name: str, length: int = 64, rms: float = 0.5, *, summed: bool = True
+) -> LevyProcess:
     """Build a process by the name of its increments, at a stated scale.
 
     Args:
@@ -105,6 +120,7 @@ def levy_process(name: str, length: int = 64, rms: float = 0.5) -> LevyProcess:
             increments are jumps.
         length: Number of samples of a signal, at least 1.
         rms: Root of the mean square of the samples, positive.
+        summed: False for white signals.
 
     Returns:
         The process.
@@ -120,4 +136,5 @@ def levy_process(name: str, length: int = 64, rms: float = 0.5) -> LevyProcess:
     check_choice("law of increments", name, LAWS)
     check_number(length, "the length of a signal", least=1, whole=True)
     check_number(rms, "the RMS of a signal", above=0)
-    return LevyProcess(LAWS[name](rms / math.sqrt((length + 1) / 2)), length)
+    std = rms / math.sqrt((length + 1) / 2) if summed else rms
+    return LevyProcess(LAWS[name](std), length, summed)

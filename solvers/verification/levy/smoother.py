@@ -134,6 +134,9 @@ def smooth(process: LevyProcess, z: Tensor, s: float, v: Tensor | None = None) -
     Returns:
         Means, variances and log-densities, and the derivatives of the means along v.
 
+    Raises:
+        ValueError: If the signals are white.
+
     Example:
         >>> from solvers.verification.levy import levy_process
         >>> process = levy_process("laplace", 16)
@@ -142,6 +145,8 @@ def smooth(process: LevyProcess, z: Tensor, s: float, v: Tensor | None = None) -
         >>> found.mean.shape, bool((found.variance < 0.1**2).all())
         (torch.Size([2, 16]), True)
     """
+    if not process.summed:
+        raise ValueError("the smoother is for sums of increments; WhiteDenoiser is for white ones")
     parts = [
         _smoothed(process, rows, s, None if v is None else directions)
         for rows, directions in _chunks(process, z, s, z if v is None else v)
