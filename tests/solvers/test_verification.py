@@ -28,6 +28,7 @@ from solvers import (
     TimeGrid,
 )
 from solvers.posterior.smc.base import ess_fraction, systematic
+from solvers.posterior.smc.predicted_twist import _Particles
 from solvers.streams import NormalStream, spawn
 from solvers.verification import EXACT_PROBLEMS, FULL_PROBLEMS, VERIFIED, sliced_wasserstein, verify
 from tests.conftest import F64, seeded
@@ -161,6 +162,32 @@ class TestPredictedTwist:
             for seed in range(3)
         ]
         assert abs(sum(found) / 3 - expected) < 0.3, (found, expected)
+
+    def test_weights_and_what_they_leave(self) -> None:
+        """Factors 1 and 3 on shares .75 and .25: mean 1.5, and 1.5^2 / 3 of the sample is left.
+
+        A particle without weight stays so and counts for nothing, whatever its factor.
+        """
+        w = torch.tensor([0.75, 0.25, 0.0], dtype=F64)
+        particles = _Particles(torch.zeros(3, 1, dtype=F64), w.log() + 7, torch.arange(3))
+        for factor in (2.0, 0.0):
+            increments = torch.tensor([1.0, 3.0, factor], dtype=F64).log()
+            after, gain, ess = particles.weighed(increments)
+            assert gain == pytest.approx(math.log(1.5))
+            assert ess == pytest.approx(1.5**2 / 3)
+            expected = torch.tensor([0.5, 0.5, 0.0], dtype=F64)
+            torch.testing.assert_close(after.log_w.softmax(0), expected)
+
+    def test_weights_are_limited(self) -> None:
+        """Those of M = 4 particles to sqrt(4) times their mean."""
+        particles = _Particles(
+            torch.zeros(4, 1, dtype=F64), torch.zeros(4, dtype=F64), torch.arange(4)
+        )
+        increments = torch.tensor([1.0, 1.0, 1.0, 97.0], dtype=F64).log()  # of mean 25
+        after, gain, _ = particles.weighed(increments, truncate=True)
+        limited = torch.tensor([1.0, 1.0, 1.0, 50.0], dtype=F64)
+        torch.testing.assert_close(after.log_w.softmax(0), limited / 53)
+        assert gain == pytest.approx(math.log(53 / 4))
 
     def test_each_measurement_has_its_own_population(self) -> None:
         prior = gaussian(EDMSDE())

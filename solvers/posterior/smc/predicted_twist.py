@@ -292,7 +292,7 @@ class _Particles:
         if truncate:
             log_w = log_w.minimum(torch.logsumexp(log_w, 0) - math.log(len(self)) / 2)
         mean = torch.logsumexp(log_w, 0)
-        mean_square = torch.logsumexp(2 * log_w - before, 0)
+        mean_square = torch.logsumexp((2 * log_w - before)[before > -math.inf], 0)
         ess = float((2 * mean - mean_square).exp())
         return replace(self, log_w=log_w), float(mean), ess
 

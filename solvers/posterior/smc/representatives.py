@@ -34,7 +34,7 @@ class Representatives:
         y: Whitened measurement, shape (1, m) or (m,).
         vjp_budget: Most vector-Jacobian products for one twist; 32 representatives are taken in
             any case.
-        generator: Source of random numbers, on the CPU.
+        generator: Source of random numbers.
     """
 
     A: Tensor
@@ -58,7 +58,9 @@ class Representatives:
             The twist of the N particles.
         """
         living = systematic(log_w, len(D), self.generator).unique()
-        order = living[torch.randperm(len(living), generator=self.generator).to(living.device)]
+        device = self.generator.device
+        mixed = torch.randperm(len(living), generator=self.generator, device=device)
+        order = living[mixed.to(living.device)]
         n, most = self._numbers(len(order))
         G = rows(order[:n], self.A)
         while True:
