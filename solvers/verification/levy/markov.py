@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Prior
 from scoresde.sde import EDMSDE, SDE
+from solvers.verification.levy.denoiser import SignalDenoiser
 from solvers.verification.levy.signals import LevyProcess
 from solvers.verification.levy.smoother import smooth
 
@@ -29,12 +29,7 @@ class _Mean(torch.autograd.Function):
         return smooth(ctx.process, z, ctx.s, grads[0]).tangent, None, None
 
 
-def _mean(z: Tensor, process: LevyProcess, s: float) -> Tensor:
-    mean: Tensor = _Mean.apply(z, process, s)  # type: ignore[no-untyped-call]
-    return mean
-
-
-class MarkovDenoiser(Prior):
+class MarkovDenoiser(SignalDenoiser):
     """Prior of signals that are sums of independent increments, by forward-backward recursion.
 
     The denoiser is deterministic and exact up to the lattice, some 1e-4 of a standard deviation.
@@ -56,8 +51,6 @@ class MarkovDenoiser(Prior):
         torch.Size([1, 16])
     """
 
-    _lowest = torch.float64
-
     def __init__(self, process: LevyProcess, sde: SDE | None = None) -> None:
         if not process.summed:
             raise ValueError(
@@ -66,27 +59,9 @@ class MarkovDenoiser(Prior):
         super().__init__(sde or EDMSDE(), (process.length,))
         self.process = process
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point dtype of the samples, float64."""
-        return torch.float64
-
-    @property
-    def _needs_signal(self) -> bool:
-        return True
-
-    def _levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Signals with noise alone, u = x_t / alpha, and the noise s = sigma / alpha."""
-        return x_t / self.sde.alpha(t)[:, None], self.sde.noise_to_signal(t)
-
-    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        u, levels = self._levels(x_t, t)
-        distinct, which = levels.unique(return_inverse=True)
-        D = torch.empty_like(u)
-        for i, s in enumerate(distinct.tolist()):
-            rows = which == i
-            D[rows] = _mean(u[rows], self.process, s) if s > 0 else u[rows]
-        return D
+    def _mean(self, u: Tensor, s: float) -> Tensor:
+        mean: Tensor = _Mean.apply(u, self.process, s)  # type: ignore[no-untyped-call]
+        return mean
 
     def variance(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Compute the variances of x_0 given x_t.

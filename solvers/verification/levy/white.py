@@ -1,8 +1,8 @@
 r"""Denoiser of signals whose samples are independent Laplace or Bernoulli-Laplace numbers.
 
-At noise s, a sample u of Laplace law with scale b is one of two truncated normals, one for each
-sign: :math:`N(z \mp s^2/b, s^2)` on the positive or the negative numbers. A sample of zero has the
-likelihood :math:`N(z; 0, s^2)`.
+Given :math:`u = x_0 + s n`, a sample of Laplace law with scale b is one of two truncated normals,
+one for each sign: :math:`N(u \mp s^2/b, s^2)` on the positive or the negative numbers. A sample of
+zero has the likelihood :math:`N(u; 0, s^2)`.
 """
 
 import math
@@ -10,14 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from scoresde.priors.base import Prior
 from scoresde.sde import EDMSDE, SDE
+from solvers.verification.levy.denoiser import SignalDenoiser
 from solvers.verification.levy.increments import LaplaceIncrements
 
 __all__ = ["WhiteDenoiser"]
 
 
-class WhiteDenoiser(Prior):
+class WhiteDenoiser(SignalDenoiser):
     """Prior of white signals of a Laplace or Bernoulli-Laplace law, in closed form.
 
     It computes in float64 and has all derivatives.
@@ -36,34 +36,15 @@ class WhiteDenoiser(Prior):
         [0.0, 0.04, 1.96]
     """
 
-    _lowest = torch.float64
-
     def __init__(self, law: LaplaceIncrements, length: int, sde: SDE | None = None) -> None:
         super().__init__(sde or EDMSDE(), (length,))
         self.law = law
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point dtype of the samples, float64."""
-        return torch.float64
-
-    @property
-    def _needs_signal(self) -> bool:
-        return True
-
-    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        z, s = x_t / self.sde.alpha(t)[:, None], self.sde.noise_to_signal(t)[:, None]
-        mean = torch.zeros_like(z)
-        noisy = s[:, 0] > 0
-        mean[noisy] = self._mean(z[noisy], s[noisy])
-        mean[~noisy] = z[~noisy]
-        return mean
-
-    def _mean(self, z: Tensor, s: Tensor) -> Tensor:
+    def _mean(self, u: Tensor, s: float) -> Tensor:
         b, silence = self.law.scale, self.law.silence
-        log_mass, hazard = _tail(torch.stack([z, -z]) / s - s / b)  # jumps up and jumps down
-        jump = log_mass + s.log() + math.log((1 - silence) / (2 * b) * math.sqrt(2 * math.pi))
-        rest = torch.full_like(z, math.log(silence) if silence else -math.inf)
+        log_mass, hazard = _tail(torch.stack([u, -u]) / s - s / b)  # jumps up and jumps down
+        jump = log_mass + math.log(s * (1 - silence) / (2 * b) * math.sqrt(2 * math.pi))
+        rest = torch.full_like(u, math.log(silence) if silence else -math.inf)
         weights = torch.stack([*jump, rest]).softmax(0)
         up, down = s * hazard
         mean: Tensor = weights[0] * up - weights[1] * down
