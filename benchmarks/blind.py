@@ -117,7 +117,8 @@ def richardson_lucy(y: Tensor, side: int, rounds: int = 10) -> list[Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=1)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=144)
+    parser.add_argument("--blur", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -129,7 +130,7 @@ def main() -> None:
         return aligned_psnr(solver.sample(prior, problem, y, DRAWS, generator=g).mean, x, reach)
 
     for number, (name, (kind, operator)) in enumerate(CASES.items()):
-        for picture in range(a.pictures):
+        for picture in range(a.pictures if name in a.blur else 0):
             if any(c["blur"] == name and c["picture"] == picture for c in cells):
                 continue  # an interrupted run goes on
             x = crops(a.pictures * len(CASES), a.side)[number + picture * len(CASES)]

@@ -12,9 +12,9 @@ from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.blur import SMALLEST, most_detailed, motions
 from scoresde.estimation.drawing import drawing_solver
-from scoresde.estimation.edge_start import edge_kernels
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, framed, kernel_by_em
 from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
+from scoresde.estimation.splitting_start import kernels_by_splitting
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
 
@@ -26,7 +26,7 @@ KERNEL_SIZE = 15
 LARGEST_KERNEL = 31
 """Side from which on the second moments take too long."""
 
-_EDGES = 256  # pixels: side of the part in which strong edges are looked for
+_SHARP = 256  # pixels: side of the part in which the search begins
 _STEPS = 6  # of the solver: as few as its quick setting
 _NONE = 0.35  # pixels: spread of a kernel that blurs less than a pixel does itself
 _RIM = 0.25  # share of a kernel in its outermost taps that says it was cut
@@ -65,21 +65,21 @@ def estimate_kernel(
     *,
     size: int = KERNEL_SIZE,
     boundary: Boundary = "reflect",
-    side: int = 96,
+    side: int = 128,
     solver: PosteriorSampler | None = None,
     draws: int = 4,
-    rounds: int = 24,
+    rounds: int = 16,
     generator: torch.Generator | None = None,
 ) -> KernelEstimate:
     """Estimate a kernel of any shape, nowhere negative and with sum 1.
 
     Args:
         y: The blurred picture (1, C, H, W).
-        prior: Prior of pictures.
+        prior: Prior of pictures. Of one that takes any size, the first guess makes use, too.
         sigma: Standard deviation of its noise, above 0.
         size: Odd side of the kernel in pixels, from 3 to 31.
         boundary: Rule for the picture outside the frame.
-        side: Longest side, in pixels, of the part that decides.
+        side: Longest side, in pixels, of the part that EM uses; the first guess has up to 256.
         solver: Sampler of the posterior; None for "warm-start" in 6 steps.
         draws: Draws in each round, at least 2.
         rounds: Number of rounds of EM, at least 4; the later half is averaged.
@@ -105,9 +105,9 @@ def estimate_kernel(
             f"pixels a side, got shape {tuple(y.shape)}; give a smaller size, or state the kernel"
         )
     part = most_detailed(y, max(side, smallest))
-    edges = most_detailed(y, max(_EDGES, smallest))
-    candidates = [*first_kernels(size), *edge_kernels(edges, size)]
-    start = best_starts(part, sigma, candidates, 1)[0]
+    larger = most_detailed(y, max(_SHARP, smallest))
+    candidates = [*first_kernels(size), *kernels_by_splitting(larger, prior, sigma, size)]
+    start = best_starts(larger, sigma, candidates, 1)[0]
     seed = generator.initial_seed() if generator is not None else 0
     chosen = drawing_solver(solver, _STEPS)
     found = kernel_by_em(
@@ -118,7 +118,7 @@ def estimate_kernel(
         "reflect" if boundary == "valid" else boundary,
         rounds=rounds,
     )
-    found = _simpler(found, start, SpectralEvidence(part, sigma))
+    found = _simpler(found, start, SpectralEvidence(larger, sigma))
     _check(found)
     return replace(found, problem=replace(found.problem, operator=Blur(found.kernel, boundary)))
 

@@ -73,6 +73,7 @@ def test_kernels_that_are_no_answer(
 ) -> None:
     problem = InverseProblem(Blur(kernel, "reflect"), GaussianNoise(0.02))
     found = KernelEstimate(kernel.double(), 0.1, 0.02, "", (1.0,), problem)
+    monkeypatch.setattr(unknown_kernel, "kernels_by_splitting", lambda *_: [])
     monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
     monkeypatch.setattr(unknown_kernel, "best_starts", lambda *_: [problem.operator])
     with pytest.raises(ValueError, match=message):
@@ -95,6 +96,7 @@ def test_a_line_is_kept_if_the_free_kernel_explains_no_more(
     y = true.apply(field(0)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
     problem = InverseProblem(Blur(free, "reflect"), GaussianNoise(0.01))
     found = KernelEstimate(free, 0.1, 0.01, "", (1.0,), problem)
+    monkeypatch.setattr(unknown_kernel, "kernels_by_splitting", lambda *_: [])
     monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
     monkeypatch.setattr(unknown_kernel, "best_starts", lambda *_: [line])
     kept = estimate_kernel(y, None, 0.01, size=side)  # type: ignore[arg-type]
