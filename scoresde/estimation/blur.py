@@ -32,6 +32,9 @@ __all__ = ["BLURS", "blur_parameters", "estimate_blur", "most_detailed"]
 SMALLEST = 32
 """Shortest side of a picture whose blur can be estimated."""
 
+SPECTRAL = 256
+"""Longest side, in pixels, of the part whose spectrum is looked at."""
+
 _SMOOTHED = 0.7  # pixels, before changes are compared, which noise has too
 _STEPS = 6  # of the solver: as few as its quick setting
 
@@ -56,19 +59,22 @@ BLURS: dict[str, Callable[[Boundary], Callable[..., Convolution]]] = {
 }
 """Families of kernels by name."""
 
-_LENGTHS = (2.5, 3, 4, 5, 6, 7.5, 9, 11, 13, 15, 18, 21, 25)
-_ANGLES = range(0, 180, 10)
+# lengths of lines, and degrees between their directions: at the end of a long line few are far
+_LINES = {10: (2.5, 3, 4, 5, 6, 7.5), 5: (9, 11, 13, 15), 3: (18, 21, 25)}
 _TURN = 60.0  # degrees to either side of the first angle, in which the angle is sought
 _LONGER = 2.0  # factor to either side of the first length
 
 
-def blur_parameters(kind: str, y: Tensor, sigma: float = 0.02) -> tuple[Parameter, ...]:
+def blur_parameters(
+    kind: str, y: Tensor, sigma: float = 0.02, larger: Tensor | None = None
+) -> tuple[Parameter, ...]:
     """Say what is unknown of a kind of blur, and in which range it is sought.
 
     Args:
         kind: "gaussian", "disk" or "motion".
         y: The blurred picture (1, C, H, W), which bounds the size of kernels.
         sigma: Standard deviation of its noise, above 0; for the spectrum of a motion.
+        larger: More of the picture, for that spectrum; None for y.
 
     Returns:
         The parameters.
@@ -94,7 +100,7 @@ def blur_parameters(kind: str, y: Tensor, sigma: float = 0.02) -> tuple[Paramete
     if kind == "disk":
         return (Parameter("the radius of the blur", 2.2, 0.7, min(12.0, half / 2), 0.25),)
     longest = min(30.0, half)
-    line = best_starts(y, sigma, motions(longest), 1)[0]
+    line = best_starts(y if larger is None else larger, sigma, motions(longest), 1)[0]
     assert isinstance(line, MotionBlur)
     low, high = line.angle - _TURN, line.angle + _TURN
     return (
@@ -122,8 +128,13 @@ def motions(longest: float) -> list[Convolution]:
         >>> [one.length for one in motions(4.0) if one.angle == 0]
         [2.5, 3]
     """
-    lengths = [n for n in _LENGTHS if n < longest]
-    return [MotionBlur(n, angle, "reflect") for n in lengths for angle in _ANGLES]
+    return [
+        MotionBlur(length, angle, "reflect")
+        for degrees, lengths in _LINES.items()
+        for length in lengths
+        if length < longest
+        for angle in range(0, 180, degrees)
+    ]
 
 
 def most_detailed(y: Tensor, side: int) -> Tensor:
@@ -181,7 +192,8 @@ def estimate_blur(
         prior: Prior of pictures.
         sigma: Standard deviation of its noise, above 0.
         boundary: Rule for the picture outside the frame; "valid" is "reflect" here.
-        side: Longest side, in pixels, of the part that decides.
+        side: Longest side, in pixels, of the part that decides; where a motion is sought is decided
+            by up to 256.
         solver: Sampler of the posterior; None for "warm-start" in 6 steps.
         draws: Draws at each place of the last steps, at least 4.
         generator: Random numbers; None for a fixed seed.
@@ -193,7 +205,7 @@ def estimate_blur(
         ValueError: If y is too small, shows no blur, or says too little about it.
     """
     part = most_detailed(y, side)
-    parameters = blur_parameters(kind, part, sigma)
+    parameters = blur_parameters(kind, part, sigma, most_detailed(y, max(side, SPECTRAL)))
     problem_of = _At(BLURS[kind]("reflect" if boundary == "valid" else boundary), sigma)
     solver = drawing_solver(solver, _STEPS)
     try:

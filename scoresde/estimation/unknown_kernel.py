@@ -10,7 +10,7 @@ from torch import Tensor
 from problems import Blur, DiskBlur, GaussianBlur
 from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
-from scoresde.estimation.blur import SMALLEST, most_detailed, motions
+from scoresde.estimation.blur import SMALLEST, SPECTRAL, most_detailed, motions
 from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, framed, kernel_by_em
 from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
@@ -26,7 +26,6 @@ KERNEL_SIZE = 15
 LARGEST_KERNEL = 31
 """Side from which on the second moments take too long."""
 
-_SHARP = 256  # pixels: side of the part in which the search begins
 _STEPS = 6  # of the solver: as few as its quick setting
 _NONE = 0.35  # pixels: spread of a kernel that blurs less than a pixel does itself
 _RIM = 0.25  # share of a kernel in its outermost taps that says it was cut
@@ -105,7 +104,7 @@ def estimate_kernel(
             f"pixels a side, got shape {tuple(y.shape)}; give a smaller size, or state the kernel"
         )
     part = most_detailed(y, max(side, smallest))
-    larger = most_detailed(y, max(_SHARP, smallest))
+    larger = most_detailed(y, max(SPECTRAL, smallest))
     candidates = [*first_kernels(size), *kernels_by_splitting(larger, prior, sigma, size)]
     start = best_starts(larger, sigma, candidates, 1)[0]
     seed = generator.initial_seed() if generator is not None else 0

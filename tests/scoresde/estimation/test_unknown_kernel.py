@@ -6,6 +6,7 @@ from torch import Tensor
 
 from problems import Blur, DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from scoresde.estimation import unknown_kernel
+from scoresde.estimation.blur import motions
 from scoresde.estimation.free_kernel import KernelEstimate
 from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
 from scoresde.estimation.unknown_kernel import estimate_kernel, first_kernels
@@ -23,7 +24,14 @@ def field(number: int, side: int = 64) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "true", [GaussianBlur(1.6), DiskBlur(3), MotionBlur(9, 30.0), MotionBlur(13, 100.0)], ids=repr
+    "true",
+    [
+        GaussianBlur(1.6),
+        DiskBlur(3),
+        MotionBlur(9, 30.0),
+        MotionBlur(13, 100.0),
+    ],
+    ids=repr,
 )
 def test_the_spectrum_shows_the_kernel(true: GaussianBlur | DiskBlur | MotionBlur) -> None:
     right = 0
@@ -31,6 +39,19 @@ def test_the_spectrum_shows_the_kernel(true: GaussianBlur | DiskBlur | MotionBlu
         y = true.apply(field(number)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
         right += repr(best_starts(y, 0.01, first_kernels(15), 1)[0].taps) == repr(true.taps)
     assert right >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("true", [MotionBlur(15, 45.0), MotionBlur(18, 93.0)], ids=repr)
+def test_long_lines_have_directions_in_between(true: MotionBlur) -> None:
+    """From lines every 10 degrees they are taken for others of half their length."""
+    right = 0
+    for number in range(3):
+        y = true.apply(field(number, 144)) + 0.01 * torch.randn(1, 3, 144, 144, generator=seeded(9))
+        found = best_starts(y, 0.01, motions(30.0), 1)[0]
+        assert isinstance(found, MotionBlur)
+        right += (found.length, found.angle) == (true.length, true.angle)
+    assert right >= 2
 
 
 def test_the_spectrum_shows_the_width() -> None:
