@@ -3,14 +3,16 @@
 The evidence of a motion has a maximum for many a line in the picture. Its search therefore begins
 with the line that the spectrum of the picture shows best (``spectral_start``).
 
-Where the picture is large, the square of it with the most detail decides, treated as a picture of
-its own.
+Where the picture has at least 128 pixels a side, its spectrum decides (``blur_spectrum``): of up to
+256 pixels a side, the square with the most detail, treated as a picture of its own. On smaller
+pictures posterior draws decide (``parameters``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from problems.checks import check_choice
 from problems.operators.convolution import Boundary, Convolution
+from scoresde.estimation.blur_spectrum import values_by_spectrum
 from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
@@ -34,6 +37,14 @@ SMALLEST = 32
 
 SPECTRAL = 256
 """Longest side, in pixels, of the part whose spectrum is looked at."""
+
+LARGE = 128
+"""Shortest side, in pixels, of a picture whose spectrum decides."""
+
+Source = Literal["auto", "spectrum", "draws"]
+SOURCES: tuple[Source, ...] = ("auto", "spectrum", "draws")
+
+_OWN = {"gaussian": 0.6, "disk": 0.85, "motion": 2.0}  # pixels, that photographs have themselves
 
 _SMOOTHED = 0.7  # pixels, before changes are compared, which noise has too
 _STEPS = 6  # of the solver: as few as its quick setting
@@ -179,6 +190,7 @@ def estimate_blur(
     sigma: float,
     *,
     boundary: Boundary = "reflect",
+    source: Source = "auto",
     side: int = 96,
     solver: PosteriorSampler | None = None,
     draws: int = 6,
@@ -192,8 +204,10 @@ def estimate_blur(
         prior: Prior of pictures.
         sigma: Standard deviation of its noise, above 0.
         boundary: Rule for the picture outside the frame; "valid" is "reflect" here.
-        side: Longest side, in pixels, of the part that decides; where a motion is sought is decided
-            by up to 256.
+        source: "spectrum" to maximise the evidence of the spectrum, under a Gaussian prior whose
+            spectrum is a power law; "draws" that of the prior, by posterior draws; "auto" for the
+            spectrum from 128 pixels a side on.
+        side: Longest side, in pixels, of the part from which draws are made.
         solver: Sampler of the posterior; None for "warm-start" in 6 steps.
         draws: Draws at each place of the last steps, at least 4.
         generator: Random numbers; None for a fixed seed.
@@ -204,16 +218,26 @@ def estimate_blur(
     Raises:
         ValueError: If y is too small, shows no blur, or says too little about it.
     """
-    part = most_detailed(y, side)
-    parameters = blur_parameters(kind, part, sigma, most_detailed(y, max(side, SPECTRAL)))
-    problem_of = _At(BLURS[kind]("reflect" if boundary == "valid" else boundary), sigma)
+    check_choice("source", source, SOURCES)
+    part, larger = most_detailed(y, side), most_detailed(y, max(side, SPECTRAL))
+    parameters = blur_parameters(kind, part, sigma, larger)
+    blur = BLURS[kind]("reflect" if boundary == "valid" else boundary)
+    if source == "spectrum" or (source == "auto" and min(larger.shape[-2:]) >= LARGE):
+        try:
+            values, error, path = values_by_spectrum(larger, sigma, blur, parameters, _OWN[kind])
+        except OutOfRange as end:
+            raise ValueError(_words(end, larger)) from None
+        names = tuple(p.name for p in parameters)
+        problem = _At(BLURS[kind](boundary), sigma)(*values)
+        return ParameterEstimate(names, values, error, "spectrum", path, problem)
+    problem_of = _At(blur, sigma)
     solver = drawing_solver(solver, _STEPS)
     try:
         found = estimate_parameters(
             problem_of, parameters, part, prior, solver=solver, draws=draws, generator=generator
         )
-    except OutOfRange as error:
-        raise ValueError(_words(error, part)) from None
+    except OutOfRange as end:
+        raise ValueError(_words(end, part)) from None
     return replace(found, problem=_At(BLURS[kind](boundary), sigma)(*found.values))
 
 

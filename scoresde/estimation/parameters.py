@@ -78,7 +78,7 @@ class ParameterEstimate:
         names: What they are.
         values: The estimates.
         error: Standard error of each.
-        source: Where the posterior came from: "evidence" or "draws".
+        source: Where the posterior came from: "evidence", "draws" or "spectrum".
         path: Values that were tried.
         problem: The problem with these values.
     """

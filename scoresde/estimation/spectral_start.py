@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from problems.operators.convolution import Convolution
@@ -26,6 +27,7 @@ from problems.operators.convolution import Convolution
 __all__ = ["SpectralEvidence", "best_starts", "periodogram"]
 
 _SLOPES = (1.6, 2.0, 2.4, 2.8)  # a
+_AROUND = 0.5  # the slope is sought so far from the best of these
 _ROUNDS = 12  # of the strength c
 _LOWEST = 2.5  # periods a side, from which on the window hides its leakage
 
@@ -101,16 +103,39 @@ class SpectralEvidence:
         Returns:
             Nats, up to a constant.
         """
+        power = self._power(operator)
+        return max(float(self._terms(power, a).sum()) for a in _SLOPES)
+
+    def terms(self, operator: Convolution) -> Tensor:
+        """Compute the part of every frequency in the evidence, at the most likely a of all.
+
+        Args:
+            operator: One kernel for all channels, no larger than y.
+
+        Returns:
+            Nats, one entry for each frequency of half the plane, float64.
+        """
+        power = self._power(operator)
+
+        def loss(a: float) -> float:
+            return -float(self._terms(power, a).sum())
+
+        best = min(_SLOPES, key=loss)
+        found = minimize_scalar(
+            loss, bounds=(best - _AROUND, best + _AROUND), method="bounded",
+            options={"xatol": 1e-3},
+        )  # fmt: skip
+        return self._terms(power, float(found.x))
+
+    def _power(self, operator: Convolution) -> Tensor:
         kernel = operator.taps[0].double()
-        power = torch.fft.rfft2(kernel, s=tuple(self.y.shape[-2:])).abs().square()[self._used]
+        return torch.fft.rfft2(kernel, s=tuple(self.y.shape[-2:])).abs().square()[self._used]
+
+    def _terms(self, power: Tensor, a: float) -> Tensor:
         noise = self.sigma**2 / self.y.shape[1]
-        best = -torch.inf
-        for a in _SLOPES:
-            shape = power * self._frequency**-a
-            c = self._strength(shape, noise)
-            v = c * shape + noise
-            best = max(best, float(-(v.log() + self._periodogram / v).sum()))
-        return best
+        shape = power * self._frequency**-a
+        v = self._strength(shape, noise) * shape + noise
+        return -(v.log() + self._periodogram / v)
 
     def _strength(self, shape: Tensor, noise: float) -> Tensor:
         """The most likely c, by Fisher scoring."""
