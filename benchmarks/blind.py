@@ -193,9 +193,10 @@ def write(cells: list[dict], out: Path, pictures: int, side: int) -> None:
             f"PSNR in dB, of the mean of {DRAWS} draws by warm-start in 6 steps. "
             "Richardson-Lucy (Fish et al. 1995) knows the side of the "
             "kernel and starts from a flat one; the best of 10 rounds is taken, by the truth. "
-            "Stated errors are those of an exact posterior. They do not know how the prior differs "
-            "from photographs, and the estimates are further off than they say. Seconds: of one "
-            "core of a machine that did other work as well.",
+            "Stated errors do not know how a photograph differs from the law of its prior, for "
+            "Gaussians, disks and motions a power law of the spectrum, and estimates can be "
+            "further off than they say; of a kernel of any shape it is the Monte-Carlo error. "
+            "Seconds: of one core of a machine that did other work as well.",
             "",
             "`python benchmarks/blind.py`",
             "",

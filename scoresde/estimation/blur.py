@@ -186,7 +186,7 @@ class _At:
 def estimate_blur(
     kind: str,
     y: Tensor,
-    prior: Prior,
+    prior: Prior | None,
     sigma: float,
     *,
     boundary: Boundary = "reflect",
@@ -201,7 +201,7 @@ def estimate_blur(
     Args:
         kind: "gaussian" (width), "disk" (radius) or "motion" (angle in degrees and length).
         y: The blurred picture (1, C, H, W).
-        prior: Prior of pictures.
+        prior: Prior of pictures, for draws; None if the spectrum decides.
         sigma: Standard deviation of its noise, above 0.
         boundary: Rule for the picture outside the frame; "valid" is "reflect" here.
         source: "spectrum" to maximise the evidence of the spectrum, under a Gaussian prior whose
@@ -216,7 +216,8 @@ def estimate_blur(
         The estimate.
 
     Raises:
-        ValueError: If y is too small, shows no blur, or says too little about it.
+        ValueError: If y is too small, shows no blur, or says too little about it, or draws are
+            needed and there is no prior.
     """
     check_choice("source", source, SOURCES)
     part, larger = most_detailed(y, side), most_detailed(y, max(side, SPECTRAL))
@@ -230,6 +231,11 @@ def estimate_blur(
         names = tuple(p.name for p in parameters)
         problem = _At(BLURS[kind](boundary), sigma)(*values)
         return ParameterEstimate(names, values, error, "spectrum", path, problem)
+    if prior is None:
+        raise ValueError(
+            f"a picture of less than {LARGE} pixels a side needs a prior for the estimate of its "
+            'blur; give one, or source="spectrum"'
+        )
     problem_of = _At(blur, sigma)
     solver = drawing_solver(solver, _STEPS)
     try:
