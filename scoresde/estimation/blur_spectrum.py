@@ -127,9 +127,9 @@ def _covariance(
     slopes = torch.stack([(at((i, h)) - at((i, -h))) / (2 * h) for i in range(n)])
     H = torch.zeros(n, n, dtype=torch.float64)
     for i in range(n):
-        for j in range(n):
+        for j in range(i + 1):
             up = at((i, h), (j, h)) - at((i, h), (j, -h))
             down = at((i, -h), (j, h)) - at((i, -h), (j, -h))
-            H[i, j] = (down - up).sum() / (4 * h * h)
+            H[i, j] = H[j, i] = (down - up).sum() / (4 * h * h)
     inverse = torch.linalg.pinv(H)
     return inverse @ (_DEPENDENT * slopes @ slopes.T) @ inverse

@@ -18,12 +18,12 @@ TRUE: dict[str, Convolution] = {
 VALUES = {"gaussian": (1.7,), "disk": (2.6,), "motion": (37.0, 11.0)}
 
 
-def field(number: int, side: int = 128, power: float = 2.0) -> Tensor:
-    """A random field (1, 3, side, side) whose spectrum falls with a power of the frequency."""
-    f = torch.fft.fftfreq(side)
-    distance = torch.hypot(f[:, None], f).clamp_min(1 / side)
-    white = torch.fft.fft2(randn(1, 3, side, side, seed=number))
-    return 0.02 * torch.fft.ifft2(white / distance ** (power / 2)).real
+def field(number: int) -> Tensor:
+    """A random field (1, 3, 128, 128) whose spectrum falls with the square of the frequency."""
+    f = torch.fft.fftfreq(128)
+    distance = torch.hypot(f[:, None], f).clamp_min(1 / 128)
+    white = torch.fft.fft2(randn(1, 3, 128, 128, seed=number))
+    return 0.02 * torch.fft.ifft2(white / distance).real
 
 
 def measured(kind: str, number: int) -> Tensor:

@@ -24,14 +24,7 @@ def field(number: int, side: int = 64) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "true",
-    [
-        GaussianBlur(1.6),
-        DiskBlur(3),
-        MotionBlur(9, 30.0),
-        MotionBlur(13, 100.0),
-    ],
-    ids=repr,
+    "true", [GaussianBlur(1.6), DiskBlur(3), MotionBlur(9, 30.0), MotionBlur(13, 100.0)], ids=repr
 )
 def test_the_spectrum_shows_the_kernel(true: GaussianBlur | DiskBlur | MotionBlur) -> None:
     right = 0
