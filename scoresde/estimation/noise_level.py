@@ -14,6 +14,7 @@ in :math:`\ln\sigma`.
 The mean comes from the best source that there is (``sources``):
 
 - a Gaussian prior and a linear operator: the evidence itself (``evidence``),
+- a blur that stops many frequencies: the noise alone, seen there (``stop_band``),
 - any prior and no operator but a mask: :math:`E|y - x|^2 = |y - D|^2 + \sigma^2
   \operatorname{div} D` with the denoiser D at the noise level :math:`\sigma`,
 - else draws of a solver, with the same random numbers at every level.
@@ -39,6 +40,7 @@ from scoresde.estimation.evidence import GaussianEvidence
 from scoresde.estimation.first_guess import first_guess
 from scoresde.estimation.rounding import rounded
 from scoresde.estimation.sources import DenoiserSource, DrawSource, Source
+from scoresde.estimation.stop_band import noise_in_stop_band
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
 from solvers import PosteriorSampler
@@ -67,8 +69,8 @@ class NoiseEstimate:
         sigma: Standard deviations in units of y, one for all channels or one for each.
         error: Standard error of each, in the same units.
         start: First guess, from the finest details of y.
-        source: Where the posterior came from: "evidence", "denoiser" or "draws".
-        entries: Number of observed entries.
+        source: Where it came from: "evidence", "stop band", "denoiser" or "draws".
+        entries: Number of observed entries, or of the frequencies of a stop band.
         path: Levels that were tried, the root mean square over channels.
         problem: The problem with this noise.
     """
@@ -159,7 +161,11 @@ def estimate_noise(
         source: Source = DrawSource(problem, y, prior, seen, channels, solver, draws, generator)
         if DenoiserSource.fits(problem, channels):
             source = DenoiserSource(problem, y, prior, seen, solver, draws, generator)
-        found = _by_posterior(source, start, channels)
+        seen_alone = noise_in_stop_band(problem, y, start, channels)
+        if seen_alone is not None:
+            found = _by_stop_band(seen_alone, source, start)
+        else:
+            found = _by_posterior(source, start, channels)
     _check_result(found, y[seen])
     return found
 
@@ -172,6 +178,13 @@ def _by_evidence(problem: InverseProblem, y: Tensor, prior: Prior, start: float)
     error = sigma * float(found.error) if sigma else math.inf
     stated = replace(problem, noise=GaussianNoise(sigma))
     return NoiseEstimate((sigma,), (error,), start, "evidence", int(seen.sum()), (sigma,), stated)
+
+
+def _by_stop_band(found: tuple[Tensor, Tensor, int], source: Source, start: float) -> NoiseEstimate:
+    sigma, error, count = found
+    levels, errors = tuple(sigma.tolist()), tuple(error.tolist())
+    path = (float(sigma.square().mean().sqrt()),)
+    return NoiseEstimate(levels, errors, start, "stop band", count, path, source.stated(sigma))
 
 
 def _by_posterior(source: Source, start: float, channels: int) -> NoiseEstimate:

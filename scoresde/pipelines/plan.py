@@ -1,6 +1,7 @@
 """From options to a measurement and its posterior draws: what restoring and calibrating share."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from problems.reading.pictures import Picture
 from problems.storage import LARGE_VECTOR, mapped_empty
 from scoresde.defaults import TILE_OVERLAP
 from scoresde.errors import CannotWriteError, InputError
+from scoresde.memory import available_bytes
+from scoresde.pipelines.cost import memory_bytes
 from scoresde.pipelines.default_noise import default_sigma
 from scoresde.pipelines.named_problems import (
     ImageContext,
@@ -48,6 +51,9 @@ __all__ = [
 # is the same within 5 % from 100,000 pixels on, and 16 % more for a single draw of 160 x 160.
 _PIXELS_AT_ONCE = 1 << 18
 
+_ROOM = (
+    4 << 30
+)  # bytes kept of an evaluation in tiles; the prior of photographs needs 1.3 GB for 1 MP
 
 MAX_STEPS = 1_000_000
 """More steps than any solver profits from."""
@@ -311,10 +317,11 @@ def restore_tensor(
     """
     with as_input_error():
         solver = solver_of(options)
-        tiled = tiled_prior(prior, options.tile)
+        shape = (options.samples, 1, *problem.input_shape(y))
+        needed = memory_bytes((shape[-2], shape[-1]), shape[-3], options.samples)
+        tiled = tiled_prior(prior, options.tile, needed)
         batch = draws_at_once(problem, y, options)
         generator = torch.Generator().manual_seed(options.seed)
-        shape = (options.samples, 1, *problem.input_shape(y))
         out = _in_file(shape, folder) if math.prod(shape) >= LARGE_VECTOR else None
         return solver.sample(
             tiled,
@@ -368,17 +375,25 @@ def prior_for(measurement: Measurement, prior: Prior) -> Prior:
     return GreyPrior(prior) if measurement.grey else prior
 
 
-def tiled_prior(prior: Prior, tile: int) -> TiledPrior:
+def tiled_prior(prior: Prior, tile: int, needed: float = 0.0) -> TiledPrior:
     """Bound what a network is given at once.
 
     Args:
         prior: Prior of pictures.
         tile: Largest side in pixels.
+        needed: Bytes of memory that the rest of the work will take.
 
     Returns:
         The prior on tiles, with the usual overlap or a quarter of a small tile, in multiples of 8.
+        A quarter of the memory that is free may be kept for products with its Jacobian.
     """
-    return TiledPrior(prior, tile, min(TILE_OVERLAP, tile // 32 * 8))
+    overlap = min(TILE_OVERLAP, tile // 32 * 8)
+    free, share = available_bytes(prior.device), 1.0
+    if prior.device.type == "cpu":
+        # the other cores may belong to other workers, which take memory, too
+        share = min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))
+    room = min(_ROOM, share * min(free / 4, free - needed))
+    return TiledPrior(prior, tile, overlap, int(max(room, 0)))
 
 
 def draw(

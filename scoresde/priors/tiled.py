@@ -6,20 +6,23 @@ pixels, so that a network that halves the resolution up to three times meets the
 cell as in the whole image: without attention, and with a quarter of the overlap above the reach of
 its convolutions, the result is that of the whole image.
 
-Where gradients flow, each tile is computed again in the backward pass instead of being kept (Chen
-et al. 2016), so that memory is that of one tile and of two pictures in both directions. Small tiles
-are evaluated together, as many as have the pixels of one large tile. The time is linear in the
-number of pixels of the image, with gradients too.
+Where gradients flow, a product with the Jacobian needs what the network computed on the way to its
+result. It is kept for as many tiles as a given memory has room for. The other tiles are computed
+again for each product (Chen et al. 2016), which then takes about twice as long. Without any room
+memory is that of one tile and of two pictures in both directions. Small tiles are evaluated
+together, as many as have the pixels of one large tile. The time is linear in the number of pixels
+of the image, with gradients too.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from scoresde.defaults import TILE, TILE_OVERLAP
 from scoresde.priors.base import Prior, Wrapper
@@ -45,6 +48,8 @@ class TiledPrior(Wrapper):
         prior: Prior of images (C, H, W) that takes any size.
         tile: Largest side of a tile, in pixels.
         overlap: Pixels that adjacent tiles share at least, between 0 and half of the tile.
+        room: Bytes that may be kept of an evaluation for products with its Jacobian. The results do
+            not depend on it.
 
     Raises:
         ValueError: If the overlap is negative or larger than half of the tile.
@@ -61,13 +66,15 @@ class TiledPrior(Wrapper):
         True
     """
 
-    def __init__(self, prior: Prior, tile: int = TILE, overlap: int = TILE_OVERLAP) -> None:
+    def __init__(
+        self, prior: Prior, tile: int = TILE, overlap: int = TILE_OVERLAP, room: int = 0
+    ) -> None:
         super().__init__(prior)
         if not 0 <= 2 * overlap <= tile:
             raise ValueError(
                 f"the overlap must be between 0 and half of the tile ({tile}), got {overlap}"
             )
-        self.tile, self.overlap = tile, overlap
+        self.tile, self.overlap, self.room = tile, overlap, room
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Say whether samples may have a shape.
@@ -188,11 +195,13 @@ class TiledPrior(Wrapper):
         weighted = [ramp * D for ramp, D in zip(ramps, evaluated, strict=True)]
         return _paste(boxes, x_t.shape, weighted)
 
-    def _tiles(self, pieces: Sequence[Tensor], t: Tensor) -> tuple[Tensor, ...]:
+    def _tiles(
+        self, pieces: Sequence[Tensor], t: Tensor, recompute: bool = True
+    ) -> tuple[Tensor, ...]:
         """The denoiser on several tiles of one size, in one evaluation."""
         if len(pieces) == 1:
-            return (self._inner(pieces[0], t, recompute=True),)
-        D = self._inner(torch.cat(list(pieces)), t.repeat(len(pieces)), recompute=True)
+            return (self._inner(pieces[0], t, recompute),)
+        D = self._inner(torch.cat(list(pieces)), t.repeat(len(pieces)), recompute)
         return D.chunk(len(pieces))
 
 
@@ -216,36 +225,91 @@ def _groups(boxes: Sequence[_Box], pixels: int) -> list[slice]:
 
 
 @dataclass(frozen=True)
+class _Group:
+    """Tiles of one evaluation, and what autograd keeps of it."""
+
+    pieces: Sequence[Tensor]
+    results: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
 class _Tiles:
-    """The tiles of one evaluation."""
+    """The tiles of an image.
+
+    Args:
+        prior: The prior.
+        t: Times.
+        boxes: Their places.
+        ramps: Their weights.
+        groups: Which are evaluated together.
+        kept: What there was room for, by the number of the group.
+    """
 
     prior: TiledPrior
     t: Tensor
     boxes: Sequence[_Box]
     ramps: Sequence[Tensor]
     groups: Sequence[slice]
+    kept: dict[int, _Group] = field(default_factory=dict)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """The weighted sum, of which as much is kept as there is room for."""
+        total, used = torch.zeros_like(x), 0
+        for i, group in enumerate(self.groups):
+            found, size = self._recorded(x, group)
+            # the next group takes as much at most
+            if used + size <= self.prior.room:
+                self.kept[i], used = found, used + size
+            for box, ramp, D in zip(
+                self.boxes[group], self.ramps[group], found.results, strict=True
+            ):
+                total[..., *box] += ramp * D.detach()
+        return total
+
+    def _recorded(self, x: Tensor, group: slice) -> tuple[_Group, int]:
+        """A group evaluated for products, and the bytes that they need."""
+        own = {one.untyped_storage().data_ptr() for one in self.prior.parameters()}
+        sizes: dict[int, int] = {}
+
+        def count(saved: Tensor) -> Tensor:
+            storage = saved.untyped_storage()
+            if storage.data_ptr() not in own:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return saved
+
+        with torch.enable_grad(), saved_tensors_hooks(count, lambda saved: saved):
+            pieces = [x[..., *box].detach().requires_grad_() for box in self.boxes[group]]
+            results = self.prior._tiles(pieces, self.t, recompute=False)
+        return _Group(pieces, results), sum(sizes.values())
 
     def product(self, x: Tensor, v: Tensor) -> Tensor:
         """The product of v with the Jacobian of the sum at x, tile by tile."""
         total = torch.zeros_like(v)
-        for group in self.groups:
+        for i, group in enumerate(self.groups):
             boxes, ramps = self.boxes[group], self.ramps[group]
-            with torch.enable_grad():
-                pieces = [x[..., *box].detach().requires_grad_() for box in boxes]
-                tiles = self.prior._tiles(pieces, self.t)
+            found = self.kept.get(i)
+            if found is None:
+                with torch.enable_grad():
+                    pieces = [x[..., *box].detach().requires_grad_() for box in boxes]
+                    found = _Group(pieces, self.prior._tiles(pieces, self.t, recompute=False))
             along = [ramp * v[..., *box] for ramp, box in zip(ramps, boxes, strict=True)]
-            for box, product in zip(boxes, torch.autograd.grad(tiles, pieces, along), strict=True):
+            products = torch.autograd.grad(
+                found.results, found.pieces, along, retain_graph=i in self.kept
+            )
+            for box, product in zip(boxes, products, strict=True):
                 total[..., *box] += product
         return total
 
 
 class _OneByOne(torch.autograd.Function):
-    """The sum of the tiles, which keeps x alone and evaluates each tile again for its gradient."""
+    """The sum of the tiles, of which those that are not kept are evaluated again for a gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, tiles: _Tiles) -> Tensor:
         ctx.save_for_backward(x)
         ctx.tiles = tiles
+        if tiles.prior.room:
+            return tiles.evaluate(x)
         return tiles.prior._evaluated(x, tiles.t, tiles.boxes, tiles.ramps, tiles.groups)
 
     @staticmethod

@@ -2,7 +2,9 @@
 
 A right draw of p(x | y) has a known residual. Over draws and measurements together y - A x has the
 law of the noise, so its mean square is the noise variance, whatever the prior. A draw that is far
-from that does not explain y, and neither the prior nor chance is to blame.
+from that does not explain y, and neither the prior nor chance is to blame. Of few numbers a single
+draw tells little. The mean over the draws of one measurement passes a bound on the chance of a
+single one (Chernoff's, of an exponential moment) at most as often, by Jensen's inequality.
 """
 
 import warnings
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _FACTOR = 2.0  # noise levels of a residual that approximate solvers with a good prior stay below
+_ON_AVERAGE = 1.5  # the same for the root mean square over the draws of a measurement
 _ANCESTORS = 30  # of first particles, enough for means and intervals of any number of draws
 _SURPRISE = 20.0  # a right draw passes the limit by chance with probability below exp(-20)
 
@@ -114,20 +117,22 @@ def trust(
         return found
     residuals = residual_sizes(problem, y, draws)
     found["residual"] = residuals.amax(0).tolist()
-    m = observed(problem, y)
-    limit = _FACTOR * chance_limit(m).sqrt()
-    bad = int((residuals > expand_like(limit, residuals.mT).mT).sum())
-    if bad:
+    by_chance = chance_limit(observed(problem, y)).sqrt()
+    bad = residuals > expand_like(_FACTOR * by_chance, residuals.mT).mT
+    rest = torch.where(bad, 0.0, residuals.square()).sum(0) / (~bad).sum(0).clamp_min(1)
+    bad |= rest.sqrt() > by_chance.clamp_min(_ON_AVERAGE)
+    if bool(bad.any()):
         shares = guarded.mean().item()
         reason = (
             f"in {shares:.0%} of its steps the network's Jacobian was no covariance"
             if shares > 0
-            else "its noise levels or iterations may be too few, or end too high for this noise"
+            else "its noise levels or iterations may be too few, or end too high for this noise, "
+            "or two moments do not describe this posterior"
         )
         warnings.warn(
-            f"{bad} of {residuals.numel()} draws of {name} should not be trusted: their residuals "
-            f"are up to {residuals.max().item():.3g} times the noise, where right draws have about "
-            f"1; {reason}",
+            f"{int(bad.sum())} of {residuals.numel()} draws of {name} should not be trusted: their "
+            f"residuals are up to {residuals.max().item():.3g} times the noise, where right draws "
+            f"have about 1; {reason}",
             SolverWarning,
             stacklevel=4,
         )

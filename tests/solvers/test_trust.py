@@ -93,3 +93,29 @@ def test_correlated_noise_has_no_such_residual() -> None:
     y, draws = torch.zeros(1, 1, 8, 8), torch.ones(2, 1, 1, 8, 8)
     found = trust(InverseProblem(Denoising(), noise), y, draws, [recorded()], "a solver")
     assert "residual" not in found
+
+
+def test_few_numbers_are_judged_by_all_draws_together() -> None:
+    """Residuals of 2.5 noise levels, in 32 numbers chance for one draw and not for 50."""
+    problem, y = InverseProblem(Denoising(), GaussianNoise(0.1)), torch.zeros(1, 1, 32)
+    g = seeded(0)
+    wide = 0.25 * torch.randn(50, 1, 1, 32, generator=g)
+    health = Health(50)
+    health.add(torch.zeros(50), torch.zeros(50, dtype=torch.bool))
+    with pytest.warns(SolverWarning, match="50 of 50 draws of a solver"):
+        trust(problem, y, wide, [health], "a solver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trust(problem, y, 0.4 * wide, [health], "a solver")
+
+
+def test_right_draws_of_an_unlikely_measurement_are_not_warned_of() -> None:
+    """All draws of a flat posterior share a residual of y that is improbable, not impossible."""
+    problem = InverseProblem(Denoising(), GaussianNoise(0.1))
+    m, runs = 4, 20_000
+    y = 0.1 * torch.randn(runs, 1, m, generator=seeded(0))  # the truth is 0
+    health = Health(2 * runs)
+    health.add(torch.zeros(2 * runs), torch.zeros(2 * runs, dtype=torch.bool))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trust(problem, y, torch.zeros(2, runs, 1, m), [health], "a solver")

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from scoresde import EDMSDE, CountingPrior, Prior, ScorePrior, TiledPrior
 from scoresde.defaults import TILE
 from scoresde.networks import UNet, UNetConfig
+from scoresde.priors import tiled as tiled_module
 from tests.conftest import seeded
 
 SIZES = [(40, 24), (16, 41), (33, 47), (17, 17), (64, 65)]
@@ -57,6 +58,39 @@ def test_is_the_weighted_mean_of_the_tiles(size: tuple[int, int]) -> None:
         found.append((without, D.detach(), product.detach(), second))
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_results_do_not_depend_on_what_is_kept(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles for which there is room are evaluated once, the others again for each product."""
+    monkeypatch.setattr(tiled_module, "TILE", 16)  # tiles go through the network one by one
+    x, v, inner = images(40, 24), images(40, 24).flip(0), CountingPrior(prior())
+    products = 3
+
+    def found(room: int) -> tuple[list[Tensor], int]:
+        inner.nfe = 0
+        u = x.clone().requires_grad_()
+        D = TiledPrior(inner, 16, 4, room).denoise(u, 0.5)
+        first = [
+            torch.autograd.grad(D, u, (i + 1) * v, retain_graph=True)[0] for i in range(products)
+        ]
+        evaluations = inner.nfe
+        once = torch.autograd.grad(D, u, v, create_graph=True)[0]
+        second = torch.autograd.grad(once.square().sum(), u)[0]
+        return [D.detach(), *first, second], evaluations
+
+    tiled, t = TiledPrior(inner, 16, 4), torch.tensor([0.5, 0.5]).double()
+    boxes = tiled._boxes(x.shape)
+    tiles = tiled_module._Tiles(tiled, t, boxes, [], [slice(i, i + 1) for i in range(len(boxes))])
+    sizes = [tiles._recorded(x, group)[1] for group in tiles.groups]
+    kept = int(share * len(boxes))
+    ours, evaluations = found(sum(sizes[:kept]))
+    expected, without = found(0)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    assert without == len(boxes) * (1 + products)
+    assert evaluations == without - kept * products
 
 
 def test_gradcheck() -> None:
