@@ -206,7 +206,7 @@ class Foreign(nn.Module):
             block_out_channels=(width, 2 * width, 4 * width, 4 * width),
             down_block_types=("DownBlock2D",) * 4,
             up_block_types=("UpBlock2D",) * 4,
-            norm_num_groups=8,
+            norm_num_groups=4,
             add_attention=False,
         )
 
@@ -223,7 +223,7 @@ def foreign(fold: int, target: int) -> Foreign:
         with torch.device("meta"):
             return sum(p.numel() for p in Foreign(3, width, fold).parameters())
 
-    return Foreign(3, closest_width(count, range(16, 129, 8), target), fold)
+    return Foreign(3, closest_width(count, range(16, 129, 4), target), fold)
 
 
 class Steps:
