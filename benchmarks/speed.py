@@ -488,9 +488,10 @@ def page(cells: Cells, settings: dict[str, str], a: argparse.Namespace) -> list[
         "d": lambda: lines_d(cells, settings["d"]),
         "e": lambda: lines_e(cells, settings["e"]),
     }
+    amx = ", AMX" if torch.cpu._is_amx_tile_supported() else ""
     lines = [
         f"Medians on {a.threads} thread{'s' if a.threads > 1 else ''} of {a.device.type} "
-        f"({torch.backends.cpu.get_cpu_capability()}), torch {torch.__version__}, prior "
+        f"({torch.backends.cpu.get_cpu_capability()}{amx}), torch {torch.__version__}, prior "
         f"{Path(a.prior).stem} ({weights_id(a.prior)})."
     ]
     for part, title in titles.items():
