@@ -253,11 +253,14 @@ class _Tiles:
     kept: dict[int, _Group] = field(default_factory=dict)
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """The weighted sum, of which as much is kept as there is room for."""
+        """The weighted sum, of which as much is kept as there is room for.
+
+        A group that is not kept is recorded, too: without gradients a network may choose other
+        kernels, which round in another way.
+        """
         total, used = torch.zeros_like(x), 0
         for i, group in enumerate(self.groups):
             found, size = self._recorded(x, group)
-            # the next group takes as much at most
             if used + size <= self.prior.room:
                 self.kept[i], used = found, used + size
             for box, ramp, D in zip(
@@ -308,9 +311,7 @@ class _OneByOne(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, tiles: _Tiles) -> Tensor:
         ctx.save_for_backward(x)
         ctx.tiles = tiles
-        if tiles.prior.room:
-            return tiles.evaluate(x)
-        return tiles.prior._evaluated(x, tiles.t, tiles.boxes, tiles.ramps, tiles.groups)
+        return tiles.evaluate(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
