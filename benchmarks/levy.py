@@ -48,15 +48,14 @@ WILD_SOLVERS = ("warm-start", "mmps", "second-order")
 QUICK = ("warm-start", "ddrm", "diffpir", "dps", "mmps", "second-order", "split-gibbs")
 PARTICLES = ("predicted-twist", "tds", "mcgdiff")
 WHITE = ("bernoulli-laplace",)
-WHITE_MEASUREMENTS = 8  # of sparse signals, where one differs from the next by decibels
 SIDES = {
     "learned": "Learned denoisers",
     "exact": "Exact denoisers",
     "white": "White signals, exact denoisers",
 }
 NOTES = {
-    "white": f"{WHITE_MEASUREMENTS} measurements. Settings of `scoresde verify`. Most samples are "
-    "zero and inside every interval that holds zero, so that exact draws cover more than 90 %.",
+    "white": "Settings of `scoresde verify`. Most samples are zero and inside every interval that "
+    "holds zero, so that exact draws cover more than 90 %.",
 }
 
 
@@ -78,11 +77,7 @@ def shown(row: dict[str, Any]) -> list[str]:
 
 def key(side: str, law: str, problem: str, solver: str) -> str:
     """Name of a cell; a cell of a network names its weights."""
-    which = side
-    if side == "learned":
-        which = f"learned {weights_id('levy/' + law)}"
-    elif side == "white":
-        which = f"white {WHITE_MEASUREMENTS}"
+    which = f"learned {weights_id('levy/' + law)}" if side == "learned" else side
     return f"{solver}/{which}/{law}/{problem}"
 
 
@@ -110,8 +105,7 @@ def exact(given: argparse.Namespace, cells: Cells, side: str) -> None:
                 continue
             case = levy_problem(law, problem, decibels=sizes.decibels, summed=side != "white")
             generator = torch.Generator().manual_seed(sizes.seed)
-            count = WHITE_MEASUREMENTS if side == "white" else sizes.measurements
-            _, y = case.pairs(count, generator)
+            _, y = case.pairs(sizes.measurements, generator)
             thin = 5 if side == "white" else 1  # chains of single samples mix slowly
             truth = case.posterior(
                 y, sizes.sweeps, generator, burn_in=thin * sizes.sweeps // 4, thin=thin
