@@ -226,10 +226,11 @@ def _groups(boxes: Sequence[_Box], pixels: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Tiles of one evaluation, and what autograd keeps of it."""
+    """Tiles of one evaluation, and what autograd keeps of it: so many bytes."""
 
     pieces: Sequence[Tensor]
     results: Sequence[Tensor]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -260,17 +261,17 @@ class _Tiles:
         """
         total, used = torch.zeros_like(x), 0
         for i, group in enumerate(self.groups):
-            found, size = self._recorded(x, group)
-            if used + size <= self.prior.room:
-                self.kept[i], used = found, used + size
+            found = self._recorded(x, group)
+            if used + found.size <= self.prior.room:
+                self.kept[i], used = found, used + found.size
             for box, ramp, D in zip(
                 self.boxes[group], self.ramps[group], found.results, strict=True
             ):
                 total[..., *box] += ramp * D.detach()
         return total
 
-    def _recorded(self, x: Tensor, group: slice) -> tuple[_Group, int]:
-        """A group evaluated for products, and the bytes that they need."""
+    def _recorded(self, x: Tensor, group: slice) -> _Group:
+        """A group evaluated for products."""
         own = {one.untyped_storage().data_ptr() for one in self.prior.parameters()}
         sizes: dict[int, int] = {}
 
@@ -283,18 +284,14 @@ class _Tiles:
         with torch.enable_grad(), saved_tensors_hooks(count, lambda saved: saved):
             pieces = [x[..., *box].detach().requires_grad_() for box in self.boxes[group]]
             results = self.prior._tiles(pieces, self.t, recompute=False)
-        return _Group(pieces, results), sum(sizes.values())
+        return _Group(pieces, results, sum(sizes.values()))
 
     def product(self, x: Tensor, v: Tensor) -> Tensor:
         """The product of v with the Jacobian of the sum at x, tile by tile."""
         total = torch.zeros_like(v)
         for i, group in enumerate(self.groups):
             boxes, ramps = self.boxes[group], self.ramps[group]
-            found = self.kept.get(i)
-            if found is None:
-                with torch.enable_grad():
-                    pieces = [x[..., *box].detach().requires_grad_() for box in boxes]
-                    found = _Group(pieces, self.prior._tiles(pieces, self.t, recompute=False))
+            found = self.kept.get(i) or self._recorded(x, group)
             along = [ramp * v[..., *box] for ramp, box in zip(ramps, boxes, strict=True)]
             products = torch.autograd.grad(
                 found.results, found.pieces, along, retain_graph=i in self.kept

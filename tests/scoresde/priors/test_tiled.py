@@ -84,7 +84,7 @@ def test_results_do_not_depend_on_what_is_kept(
     tiled, t = TiledPrior(inner, 16, 4), torch.tensor([0.5, 0.5]).double()
     boxes = tiled._boxes(x.shape)
     tiles = tiled_module._Tiles(tiled, t, boxes, [], [slice(i, i + 1) for i in range(len(boxes))])
-    sizes = [tiles._recorded(x, group)[1] for group in tiles.groups]
+    sizes = [tiles._recorded(x, group).size for group in tiles.groups]
     kept = int(share * len(boxes))
     ours, evaluations = found(sum(sizes[:kept]))
     expected, without = found(0)
