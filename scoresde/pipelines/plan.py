@@ -51,9 +51,7 @@ __all__ = [
 # is the same within 5 % from 100,000 pixels on, and 16 % more for a single draw of 160 x 160.
 _PIXELS_AT_ONCE = 1 << 18
 
-_ROOM = (
-    4 << 30
-)  # bytes kept of an evaluation in tiles; the prior of photographs needs 1.3 GB for 1 MP
+_ROOM = 4 << 30  # bytes kept of an evaluation in tiles
 
 MAX_STEPS = 1_000_000
 """More steps than any solver profits from."""
