@@ -59,8 +59,8 @@ def package() -> SimpleNamespace:
         from scoresde.pipelines.plan import budget, restore_tensor
         from scoresde.pipelines.settings import RestoreOptions
 
-        def chosen(solver: str | None) -> tuple[str, int | None, int]:
-            return budget("normal", solver, None, None)
+        def chosen(solver: str | None, effort: str) -> tuple[str, int | None, int]:
+            return budget(effort, solver, None, None)
 
     except ModuleNotFoundError:
         from scoresde.calibrate import centre_crop
@@ -74,9 +74,9 @@ def package() -> SimpleNamespace:
             restore_tensor,
         )
 
-        def chosen(solver: str | None) -> tuple[str, int | None, int]:
+        def chosen(solver: str | None, effort: str) -> tuple[str, int | None, int]:
             name = solver or DEFAULT_SOLVER
-            return (name, *budget("normal", name, None, None))
+            return (name, *budget(effort, name, None, None))
 
     return SimpleNamespace(
         budget=chosen,
@@ -125,7 +125,7 @@ def restore(parent: Parent, settings: dict[str, Any]) -> None:
     own = package()
     device = own.choose_device(settings["device"])
     prior = own.open_prior(settings["prior"], device, "auto")
-    solver, steps, samples = own.budget(settings["solver"])
+    solver, steps, samples = own.budget(settings["solver"], settings.get("effort", "normal"))
     while True:
         job = parent.listen()
         index, picture = job["index"], job["picture"]
@@ -163,7 +163,7 @@ def large(parent: Parent, settings: dict[str, Any]) -> None:
     job = parent.listen()
     device = own.choose_device(settings["device"])
     prior = own.open_prior(settings["prior"], device, "auto")
-    solver, steps, samples = own.budget(settings["solver"])
+    solver, steps, samples = own.budget(settings["solver"], settings.get("effort", "normal"))
     truth = example(job["height"], job["width"])
     problem = InverseProblem(GaussianBlur(1.6), GaussianNoise(SIGMA))
     y = problem.measure(truth, torch.Generator().manual_seed(0))

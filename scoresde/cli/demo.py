@@ -16,7 +16,7 @@ __all__ = ["demo"]
 
 @command(
     "scoresde demo",
-    "scoresde demo --solver ddrm --samples 4 --out out/ddrm",
+    "scoresde demo --effort normal --out out/normal",
 )
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and report.json.")] = Path(
@@ -24,12 +24,27 @@ def demo(
     ),
     prior: Prior = "natural",
     solver: Annotated[
-        str,
-        typer.Option(help="A solver from `scoresde list`.", autocompletion=completed("solvers")),
-    ] = DEFAULT_SOLVER,
-    samples: Annotated[
-        int | None, typer.Option(help="Number of posterior draws. [8; 1 for an estimate]", min=1)
+        str | None,
+        typer.Option(
+            help=f"A solver from `scoresde list`. [{DEFAULT_SOLVER}, or as --effort says]",
+            autocompletion=completed("solvers"),
+        ),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of posterior draws. [as --effort says; 1 for an estimate]", min=1
+        ),
+    ] = None,
+    effort: Annotated[
+        str,
+        typer.Option(
+            help="quick (4 draws), normal (8 draws) or thorough (16 draws), with more steps for "
+            "more effort; or instant, one estimate without uncertainty. --solver and --samples "
+            "take precedence.",
+            autocompletion=completed("efforts"),
+        ),
+    ] = "quick",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -39,9 +54,15 @@ def demo(
     from scoresde.pipelines.demo import demo as run
     from scoresde.pipelines.plan import budget
 
-    solver, _, samples = budget("normal", solver, None, samples)
+    solver, steps, samples = budget(effort, solver, None, samples)
     options = RestoreOptions(
-        solver=solver, samples=samples, seed=seed, prior=prior, device=device, precision=precision
+        solver=solver,
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        prior=prior,
+        device=device,
+        precision=precision,
     )
     with progress_bar("restoring") as progress:
         report = run(out, options, None if as_json else echo, progress)

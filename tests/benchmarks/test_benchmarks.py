@@ -161,10 +161,14 @@ def test_the_page_of_restoring_then_and_now(script, tmp_path: Path) -> None:
             "problem": "box 40×40",
             "then": {"seconds": then, "coverage": 0.6, **common},
             "now": {"seconds": now, "coverage": 0.7, **common},
+            "quick": {"seconds": now / 2, "coverage": 0.5, **common},
         }
         cells.put(f"b/here/box 40×40/{number}", cell)
     lines = speed.lines_b(cells, "here", "1234567")
-    assert lines[-2] == "| box 40×40 | 12.00 | 4.00 | **3.00** | 26.00 | 26.00 | 60.0% | 70.0% |"
+    assert lines[-2] == (
+        "| box 40×40 | 12.00 | 4.00 | 2.00 | **3.00** | **6.00** | 26.00 | 26.00 | 26.00 | "
+        "60.0% | 70.0% | 50.0% |"
+    )
     assert lines[0].startswith("The first 3 pictures") and "mmps, 8 draws" in lines[0]
 
 
