@@ -54,6 +54,7 @@ def returns(function: griffe.Function) -> bool:
     return function.returns is not None and str(function.returns) not in ("None", "NoReturn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGES)
 def test_parameters_are_found(name: str) -> None:
     callables = [f for f in functions(package(name)) if documented(f)[0]]

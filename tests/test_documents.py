@@ -133,6 +133,7 @@ def cited_in_docstrings() -> list[tuple[Path, Citation]]:
     ]
 
 
+@pytest.mark.slow
 def test_every_citation_has_an_entry() -> None:
     found = cited_in_docstrings()
     found += [(path, one) for path in [*PAGES, *CARDS] for one in citations(path.read_text())]
@@ -146,6 +147,7 @@ def test_every_citation_has_an_entry() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_every_entry_is_cited() -> None:
     """In docstrings, comments, cards, results or the pages; and each has its fields."""
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
@@ -241,6 +243,7 @@ def parse(words: list[str]) -> None:
     command.make_context(words[1], list(words[2:]), resilient_parsing=False).close()
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_parse() -> None:
     found = commands()
     assert len(found) > 10
@@ -373,10 +376,15 @@ def test_the_recipes_work(tmp_path: Path) -> None:
 
     pytest_run = ("pytest", "-q", "-p", "no:cacheprovider")
     tests = [path for path in new if path.startswith("tests/")]
-    run(*pytest_run, *tests, "tests/test_layers.py", "problems/operators/line_camera.py")
-    run(*pytest_run, "tests/problems/test_operators.py", "-k", "line-camera")
-    run(*pytest_run, "tests/solvers/test_contract.py", "-k", "renoise or midpoint")
-    run(*pytest_run, "tests/solvers/test_samplers.py", "-k", "midpoint")
+    whole = [*tests, "tests/test_layers.py", "problems/operators/line_camera.py"]
+    sheets = {"problems/test_operators.py": "line-camera"}
+    sheets |= {"solvers/test_contract.py": "renoise or midpoint"}
+    sheets |= {"solvers/test_samplers.py": "midpoint"}
+    # all in one process, as each imports torch; names of files choose their tests too
+    chosen = [f"({Path(name).name} and ({words}))" for name, words in sheets.items()]
+    chosen += [Path(name).name for name in whole]
+    sheets_of = [f"tests/{name}" for name in sheets]
+    run(*pytest_run, *whole, *sheets_of, "-k", " or ".join(chosen))
     run("ruff", "check", *new)
     run("ruff", "format", "--check", *new)
     listed = run("scoresde", "list")

@@ -87,6 +87,7 @@ def test_foreign_weights_are_read_without_running_code() -> None:
         assert "weights_only=True" in [ast.unparse(k) for k in call.keywords], call.lineno
 
 
+@pytest.mark.slow
 def test_nothing_is_pickled() -> None:
     for package in ("scoresde", "problems", "solvers"):
         for path in (ROOT / package).rglob("*.py"):

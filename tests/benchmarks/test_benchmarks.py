@@ -29,6 +29,7 @@ def test_ratios_are_those_of_pairs(script) -> None:
         rates.median_ratio([1], [1, 2])
 
 
+@pytest.mark.slow
 def test_operations_of_a_convolution(script) -> None:
     rates = script("rates")
     shape, layer = rates.ConvShape(3, 5, 6, 8), torch.nn.Conv2d(3, 5, 3, padding=1)
@@ -36,6 +37,7 @@ def test_operations_of_a_convolution(script) -> None:
     assert shape.flops(2) == 2 * 2 * 9 * 3 * 5 * 6 * 8 == rates.count_flops(lambda: layer(x))
 
 
+@pytest.mark.slow
 def test_shapes_of_a_network(script) -> None:
     """Of the small UNet: the stem, two blocks a level and direction of two convolutions, a head."""
     rates = script("rates")
@@ -186,6 +188,7 @@ def test_rows_of_the_ablation_that_are_complete(script, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_ffdnet_as_a_prior_begins_where_its_training_ends(script, tmp_path: Path) -> None:
     """Known levels bound the first one; a prior that does not tell them starts at 5, as others."""
     ffdnet, foreign, five = script("ffdnet"), script("foreign"), script("five_problems")
@@ -202,6 +205,7 @@ def test_ffdnet_as_a_prior_begins_where_its_training_ends(script, tmp_path: Path
         assert cell["nfe"] == 30 and cell["vjps"] == 0
 
 
+@pytest.mark.slow
 def test_ffdnet_denoises_alike_as_a_module_and_as_a_prior(script) -> None:
     ffdnet, foreign = script("ffdnet"), script("foreign")
     torch.manual_seed(0)

@@ -35,6 +35,7 @@ def pages() -> dict[str, str]:
 # Everything has its page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", [problems, scoresde, solvers], ids=lambda one: one.__name__)
 def test_every_public_name_has_a_page(package: object) -> None:
     top = package.__name__
@@ -72,6 +73,7 @@ def test_every_solver_has_a_page() -> None:
             assert problem in text and ratio(row["distance"]) in text
 
 
+@pytest.mark.slow
 def test_a_new_solver_has_a_page_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made of the declaration alone: it is in no list of docs/."""
     from docs.pages.solvers import solver_pages
@@ -145,6 +147,7 @@ def test_numbers_come_from_the_tables() -> None:
     assert len(operator_rows()) > 20
 
 
+@pytest.mark.slow
 def test_missing_tables_leave_their_sections_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +259,7 @@ def test_the_site_says_nothing_of_a_network() -> None:
 # Building
 
 
+@pytest.mark.slow
 def test_a_second_staging_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "old.md").write_text("gone")
     files = stage(tmp_path)

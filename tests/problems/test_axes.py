@@ -199,6 +199,7 @@ class TestMatrices:
             operator.solve(y, 1.0, 1.0), y / torch.tensor([10.0, 17.0], dtype=F64)
         )
 
+    @pytest.mark.slow
     def test_a_large_sparse_matrix_is_never_dense(self) -> None:
         """A second difference of 200,000 samples: dense it would be 320 GB."""
         n = 200_000

@@ -219,6 +219,7 @@ class TestTransmission:
             logged.log_likelihood(line_integrals(counts, 500.0), x),
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("solver", ["dps", "mmps"])
     def test_solvers_run_on_counts(self, solver: str) -> None:
         """Few angles tell most of what is unknown: the error falls to a third of the prior's."""

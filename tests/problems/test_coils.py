@@ -52,6 +52,7 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
 
 
 class TestConvention:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [(8, 8), (7, 10), (9, 5)])
     def test_k_space_is_that_of_sigpy(self, size: tuple[int, int]) -> None:
         """Centred and orthonormal, as in fastMRI and sigpy, for even and odd sides."""
@@ -164,6 +165,7 @@ class TestEspirit:
         k = measured()[2]
         torch.testing.assert_close(espirit_maps(1j * k), espirit_maps(k), atol=1e-9, rtol=0)
 
+    @pytest.mark.slow
     def test_volumes(self) -> None:
         """Three axes, against sigpy again."""
         from sigpy.mri.app import EspiritCalib

@@ -364,6 +364,7 @@ class TestTomography:
             (operator.solve(v, 0.01, 1.0) - expected).norm() / expected.norm()
         ) < 1e-12 * float(torch.linalg.cond(gram))
 
+    @pytest.mark.slow
     def test_solve_takes_no_more_steps_than_the_theory(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

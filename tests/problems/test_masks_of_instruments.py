@@ -118,6 +118,7 @@ def test_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "n.zarr", (16, 12))
 
 
+@pytest.mark.slow
 def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The same numbers by a mask in zarr and in NumPy's format."""
     picture = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)

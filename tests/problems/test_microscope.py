@@ -54,6 +54,7 @@ def test_in_focus_it_is_the_pattern_of_airy() -> None:
     np.testing.assert_allclose(intensity(MicroscopeBlur(**OIL), radii), expected, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_as_designed_it_is_a_defocus() -> None:
     for z in (0.0, 1.0, -2.0):
         found = MicroscopeBlur(**OIL, defocus=z, aberrations=((7, 0.1),), size=31)
@@ -89,6 +90,7 @@ def test_it_is_the_integral(settings: dict[str, float]) -> None:
     np.testing.assert_allclose(intensity(blur, radii), expected, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defocus", [-23.0, -20.0])
 def test_light_is_conserved(defocus: float) -> None:
     """Aberrations move light and lose none: the kernel holds all but the rings far outside.

@@ -254,6 +254,7 @@ class TestSample:
         observed = np.bincount(k.clamp(2, 16).long(), minlength=17)[2:]
         assert scipy.stats.chisquare(observed, expected).pvalue > 1e-6
 
+    @pytest.mark.slow
     def test_distribution_of_photons_that_are_read(self) -> None:
         law = scipy.stats.poisson(12 * (MEAN + 1) / 2)
         k = np.arange(60)

@@ -80,6 +80,7 @@ def test_points_on_the_grid_are_the_fft(size: tuple[int, int], method: str) -> N
     torch.testing.assert_close(operator.density, torch.ones(size, dtype=F64))
 
 
+@pytest.mark.slow
 def test_the_convention_is_that_of_sigpy() -> None:
     import sigpy
 
@@ -91,6 +92,7 @@ def test_the_convention_is_that_of_sigpy() -> None:
     assert abs(found - right).max() / abs(right).max() < 1e-4  # the accuracy of sigpy
 
 
+@pytest.mark.slow
 def test_many_samples_in_parts(method: str) -> None:
     """More than fit at once, and the choice of a method by their number."""
     size = (96, 96)

@@ -96,6 +96,7 @@ CONTINUOUS = {
 
 
 class TestAll:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CONTINUOUS)
     def test_integrates_to_one(self, name: str) -> None:
         """By adaptive quadrature, whose own error is below 1e-8."""

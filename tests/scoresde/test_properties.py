@@ -32,6 +32,7 @@ def exploding_sdes(draw: st.DrawFn) -> SDE:
 SDES = st.one_of(beta_sdes(), exploding_sdes(), st.just(CosineVPSDE()), st.just(FlowMatchingSDE()))
 
 
+@pytest.mark.slow
 @given(SDES, st.floats(0.0, 1.0))
 @QUICK
 def test_schedules(sde: SDE, place: float) -> None:
@@ -54,6 +55,7 @@ def test_descriptions_of_schedules(sde: SDE) -> None:
     assert sde_from(json.loads(json.dumps(sde.describe()))) == sde
 
 
+@pytest.mark.slow
 @given(
     SDES,
     st.integers(1, 60),

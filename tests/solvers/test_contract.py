@@ -164,6 +164,7 @@ def test_one_draw_says_nothing_about_spread() -> None:
     assert bool(solve(prior, problem, y, 1, solver=DiffPIR(3)).std.isnan().all())
 
 
+@pytest.mark.slow
 def test_a_guided_prior_is_a_prior() -> None:
     """It can be sampled, differentiated and conditioned on a second, independent measurement."""
     prior = mixture()
@@ -219,6 +220,7 @@ def test_capabilities_are_asked_for_by_name() -> None:
     Guided(MMPS(), Heun(3)).sample(prior, problem, y, 1)
 
 
+@pytest.mark.slow
 def test_every_named_solver_runs_and_declares_itself() -> None:
     prior = mixture()
     problem, y = measurement(prior, 1)

@@ -173,6 +173,7 @@ class TestGaussian:
         expected = torch.tensor([written_out(prior, one, reference) for one in x], dtype=F64)
         assert bool(((mean - expected).abs() < 4 * error).all())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("d", [1, 2])
     def test_unbiased_in_few_dimensions(self, d: int) -> None:
         """|eps|^2 may be nearly zero, and ratios of losses arbitrarily large."""
@@ -461,6 +462,7 @@ class TestContract:
             elbo(mixture(), arguments.pop("x"), **arguments)
 
 
+@pytest.mark.slow
 def test_of_a_diffusion_model() -> None:
     """The bound is below the exact density in the mean.
 

@@ -114,6 +114,7 @@ class TestGridProblems:
         )
         torch.testing.assert_close(constant, constant[:1].expand(5), rtol=1e-7, atol=1e-5)
 
+    @pytest.mark.slow
     def test_800_dimensions_are_affordable(self) -> None:
         verdict = verify(VERIFIED["tds"], "grid-800-2", draws=60, seeds=1)
         assert math.isfinite(verdict.distance) and verdict.seconds < 1
@@ -213,6 +214,7 @@ class Hog(Exact):
         return held[:, :8].clone(), 0
 
 
+@pytest.mark.slow
 def test_memory_is_what_is_held_at_the_worst() -> None:
     found = memory_of_a_draw(Hog("gaussian"), "gaussian", 50)
     if math.isnan(found):

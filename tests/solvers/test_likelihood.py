@@ -108,7 +108,8 @@ class TestAgainstClosedForms:
         ll = log_likelihood(prior, points, nodes=40, batch=4000)
         assert float(ll.value.exp().sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-3)
 
-    @each_sde
+    # Two SDEs, one that shrinks the data and one that does not; the prior itself has all of them
+    @pytest.mark.parametrize("sde", [VPSDE(), EDMSDE()], ids=lambda sde: type(sde).__name__)
     def test_a_guided_prior_has_a_likelihood_too(self, sde: SDE) -> None:
         """MMPS is exact on a Gaussian, so the flow must give the exact posterior density."""
         full = mixture(sde)
@@ -392,6 +393,7 @@ class TestErrorBars:
 
 
 class TestContract:
+    @pytest.mark.slow
     def test_batches_and_seeds(self) -> None:
         prior = mixture()
         x = prior.sample(5, seeded(0))
@@ -410,6 +412,7 @@ class TestContract:
         )
         assert not torch.allclose(a, b)
 
+    @pytest.mark.slow
     def test_generators_and_chunks(self) -> None:
         """The generator of a sample alone decides its value.
 
@@ -427,6 +430,7 @@ class TestContract:
         for value in values[1:]:
             torch.testing.assert_close(value, values[0], rtol=0, atol=1e-9)
 
+    @pytest.mark.slow
     def test_the_end_suits_the_prior(self) -> None:
         """Networks end at their smallest noise, guided or not; closed forms at the data."""
         net, x = network(), torch.zeros(1, 1, 4, 4, dtype=F64)

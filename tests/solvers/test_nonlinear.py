@@ -62,6 +62,7 @@ def run_of(problem: InverseProblem, y: Tensor, rows: int) -> Run:
 
 
 class TestMarquardt:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "problem",
         [
@@ -119,6 +120,7 @@ class TestMetropolis:
         x, taken = langevin_steps(run, start, start + self.z, self.v, 120, 0.5, adjust)
         return float(x.mean()), float(x.var()), float(taken.mean())
 
+    @pytest.mark.slow
     def test_the_law_is_that_of_quadrature_at_any_step_size(self) -> None:
         mean, variance = self.exact()
         found, spread, taken = self.chain(adjust=True)
@@ -134,6 +136,7 @@ class TestMetropolis:
         assert taken == 1
         assert not abs(found - mean) < 6 * error or not abs(spread / variance - 1) < 0.2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rho", [0.7, 0.2])
     def test_split_gibbs_has_the_law_that_its_coupling_predicts(self, rho: float) -> None:
         # x of the joint law p0(x) N(z; x, rho^2) p(y|z), with z integrated out on a grid
@@ -175,6 +178,7 @@ class TestDAPS:
             distance[decay] = float((draws.mean() - 3).abs())
         assert distance[0.01] > 2 * distance[1.0]
 
+    @pytest.mark.slow
     def test_adjusted_steps_draw_from_the_law_of_the_exact_draw(self) -> None:
         problem = InverseProblem(Denoising(), GaussianNoise(0.5))
         adjusted = DAPS(20, 2, inner="mala", langevin=40, tau=0.5, r="unit")

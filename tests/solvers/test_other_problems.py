@@ -116,6 +116,7 @@ class TestNonlinear:
             atol=1e-10,
         )
 
+    @pytest.mark.slow
     def test_mmps_finds_the_posterior_of_a_gentle_curve(self) -> None:
         """Mean and deviation of the draws on a slightly nonlinear operator.
 

@@ -60,6 +60,7 @@ def test_draws_are_equal_to_the_bit_whether_recorded_or_not(name: str) -> None:
     assert current_path() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["guided", "second-order", "warm-start", "warm-start-mean"])
 def test_the_last_estimate_is_the_first_draw_whatever_the_batch(name: str) -> None:
     kept = []

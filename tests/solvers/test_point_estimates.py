@@ -106,6 +106,7 @@ class TestLimits:
             )
             torch.testing.assert_close(found, exact, rtol=0, atol=1e-4)
 
+    @pytest.mark.slow
     def test_hqs_approaches_the_same_mean_as_its_levels_fall_slowly(self) -> None:
         """The penalty lam |x - z|^2 / (2 s^2) forces x = z only as s goes to 0."""
         prior, (problem, matrix) = gaussian(), matrix_problem(noise=0.01)

@@ -55,11 +55,9 @@ def draws(name: str, c: float) -> Tensor:
 @pytest.mark.filterwarnings("ignore::solvers.SolverWarning")
 @pytest.mark.parametrize("name", NAMED)
 def test_draws_scale_with_data_noise_and_prior(name: str) -> None:
-    ordinary = draws(name, 1.0)
-    size = float(ordinary.std())
-    for c in (0.125, 8.0):
-        error = float((draws(name, c) - ordinary).abs().max()) / size
-        assert error < ADAM.get(name, 1e-8)
+    """A bound from below or from above, too, would show between these two."""
+    small, large = draws(name, 0.125), draws(name, 8.0)
+    assert float((large - small).abs().max()) < ADAM.get(name, 1e-8) * float(small.std())
 
 
 def test_samplers_by_name_scale_too() -> None:
@@ -141,10 +139,14 @@ OPERATORS = {
 }
 
 
+# Each width with each operator, and each of these with a low and a high noise. The noise between,
+# where nothing is at an end of its range, is left to a single pair
+NOISES = (0.002, 0.3)
+SETTINGS = [(w, a, s) for w in WIDTHS for a in OPERATORS for s in NOISES] + [("1", "half", 0.03)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.002, 0.03, 0.3])
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("widths", WIDTHS)
+@pytest.mark.parametrize(("widths", "operator", "noise"), SETTINGS)
 @pytest.mark.parametrize("name", ["mmps", "second-order"])
 def test_named_solvers_cover_gaussian_posteriors(
     name: str, widths: str, operator: str, noise: float

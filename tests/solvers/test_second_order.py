@@ -14,6 +14,7 @@ from tests.conftest import F64, seeded
 from tests.laws import assert_exact, gaussian, measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sde", [EDMSDE(), VPSDE()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("steps", [3, 10])
 def test_exact_on_a_gaussian_in_a_few_steps(sde: EDMSDE | VPSDE, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""No row of the table of solvers may get worse: each is run again and compared.
+"""No row of the table of solvers may get worse: they are run again and compared.
 
 After a change that is known to be right, write ``table.json``, or the rows of some solvers, with
 
@@ -14,6 +14,7 @@ import torch
 
 from solvers.verification import EXACT_PROBLEMS, VERIFIED
 from tests.solvers.regression import NEW_SEED, measure, worse
+from tests.solvers.test_verification import NEAR_THE_FLOOR
 
 pytestmark = pytest.mark.slow
 
@@ -21,11 +22,16 @@ ROWS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("table.json").r
 
 # Where modes are far apart, a single stray draw among these few decides a row, and five runs do not
 # show how often that happens. So on the lattices only the solver that finds the right modes must
-# keep its row.
+# keep its row. It is the slowest, and where test_verification holds it at the floor with ten times
+# the draws, that says more.
 HELD = [
     row
     for row in ROWS
-    if row["solver"] == "predicted-twist" or not row["problem"].startswith("grid")
+    if (
+        row["problem"] not in NEAR_THE_FLOOR
+        if row["solver"] == "predicted-twist"
+        else not row["problem"].startswith("grid")
+    )
 ]
 
 

@@ -46,6 +46,7 @@ def white(batch: int = 1) -> tuple[GaussianPrior, InverseProblem, Tensor]:
     return prior, problem, randn(batch, 1, 2, 2, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweeps", [0, 1])
 @pytest.mark.parametrize("loss", [0.25, 0.04])
 def test_the_draws_have_the_law_that_theory_predicts(loss: float, sweeps: int) -> None:
@@ -83,6 +84,7 @@ def test_the_mean_of_four_balanced_draws_is_that_of_the_law(sweeps: int) -> None
     assert not solver.independently().balanced
 
 
+@pytest.mark.slow
 def test_balanced_draws_have_the_same_law() -> None:
     """Each of four has mean m and variance v."""
     prior, problem, y = white()
@@ -95,6 +97,7 @@ def test_balanced_draws_have_the_same_law() -> None:
         assert abs(float(some.var(0).mean()) / 0.2 - 1) < 4 * math.sqrt(2 / (N * n / 4))
 
 
+@pytest.mark.slow
 def test_finishing_with_the_mean_lacks_the_variance_of_the_last_level() -> None:
     """At s the variance of x_0 | u, y is v s^2 / (v + s^2); v^2 / (v + s^2) is left without it."""
     prior, problem, y = white()
@@ -115,6 +118,7 @@ def first_level(problem: InverseProblem, s_max: float = 20.0) -> float:
     return path.estimates[0].s
 
 
+@pytest.mark.slow
 def test_the_start_rises_with_the_distance_between_measured_numbers() -> None:
     """The prior is so narrow that texture alone decides: .3, in proportion from two pixels on."""
     noise = GaussianNoise(0.5)
@@ -219,6 +223,7 @@ def two_modes() -> tuple[GaussianMixturePrior, InverseProblem, Tensor]:
     return prior, problem, torch.zeros(1, 1, 2, 2, dtype=F64)
 
 
+@pytest.mark.slow
 def test_modes_are_kept_though_the_estimate_is_in_one_of_them() -> None:
     prior, problem, y = two_modes()
     solver = WarmStart(30, loss=0.04, sweeps=2, s_least=0.01, grid=TimeGrid(s_max=20.0), lanczos=2)

@@ -64,6 +64,7 @@ def test_broken_array_files(
     one_line(capsys, ("compare", "--dataset", path, *folders), words)
 
 
+@pytest.mark.slow
 def test_pictures_for_a_likelihood(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     colour = ("--prior", place / "colour.safetensors", "--device", "cpu")
     grey = ("--prior", place / "grey.safetensors", "--device", "cpu")
@@ -142,6 +143,7 @@ def test_a_start_from_a_foreign_file(
     one_line(capsys, (*start, place / "colour.safetensors"), "has another network")
 
 
+@pytest.mark.slow
 def test_options_of_the_other_commands(
     capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
 ) -> None:

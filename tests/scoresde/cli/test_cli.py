@@ -202,6 +202,7 @@ def test_every_named_problem_has_been_tried() -> None:
     assert tried == set(PROBLEMS)
 
 
+@pytest.mark.slow
 def test_a_grey_scan_of_a_colour_scene_comes_back_in_colour(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +272,7 @@ def test_every_solver_restores_a_real_measurement(
     assert report["size"] == [44, 66] and report["sigma"] == 0.02 and "mean" not in report
 
 
+@pytest.mark.slow
 def test_effort_decides_what_is_not_said(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -303,6 +305,7 @@ def test_a_budget_leaves_a_solver_the_steps_that_it_needs() -> None:
     assert EFFORTS["quick"].scaled_steps("warm-start") == SOLVERS["warm-start"].least == 6
 
 
+@pytest.mark.slow
 def test_an_instant_effort_gives_one_estimate_and_no_spread(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -337,6 +340,7 @@ def test_the_transparent_part_of_a_picture_is_its_hole(
     assert json.loads(out)["missing"] == pytest.approx(55 / (22 * 33))
 
 
+@pytest.mark.slow
 def test_masks_and_kernels_come_from_files(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -370,6 +374,7 @@ def test_masks_and_kernels_come_from_files(
     assert code == 0
 
 
+@pytest.mark.slow
 def test_same_seed_same_files_whatever_the_tile(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -399,6 +404,7 @@ def test_same_seed_same_files_whatever_the_tile(
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_large_picture_goes_through_tiles(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -534,6 +540,7 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
     }
 
 
+@pytest.mark.slow
 def test_bad_input_ends_in_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str], prior: Path, tmp_path: Path
 ) -> None:
@@ -553,6 +560,7 @@ def test_bad_input_ends_in_one_line_and_status_2(
         assert not (tmp_path / "out" / "mean.png").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_to_the_other_commands(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -719,6 +727,7 @@ def test_verify_judges_a_solver_with_a_learned_denoiser(
         assert code == 2 and message in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_compare_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folders = ("--out", tmp_path / "out", "--work", tmp_path / "work")
     np.savez(

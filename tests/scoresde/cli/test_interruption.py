@@ -47,7 +47,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.7, 1.2, 2.0, 3.0, 4.5])
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 1.2, 2.0, 4.5])
 def test_restore_during_imports_and_work(photo: Path, tmp_path: Path, seconds: float) -> None:
     out = tmp_path / "out"
     command = ("restore", photo, "--problem", "denoise", "--steps", 1000, "--out", out)
@@ -83,7 +83,7 @@ def test_training_saves_before_it_ends(photo: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_processes_of_a_verification_say_nothing() -> None:
     """A terminal sends Ctrl-C to all of them."""
-    process = start("verify", "--solver", "mmps", "--draws", 500, "--seeds", 20, "--jobs", 2)
+    process = start("verify", "--solver", "mmps", "--draws", 100, "--seeds", 2, "--jobs", 2)
     assert process.stdout is not None and process.stdout.readline().startswith("problem")
     process.stdout.readline()  # the first row: they are at work
     os.killpg(process.pid, signal.SIGINT)

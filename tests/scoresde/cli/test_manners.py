@@ -59,6 +59,7 @@ def bar(quiet: bool = False, at_once: bool = True) -> str:
     return BAR.format(quiet=quiet, at_once=at_once)
 
 
+@pytest.mark.slow
 def test_progress_is_on_the_terminal_and_the_report_in_the_file(tmp_path: Path) -> None:
     """Lines printed while a bar is shown go where standard output goes."""
     shown = on_terminal(bar(), stdout=tmp_path / "rows")
@@ -69,6 +70,7 @@ def test_progress_is_on_the_terminal_and_the_report_in_the_file(tmp_path: Path) 
     assert all(f"row {i}" in shown for i in range(5)) and "working" in shown
 
 
+@pytest.mark.slow
 def test_a_bar_may_begin_with_its_first_fraction() -> None:
     code = "from scoresde.cli.console import progress_bar\n"
     code += "with progress_bar('working', at_once=False): print('done')"
@@ -83,11 +85,13 @@ def test_quiet_shows_neither_progress_nor_lines() -> None:
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|38;5;\d+|9[0-7])m")
 
 
+@pytest.mark.slow
 def test_no_color_is_respected() -> None:
     assert COLOUR.search(on_terminal(bar()))
     assert not COLOUR.search(on_terminal(bar(), NO_COLOR="1"))
 
 
+@pytest.mark.slow
 def test_the_bar_of_a_training_is_on_standard_error(tmp_path: Path) -> None:
     """It shows the time left until the deadline, which comes before the steps are done."""
     pytest.importorskip("accelerate")
@@ -190,6 +194,7 @@ def test_the_examples_of_the_help_are_right(
         assert not context.args and (command == name or name == "calibrate")
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_json_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ("sample", "--prior", "mnist", "--n", 1, "--steps", 2, "--out", tmp_path / "x.png")
     assert run(capsys, *arguments, "--quiet") == (0, "", "")

@@ -57,6 +57,7 @@ SHEET: dict[str, tuple[Iterable[str], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHEET)
 def test_every_registry_suggests_the_nearest_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
@@ -85,6 +86,7 @@ def test_settings_suggest_the_nearest_name(
         assert code == 2 and f"did you mean {name}?" in err
 
 
+@pytest.mark.slow
 def test_commands_and_options_suggest_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     commands = {one.__name__.rsplit(".", 1)[1].replace("_", "-") for one in COMMANDS}
     for name in commands:

@@ -18,7 +18,7 @@ from problems.description import Described
 from scoresde import EDMSDE, ScorePrior, save_prior
 from scoresde.cli.main import app
 from scoresde.files import json_safe
-from scoresde.networks import UNet, UNetConfig
+from scoresde.networks import Perceptron, PerceptronConfig, UNet, UNetConfig
 from scoresde.pipelines.posterior_file import read_posterior
 from tests.commands import run
 
@@ -203,6 +203,7 @@ def test_the_rows_of_a_full_verification_have_their_place() -> None:
     check(json.loads(json.dumps(json_safe(report))), "verify-report")
 
 
+@pytest.mark.slow
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     check(report_of(capsys, "list"), "list-report")
     check(report_of(capsys, "doctor", "--device", "cpu", status=(0, 1)), "doctor-report")
@@ -216,8 +217,10 @@ def test_the_kept_comparison() -> None:
 
 
 @pytest.mark.slow
-def test_exporting(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
-    line = ("export", folder / "prior.safetensors", tmp_path / "out", "--to", "torch-export")
+def test_exporting(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    network = Perceptron(PerceptronConfig(size=3, widths=(8, 8)))  # the graph that is made fastest
+    save_prior(ScorePrior(network, EDMSDE(), (3,)), tmp_path / "prior.safetensors")
+    line = ("export", tmp_path / "prior.safetensors", tmp_path / "out", "--to", "torch-export")
     check(report_of(capsys, *line), "export-report")
 
 
@@ -237,6 +240,7 @@ def every_operator() -> list[Described]:
     ]
 
 
+@pytest.mark.slow
 def test_every_operator_of_the_test_sheet_is_described() -> None:
     found = 0
     for operator in every_operator():

@@ -33,6 +33,7 @@ def folders(tmp_path: Path) -> list[Path]:
     return [tmp_path / "a", tmp_path / "b"]
 
 
+@pytest.mark.slow
 def test_stages_of_a_run(
     capsys: pytest.CaptureFixture[str], folders: list[Path], tmp_path: Path
 ) -> None:

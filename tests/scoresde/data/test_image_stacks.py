@@ -46,6 +46,7 @@ class TestCrops:
             seen.add((n, i, j))
         assert len(seen) == 3 * 2 * 4
 
+    @pytest.mark.slow
     def test_the_file_on_disk_is_not_read_whole(self, tmp_path: Path) -> None:
         """A zarr of 64 MB in memory of its chunks alone: no chunk is written but one."""
         import zarr

@@ -88,6 +88,7 @@ class TestPriors:
         for word in ("seed 0", f"train_phantoms.py --kind {name}", "no use for"):
             assert word in " ".join(card.split())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", DRAWN)
     def test_the_denoiser_is_better_than_a_linear_one(self, name: str) -> None:
         """At small noise. At large noise that of heads is not, as its card says."""

@@ -81,6 +81,7 @@ def test_what_is_no_picture_has_no_parameters(kind: str, y: Tensor, message: str
         blur_parameters(kind, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "disk", "motion"])
 @pytest.mark.parametrize("side", [32, 33, 64, 200])
 def test_all_kernels_of_a_range_fit_the_picture(kind: str, side: int) -> None:

@@ -56,6 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
+@pytest.mark.slow
 def test_the_terminal_and_the_files_say_what_was_estimated(
     tmp_path: Path, asked: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ def test_the_terminal_and_the_files_say_what_was_estimated(
     assert "--gaussian auto" in page
 
 
+@pytest.mark.slow
 def test_the_noise_may_be_unknown_too(
     tmp_path: Path,
     asked: list[tuple[Any, ...]],
@@ -147,6 +149,7 @@ def test_a_file_may_be_called_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not is_unknown("kernel", named)
 
 
+@pytest.mark.slow
 def test_a_motion_has_a_length_and_an_angle(
     tmp_path: Path, asked: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +166,7 @@ def test_a_motion_has_a_length_and_an_angle(
     assert "9 pixels" in page and "30.5 degrees" in page
 
 
+@pytest.mark.slow
 def test_a_kernel_of_any_shape(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

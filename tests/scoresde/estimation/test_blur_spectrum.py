@@ -53,6 +53,7 @@ def test_a_motion_is_found() -> None:
             assert abs(value - true) < 4 * error < 0.1 * true
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "disk", "motion"])
 def test_no_blur_is_said(kind: str) -> None:
     y = field(1) + SIGMA * randn(1, 3, 128, 128, seed=2)
@@ -60,6 +61,7 @@ def test_no_blur_is_said(kind: str) -> None:
         estimate_blur(kind, y, None, SIGMA)
 
 
+@pytest.mark.slow
 def test_a_blur_beyond_the_range_is_said() -> None:
     y = GaussianBlur(14.0, "circular", truncate=4.0).apply(field(3))
     y = y + 0.002 * randn(1, 3, 128, 128, seed=4)

@@ -144,6 +144,7 @@ def test_draws_find_the_maximum_of_the_evidence(sigma: float) -> None:
     assert found.error[0] == pytest.approx(exact.error[0], rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_eight_draws_know_how_little_information_is_left(seed: int) -> None:
     """The error of the maximum and of eight draws: 1/I + (J - I) / 8 I^2 with the exact I."""

@@ -151,6 +151,7 @@ def test_the_estimate_is_the_maximum_of_the_evidence(name: str) -> None:
         assert abs(found.values[i] - truth[i]) < 3 * error
 
 
+@pytest.mark.slow
 def test_standard_errors_cover() -> None:
     """300 measurements, the maximum on a grid: 95 and 68 % intervals within 4 sd of binomials."""
     runs, truth = 300, math.log(1.0)
@@ -182,6 +183,7 @@ def test_standard_errors_cover() -> None:
 # ---- draws in the place of the evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Gaussian", "oblique"])
 def test_the_slope_of_draws_is_that_of_the_evidence(name: str) -> None:
     """Fisher's identity, and Louis's information, within the Monte-Carlo error that is stated."""
@@ -197,6 +199,7 @@ def test_the_slope_of_draws_is_that_of_the_evidence(name: str) -> None:
     assert float((ratio.log()).abs().max()) < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Gaussian", "Gaussian with holes"])
 def test_draws_find_the_maximum_of_the_evidence(name: str) -> None:
     problem_of, parameters, _ = FAMILIES[name]
@@ -211,6 +214,7 @@ def test_draws_find_the_maximum_of_the_evidence(name: str) -> None:
     assert found.error[0] == pytest.approx(exact.error[0], rel=0.35)
 
 
+@pytest.mark.slow
 def test_weighted_equations_of_few_draws_have_mean_0_and_the_stated_variance() -> None:
     """50 measurements, 8 draws each: the sum of z and of its squares, within 4 sd."""
     source = Family(gaussian, (WIDTH,))

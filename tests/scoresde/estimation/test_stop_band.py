@@ -31,6 +31,7 @@ def picture(number: int, channels: int = 3, side: int = 64) -> Tensor:
     return (0.5 * (x - x.mean()) / x.std())[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["reflect", "circular", "zero", "valid"])
 def test_errors_have_the_stated_size(boundary: Boundary) -> None:
     problem = InverseProblem(GaussianBlur(1.5, boundary), GaussianNoise(SIGMA))

@@ -89,12 +89,17 @@ def audited(seed: int, **changes: Any) -> AuditReport:
     return audit(law, problem(), Exact(law, **changes), runs=80, draws=19, seed=seed)
 
 
+ONE_WORKER = pytest.mark.xdist_group("reports")
+"""So that the 200 audits are made once."""
+
+
 @pytest.fixture(scope="module")
 def reports() -> list[AuditReport]:
     return [audited(seed) for seed in range(200)]
 
 
 @pytest.mark.slow
+@ONE_WORKER
 def test_p_values_of_exact_draws_are_uniform(reports: list[AuditReport]) -> None:
     """Kolmogorov-Smirnov for each test; 1e-3 is the probability of a failure of all together.
 
@@ -109,6 +114,7 @@ def test_p_values_of_exact_draws_are_uniform(reports: list[AuditReport]) -> None
 
 
 @pytest.mark.slow
+@ONE_WORKER
 def test_exact_draws_fail_as_rarely_as_stated(reports: list[AuditReport]) -> None:
     """At most FALSE_ALARM: the count may exceed its share by chance, with probability 1e-3."""
     failures = sum(not report.passed for report in reports)
@@ -116,6 +122,7 @@ def test_exact_draws_fail_as_rarely_as_stated(reports: list[AuditReport]) -> Non
 
 
 @pytest.mark.slow
+@ONE_WORKER
 def test_the_bands_hold_95_percent(reports: list[AuditReport]) -> None:
     """The number of audits outside of the band of each row is binomial."""
     low, high = stats.binom.ppf([1e-4, 1 - 1e-4], len(reports), 0.05)
@@ -152,6 +159,7 @@ def test_draws_of_the_prior_pass_all_tests_that_do_not_look_at_y() -> None:
     assert failed == {"ranks: residual", "residual of a draw / noise"}
 
 
+@pytest.mark.slow
 def test_half_the_variance_is_measured_as_theory_says() -> None:
     """(1 + 1/K) v/2 over v/2 (1/K) + v: with K = 19 the ratio is (20/19)/2 / (1 + 1/38)."""
     law = gaussian()

@@ -216,6 +216,7 @@ class TestClassReport:
         assert report.kl == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-5)
         assert report.confidence == pytest.approx(1, abs=1e-6)
 
+    @pytest.mark.slow
     def test_of_a_perfect_generator_is_chi_squared(self) -> None:
         """2 n KL has mean 9 and variance 18 over draws of the right law."""
         classifier, generator, n, repeats = (

@@ -28,7 +28,7 @@ from scoresde.evaluation.prior_check import (
     noise_levels,
 )
 from scoresde.evaluation.prior_check.repairs import repairs
-from scoresde.pipelines import devices
+from scoresde.pipelines import devices, prior_check
 from scoresde.pipelines.prior_check import accepted_sizes, look_over, samples_like
 from tests.commands import run
 from tests.conftest import F64, randn, seeded
@@ -225,6 +225,7 @@ def test_false_alarms_are_as_rare_as_stated() -> None:
     assert alarms <= 3, alarms
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_level_are_those_of_theory() -> None:
     """Error and s^2 tr J of Gaussian pictures are both the sum of the posterior variances."""
     prior = Pictures(8)
@@ -299,6 +300,7 @@ def test_a_right_repair_undoes_its_mistake() -> None:
             assert min(errors) < 1e-6, name
 
 
+@pytest.mark.slow
 def test_a_network_outside_of_its_training_is_found() -> None:
     """A denoiser of weak noise alone: what lies above its training, and what to do."""
     prior = Pictures(8)
@@ -310,6 +312,7 @@ def test_a_network_outside_of_its_training_is_found() -> None:
     assert not any("0.02," in text for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noisy", [True, False])
 def test_a_jacobian_that_is_no_covariance_is_found(noisy: bool) -> None:
     """Rotated vectors: the error grows, and the Jacobian is antisymmetric."""
@@ -330,6 +333,7 @@ def test_a_jacobian_that_is_no_covariance_is_found(noisy: bool) -> None:
     assert found.fine != noisy
 
 
+@pytest.mark.slow
 def test_an_error_beyond_the_own_variance_is_found() -> None:
     """A posterior that is too sure: samples of three times the variance of the prior."""
     prior = GaussianPrior(torch.zeros(4, dtype=F64), torch.eye(4, dtype=F64))
@@ -337,6 +341,7 @@ def test_an_error_beyond_the_own_variance_is_found() -> None:
     assert "calibration" in {one.kind for one in found.findings}, found.findings
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_found() -> None:
     prior = Pictures(8)
     rule: Rule = lambda D, u, s: D(u, s) / (0 if s > 1 else 1)  # noqa: E731
@@ -344,6 +349,7 @@ def test_values_that_are_not_finite_are_found() -> None:
     assert any("not finite" in one.text for one in found.findings)
 
 
+@pytest.mark.slow
 def test_a_prior_without_derivatives_is_checked_without_its_jacobian() -> None:
     prior = plane()
 
@@ -432,6 +438,7 @@ def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status 0 and 1, the table, JSON and a file, with pictures of a folder."""
+    monkeypatch.setattr(prior_check, "_VALUES", 0)  # 16 samples: the mistake is a gross one
     good = Pictures(16)
     for i, x in enumerate(good.sample(12, seeded(1))):
         write_image(x.clamp(-1, 1), tmp_path / f"{i}.png")
@@ -456,6 +463,7 @@ def test_the_command(
         assert report["kinds"] == ([] if name is None else ["prediction"])
 
 
+@pytest.mark.slow
 def test_bad_input_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "check-prior", "nonsense")
     assert code == 2 and "unknown prior" in err

@@ -517,6 +517,7 @@ def test_two_modes_are_no_outliers_but_a_lonely_one_is() -> None:
     assert check_residual(problem, y, lonely).outliers == (5,)
 
 
+@pytest.mark.slow
 def test_gaussian_draws_are_never_outliers() -> None:
     """Not even with a few directions: at 20 the ratio of two distances rarely exceeds 2."""
     problem = InverseProblem(Denoising(), GaussianNoise(1.0))

@@ -125,6 +125,7 @@ class TestDensity:
         entry = model.entry_log_prob(x)[:, 0, 0, 1].exp().reshape(3, 3, 3, 3)[..., 0].flatten()
         torch.testing.assert_close(entry, third)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 1])
     def test_of_a_vector_integrates_to_one(self, seed: int) -> None:
         model = built(
@@ -137,6 +138,7 @@ class TestDensity:
             1, abs=1e-3
         )
 
+    @pytest.mark.slow
     def test_draws_of_a_vector_have_the_density(self) -> None:
         model = built(AutoregressiveConfig((2,), widths=(16, 16), components=3))
         x = model.sample(40000, seeded(3))
@@ -153,6 +155,7 @@ class TestDensity:
             product, abs=5 / 200
         )
 
+    @pytest.mark.slow
     def test_gradients_of_the_loss_reach_every_parameter(self) -> None:
         for config in MODELS.values():
             model = Autoregressive(config)
@@ -161,6 +164,7 @@ class TestDensity:
             dead = [name for name, p in model.named_parameters() if p.grad is None]
             assert loss.ndim == 0 and not dead
 
+    @pytest.mark.slow
     def test_learns_a_toy(self) -> None:
         """Stripes: x_1 = -x_0.
 

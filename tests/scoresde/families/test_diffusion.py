@@ -1,5 +1,6 @@
 """The score prior on the common interface of the families."""
 
+import pytest
 import torch
 
 from problems import Denoising, GaussianNoise, InverseProblem
@@ -19,6 +20,7 @@ def diffusion() -> Diffusion:
     return Diffusion(prior, DiffusionConfig(steps=6, nodes=24))
 
 
+@pytest.mark.slow
 def test_its_density_is_the_flow_s_with_a_standard_error() -> None:
     model = diffusion()
     x = 0.3 * torch.randn(3, 1, 8, 8, generator=seeded())

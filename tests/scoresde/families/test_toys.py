@@ -127,8 +127,30 @@ class TestToys:
 STEPS = {"flow": 300, "autoregressive": 800, "diffusion": 1200}
 
 
-@pytest.mark.parametrize("name", TOYS)
-@pytest.mark.parametrize("family", STEPS)
+def cells(family: str) -> tuple[Tensor, Tensor]:
+    """Midpoints and areas of cells of a square that holds the mass of a family."""
+    # flows and logistic mixtures have the longer tails
+    if family != "flow":
+        points, area = lattice(1.5 if family == "diffusion" else 4.0, SPACING)
+        return points, torch.full((len(points),), area, dtype=torch.float64)
+    # a flow has sharp ridges among the data, which a coarse lattice counts with an error
+    inner, small = lattice(2.0, SPACING / 2)
+    outer, large = lattice(4.0, 2 * SPACING)
+    outer = outer[(outer.abs() > 2.0).any(1)]
+    areas = torch.tensor([small, large], dtype=torch.float64)
+    return torch.cat((inner, outer)), areas.repeat_interleave(
+        torch.tensor([len(inner), len(outer)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *((family, name) for family in ("flow", "autoregressive") for name in TOYS),
+        # the ODE takes most of the time, so here are separate modes and sharp edges alone
+        *(("diffusion", name) for name in ("25 Gaussians", "checkerboard")),
+    ],
+)
 def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
     toy = TOYS[name]()
     model = trained(family, toy, tmp_path, STEPS[family])
@@ -141,13 +163,9 @@ def test_an_exact_density(family: str, name: str, tmp_path: Path) -> None:
         assert found.kind == "exact" and not found.discrete
         return found.value.double()
 
-    # flows and logistic mixtures have the longer tails
-    reach = 1.5 if family == "diffusion" else 4.0
-    points, area = lattice(reach, SPACING)
+    points, area = cells(family)
     q = log_q(points).exp() * area
-    # a flow has sharp ridges, which a coarse lattice counts with an error
-    fine, small = lattice(reach, SPACING / 2) if family == "flow" else (points, area)
-    assert float(log_q(fine).exp().sum() * small) == pytest.approx(1, abs=2e-3)
+    assert float(q.sum()) == pytest.approx(1, abs=2e-3)
 
     draws = model.sample(4000, seeded(3)).double()
     assert cell_chi2(draws, points, q) > 1e-4
@@ -203,7 +221,8 @@ def test_the_bound_of_a_vae_lies_below_the_evidence_and_tightens(name: str, tmp_
     )
 
 
-@pytest.mark.parametrize("name", TOYS)
+# two with centres, and one without
+@pytest.mark.parametrize("name", [name for name in TOYS if name != "checkerboard"])
 def test_a_collapse_is_seen(name: str, tmp_path: Path) -> None:
     """Trained fast without penalties, a GAN forgets most of the data; with them it does not."""
     toy = TOYS[name]()

@@ -40,6 +40,7 @@ def build(kind: str) -> GenerativeModel:
 SETTINGS = LoopConfig(steps=12, batch=32, learning_rate=2e-3, warmup=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["VAE", "Flow", "GAN"])
 def test_interrupted_and_resumed_is_the_same_to_the_bit(kind: str, tmp_path: Path) -> None:
     whole = train_model(build(kind), data(), tmp_path / "whole", SETTINGS)

@@ -64,6 +64,7 @@ def linear_vae(std: float = 0.5, optimal: bool = True) -> tuple[VAE, GaussianPri
     return model, GaussianPrior(b, W @ W.T + std**2 * torch.eye(4))
 
 
+@pytest.mark.slow
 def test_the_elbo_is_the_evidence_if_the_encoder_is_the_posterior() -> None:
     """Then every weight of the IWAE is p(x) as well, without any noise."""
     model, law = linear_vae()
@@ -76,6 +77,7 @@ def test_the_elbo_is_the_evidence_if_the_encoder_is_the_posterior() -> None:
     assert float(((values.mean(0) - law.log_prob(x)) / error).abs().max()) < 4
 
 
+@pytest.mark.slow
 def test_the_elbo_lies_below_by_the_divergence_and_iwae_closes_the_gap() -> None:
     model, law = linear_vae(optimal=False)
     best, _ = linear_vae()
@@ -157,6 +159,7 @@ def test_loss_and_bound_are_the_same_number_and_beta_and_free_bits_do_as_said() 
             )
 
 
+@pytest.mark.slow
 def test_probabilities_of_tiny_pictures_sum_to_one() -> None:
     """Pictures of one pixel, by IWAE with many draws."""
     model = shaken(VAEConfig(shape=(1,), latent=1, widths=(8,), components=2), 0.3)
@@ -173,6 +176,7 @@ def test_probabilities_of_tiny_pictures_sum_to_one() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_mean_picture_is_the_mean_of_the_draws() -> None:
     model = shaken(IMAGE)
     raw = model.raw_outputs(torch.randn(1, 4, generator=seeded(), dtype=torch.float64)).detach()

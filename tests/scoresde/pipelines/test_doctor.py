@@ -63,6 +63,7 @@ def test_a_sound_installation() -> None:
     assert not [text for text in report["problems"] if "weights" in text or "written" in text]
 
 
+@pytest.mark.slow
 def test_threads_are_as_before() -> None:
     before = torch.get_num_threads()
     try:
@@ -124,6 +125,7 @@ def test_an_empty_folder_of_weights_is_a_problem(tmp_path: Path) -> None:
     assert any("no weights" in text for text in problems)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -162,6 +164,7 @@ def test_problems_say_what_to_do(change: dict, words: str) -> None:
     assert words in found
 
 
+@pytest.mark.slow
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "doctor", "--device", "cpu")
     assert status == (1 if "problem " in out else 0), err

@@ -185,6 +185,7 @@ def test_nothing_to_restore(tmp_path: Path) -> None:
 # ---- what is done
 
 
+@pytest.mark.slow
 def test_bad_files_are_listed_and_the_others_done(photographs: Path, prior: Path) -> None:
     out = photographs.parent / "out"
     fractions: list[float] = []
@@ -202,6 +203,7 @@ def test_bad_files_are_listed_and_the_others_done(photographs: Path, prior: Path
     assert float(rows[0]["psnr"]) == result.rows[0].psnr and rows[3]["seconds"] == ""
 
 
+@pytest.mark.slow
 def test_whole_results_of_the_same_content_are_kept(photographs: Path, prior: Path) -> None:
     out = photographs.parent / "out"
     (photographs / "broken.png").unlink()
@@ -276,6 +278,7 @@ def line(photographs: Path, prior: Path, out: Path, *more: object) -> tuple[obje
     return ("restore", photographs, "--problem", "denoise", *how, "--out", out, *more)
 
 
+@pytest.mark.slow
 def test_the_command(
     capsys: pytest.CaptureFixture[str], photographs: Path, prior: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_operator_is_that_of_sigpy() -> None:
     np.testing.assert_allclose(view, 2 * combined / combined.max() - 1, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_does_what_python_does(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_known_maps_give_the_image_back(folder: Path, tmp_path: Path) -> None:
     assert abs(x[0] + 1j * x[1] - head()).max() < 5e-4 * BRIGHT * 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["estimate", "one set of maps", "maps of all slices"])
 def test_a_slice_alone_is_that_of_the_stack(folder: Path, tmp_path: Path, how: str) -> None:
     """Bit for bit without a stated brightness: measurement, units, noise, draws."""
@@ -236,6 +238,7 @@ def test_maps_of_some_slices_know_these_alone(folder: Path, tmp_path: Path) -> N
     assert "that have sensitivities" in found.rule
 
 
+@pytest.mark.slow
 def test_a_stack_and_its_slices(folder: Path, tmp_path: Path) -> None:
     """With a stated brightness a slice alone is the same as in the stack, too."""
     both = restored(folder, tmp_path / "all", sigma=0.02, range="0,600")
@@ -298,6 +301,7 @@ def test_a_real_picture_whose_phase_the_maps_hold(folder: Path, tmp_path: Path) 
     torch.testing.assert_close(result.posterior.mean, x, atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_refusals_are_one_line_each(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:

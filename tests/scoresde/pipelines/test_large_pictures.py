@@ -103,6 +103,7 @@ def test_posterior_files_are_read_in_part(tmp_path: Path) -> None:
         read_posterior(path, "file", lazily=True)
 
 
+@pytest.mark.slow
 def test_windows_tell_what_the_whole_picture_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws of the exact posterior of white pictures, and too small a noise."""
     g = seeded(4)

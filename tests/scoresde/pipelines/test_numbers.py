@@ -53,6 +53,7 @@ def restored(
     return restore(image, problem, options, out, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_sixteen_bits_go_through_a_restoration(prior: str, tmp_path: Path, name: str) -> None:
     """What is seen without noise changes by the rounding alone, half a level."""
@@ -74,6 +75,7 @@ def test_sixteen_bits_go_through_a_restoration(prior: str, tmp_path: Path, name:
             np.testing.assert_array_equal(np.asarray(file), mean.values >> 8)
 
 
+@pytest.mark.slow
 def test_the_prior_and_solver_of_the_command_line_keep_sixteen_bits(tmp_path: Path) -> None:
     """The solver draws with the scatter that was stated, here a thirtieth of a level."""
     tifffile.imwrite(tmp_path / "a.tif", U16, photometric="rgb")
@@ -83,6 +85,7 @@ def test_the_prior_and_solver_of_the_command_line_keep_sixteen_bits(tmp_path: Pa
     assert np.abs(mean.astype(int) - U16.astype(int)).max() == 0
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_run(prior: str, tmp_path: Path) -> None:
     """posterior.npz holds what the pictures show, in float32, and says what it is."""
     jsonschema = pytest.importorskip("jsonschema")
@@ -114,6 +117,7 @@ def test_the_numbers_of_a_run(prior: str, tmp_path: Path) -> None:
     assert "posterior.npz" in result.report["files"]
 
 
+@pytest.mark.slow
 def test_fewer_files(prior: str, tmp_path: Path) -> None:
     Image.fromarray((U16 >> 8).astype(np.uint8)).save(tmp_path / "a.png")
     output = OutputOptions(no_draws=True, format="tiff32")
@@ -130,6 +134,7 @@ def test_fewer_files(prior: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out/mean.tif").exists()  # of the former run
 
 
+@pytest.mark.slow
 def test_a_file_for_the_mean(prior: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", U16, photometric="rgb")
     denoise = ProblemOptions("denoise")
@@ -149,6 +154,7 @@ def test_a_file_for_the_mean(prior: str, tmp_path: Path) -> None:
     assert destination(tmp_path / "made") == (tmp_path / "made", None)
 
 
+@pytest.mark.slow
 def test_a_grey_picture_is_grey_from_a_description_too(prior: str, tmp_path: Path) -> None:
     """For 16 bits, too."""
     Image.fromarray(U16[..., 0]).save(tmp_path / "a.png")
@@ -161,6 +167,7 @@ def test_a_grey_picture_is_grey_from_a_description_too(prior: str, tmp_path: Pat
     np.testing.assert_array_equal(one.values, two.values)
 
 
+@pytest.mark.slow
 def test_a_profile_stays_with_its_values(prior: str, tmp_path: Path) -> None:
     """A picture in Adobe RGB looks as before, in every program that follows profiles."""
     pixels = (U16 >> 8).astype(np.uint8)
@@ -202,6 +209,7 @@ def read_mask_of(seen: np.ndarray) -> Inpainting:
     return Inpainting(torch.from_numpy(seen))
 
 
+@pytest.mark.slow
 def test_a_camera_of_twelve_bits(
     capsys: pytest.CaptureFixture[str], prior: str, tmp_path: Path
 ) -> None:
@@ -301,6 +309,7 @@ def described(out: Path) -> Any:
     return problem_from(json.loads((out / "problem.json").read_text())).operator
 
 
+@pytest.mark.slow
 def test_kernels_at_the_command_line(
     capsys: pytest.CaptureFixture[str], prior: str, tmp_path: Path
 ) -> None:

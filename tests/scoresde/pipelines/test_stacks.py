@@ -64,6 +64,7 @@ def restored(
 
 
 class TestStacks:
+    @pytest.mark.slow
     def test_values_axes_and_affine(self, prior: str, brain: Path, tmp_path: Path) -> None:
         """Every file has the numbers of the volume, in the places of the volume."""
         import nibabel
@@ -96,6 +97,7 @@ class TestStacks:
         assert {path.name for path in out.iterdir()} == set(report["files"])
         assert seen == sorted(seen) and seen[-1] == 1.0 and 0.5 in seen
 
+    @pytest.mark.slow
     def test_a_slice_alone_is_the_same(self, prior: str, brain: Path, tmp_path: Path) -> None:
         """Noise and draws of a slice depend on its place, not on what else is restored."""
         given: dict[str, Any] = {"range": "0,1000", "sigma": 0.1, "more": {"simulate": True}}
@@ -109,6 +111,7 @@ class TestStacks:
         assert every.report["mean"]["psnr"] == pytest.approx(np.mean(scores))
         assert np.load(tmp_path / "all/measurement.npy").shape == (4, 1, 12, 16)
 
+    @pytest.mark.slow
     def test_an_interrupted_stack_goes_on(
         self, prior: str, brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -163,6 +166,7 @@ class TestStacks:
         assert restoring == [0, 1, 2, 0, 1, 2, 3]
         assert not list(out.rglob("*.safetensors"))
 
+    @pytest.mark.slow
     def test_a_kept_slice_has_the_noise_that_was_estimated(
         self, prior: str, brain: Path, tmp_path: Path
     ) -> None:
@@ -183,6 +187,7 @@ class TestStacks:
         assert estimates[0] == estimates[1] and problems[0] == problems[1]
         assert json.loads(problems[0])["noise"]["std"] == pytest.approx(estimates[0][0], abs=1e-4)
 
+    @pytest.mark.slow
     def test_pages_of_sixteen_bits(self, prior: str, tmp_path: Path) -> None:
         counts = RNG.integers(0, 65536, (3, 12, 16), np.uint16)
         tifffile.imwrite(tmp_path / "a.tif", counts, photometric="minisblack")
@@ -191,12 +196,14 @@ class TestStacks:
             found = tifffile.imread(tmp_path / name)
             assert found.dtype == np.uint16 and np.array_equal(found, counts)
 
+    @pytest.mark.slow
     def test_colours(self, prior: str, tmp_path: Path) -> None:
         colour = RNG.integers(0, 256, (2, 12, 16, 3), np.uint8)
         tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
         restored(tmp_path / "a.tif", prior, tmp_path / "out")
         assert np.array_equal(tifffile.imread(tmp_path / "out/mean.tif"), colour)
 
+    @pytest.mark.slow
     def test_kspace_of_fastmri(self, prior: str, tmp_path: Path) -> None:
         """Complete k-space of each slice gives the slices back, up to five times the noise."""
         import h5py
@@ -212,6 +219,7 @@ class TestStacks:
         torch.testing.assert_close(result.posterior.mean, x, atol=0.05, rtol=0)
         assert tifffile.imread(tmp_path / "out/mean.tif").shape == (4, 12, 16)
 
+    @pytest.mark.slow
     def test_coils_are_channels(self, prior: str, tmp_path: Path) -> None:
         """The order of the operator: real and imaginary part of each coil."""
         from problems import birdcage_maps
@@ -228,6 +236,7 @@ class TestStacks:
 
 
 class TestUnits:
+    @pytest.mark.slow
     def test_hounsfield_units(self, prior: str, tmp_path: Path) -> None:
         stored = RNG.integers(0, 4000, (12, 16), np.uint16)
         path = write_dicom(tmp_path, stored)
@@ -243,6 +252,7 @@ class TestUnits:
         window = restored(path, prior, tmp_path / "window", range="file")
         assert window.report["read"]["range"] == [-160, 239]
 
+    @pytest.mark.slow
     def test_fits_keeps_its_header(self, prior: str, tmp_path: Path) -> None:
         """Coordinates belong to the same places of the sky; old scales are gone."""
         from astropy.io import fits
@@ -271,6 +281,7 @@ class TestUnits:
             ]
             np.testing.assert_allclose(*places)
 
+    @pytest.mark.slow
     def test_noise_in_the_units_of_the_file(
         self, capsys: pytest.CaptureFixture[str], prior: str, tmp_path: Path
     ) -> None:
@@ -301,6 +312,7 @@ class TestUnits:
             status, _, err = run(capsys, *line, *quick, *more, "--out", tmp_path / "c")
             assert status == 2 and message in err and err.count("\n") == 1
 
+    @pytest.mark.slow
     def test_a_prior_remembers_its_range(self, prior: str, tmp_path: Path) -> None:
         """What -1 and 1 were in training they are in a restoration, for numbers of one unit."""
         own, card = load_score_prior(prior), {"data": {"low": [-1000.0] * 3, "high": [1000.0] * 3}}
@@ -339,6 +351,7 @@ def test_folders_and_manifests(brain: Path, tmp_path: Path) -> None:
 
 
 class TestRefusals:
+    @pytest.mark.slow
     def test_a_slice_with_holes_is_named(self, prior: str, tmp_path: Path) -> None:
         import nibabel
 
@@ -358,6 +371,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="png16 has no pages for 4 slices; use tiff"):
             restored(brain, prior, tmp_path / "out", more=more, range="0,1000")
 
+    @pytest.mark.slow
     def test_the_command_line(
         self, capsys: pytest.CaptureFixture[str], prior: str, brain: Path, tmp_path: Path
     ) -> None:

@@ -159,6 +159,7 @@ def test_an_overlap_that_is_too_small_is_seen(picture: Path, tmp_path: Path) -> 
     assert errors[0] > 1e-3 > 1e-6 > errors[2] and errors[0] > errors[1] > errors[2]
 
 
+@pytest.mark.slow
 def test_draws_of_neighbours_fit_by_their_random_numbers(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ class Interruption(Exception):
     """In the place of Ctrl-C."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_bits(picture: Path, tmp_path: Path) -> None:
     problem, window = CASES["denoise"][0], WindowOptions(80, 40)
     how, out, lines = options("diffpir", 2), tmp_path / "out", []
@@ -282,6 +284,7 @@ def test_kill_and_workers_change_no_bit(tmp_path: Path, prior: str) -> None:
     assert contents(tmp_path / "out") == contents(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_zarr_in_and_out(tmp_path: Path) -> None:
     pixels = np.stack([values()] * 3).clip(0, 65535).astype(np.uint16)
     path = tmp_path / "a.zarr"
@@ -371,6 +374,7 @@ def test_what_windows_cannot_do(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_files_that_windows_do_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = (values() / 256).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

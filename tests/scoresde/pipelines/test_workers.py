@@ -110,6 +110,7 @@ def test_calibration(cluster: Workers, prior: str, tmp_path: Path) -> None:
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [None, "turns"])
 def test_likelihoods(cluster: Workers, prior: str, tmp_path: Path, average: str | None) -> None:
     count = 3 if average else 5
@@ -132,6 +133,7 @@ def test_likelihoods(cluster: Workers, prior: str, tmp_path: Path, average: str 
         assert reports[0][name] == reports[1][name]
 
 
+@pytest.mark.slow
 def test_audit(cluster: Workers, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scoresde.pipelines.audit._PIXELS_AT_ONCE", 8 * 3 * 64)  # several parts
     model = open_prior(prior, torch.device("cpu"), "fp32", recompute=True)
@@ -150,6 +152,7 @@ def test_audit_of_a_population_is_refused(cluster: Workers, prior: str) -> None:
         audit_named(model, PROBLEM, options(prior, solver="tds"), runs=20, workers=cluster)
 
 
+@pytest.mark.slow
 def test_rows_of_the_verification(cluster: Workers) -> None:
     pairs = [("ddrm", "gaussian"), ("repaint", "gaussian"), ("mmps", "gaussian")]
     here = list(table(pairs, draws=20))
@@ -189,6 +192,7 @@ class TestDrawsOfOnePicture:
         assert seen[-1] == 1 and seen == sorted(seen)
         return found.posterior, found.report
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("solver", ["diffpir", "mmps", "warm-start"])
     @pytest.mark.filterwarnings("ignore::solvers.posterior.trust.SolverWarning")
     def test_they_are_those_of_one_process(

@@ -199,6 +199,7 @@ class TestDerivatives:
 
 
 class TestChoice:
+    @pytest.mark.slow
     def test_the_same_from_python_and_from_the_command_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -270,6 +271,7 @@ class TestLikelihoods:
             elbo(prior, u, nodes=8, generator=seeded(3)).value,
         ]
 
+    @pytest.mark.slow
     def test_are_those_of_full_precision_to_the_bit(self, tmp_path: Path) -> None:
         save_prior(make(), tmp_path / "prior.safetensors")
         auto, full, bf16 = (

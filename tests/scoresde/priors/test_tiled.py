@@ -93,6 +93,7 @@ def test_results_do_not_depend_on_what_is_kept(
     assert evaluations == without - kept * products
 
 
+@pytest.mark.slow
 def test_gradcheck() -> None:
     """Finite differences, to second order."""
     tiled = TiledPrior(prior(), 4, 1)

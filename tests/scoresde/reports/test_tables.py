@@ -143,6 +143,7 @@ def values(html: str, key: str) -> list[float]:
     return [float(one.get("value")) for one in found if one.get("data-key") == key]
 
 
+@pytest.mark.slow
 def test_numbers_keep_all_their_digits() -> None:
     html = PAGES["calibrate"]()
     levels = CALIBRATION["levels"]
@@ -181,6 +182,7 @@ def test_what_fails_an_audit_is_named_and_marked() -> None:
     assert passed.count(f"fill: {SECOND}") == 0 and passed.count(f"fill: {ACCENT}") == 8
 
 
+@pytest.mark.slow
 def test_findings_on_a_prior_are_warnings() -> None:
     root = parsed(PAGES["check-prior"]())
     box = next(one for one in root.all("div") if "warning" in one.get("class").split())
@@ -190,12 +192,14 @@ def test_findings_on_a_prior_are_warnings() -> None:
     assert "No findings" in fine.text
 
 
+@pytest.mark.slow
 def test_steps_that_are_left_are_a_warning() -> None:
     root = parsed(PAGES["train"]())
     box = next(one for one in root.all("div") if "warning" in one.get("class").split())
     assert "100 steps are left" in box.text
 
 
+@pytest.mark.slow
 def test_long_curves_are_thinned_and_keep_their_end() -> None:
     html = PAGES["train"]()
     assert "from 1 at step 0 to 0.0002 at step 4998" in html

@@ -28,6 +28,7 @@ def test_pictures_keep_their_grey_levels(channels: int) -> None:
     assert view.scale == Scale(0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_maps_keep_their_values() -> None:
     values = randn(19, 23).abs() * 0.1
     values[3, 4] = 2.0  # far above the others, beyond the end of the colours

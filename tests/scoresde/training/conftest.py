@@ -1,5 +1,6 @@
 """A small run, and what tests of training ask of it."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from scoresde.files import read_tensors
 from scoresde.networks import UNetConfig
 from scoresde.training import TrainConfig
 
-__all__ = ["CONFIG", "assert_same_state", "scalars", "state_of"]
+__all__ = ["CONFIG", "FEW_LAYERS", "assert_same_state", "scalars", "state_of"]
 
 CONFIG = TrainConfig(
     steps=8,
@@ -27,6 +28,12 @@ CONFIG = TrainConfig(
     precision="no",
     network=UNetConfig(channels=1, patch=2, widths=(8, 16), blocks=1, attention=(1,), embedding=16),
 )
+
+FEW_LAYERS = dataclasses.replace(
+    CONFIG,
+    network=dataclasses.replace(CONFIG.network, widths=(8,), attention=()),
+)
+"""For a compiler, whose work grows with the layers and not with the pixels."""
 
 
 @pytest.fixture(autouse=True)

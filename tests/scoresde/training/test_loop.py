@@ -25,7 +25,7 @@ from scoresde.training.prior import _PriorTask, build_prior
 from scoresde.training.steps import fastest_convolutions, move_towards, split_batch
 from scoresde.training.watch import FiniteWatch
 from tests.conftest import seeded
-from tests.scoresde.training.conftest import CONFIG, assert_same_state, state_of
+from tests.scoresde.training.conftest import CONFIG, FEW_LAYERS, assert_same_state, state_of
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int], gradient: bool = False) -> None:
@@ -146,6 +146,7 @@ def test_averages_move_by_their_weight(device: torch.device) -> None:
 
 
 class TestBatches:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ahead", [1, 3, 20])
     def test_the_same_run_with_a_thread(
         self, data: ImageFolder, tmp_path: Path, ahead: int
@@ -224,6 +225,7 @@ class TestAccumulation:
         for whole, summed in zip(*found, strict=True):
             torch.testing.assert_close(whole, summed, rtol=1e-9, atol=1e-12)
 
+    @pytest.mark.slow
     def test_a_run_may_go_on_in_other_parts(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True, stop_after=3)
         train(data, tmp_path / "out", replace(CONFIG, accumulate=2), cpu=True, resume=True)
@@ -240,6 +242,7 @@ class TestAccumulation:
 
 
 class TestStages:
+    @pytest.mark.slow
     def test_a_run_ends_after_its_minutes(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "whole", CONFIG, cpu=True)
         train(data, tmp_path / "out", CONFIG, cpu=True, minutes=1e-9, resume=None)
@@ -297,7 +300,7 @@ class TestCompilation:
         import torch._inductor.config
 
         torch._dynamo.reset()
-        config = replace(CONFIG, batch=5)
+        config = replace(FEW_LAYERS, batch=5)
         train(data, tmp_path / "plain", config, cpu=True, compiled=False)
         monkeypatch.setattr(scoresde.training.loop, "compilation_pays", lambda *_: True)
         with torch._inductor.config.patch({"cpp.cxx": (None, str(tmp_path / "none"))}):

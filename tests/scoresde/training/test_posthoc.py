@@ -191,6 +191,7 @@ class TestRuns:
         assert prior.card["average"] == {"sigma_rel": sigma_rel, "step": end}
         assert prior.denoise(torch.zeros(1, 1, 8, 8), 0.5).shape == (1, 1, 8, 8)
 
+    @pytest.mark.slow
     def test_snapshots_change_nothing_else(self, data: ImageFolder, tmp_path: Path) -> None:
         plain = replace(self.CONFIG, snapshot_every=None)
         train(data, tmp_path / "plain", plain, cpu=True)
@@ -203,6 +204,7 @@ class TestRuns:
             load_prior(tmp_path / "with" / "prior.safetensors").network.stem.weight,
         )
 
+    @pytest.mark.slow
     def test_an_interruption_leaves_no_trace(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "whole", self.CONFIG, cpu=True)
         train(data, tmp_path / "parts", self.CONFIG, cpu=True, stop_after=6)
@@ -214,6 +216,7 @@ class TestRuns:
             )
             assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
+    @pytest.mark.slow
     def test_snapshots_that_begin_later(self, data: ImageFolder, tmp_path: Path) -> None:
         """The weights before count as those of then; earlier snapshots are of another sequence."""
         plain = replace(self.CONFIG, snapshot_every=None)

@@ -251,6 +251,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("two processes")  # one start of both serves all of these
 class TestTwoProcesses:
     def test_the_run_of_one_process_bit_by_bit(self, both: Two, tmp_path: Path) -> None:
         """If it sums the gradients of the halves: nothing else is left of a difference."""

@@ -41,6 +41,7 @@ def test_a_run_has_these_rates(data: ImageFolder, tmp_path: Path) -> None:
     np.testing.assert_allclose(rates, 1e-3 * np.array([0.5, *[1] * 6, 0.5]), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "cooldown"), [(16, 0.25), (6, 0.25), (8, 0.5), (5, 0.2)])
 def test_another_length_before_the_cool_down(
     data: ImageFolder, tmp_path: Path, steps: int, cooldown: float
@@ -62,6 +63,7 @@ def test_another_length_after_it_began(
         train(data, tmp_path / "out", replace(LONG, **change), cpu=True, resume=True)
 
 
+@pytest.mark.slow
 def test_what_older_states_lack_counts_as_its_default(data: ImageFolder, tmp_path: Path) -> None:
     """A state of a version without cool-downs, weightings and so on is resumed."""
     train(data, tmp_path / "whole", CONFIG, cpu=True)

@@ -46,6 +46,7 @@ def cases() -> list[tuple[object, TrainConfig, tuple[int, ...]]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(cases())))
 def test_a_prior_has_the_shape_of_its_samples(case: int, tmp_path: Path) -> None:
     data, config, shape = cases()[case]
@@ -61,6 +62,7 @@ def test_a_prior_has_the_shape_of_its_samples(case: int, tmp_path: Path) -> None
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 3])
 def test_mixed_precision(d: int, tmp_path: Path) -> None:
     """Losses in bfloat16 are those in float32 up to its rounding."""
@@ -113,6 +115,7 @@ def test_noise_levels_in_other_units() -> None:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_signals(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Data in units a thousand times larger: the same network in other units."""
         values = np.random.default_rng(0).normal(size=(6, 2, 24))

@@ -27,7 +27,13 @@ from scoresde.training import (
 )
 from scoresde.training.averages import ExponentialAverage
 from tests.conftest import seeded
-from tests.scoresde.training.conftest import CONFIG, assert_same_state, scalars, state_of
+from tests.scoresde.training.conftest import (
+    CONFIG,
+    FEW_LAYERS,
+    assert_same_state,
+    scalars,
+    state_of,
+)
 
 
 class TestObjective:
@@ -120,6 +126,7 @@ class TestConfig:
 
 
 class TestResume:
+    @pytest.mark.slow
     def test_interruptions_leave_no_trace(self, data: ImageFolder, tmp_path: Path) -> None:
         whole = train(data, tmp_path / "whole", CONFIG, cpu=True)
         train(data, tmp_path / "parts", CONFIG, cpu=True, stop_after=3)
@@ -132,11 +139,13 @@ class TestResume:
             torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True)
         )
 
+    @pytest.mark.slow
     def test_saving_along_the_way_changes_nothing(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "rarely", CONFIG, cpu=True)
         train(data, tmp_path / "often", CONFIG, cpu=True, save_every=1, log_every=1)
         assert_same_state(tmp_path / "rarely", tmp_path / "often")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_control_c_between_two_halves_of_a_step(
         self, data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -162,6 +171,7 @@ class TestResume:
         train(data, tmp_path / "parts", CONFIG, cpu=True, resume=True)
         assert_same_state(tmp_path / "whole", tmp_path / "parts")
 
+    @pytest.mark.slow
     def test_a_finished_run_stays_as_it_is(self, data: ImageFolder, tmp_path: Path) -> None:
         train(data, tmp_path / "out", CONFIG, cpu=True)
         before = state_of(tmp_path / "out")
@@ -264,6 +274,7 @@ class TestFailure:
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_the_seed_decides(self, data: ImageFolder, tmp_path: Path) -> None:
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
             torch.manual_seed(ord(name))  # the global state must not matter
@@ -391,7 +402,7 @@ class TestCompiled:
 
         torch._dynamo.reset()
         counters.clear()
-        config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
+        config = dataclasses.replace(FEW_LAYERS, crops=(8,), steps=4)
         start = scoresde.training.build_prior(config).network.state_dict()
         plain, compiled = (
             train(
@@ -419,7 +430,7 @@ class TestCompiled:
             train(
                 data,
                 tmp_path / "run",
-                dataclasses.replace(CONFIG, batch=3),
+                dataclasses.replace(FEW_LAYERS, batch=3),
                 cpu=True,
                 compiled=True,
             )

@@ -1,9 +1,12 @@
 """The whole comparison on tiny pictures, and the weights that come with the package."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +34,10 @@ pytestmark = pytest.mark.slow
 SMALL = JudgeConfig(samples=100, likelihoods=2, pictures=2, draws=3)
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
-    path = tmp_path / "squares.npz"
+    path = tmp_path_factory.mktemp("data") / "squares.npz"
     pictures = {
         f"{name}_images": generator.integers(0, 256, (n, 16, 16), dtype=np.uint8)
         for name, n in (("train", 300), ("test", 150))
@@ -43,8 +46,8 @@ def dataset(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def tiny_families() -> Iterator[None]:
     """Two families with a few hundred parameters, and restorations of a few steps."""
 
     def score(shape: tuple[int, ...]) -> Diffusion:
@@ -57,17 +60,34 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "VAE", lambda shape: VAE(VAEConfig(shape, latent=4, widths=(8, 8))), fit
     )
     FAMILIES["diffusion"] = Family("diffusion", score, fit)
-    monkeypatch.setattr(
-        "scoresde.families.comparison.restoration.family_settings",
-        lambda model, n: {} if isinstance(model, Diffusion) else {"steps": 4, "climb": 3},
-    )
-    monkeypatch.setattr(
-        "scoresde.families.comparison.entrants.SAMPLERS_SHOWN",
-        {"DDIM, 3": DiffusionConfig("ddim", 3)},
-    )
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "scoresde.families.comparison.restoration.family_settings",
+            lambda model, n: {} if isinstance(model, Diffusion) else {"steps": 4, "climb": 3},
+        )
+        patch.setattr(
+            "scoresde.families.comparison.entrants.SAMPLERS_SHOWN",
+            {"DDIM, 3": DiffusionConfig("ddim", 3)},
+        )
+        yield
     FAMILIES.clear()
     FAMILIES.update(real)
+
+
+@pytest.fixture
+def tiny() -> Iterator[None]:
+    with tiny_families():
+        yield
+
+
+@pytest.fixture(scope="module")
+def compared(
+    dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """A whole comparison: its report, and the folder of what it has written."""
+    folder = tmp_path_factory.mktemp("compared")
+    with tiny_families():
+        return compare(options(dataset, folder)), folder
 
 
 def options(dataset: Path, tmp_path: Path, **changes: object) -> CompareOptions:
@@ -91,10 +111,11 @@ def without_clocks(report: object) -> object:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.xdist_group("compare")  # one comparison serves three tests
 class TestCompare:
-    def test_from_beginning_to_end(self, dataset: Path, tmp_path: Path) -> None:
-        report = compare(options(dataset, tmp_path))
-        out = tmp_path / "out"
+    def test_from_beginning_to_end(self, compared: tuple[dict[str, Any], Path]) -> None:
+        report, folder = compared
+        out = folder / "out"
         written = json.loads((out / "comparison.json").read_text())
         assert (
             set(written["entrants"])
@@ -123,13 +144,16 @@ class TestCompare:
         for name in ("trilemma", "draws", "restoration"):
             assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_workers_find_the_same_numbers(self, dataset: Path, tmp_path: Path) -> None:
+    def test_workers_find_the_same_numbers(
+        self, compared: tuple[dict[str, Any], Path], dataset: Path, tmp_path: Path
+    ) -> None:
         """Bit for bit, except what a clock says; the pictures too."""
         pytest.importorskip("distributed")
         from dask.distributed import LocalCluster
 
-        here = options(dataset, tmp_path)
-        alone, lines, fractions = compare(here), list[str](), list[float]()
+        alone, folder = compared
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        here, lines, fractions = options(dataset, tmp_path), list[str](), list[float]()
         pictures = (tmp_path / "out/restoration.png").read_bytes()
         for path in (tmp_path / "work/judged").iterdir():
             path.unlink()
@@ -148,9 +172,14 @@ class TestCompare:
         assert fractions == sorted(fractions) and fractions[-1] == 1
 
     def test_what_is_done_is_not_done_again(
-        self, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        compared: tuple[dict[str, Any], Path],
+        dataset: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        first = compare(options(dataset, tmp_path))
+        first, folder = compared
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
 
         def forbidden(*_: object, **__: object) -> None:
             raise AssertionError("trained or drew again")

@@ -264,6 +264,7 @@ def test_the_peak_of_tensors_is_that_of_what_lives_at_once() -> None:
     assert 2 * 2**20 <= found.bytes <= 2 * 2**20 + 100
 
 
+@pytest.mark.slow
 def test_the_memory_of_training_grows_with_the_batch() -> None:
     """Five numbers for each parameter, and memory in proportion to the batch."""
     data = TensorData(torch.randn(64, 2, generator=seeded()))

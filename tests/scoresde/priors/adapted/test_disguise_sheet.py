@@ -71,10 +71,9 @@ def of_rounded_label(prior: AdaptedPrior, x_t: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize(("schedule", "prediction", "time"), CASES)
 def test_denoiser(schedule: str, prediction: str, time: str) -> None:
     """To 1e-10 in float64 and 1e-5 in float32; for whole steps, the denoiser of the nearest one."""
-    noise = SCHEDULES[schedule]
+    noise, exact = SCHEDULES[schedule], mixture()
     for value_range in RANGES:
         convention = Convention(prediction, noise, time, value_range=value_range, sigma_data=0.7)
-        exact = mixture()
         prior = AdaptedPrior(Disguise(exact, convention), convention, (3,))
         x_t, t = states(levels_in(prior))
         wanted = exact.denoise(x_t, t)

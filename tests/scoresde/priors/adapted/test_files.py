@@ -197,6 +197,7 @@ def test_other_names() -> None:
         load_prior("magic:x")
 
 
+@pytest.mark.slow
 def test_network_argument(tmp_path: Path) -> None:
     """A program brings its own network."""
     exported(tmp_path / "prior.pt2")

@@ -41,7 +41,7 @@ def _fourier() -> Prior:
 
 
 def _dit() -> Prior:
-    return _own(DiT(DiTConfig(channels=1, width=16, depth=2, heads=2, patch=4)), (1, 16, 16))
+    return _own(DiT(DiTConfig(channels=1, width=16, depth=1, heads=2, patch=4)), (1, 16, 16))
 
 
 def _signals() -> Prior:
@@ -88,7 +88,7 @@ EXAMPLES = {
     "dit": _dit,
     "signals": _signals,
     "vector": _vector,
-    "averaged": lambda: EquivariantPrior(_unet(), "turns"),
+    "averaged": lambda: EquivariantPrior(_foreign(), "turns"),
     "foreign": _foreign,
     "function": _function,
 }

@@ -32,6 +32,7 @@ def test_noise_levels_are_those_of_karras() -> None:
     torch.testing.assert_close(roots, wanted, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_read_back_to_the_bit_without_diffusers(tmp_path: Path) -> None:
     """The graph in the folder is read; of its module, which could do anything, nothing is run."""
     prior = example("fourier")
@@ -49,12 +50,14 @@ def test_read_back_to_the_bit_without_diffusers(tmp_path: Path) -> None:
         load_prior(f"diffusers:{tmp_path / 'out'}?label=1")
 
 
+@pytest.mark.slow
 def test_signals_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"for pictures \(C, H, W\).*--to torch-export"):
         export_prior(example("vector"), "diffusers", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_module_of_the_folder_is_python(tmp_path: Path) -> None:
     export_prior(example("function"), "diffusers", tmp_path / "out")
     unet = tmp_path / "out" / "unet"
