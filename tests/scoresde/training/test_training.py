@@ -402,7 +402,7 @@ class TestCompiled:
 
         torch._dynamo.reset()
         counters.clear()
-        config = dataclasses.replace(FEW_LAYERS, crops=(8,), steps=4)
+        config = dataclasses.replace(CONFIG, crops=(8,), steps=4)
         start = scoresde.training.build_prior(config).network.state_dict()
         plain, compiled = (
             train(
