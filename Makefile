@@ -1,6 +1,6 @@
 # make demo        restore three photographs with the embedded prior
 # make test        run the whole test suite, doctests included
-# make test-fast   run what takes milliseconds: under 90 s on two cores
+# make test-fast   run what takes milliseconds: four minutes on two cores
 # make test-adapters
 #                  run the tests that need diffusers, azula, deepinv or ONNX, in .venv-adapters
 # make axe         fetch axe-core with npm, for the tests of accessibility in Chromium
