@@ -56,7 +56,8 @@ SIDES = {
 }
 NOTES = {
     "white": f"{WHITE_MEASUREMENTS} measurements. Settings of `scoresde verify`. Most samples are "
-    "zero and inside every interval that holds zero, so that exact draws cover more than 90 %.",
+    "zero and inside every interval that holds zero, so that exact draws cover more than 90 %. "
+    "Other work ran on the machine, which makes the times long.",
 }
 
 
