@@ -101,16 +101,7 @@ def test_solvers_and_priors_work_without_commands_and_extras() -> None:
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = """
-from scoresde.cli import main
-
-for arguments in {lines!r}:
-    sys.argv = ["scoresde", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        assert end.code in (None, {status}), (arguments, end.code)
-"""
+COMMAND = "from scoresde.cli import main\nsys.argv = ['scoresde', *{arguments!r}]\nmain()\n"
 
 
 @pytest.mark.slow
@@ -120,9 +111,9 @@ def test_a_restoration_and_the_list_need_no_extra(tmp_path: Path) -> None:
     Image.new("RGB", (24, 24), (90, 120, 150)).save(tmp_path / "photo.png")
     restore = ["restore", str(tmp_path / "photo.png"), "--problem", "denoise"]
     restore += ["--solver", "ddrm", "--samples", "2", "--out", str(tmp_path / "out")]
-    lines = (restore, ["list"], ["verify", "--solver", "ddrm", "--problem", "gaussian"])
-    done = without(OF_EXTRAS, COMMANDS.format(lines=lines, status=0))
-    assert done.returncode == 0, done.stderr
+    for arguments in (restore, ["list"], ["verify", "--solver", "ddrm", "--problem", "gaussian"]):
+        done = without(OF_EXTRAS, COMMAND.format(arguments=arguments))
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -133,11 +124,12 @@ def test_what_needs_an_extra_says_how_to_install_it(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     Image.new("RGB", (64, 64)).save(tmp_path / "photographs" / "one.png")
     train = ["train", str(tmp_path / "photographs"), "--out", str(tmp_path / "run")]
-    flow = "from scoresde.families.flow import SplineCoupling\nSplineCoupling(2, 8, 1, 8)\n"
-    done = without(OF_EXTRAS, COMMANDS.format(lines=[train], status=2) + flow)
-    assert done.stderr.startswith(
+    done = without(OF_EXTRAS, COMMAND.format(arguments=train))
+    assert done.returncode == 2
+    assert done.stderr == (
         "scoresde: error: training needs accelerate, tensorboard: pip install 'scoresde[train]'\n"
-        "Traceback"
     )
     assert not (tmp_path / "run").exists()
+    flow = "from scoresde.families.flow import SplineCoupling\nSplineCoupling(2, 8, 1, 8)\n"
+    done = without(OF_EXTRAS, flow)
     assert done.stderr.endswith("a flow with splines needs zuko: pip install 'scoresde[train]'\n")

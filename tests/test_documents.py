@@ -374,21 +374,12 @@ def test_the_recipes_work(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
+    pytest_run = ("pytest", "-q", "-p", "no:cacheprovider")
     tests = [path for path in new if path.startswith("tests/")]
-    whole = [*tests, "tests/test_layers.py", "problems/operators/line_camera.py"]
-    sheets = [
-        ("tests/problems/test_operators.py", "line-camera"),
-        ("tests/solvers/test_contract.py", "renoise"),
-        ("tests/solvers/test_samplers.py", "midpoint"),
-    ]
-    # all in one process, as each imports torch; the names of files choose tests too
-    chosen = [f"({Path(path).name} and {word})" for path, word in sheets]
-    chosen += [Path(path).name for path in whole]
-    files = [*whole, *dict.fromkeys(path for path, _ in sheets)]
-    passed = run("pytest", "-q", "-p", "no:cacheprovider", "-rp", *files, "-k", " or ".join(chosen))
-    lines = [line for line in passed.splitlines() if line.startswith("PASSED")]
-    for path, word in [*sheets, *((path, "") for path in whole)]:
-        assert any(path in line and word in line for line in lines), (path, word)
+    run(*pytest_run, *tests, "tests/test_layers.py", "problems/operators/line_camera.py")
+    run(*pytest_run, "tests/problems/test_operators.py", "-k", "line-camera")
+    run(*pytest_run, "tests/solvers/test_contract.py", "-k", "renoise or midpoint")
+    run(*pytest_run, "tests/solvers/test_samplers.py", "-k", "midpoint")
     run("ruff", "check", *new)
     run("ruff", "format", "--check", *new)
     listed = run("scoresde", "list")

@@ -57,7 +57,7 @@ class TestNetworks:
         process, prior = levy_process(law), learned_prior(law)
         generator = seeded(40)
         for s in (0.03, 0.1, 0.3, 1.0):
-            x = process.sample(100, generator)
+            x = process.sample(200, generator)
             z = x + s * torch.randn(x.shape, dtype=x.dtype, generator=generator)
             exact = smooth(process, z, s)
             D = prior.denoise(z[:, None].float(), s)[:, 0].double()

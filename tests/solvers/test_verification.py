@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from problems import Denoising, GaussianNoise, Inpainting, InverseProblem, LinearMatrix
+from problems import Blur, Denoising, GaussianNoise, Inpainting, InverseProblem, LinearMatrix
 from scoresde import EDMSDE, VPSDE, GaussianPrior
 from solvers import (
     DAPS,
@@ -80,29 +80,28 @@ class TestTheBenchmarks:
         assert spread["informative"] < 1.01 and spread["ambiguous"] > 1.3
 
 
-NEAR_THE_FLOOR = {
-    "informative": 3,
-    "ambiguous": 3,
-    "sr": 3,
-    "blur": 1,
-    "box": 1,
-    "grid-8": 3,
-    "grid-80-1": 3,
-    "grid-80-2": 3,
-    "grid-800-4": 1,
-}
-"""Problem -> measurements: one where 48 or 64 rows or 800 entries take long."""
+NEAR_THE_FLOOR = (
+    "informative",
+    "ambiguous",
+    "blur",
+    "sr",
+    "box",
+    "grid-8",
+    "grid-80-2",
+    "grid-800-1",
+    "grid-800-4",
+)
 
 
 class TestPredictedTwist:
-    @pytest.mark.parametrize(("name", "measurements"), NEAR_THE_FLOOR.items())
-    def test_it_stays_near_the_floor(self, name: str, measurements: int) -> None:
-        """Within 1.1 of the floor on average over the measurements.
+    @pytest.mark.parametrize("name", NEAR_THE_FLOOR)
+    def test_it_stays_near_the_floor(self, name: str) -> None:
+        """Within 1.1 of the floor on average over three measurements.
 
         Plus four standard errors of the scatter of exact sets. At most 250 evaluations per draw.
         """
         ratios, scatter, evaluations = [], [], 0
-        for seed in range(measurements):
+        for seed in range(3):
             case = (EXACT_PROBLEMS | FULL_PROBLEMS)[name][1](seed)
             exact, *others = (
                 case.posterior.sample(500, seeded(100 * seed + i)).flatten(1) for i in range(9)
@@ -116,9 +115,9 @@ class TestPredictedTwist:
             )
             scatter.append(float(floors.std() / floors.mean()))
             evaluations += result.nfe
-        error = math.sqrt(sum(s**2 for s in scatter)) / measurements
-        assert evaluations / measurements <= 250
-        assert sum(ratios) / measurements < 1.1 + 4 * error, (ratios, scatter)
+        error = math.sqrt(sum(s**2 for s in scatter)) / 3
+        assert evaluations / 3 <= 250
+        assert sum(ratios) / 3 < 1.1 + 4 * error, (ratios, scatter)
 
     @pytest.mark.parametrize("sde", [EDMSDE(), VPSDE()], ids=lambda s: type(s).__name__)
     def test_it_is_exact_on_a_gaussian(self, sde: EDMSDE | VPSDE) -> None:
@@ -439,11 +438,19 @@ def test_mmps_and_the_oracle_agree_with_the_table() -> None:
         and right.cover90 == pytest.approx(0.9, abs=0.02)
     )
     assert (
-        verify(Guided(MMPS(iterations=4), Heun(64)), "ambiguous", draws=300, seeds=1).distance > 2
+        verify(Guided(MMPS(iterations=4), Heun(64)), "ambiguous", draws=1000, seeds=1).distance > 2
     )
 
 
-@pytest.mark.parametrize("problem", ["box", "sr"])
+def test_blur_of_an_image_by_diffpir_is_worse_than_the_right_solver() -> None:
+    assert isinstance(EXACT_PROBLEMS["blur"][1](0).problem.operator, Blur)
+    assert (
+        verify(DiffPIR(60), "blur", draws=300, seeds=1).distance
+        > 2 * verify(PredictedTwistSMC(), "blur", draws=300, seeds=1).distance
+    )
+
+
+@pytest.mark.parametrize("problem", ["box", "blur", "sr"])
 def test_the_defaults_of_diffpir_err_less_in_the_mean_than_the_published_settings(
     problem: str,
 ) -> None:
