@@ -8,6 +8,7 @@ sampler fails one check.
 import functools
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,20 +240,22 @@ def drawn(name: str, index: int) -> Tensor:
 
 # The levels are the same under every SDE, which is then only a clock: two kinds suffice where the
 # draws are many. Few draws come from all SDEs, because they are judged together as well
-KINDS = (0, 3)
-JUDGED = [(name, i) for name, (_, n) in LAWS.items() for i in (range(6) if n == 96 else KINDS)]
+KINDS = (SDES[0], SDES[3])
+FEW = [name for name, (_, n) in LAWS.items() if n == 96]
+
+
+def law(name: str, *more: int, label: str) -> Any:
+    """A case of this sampler, on the worker that has its draws."""
+    return pytest.param(name, *more, id=label, marks=pytest.mark.xdist_group(f"law-{name}"))
 
 
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        pytest.param(
-            name,
-            index,
-            marks=pytest.mark.xdist_group(f"law-{name}"),
-            id=f"{name}-{type(SDES[index]).__name__}",
-        )
-        for name, index in JUDGED
+        law(name, index, label=f"{name}-{type(sde).__name__}")
+        for name in LAWS
+        for index, sde in enumerate(SDES)
+        if name in FEW or sde in KINDS
     ],
 )
 def test_samplers_draw_the_mixture(name: str, index: int) -> None:
@@ -264,14 +267,7 @@ def test_samplers_draw_the_mixture(name: str, index: int) -> None:
     judge(LAWS[name][1]).check(drawn(name, index))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xdist_group(f"law-{name}"))
-        for name, (_, n) in LAWS.items()
-        if n == 96
-    ],
-)
+@pytest.mark.parametrize("name", [law(name, label=name) for name in FEW])
 def test_few_draws_are_judged_together(name: str) -> None:
     """96 draws could miss a rare component, but not those under all SDEs together.
 
@@ -285,15 +281,18 @@ def test_few_draws_are_judged_together(name: str) -> None:
 # remove that
 MENDED_BY_TWICE = ("heun", "dpm-solver", "dpm-solver-fast", "langevin")
 SLOW = ("predictor-corrector", "langevin")
-AS_THEY_COME = [
-    pytest.param(name, sde, id=f"{name}-{type(sde).__name__}")
-    for name in SAMPLERS
-    # 1000 evaluations and more: under one SDE of each kind
-    for sde in (SDES[:4:3] + SDES[5:] if name in SLOW else SDES)
-]
 
 
-@pytest.mark.parametrize(("name", "sde"), AS_THEY_COME)
+@pytest.mark.parametrize(
+    ("name", "sde"),
+    [
+        pytest.param(name, sde, id=f"{name}-{type(sde).__name__}")
+        for name in SAMPLERS
+        for sde in SDES
+        # 1000 evaluations and more: under one SDE of each kind
+        if name not in SLOW or sde in (*KINDS, SDES[5])
+    ],
+)
 def test_named_samplers_as_they_come_draw_the_mixture(name: str, sde: SDE) -> None:
     make, n = SAMPLERS[name], 96 if name in SLOW else 600
     sampler = make(make.steps * (2 if name in MENDED_BY_TWICE else 1))
