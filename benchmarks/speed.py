@@ -50,7 +50,7 @@ from solvers.jacobian import Linearisation
 ROOT = Path(__file__).resolve().parent.parent
 THEN = "8718161"
 PARTS = ("a", "b", "c", "d", "e")
-SIDES = ("then", "now", "quick")  # of part b
+COMPARED = ("then", "now", "quick")  # of part b
 SIZES = {"1 megapixel": (1000, 1000), "24 megapixels": (4000, 6000)}
 NETWORKS = {
     "own": "UNet of the recipe",
@@ -271,8 +271,8 @@ def part_b(a: argparse.Namespace, cells: Cells, setting: str) -> None:
             stack.enter_context(worker)
             worker.ask(problem=PROBLEMS[0], index=0, picture=None, draws=1)
         for number, (problem, index, path) in enumerate(jobs):
-            # which goes first changes from job to job
             cell = {}
+            # which goes first changes from job to job
             for side in list(sides)[:: 1 if number % 2 else -1]:
                 cell[side] = sides[side].ask(problem=problem, index=index, picture=str(path))
             then, now = cell["then"]["y"], cell["now"]["y"]
@@ -395,10 +395,10 @@ def lines_b(cells: Cells, setting: str, commit: str) -> list[str]:
         some = [cell for cell in found if problem in (None, cell["problem"])]
         if not some:
             continue
-        sides = {side: [cell[side] for cell in some] for side in SIDES}
+        sides = {side: [cell[side] for cell in some] for side in COMPARED}
         seconds = {side: [one["seconds"] for one in those] for side, those in sides.items()}
         row = [problem or "**all**", *(f"{statistics.median(one):.2f}" for one in seconds.values())]
-        ratios = (median_ratio(seconds["then"], seconds[side]) for side in SIDES[1:])
+        ratios = (median_ratio(seconds["then"], seconds[side]) for side in COMPARED[1:])
         row += [f"**{ratio:.2f}**" for ratio in ratios]
         for name, form in (("psnr", ".2f"), ("coverage", ".1%")):
             for of_side in sides.values():
@@ -406,7 +406,7 @@ def lines_b(cells: Cells, setting: str, commit: str) -> list[str]:
                 row.append(f"{statistics.fmean(values):{form}}" if values else "")
         rows.append(row)
     last = found[-1]
-    then, now, quick = (f"{last[one]['solver']}, {last[one]['draws']} draws" for one in SIDES)
+    then, now, quick = (f"{last[one]['solver']}, {last[one]['draws']} draws" for one in COMPARED)
     count = max(sum(cell["problem"] == problem for cell in found) for problem in PROBLEMS)
     text = (
         f"The first {count} picture{'s' if count > 1 else ''} of the folder, centre crops of "
@@ -416,9 +416,10 @@ def lines_b(cells: Cells, setting: str, commit: str) -> list[str]:
         "medians, the ratios are medians of the ratios of a picture, PSNR is that of the mean in "
         "dB, coverage that of the raw 90 % Gaussian intervals of the draws."
     )
-    head = ("problem", *(f"s {side}" for side in SIDES))
-    head = (*head, *(f"then / {side}" for side in SIDES[1:]), *(f"PSNR {side}" for side in SIDES))
-    return [text, "", *table((*head, *(f"coverage {side}" for side in SIDES)), rows)]
+    head = ["problem", *(f"s {side}" for side in COMPARED)]
+    head += [f"then / {side}" for side in COMPARED[1:]]
+    head += [f"{name} {side}" for name in ("PSNR", "coverage") for side in COMPARED]
+    return [text, "", *table(head, rows)]
 
 
 def lines_c(cells: Cells, setting: str, batch: int) -> list[str]:

@@ -59,7 +59,7 @@ def package() -> SimpleNamespace:
         from scoresde.pipelines.plan import budget, restore_tensor
         from scoresde.pipelines.settings import RestoreOptions
 
-        def chosen(solver: str | None, effort: str) -> tuple[str, int | None, int]:
+        def chosen(solver: str | None, effort: str = "normal") -> tuple[str, int | None, int]:
             return budget(effort, solver, None, None)
 
     except ModuleNotFoundError:
@@ -74,7 +74,7 @@ def package() -> SimpleNamespace:
             restore_tensor,
         )
 
-        def chosen(solver: str | None, effort: str) -> tuple[str, int | None, int]:
+        def chosen(solver: str | None, effort: str = "normal") -> tuple[str, int | None, int]:
             name = solver or DEFAULT_SOLVER
             return (name, *budget(effort, name, None, None))
 
@@ -163,7 +163,7 @@ def large(parent: Parent, settings: dict[str, Any]) -> None:
     job = parent.listen()
     device = own.choose_device(settings["device"])
     prior = own.open_prior(settings["prior"], device, "auto")
-    solver, steps, samples = own.budget(settings["solver"], settings.get("effort", "normal"))
+    solver, steps, samples = own.budget(settings["solver"])
     truth = example(job["height"], job["width"])
     problem = InverseProblem(GaussianBlur(1.6), GaussianNoise(SIGMA))
     y = problem.measure(truth, torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import typer
 from scoresde.cli.app import command
 from scoresde.cli.console import echo, print_json, progress_bar
 from scoresde.cli.names import completed
-from scoresde.cli.options import Device, Json, Precision, Prior, Seed
+from scoresde.cli.options import Device, Effort, Json, Precision, Prior, Seed
 from scoresde.pipelines.settings import DEFAULT_SOLVER, RestoreOptions
 
 __all__ = ["demo"]
@@ -36,15 +36,7 @@ def demo(
             help="Number of posterior draws. [as --effort says; 1 for an estimate]", min=1
         ),
     ] = None,
-    effort: Annotated[
-        str,
-        typer.Option(
-            help="quick (4 draws), normal (8 draws) or thorough (16 draws), with more steps for "
-            "more effort; or instant, one estimate without uncertainty. --solver and --samples "
-            "take precedence.",
-            autocompletion=completed("efforts"),
-        ),
-    ] = "quick",
+    effort: Effort = "quick",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",

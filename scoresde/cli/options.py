@@ -15,6 +15,7 @@ from scoresde.pipelines.settings import DEFAULT_SOLVER, ProblemOptions, RestoreO
 __all__ = [
     "Average",
     "Device",
+    "Effort",
     "Json",
     "Precision",
     "Prior",
@@ -52,6 +53,15 @@ Precision = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Steps of the solver. [the solver's own]", min=1)]
+Effort = Annotated[
+    str,
+    typer.Option(
+        help="instant (one estimate by hqs, no uncertainty), quick (half the steps where that is "
+        "enough, 4 draws), normal (8 draws) or thorough (twice the steps, 16 draws). Options of "
+        "their own, such as --samples, take precedence.",
+        autocompletion=completed("efforts"),
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
 
 WorkerCount = Annotated[
@@ -245,15 +255,7 @@ RESTORE: dict[str, Any] = {
     "samples": Annotated[
         int | None, typer.Option(help="Number of posterior draws. [8, or as --effort says]")
     ],
-    "effort": Annotated[
-        str,
-        typer.Option(
-            help="instant (one estimate by hqs, no uncertainty), quick (half the steps where that "
-            "is enough, 4 draws), normal (8 draws) or thorough (twice the steps, 16 draws). "
-            "--steps and --samples take precedence.",
-            autocompletion=completed("efforts"),
-        ),
-    ],
+    "effort": Effort,
     "starts": Annotated[
         int | None,
         typer.Option(
