@@ -56,8 +56,7 @@ SIDES = {
 }
 NOTES = {
     "white": f"{WHITE_MEASUREMENTS} measurements. Settings of `scoresde verify`. Most samples are "
-    "zero and inside every interval that holds zero, so that exact draws cover more than 90 %. "
-    "Other work ran on the machine, which makes the times long.",
+    "zero and inside every interval that holds zero, so that exact draws cover more than 90 %.",
 }
 
 
