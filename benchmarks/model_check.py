@@ -98,7 +98,13 @@ def main() -> None:
             y = measure(x, g)
             draws = solver.sample(prior, problem, y, DRAWS, generator=g).draws
             check = check_residual(
-                problem, y, draws, range_known=True, faithful=True, balanced=solver.balanced
+                problem,
+                y,
+                draws,
+                range_known=True,
+                faithful=True,
+                balanced=solver.balanced,
+                prior=prior,
             )
             group.append({"ratio": check.ratio, "warnings": list(check.warnings),
                           "scores": check.report()["scores"]})  # fmt: skip

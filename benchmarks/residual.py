@@ -77,6 +77,7 @@ def judge(case: Case, prior: Prior, files: list[Path], folder: Path | None) -> d
         range_known=case.range_known,
         faithful=make_solver(case.solver).exactness in ("gaussian", "asymptotic"),
         balanced=make_solver(case.solver).balanced,
+        prior=prior,
     )
     cell: dict[str, Any] = {"check": check.report(), "expect": case.expect}
     cell["unreachable"] = None if check.evidence is None else finite(check.evidence.unreachable)
@@ -188,9 +189,9 @@ def page(cells: dict[str, dict[str, Any]], command: str) -> list[str]:
         "were exact and scattered as they do. Unreachable: misfit that no change of the picture "
         "takes away, for linear operators. The range of the values is not taken as known, sigma is "
         "taken as stated. Limits and rules were set with the runs called first; those called "
-        "later are on other pictures and were made once, afterwards. They had one more warning: "
-        "DiffPIR, super-resolve ×4, was suspected of another sigma (T 2.4), which is now concluded "
-        "only from solvers that aim at the law of the posterior.",
+        "later are on other pictures. Two rules came with the latter: another sigma is concluded "
+        "from the residual only for solvers that aim at the law of the posterior, and for them "
+        "alone the denoiser judges the noise of pictures with holes.",
         "",
         f"`{command}`",
         "",

@@ -11,6 +11,7 @@ import torch
 
 from problems import GaussianNoise, Inpainting, InverseProblem, box_mask
 from problems.storage import LARGE_VECTOR
+from scoresde.defaults import TILE
 from scoresde.errors import InputError
 from scoresde.evaluation.residual import windows
 from scoresde.memory import available_bytes
@@ -41,7 +42,7 @@ _FIXED, _NETWORK = 1.5e8, 1.5e3
 _SCRATCH = 250.0
 """Bytes for each pixel of what is worked on in pieces of a million pixels, in double precision."""
 
-_AT_ONCE = 1 << 18
+_AT_ONCE = TILE**2
 """Pixels that the network works on at once, at most: tiles and batches of draws are cut so."""
 
 _BACKWARD = 1.5

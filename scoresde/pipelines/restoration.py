@@ -15,10 +15,11 @@ from scoresde.evaluation import psnr, ssim
 from scoresde.evaluation.residual import check_residual
 from scoresde.files import write_atomically
 from scoresde.pipelines.inputs import Input
-from scoresde.pipelines.plan import Measurement, solver_of
+from scoresde.pipelines.plan import Measurement, prior_for, solver_of
 from scoresde.pipelines.repeat import RestoreCall
 from scoresde.pipelines.settings import RestoreOptions
 from scoresde.pipelines.sigma_units import stds_in_file_values
+from scoresde.priors.base import Prior
 from solvers import Posterior
 from solvers.registry import SOLVERS
 
@@ -77,6 +78,7 @@ def residual_of(
     *,
     range_known: bool,
     sigma_stated: bool,
+    prior: Prior | None,
 ) -> dict[str, Any]:
     """Compare the residual of the draws with the noise.
 
@@ -86,6 +88,7 @@ def residual_of(
         options: Solver, sampler, steps and starts that made them.
         range_known: Whether the range of the values is known.
         sigma_stated: Whether the noise level is a statement of the user.
+        prior: Prior that tells whether the noise is as stated; None if that is certain.
 
     Returns:
         The entry of the report.
@@ -98,6 +101,7 @@ def residual_of(
         sigma_stated=sigma_stated,
         faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
         balanced=solver_of(options).balanced,
+        prior=None if prior is None else prior_for(measured, prior),
     ).report()
 
 

@@ -194,6 +194,7 @@ def solve(
         call.options,
         range_known=call.simulate or given.range.certain,
         sigma_stated=call.options.stated_sigma is not None or call.problem.noise_scan is not None,
+        prior=None if call.simulate else prior,
     )
     if len(posterior.draws) > 1:
         report["interval"] = task.intervals.report(posterior, truth)

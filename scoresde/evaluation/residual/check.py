@@ -51,10 +51,12 @@ from problems.storage import release
 from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
 from scoresde.evaluation.residual.scores import Score, score_tests
+from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise, seen_noise
 from scoresde.evaluation.residual.statistic import misfits
 from scoresde.evaluation.residual.suspects import Finding, Known, Scene, suspect
 from scoresde.evaluation.residual.values import Values
 from scoresde.evaluation.residual.windows import Windows
+from scoresde.priors.base import Prior
 
 __all__ = ["ResidualCheck", "check_residual"]
 
@@ -77,6 +79,8 @@ class ResidualCheck:
         outliers: Numbers of the draws, from 0, that lie far from the others.
         scores: Along which departures from the stated problem y pulls, the largest z first; () if
             the noise is not Gaussian or there are fewer than 4 draws.
+        seen_noise: The noise of a picture by the denoiser; None without a prior, and where the
+            noise is not seen directly.
         findings: What cannot be right, the most telling first; () if nothing was found.
     """
 
@@ -90,6 +94,7 @@ class ResidualCheck:
     distances: tuple[float, ...]
     outliers: tuple[int, ...]
     scores: tuple[Score, ...]
+    seen_noise: SeenNoise | None
     findings: tuple[Finding, ...]
 
     @property
@@ -120,6 +125,13 @@ class ResidualCheck:
             "scores": [
                 {"kind": one.kind, "of": one.words, "z": _plain(one.z)} for one in self.scores
             ],
+            "seen_noise": None
+            if self.seen_noise is None
+            else {
+                "at_stated": _plain(self.seen_noise.stated),
+                "at_louder": _plain(self.seen_noise.louder),
+                "louder": LOUDER,
+            },
             "warnings": [{"kind": one.kind, "message": one.message} for one in self.findings],
         }
 
@@ -134,14 +146,16 @@ def check_residual(
     faithful: bool = False,
     exact: bool = False,
     balanced: bool = False,
+    prior: Prior | None = None,
     generator: torch.Generator | None = None,
 ) -> ResidualCheck:
     """Check whether the draws explain the measurement, and name what to suspect if they do not.
 
-    No network is evaluated. It costs one application of the operator for each draw, two more for
-    each parameter of the operator that is tested, three or four more, one ``solve`` (one more for
-    each test) or at most 15 products with A A^T where the operator is linear, and replicates of the
-    noise where it is not Gaussian. Of pictures above 0.7 megapixels windows are looked at.
+    No network is evaluated, unless a prior is given. It costs one application of the operator for
+    each draw, two more for each parameter of the operator that is tested, three or four more, one
+    ``solve`` (one more for each test) or at most 15 products with A A^T where the operator is
+    linear, and replicates of the noise where it is not Gaussian. Of pictures above 0.7 megapixels
+    windows are looked at.
 
     Args:
         problem: Operator and noise as they are stated.
@@ -161,6 +175,9 @@ def check_residual(
         balanced: True if the noise of every four draws sums to zero (``balanced`` of the solver).
             The spread of the draws is then that within such groups, without those that are not
             whole.
+        prior: Prior of the picture, with as many channels as the draws have. Where pixels are seen
+            with noise (denoising, inpainting), its denoiser then tells whether that noise is as
+            large as stated, which draws do not show (``seen_noise``).
         generator: Random numbers for noises that are not Gaussian; None for a fixed seed.
 
     Returns:
@@ -220,7 +237,10 @@ def check_residual(
     pictures = [x[i] for i in kept]
     groups = _groups(kept) if balanced else None
     scores = score_tests(problem, y, pictures, predictions[among], seen, part, groups)
-    scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known)
+    noise = None
+    if prior is not None and ((known.faithful and known.several) or not known.masked):
+        noise = seen_noise(problem, y, draws[kept], prior)
+    scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known, noise)
     ratios = torch.full((len(x),), math.nan, dtype=torch.float64)
     ratios[finite] = result.ratios
     return ResidualCheck(
@@ -234,6 +254,7 @@ def check_residual(
         distances=tuple(found.tolist()),
         outliers=far,
         scores=scores,
+        seen_noise=noise,
         findings=suspect(scene),
     )
 
@@ -306,7 +327,18 @@ def _nothing_finite(x: Tensor, entries: int) -> ResidualCheck:
     )
     nan = math.nan
     return ResidualCheck(
-        nan, (nan,) * len(x), nan, nan, nan, entries, None, (math.inf,) * len(x), (), (), (finding,)
+        nan,
+        (nan,) * len(x),
+        nan,
+        nan,
+        nan,
+        entries,
+        None,
+        (math.inf,) * len(x),
+        (),
+        (),
+        None,
+        (finding,),
     )
 
 

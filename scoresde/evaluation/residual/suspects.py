@@ -18,6 +18,7 @@ from problems import GaussianNoise, Inpainting, InverseProblem
 from scoresde.evaluation.residual.departures import clips
 from scoresde.evaluation.residual.evidence import Evidence
 from scoresde.evaluation.residual.scores import CLEAR, CLEAR_LEARNED, Score
+from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise
 from scoresde.evaluation.residual.settings import settings_of
 from scoresde.evaluation.residual.values import Values
 
@@ -182,6 +183,7 @@ class Scene:
         values: The range of the draws.
         scores: Along which departures from the stated problem y pulls, the largest z first.
         known: What the caller knows.
+        seen_noise: The noise of a picture by the denoiser, where it is known.
     """
 
     problem: InverseProblem
@@ -192,6 +194,7 @@ class Scene:
     values: Values
     scores: tuple[Score, ...]
     known: Known
+    seen_noise: SeenNoise | None = None
 
     @property
     def settings(self) -> str:
@@ -378,6 +381,27 @@ def _scored(s: Scene) -> Finding | None:
     )
 
 
+def _seen(s: Scene) -> Finding | None:
+    """Noise in pixels that is not that which is stated."""
+    seen = s.seen_noise
+    if seen is None:
+        return None
+    if seen.more:
+        return Finding(
+            "noise",
+            f"the measurement has more noise than stated, {s.noise(LOUDER)} or more in place of "
+            f"{s.noise(1.0)}, and the draws keep it; suspect --sigma: try --sigma auto, or a prior "
+            "that knows such pictures",
+        )
+    if seen.less and s.known.sigma_stated:
+        return Finding(
+            "noise",
+            f"the measurement has clearly less noise than stated, which is {s.noise(1.0)}; suspect "
+            "--sigma (too large a value blurs the restoration): try --sigma auto",
+        )
+    return None
+
+
 def _quiet(s: Scene) -> Finding | None:
     """Less noise than stated."""
     e = s.evidence
@@ -434,7 +458,7 @@ def _median(numbers: tuple[float, ...]) -> float:
 
 
 _INPUTS: tuple[Callable[[Scene], Finding | None], ...] = (
-    _outside, _faint, _holes, _grid, _ceiling, _quiet, _scored, _misfit, _halved,
+    _outside, _faint, _holes, _grid, _ceiling, _quiet, _seen, _scored, _misfit, _halved,
 )  # fmt: skip
 
 

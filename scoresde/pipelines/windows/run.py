@@ -206,6 +206,7 @@ def _solve(part: _Part, prior: Prior, progress: Callable[[float], None] | None =
             picture.options,
             range_known=picture.range.certain,
             sigma_stated=picture.options.stated_sigma is not None,
+            prior=prior,
         )
     window = picture.windows[part.index]
     core = (..., *window.core())

@@ -128,8 +128,8 @@ def test_small_tiles_are_evaluated_together(gradients: bool) -> None:
     assert max(n for n, *_ in inner.seen) == TILE**2 // 64**2 // 2 * 2
 
     inner.seen.clear()
-    TiledPrior(inner).denoise(torch.zeros(1, 1, 720, 720), 1.0)
-    assert inner.seen == 4 * [(1, 1, 384, 384)]  # large tiles are not
+    TiledPrior(inner).denoise(torch.zeros(1, 1, 1024, 1024), 1.0)
+    assert inner.seen == 4 * [(1, 1, 536, 536)]  # large tiles are not
 
 
 @pytest.mark.parametrize("overlap", [4, 8])

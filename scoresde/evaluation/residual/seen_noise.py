@@ -1,0 +1,164 @@
+r"""The noise of a picture by the denoiser, where y = x + n in the observed pixels.
+
+At the noise level s the posterior of x given z = x + s n has the mean D(z) and the covariance
+:math:`s^2\, \partial D / \partial z` (Tweedie's formulas). Whatever the picture, the ratio
+
+.. math:: q(s) = \frac{|z - D|^2 + s^2 \operatorname{div} D}{m s^2}
+
+is therefore 1 on average if z has noise of level s, as the posterior mean of :math:`|z - x|^2` is
+that of the noise. With less noise than s it is below 1: D removes what it takes for noise, of which
+there is less. It is 1 or slightly more with more noise than s, where a denoiser that is told too
+little keeps the rest as texture. One level alone does not show that. Two do: the stated one, and
+one and a half times as much.
+
+Draws do not show that the stated noise is too small. They keep the rest of the noise as texture,
+too, and their residual is that of the stated noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
+from problems.linalg.broadcast import expand_like
+from scoresde.priors.base import Prior
+
+__all__ = ["SeenNoise", "seen_noise"]
+
+LOUDER = 1.5
+"""Factor of the second level. Right photographs have q of at most 0.93 there, at noise of 0.01 on
+[-1, 1], which their own grain is not far from, and at most 0.82 from 0.02 on."""
+
+MORE = 0.97
+"""q at one and a half times the stated level, from which on there is at least about so much."""
+
+LESS = 0.85
+"""q at the stated level below which there is less noise. Right photographs have 0.98 to 1.03, and
+with two thirds of the stated noise at most 0.93, 0.82 from 0.02 on."""
+
+_FEWEST = 512  # observed entries
+_SIDE = 256  # pixels of the part that is looked at
+_PROBES = 4  # of the divergence
+_CHANCE = 3.0  # standard deviations of q
+
+
+@dataclass(frozen=True)
+class SeenNoise:
+    """The ratio q at two levels.
+
+    Args:
+        stated: q at the stated level; 1 is expected.
+        louder: q at one and a half times as much, which is below 1 if the stated level is right.
+        entries: Number m of observed entries that were looked at.
+    """
+
+    stated: float
+    louder: float
+    entries: int
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of q by chance."""
+        return math.sqrt(2 / self.entries)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is clearly more noise than stated."""
+        return self.louder > MORE + _CHANCE * self.scatter
+
+    @property
+    def less(self) -> bool:
+        """Whether there is clearly less noise than stated."""
+        return self.stated < LESS - _CHANCE * self.scatter
+
+
+def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) -> SeenNoise | None:
+    """Compare the noise of a picture with the stated level.
+
+    The denoiser is evaluated twice, with four products with its Jacobian each, on a part of 256x256
+    pixels.
+
+    Args:
+        problem: Operator and noise as they are stated.
+        y: Measurement (1, C, H, W), zero where nothing is observed.
+        draws: Posterior draws (n, 1, C, H, W), of which the first one fills the unobserved pixels.
+            An estimate has no texture there, which the denoiser takes into account wrongly.
+        prior: Prior of the picture, with as many channels.
+
+    Returns:
+        The ratios. None where the noise is not seen directly: for operators other than denoising
+        and inpainting, noise that is not white and Gaussian, fewer than 512 observed entries, or
+        pictures that the prior does not take.
+
+    Example:
+        >>> import torch
+        >>> from scoresde import GaussianPrior
+        >>> prior = GaussianPrior(torch.zeros(1, 32, 32), 0.02 * torch.eye(1024))
+        >>> g = torch.Generator().manual_seed(0)
+        >>> x = prior.sample(1, g)
+        >>> y = x + 0.3 * torch.randn(x.shape, generator=g)
+        >>> right, wrong = (InverseProblem(Denoising(), GaussianNoise(std)) for std in (0.3, 0.1))
+        >>> seen_noise(right, y, x[None], prior).more, seen_noise(wrong, y, x[None], prior).more
+        (False, True)
+    """
+    noise = problem.noise
+    if not (isinstance(problem.operator, Denoising | Inpainting) and y.ndim == 4):
+        return None
+    if not isinstance(noise, GaussianNoise) or isinstance(noise.std, Tensor):
+        return None
+    seen = problem.operator.observed(y).expand_as(y)
+    # where values are clipped there is no noise
+    inside = seen & (y > y[seen].min()) & (y < y[seen].max()) if bool(seen.any()) else seen
+    height, width = _part(inside)
+    y, seen, inside = y[..., height, width], seen[..., height, width], inside[..., height, width]
+    entries = int(inside.sum())
+    s, filling = float(noise.std), draws[0][..., height, width].to(y)
+    enough = entries >= _FEWEST and filling.shape == y.shape and prior.accepts(tuple(y.shape[1:]))
+    ends = [float(prior.sde.noise_to_signal(torch.tensor(t))) for t in _ends(prior)]
+    if not (enough and ends[0] <= s and LOUDER * s <= ends[1]):
+        return None
+    g = torch.Generator().manual_seed(0)
+    rest = torch.randn(y.shape, generator=g).to(y)
+    signs = [torch.randint(0, 2, y.shape, generator=g).to(y) * 2 - 1 for _ in range(_PROBES)]
+
+    def ratio(level: float) -> float:
+        z = torch.where(seen, y, filling + level * rest)
+        return _ratio(prior, z, level, inside, signs)
+
+    return SeenNoise(ratio(s), ratio(LOUDER * s), entries)
+
+
+def _ends(prior: Prior) -> tuple[float, float]:
+    return prior.sde.t_min, prior.sde.t_max
+
+
+def _part(inside: Tensor) -> tuple[slice, slice]:
+    """The square with the most entries that count, of those that half overlap."""
+    sizes = inside.shape[-2:]
+    starts = [sorted({*range(0, max(n - _SIDE, 0), _SIDE // 2), max(n - _SIDE, 0)}) for n in sizes]
+    squares = [(slice(i, i + _SIDE), slice(j, j + _SIDE)) for i, j in itertools.product(*starts)]
+    counts = [int(inside[..., rows, columns].sum()) for rows, columns in squares]
+    most = [square for square, count in zip(squares, counts, strict=True) if count == max(counts)]
+    return most[len(most) // 2]
+
+
+def _ratio(prior: Prior, z: Tensor, s: float, inside: Tensor, signs: list[Tensor]) -> float:
+    """The ratio q of the entries that count."""
+    inside, z = inside.to(prior.device), z.to(dtype=prior.dtype, device=prior.device)
+    t = prior.sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))
+    t = t.to(dtype=prior.dtype, device=prior.device)
+    z.requires_grad_()
+    with torch.enable_grad():
+        D = prior.denoise(expand_like(prior.sde.alpha(t), z) * z, t)
+        divergence = 0.0
+        for number, one in enumerate(signs, 1):
+            v = torch.where(inside, one.to(z), 0)
+            (product,) = torch.autograd.grad(D, z, v, retain_graph=number < len(signs))
+            divergence += float((v * product).sum(dtype=torch.float64)) / len(signs)
+    off = torch.where(inside, z - D, 0).detach().double()
+    return (float(off.square().sum()) / s**2 + divergence) / int(inside.sum())
