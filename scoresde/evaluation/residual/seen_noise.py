@@ -43,7 +43,7 @@ with two thirds of the stated noise at most 0.93, 0.82 from 0.02 on."""
 
 _FEWEST = 512  # observed entries
 _SIDE = 256  # pixels of the part that is looked at
-_PROBES = 4  # of the divergence
+_PROBES = 2  # of the divergence
 _CHANCE = 3.0  # standard deviations of q
 
 
@@ -63,8 +63,8 @@ class SeenNoise:
 
     @property
     def scatter(self) -> float:
-        """Standard deviation of q by chance."""
-        return math.sqrt(2 / self.entries)
+        """Standard deviation of q by chance, at most: of the noise, and of the divergence."""
+        return math.sqrt((2 + 2 / _PROBES) / self.entries)
 
     @property
     def more(self) -> bool:
@@ -80,7 +80,7 @@ class SeenNoise:
 def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) -> SeenNoise | None:
     """Compare the noise of a picture with the stated level.
 
-    The denoiser is evaluated twice, with four products with its Jacobian each, on a part of 256x256
+    The denoiser is evaluated twice, with two products with its Jacobian each, on a part of 256x256
     pixels.
 
     Args:
