@@ -12,10 +12,9 @@ from torch import Tensor
 from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
 from scoresde.estimation.drawing import drawing_solver
 from scoresde.evaluation.residual.missing_information import missing_information
+from scoresde.evaluation.residual.seen_noise import noise_ratio
 from scoresde.priors.base import Prior
 from solvers import PosteriorSampler
-from solvers.posterior.second_order import linearised_denoiser
-from solvers.samplers.grid import time_at
 
 __all__ = ["DenoiserSource", "DrawSource", "Moments", "Source"]
 
@@ -247,11 +246,12 @@ class DenoiserSource:
     def _ratio(self, filling: Tensor, sigma: float) -> float:
         """E|y - x|^2 / (m sigma^2) over the observed pixels."""
         z = torch.where(self.seen, self.y, filling.to(self.y) + sigma * self.noise)
-        z = z.to(self.prior.device)
-        at = linearised_denoiser(self.prior, z, time_at(self.prior, z.new_tensor(sigma)))
-        divergence = sum(float((p.to(z) * at.vjp(p.to(z))).sum()) for p in self.probes) / _PROBES
-        off = torch.where(self.seen.to(z.device), z - at.value, 0).double()
-        return (float(off.square().sum()) / sigma**2 + divergence) / (len(z) * self.m)
+        ratio = noise_ratio(self.prior, z, sigma, self.seen, self.probes)
+        if ratio is None:
+            raise ValueError(
+                "the noise level cannot be estimated by a denoiser without gradient; state it"
+            )
+        return ratio
 
     def at(self, sigma: Tensor) -> Moments:
         """Evaluate the denoiser at this level, and beside it for the information."""

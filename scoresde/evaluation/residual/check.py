@@ -239,7 +239,7 @@ def check_residual(
     scores = score_tests(problem, y, pictures, predictions[among], seen, part, groups)
     noise = None
     if prior is not None and ((known.faithful and known.several) or not known.masked):
-        noise = seen_noise(problem, y, draws[kept], prior)
+        noise = seen_noise(problem, y, draws[kept[0]], prior)
     scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known, noise)
     ratios = torch.full((len(x),), math.nan, dtype=torch.float64)
     ratios[finite] = result.ratios

@@ -19,16 +19,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
-from problems.linalg.broadcast import expand_like
+from scoresde.evaluation.prior_check.denoiser import Denoiser
 from scoresde.priors.base import Prior
 
-__all__ = ["SeenNoise", "seen_noise"]
+__all__ = ["SeenNoise", "noise_ratio", "seen_noise"]
 
 LOUDER = 1.5
 """Factor of the second level. Right photographs have q of at most 0.93 there, at noise of 0.01 on
@@ -77,7 +78,7 @@ class SeenNoise:
         return self.stated < LESS - _CHANCE * self.scatter
 
 
-def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) -> SeenNoise | None:
+def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> SeenNoise | None:
     """Compare the noise of a picture with the stated level.
 
     The denoiser is evaluated twice, with two products with its Jacobian each, on a part of 256x256
@@ -86,14 +87,14 @@ def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) 
     Args:
         problem: Operator and noise as they are stated.
         y: Measurement (1, C, H, W), zero where nothing is observed.
-        draws: Posterior draws (n, 1, C, H, W), of which the first one fills the unobserved pixels.
-            An estimate has no texture there, which the denoiser takes into account wrongly.
+        x: A posterior draw (1, C, H, W), which fills the unobserved pixels. An estimate has no
+            texture there, which the denoiser takes into account wrongly.
         prior: Prior of the picture, with as many channels.
 
     Returns:
         The ratios. None where the noise is not seen directly: for operators other than denoising
-        and inpainting, noise that is not white and Gaussian, fewer than 512 observed entries, or
-        pictures that the prior does not take.
+        and inpainting, noise that is not white and Gaussian, fewer than 512 observed entries,
+        pictures that the prior does not take, or a denoiser without gradient.
 
     Example:
         >>> import torch
@@ -103,7 +104,7 @@ def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) 
         >>> x = prior.sample(1, g)
         >>> y = x + 0.3 * torch.randn(x.shape, generator=g)
         >>> right, wrong = (InverseProblem(Denoising(), GaussianNoise(std)) for std in (0.3, 0.1))
-        >>> seen_noise(right, y, x[None], prior).more, seen_noise(wrong, y, x[None], prior).more
+        >>> seen_noise(right, y, x, prior).more, seen_noise(wrong, y, x, prior).more
         (False, True)
     """
     noise = problem.noise
@@ -111,30 +112,28 @@ def seen_noise(problem: InverseProblem, y: Tensor, draws: Tensor, prior: Prior) 
         return None
     if not isinstance(noise, GaussianNoise) or isinstance(noise.std, Tensor):
         return None
+    s, denoiser = float(noise.std), Denoiser(prior)
+    if x.shape != y.shape or not (denoiser.ends()[0] <= s and denoiser.knows(LOUDER * s)):
+        return None
     seen = problem.operator.observed(y).expand_as(y)
+    height, width = _part(seen)
+    y, x, seen = (one[..., height, width] for one in (y, x.to(y), seen))
     # where values are clipped there is no noise
     inside = seen & (y > y[seen].min()) & (y < y[seen].max()) if bool(seen.any()) else seen
-    height, width = _part(inside)
-    y, seen, inside = y[..., height, width], seen[..., height, width], inside[..., height, width]
     entries = int(inside.sum())
-    s, filling = float(noise.std), draws[0][..., height, width].to(y)
-    enough = entries >= _FEWEST and filling.shape == y.shape and prior.accepts(tuple(y.shape[1:]))
-    ends = [float(prior.sde.noise_to_signal(torch.tensor(t))) for t in _ends(prior)]
-    if not (enough and ends[0] <= s and LOUDER * s <= ends[1]):
+    if entries < _FEWEST or not prior.accepts(tuple(y.shape[1:])):
         return None
     g = torch.Generator().manual_seed(0)
     rest = torch.randn(y.shape, generator=g).to(y)
     signs = [torch.randint(0, 2, y.shape, generator=g).to(y) * 2 - 1 for _ in range(_PROBES)]
-
-    def ratio(level: float) -> float:
-        z = torch.where(seen, y, filling + level * rest)
-        return _ratio(prior, z, level, inside, signs)
-
-    return SeenNoise(ratio(s), ratio(LOUDER * s), entries)
-
-
-def _ends(prior: Prior) -> tuple[float, float]:
-    return prior.sde.t_min, prior.sde.t_max
+    found = []
+    for level in (s, LOUDER * s):
+        ratio = noise_ratio(prior, torch.where(seen, y, x + level * rest), level, inside, signs)
+        if ratio is None:
+            return None
+        found.append(ratio)
+    stated, louder = found
+    return SeenNoise(stated, louder, entries)
 
 
 def _part(inside: Tensor) -> tuple[slice, slice]:
@@ -147,18 +146,31 @@ def _part(inside: Tensor) -> tuple[slice, slice]:
     return most[len(most) // 2]
 
 
-def _ratio(prior: Prior, z: Tensor, s: float, inside: Tensor, signs: list[Tensor]) -> float:
-    """The ratio q of the entries that count."""
-    inside, z = inside.to(prior.device), z.to(dtype=prior.dtype, device=prior.device)
-    t = prior.sde.t_from_noise_to_signal(torch.tensor(s, dtype=torch.float64))
-    t = t.to(dtype=prior.dtype, device=prior.device)
-    z.requires_grad_()
+def noise_ratio(
+    prior: Prior, z: Tensor, s: float, inside: Tensor, signs: Sequence[Tensor]
+) -> float | None:
+    """Compute the ratio q at a noise level.
+
+    Args:
+        prior: Prior of the pictures.
+        z: Noisy pictures (B, C, H, W).
+        s: Noise level.
+        inside: Entries that count, bool, of a shape that broadcasts to that of z.
+        signs: Random signs for the divergence, each of the shape of z.
+
+    Returns:
+        q, with :math:`E|z - x|^2` over :math:`m s^2`; None if the denoiser has no gradient.
+    """
+    z = z.detach().to(dtype=prior.dtype, device=prior.device).requires_grad_()
+    inside = inside.to(prior.device).expand_as(z)
     with torch.enable_grad():
-        D = prior.denoise(expand_like(prior.sde.alpha(t), z) * z, t)
-        divergence = 0.0
-        for number, one in enumerate(signs, 1):
-            v = torch.where(inside, one.to(z), 0)
-            (product,) = torch.autograd.grad(D, z, v, retain_graph=number < len(signs))
-            divergence += float((v * product).sum(dtype=torch.float64)) / len(signs)
+        D = Denoiser(prior)(z, s)
+    if not D.requires_grad:
+        return None
+    divergence = 0.0
+    for number, one in enumerate(signs, 1):
+        v = torch.where(inside, one.to(z), 0)
+        (product,) = torch.autograd.grad(D, z, v, retain_graph=number < len(signs))
+        divergence += float((v * product).sum(dtype=torch.float64)) / len(signs)
     off = torch.where(inside, z - D, 0).detach().double()
     return (float(off.square().sum()) / s**2 + divergence) / int(inside.sum())

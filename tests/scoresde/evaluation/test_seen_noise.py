@@ -22,6 +22,7 @@ from scoresde import GaussianPrior, load_prior
 from scoresde.cli.app import app
 from scoresde.evaluation.residual import check_residual
 from scoresde.evaluation.residual.seen_noise import _PROBES, LOUDER, seen_noise
+from scoresde.priors.base import Wrapper
 from tests.conftest import F64, seeded
 
 SIDE = 24
@@ -65,8 +66,8 @@ def test_the_ratio_of_a_gaussian_prior(true: float, mask: Tensor | None) -> None
     for _ in range(60):
         x = prior.sample(1, g)
         y = problem.operator.apply(x + true * torch.randn(x.shape, generator=g, dtype=F64))
-        draws = x[None] if mask is None else prior.posterior(problem, y).sample(1, g)[None]
-        one = seen_noise(problem, y, draws.reshape(1, 1, 1, SIDE, SIDE), prior)
+        draw = x if mask is None else prior.posterior(problem, y).sample(1, g)
+        one = seen_noise(problem, y, draw.reshape(1, 1, SIDE, SIDE), prior)
         assert one is not None
         found.append((one.stated, one.louder))
     values = torch.tensor(found)
@@ -97,7 +98,7 @@ def test_photographs(true: float, name: str, holes: bool) -> None:
     found = {}
     for factor in (0.5, 1.0, 2.0):
         problem = InverseProblem(operator, GaussianNoise(factor * true))
-        one = seen_noise(problem, y, x[None], prior)
+        one = seen_noise(problem, y, x, prior)
         assert one is not None
         found[factor] = (one.more, one.less)
     assert found == {0.5: (True, False), 1.0: (False, False), 2.0: (False, True)}
@@ -109,7 +110,7 @@ def test_clipped_pixels_have_no_noise() -> None:
     x = (3 * x).clamp(-1, 1)
     y = (x + 0.1 * torch.randn(x.shape, generator=g)).clamp(-1, 1)
     assert (y.abs() == 1).float().mean() > 0.2
-    one = seen_noise(InverseProblem(Denoising(), GaussianNoise(0.1)), y, x[None], prior)
+    one = seen_noise(InverseProblem(Denoising(), GaussianNoise(0.1)), y, x, prior)
     assert one is not None and not one.more and not one.less
 
 
@@ -128,10 +129,23 @@ def test_where_it_does_not_apply() -> None:
         (InverseProblem(Denoising(), GaussianNoise(100.0)), "above the levels of the prior"),
     ):
         seen = problem.operator.mask_unobserved(y)
-        assert seen_noise(problem, seen, y[None], prior) is None, why
+        assert seen_noise(problem, seen, y, prior) is None, why
     problem = InverseProblem(Denoising(), GaussianNoise(0.1))
     one_size = GaussianPrior(torch.zeros(1, SIDE, SIDE, dtype=F64), covariance())
-    assert seen_noise(problem, y[:, :1], y[None, :, :1], one_size) is None  # of 32x32
+    assert seen_noise(problem, y[:, :1], y[:, :1], one_size) is None  # of 32x32
+
+
+class WithoutGradient(Wrapper):
+    """A denoiser of other software, whose results have no gradient."""
+
+    def _denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.prior._denoise(x_t, t).detach()
+
+
+def test_a_denoiser_without_gradient_says_nothing() -> None:
+    x, prior = photograph("chelsea", 48), WithoutGradient(load_prior("natural"))
+    problem = InverseProblem(Denoising(), GaussianNoise(0.1))
+    assert seen_noise(problem, problem.measure(x, seeded()), x, prior) is None
 
 
 def test_holes_are_filled_by_draws_alone() -> None:
