@@ -195,7 +195,8 @@ def write(cells: list[dict], out: Path, pictures: int, side: int) -> None:
             "kernel and starts from a flat one; the best of 10 rounds is taken, by the truth. "
             "Stated errors do not know how a photograph differs from the law of its prior, for "
             "Gaussians, disks and motions a power law of the spectrum, and estimates can be "
-            "further off than they say; of a kernel of any shape it is the Monte-Carlo error. "
+            "further off than they say. Of a kernel of any shape it is the Monte-Carlo error, and "
+            "at least the distance to the spread at which EM ends where that is not the answer. "
             "Seconds: of one core of a machine that did other work as well.",
             "",
             "`python benchmarks/blind.py`",

@@ -39,7 +39,14 @@ from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
 from solvers import PosteriorSampler
 
-__all__ = ["DrawnMoments", "ExactMoments", "KernelEstimate", "MomentSource", "kernel_by_em"]
+__all__ = [
+    "DrawnMoments",
+    "ExactMoments",
+    "KernelEstimate",
+    "MomentSource",
+    "kernel_by_em",
+    "spread_of",
+]
 
 _SHARE = 0.05  # of EM's curvature, the least that is left of it
 _LATER = 0.5  # rounds from which on kernels are averaged
@@ -122,7 +129,8 @@ class KernelEstimate:
 
     Args:
         kernel: Kernel (s, s), nowhere negative, with sum 1, float64.
-        error: Monte-Carlo standard error of the spread, from the scatter over rounds. What the
+        error: Monte-Carlo standard error of the spread, from the scatter over rounds; at least the
+            distance to the average of the rounds where the answer is another kernel. What the
             measurement itself leaves open is not in it.
         sigma: Standard deviation of the noise, that which was given if it was.
         start: What the search began with.
@@ -139,8 +147,8 @@ class KernelEstimate:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the kernel about its middle, the root mean square of both axes."""
-        return _spread(self.kernel)
+        """Standard deviation of the kernel about its middle, in pixels."""
+        return spread_of(self.kernel)
 
     def report(self) -> dict[str, Any]:
         """Give the result in plain values that JSON can hold.
@@ -167,7 +175,7 @@ def kernel_by_em(
     rounds: int = 24,
     plain: bool = False,
     joint: bool = False,
-    watch: Callable[[Tensor], None] | None = None,
+    watch: Callable[[Tensor], object] | None = None,
 ) -> KernelEstimate:
     r"""Improve a kernel by EM.
 
@@ -184,14 +192,14 @@ def kernel_by_em(
         plain: Whether to take the steps of EM, many and small. The evidence then never falls, and
             the last kernel is the answer rather than an average.
         joint: Whether the noise level is estimated too.
-        watch: Called with the kernel (s, s) after each round.
+        watch: Called with the kernel (s, s) after each round; if it returns True, the search ends.
 
     Returns:
         The estimate.
     """
     k = framed(start.taps[0].double(), side).flatten()
     damping, before, step = _FIRST, 0.0, torch.zeros_like(k)
-    kept: list[Tensor] = []
+    kernels: list[Tensor] = []
     levels: list[float] = []
     path: list[float] = []
     for number in range(rounds):
@@ -212,26 +220,34 @@ def kernel_by_em(
             step = new - k
             before = float(slope @ step)
         k = new
-        path.append(_spread(k.reshape(side, side)))
+        path.append(spread_of(k.reshape(side, side)))
         if joint:
             sigma = moments.misfit(k) ** 0.5
-        if number >= _LATER * rounds:
-            kept.append(k)
-            levels.append(sigma)
-        if watch is not None:
-            watch(k.reshape(side, side))
-    scatter = torch.tensor(path[-len(kept) :]).std() if len(kept) > 1 else torch.tensor(0.0)
+        kernels.append(k)
+        levels.append(sigma)
+        if watch is not None and watch(k.reshape(side, side)) is True:
+            break
+    later = max(int((1 - _LATER) * len(path)), 1)
+    scatter = torch.tensor(path[-later:]).std() if later > 1 else torch.tensor(0.0)
     if not plain:
-        k = torch.stack(kept).mean(0)
-        sigma = sum(levels) / len(levels)
+        k = torch.stack(kernels[-later:]).mean(0)
+        sigma = sum(levels[-later:]) / later
     kernel = k.reshape(side, side)
     problem = InverseProblem(Blur(kernel, boundary), GaussianNoise(sigma))
     return KernelEstimate(
-        kernel, float(scatter) / len(kept) ** 0.5, sigma, repr(start), tuple(path), problem
+        kernel, float(scatter) / later**0.5, sigma, repr(start), tuple(path), problem
     )
 
 
-def _spread(kernel: Tensor) -> float:
+def spread_of(kernel: Tensor) -> float:
+    """Compute the standard deviation of a kernel about its middle.
+
+    Args:
+        kernel: Kernel (s, s) with sum 1.
+
+    Returns:
+        The root mean square of both axes, in pixels.
+    """
     i = torch.arange(len(kernel), dtype=kernel.dtype)
     second = sum(float(p @ i**2 - (p @ i) ** 2) for p in (kernel.sum(1), kernel.sum(0)))
     return (max(second, 0.0) / 2) ** 0.5

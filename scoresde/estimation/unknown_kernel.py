@@ -12,7 +12,8 @@ from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.blur import SMALLEST, SPECTRAL, most_detailed, motions
 from scoresde.estimation.drawing import drawing_solver
-from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, framed, kernel_by_em
+from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
+from scoresde.estimation.kernel_choice import BestKernel
 from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
 from scoresde.estimation.splitting_start import kernels_by_splitting
 from scoresde.priors.base import Prior
@@ -81,7 +82,9 @@ def estimate_kernel(
         side: Longest side, in pixels, of the part that EM uses; the first guess has up to 256.
         solver: Sampler of the posterior; None for "warm-start" in 6 steps.
         draws: Draws in each round, at least 2.
-        rounds: Number of rounds of EM, at least 4; the later half is averaged.
+        rounds: Largest number of rounds of EM, at least 4; the later half is averaged. A search
+            that begins with a free kernel ends after three rounds that explain the spectrum no
+            better.
         generator: Random numbers; None for a fixed seed.
 
     Returns:
@@ -107,6 +110,7 @@ def estimate_kernel(
     larger = most_detailed(y, max(SPECTRAL, smallest))
     candidates = [*first_kernels(size), *kernels_by_splitting(larger, prior, sigma, size)]
     start = best_starts(larger, sigma, candidates, 1)[0]
+    best = BestKernel(SpectralEvidence(larger, sigma), start, size)
     seed = generator.initial_seed() if generator is not None else 0
     chosen = drawing_solver(solver, _STEPS)
     found = kernel_by_em(
@@ -116,24 +120,11 @@ def estimate_kernel(
         sigma,
         "reflect" if boundary == "valid" else boundary,
         rounds=rounds,
+        watch=best.watch,
     )
-    found = _simpler(found, start, SpectralEvidence(larger, sigma))
+    found = best.of(found)
     _check(found)
     return replace(found, problem=replace(found.problem, operator=Blur(found.kernel, boundary)))
-
-
-def _simpler(
-    found: KernelEstimate, start: Convolution, evidence: SpectralEvidence
-) -> KernelEstimate:
-    """The start, if it is of known kind and explains the spectrum better than the free kernel.
-
-    A Gaussian, disk or line has one or two parameters, and the free kernel hundreds, which a
-    small picture does not determine.
-    """
-    free = Blur(found.kernel, "reflect")
-    if isinstance(start, Blur) or evidence(start) < evidence(free):
-        return found
-    return replace(found, kernel=framed(start.taps[0].double(), len(found.kernel)))
 
 
 def _check(found: KernelEstimate) -> None:

@@ -1,4 +1,4 @@
-r"""The noise of a picture by the denoiser, where y = x + n in the observed pixels.
+r"""The noise of a picture by the denoiser, where y is a picture with noise.
 
 At the noise level s the posterior of x given z = x + s n has the mean D(z) and the covariance
 :math:`s^2\, \partial D / \partial z` (Tweedie's formulas). Whatever the picture, the ratio
@@ -10,6 +10,11 @@ that of the noise. With less noise than s it is below 1: D removes what it takes
 there is less. It is 1 or slightly more with more noise than s, where a denoiser that is told too
 little keeps the rest as texture. One level alone does not show that. Two do: the stated one, and
 one and a half times as much.
+
+Besides denoising and inpainting, where y = x + n in the observed pixels, that is a picture at lower
+resolution: y is then looked at as it is. Photographs look alike at all scales (Field 1987), so that
+the prior knows it well enough to see that noise is half or twice as large. It does not know it well
+enough to estimate the level within a few per cent.
 
 Draws do not show that the stated noise is too small. They keep the rest of the noise as texture,
 too, and their residual is that of the stated noise.
@@ -25,7 +30,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from problems import Denoising, GaussianNoise, Inpainting, InverseProblem
+from problems import (
+    Decimation,
+    Denoising,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    SuperResolution,
+)
 from scoresde.evaluation.prior_check.denoiser import Denoiser
 from scoresde.priors.base import Prior
 
@@ -92,9 +104,10 @@ def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> S
         prior: Prior of the picture, with as many channels.
 
     Returns:
-        The ratios. None where the noise is not seen directly: for operators other than denoising
-        and inpainting, noise that is not white and Gaussian, fewer than 512 observed entries,
-        pictures that the prior does not take, or a denoiser without gradient.
+        The ratios. None where the noise is not seen directly: for operators other than denoising,
+        inpainting and sampling at lower resolution, noise that is not white and Gaussian, fewer
+        than 512 observed entries, pictures that the prior does not take, or a denoiser without
+        gradient.
 
     Example:
         >>> import torch
@@ -108,7 +121,11 @@ def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> S
         (False, True)
     """
     noise = problem.noise
-    if not (isinstance(problem.operator, Denoising | Inpainting) and y.ndim == 4):
+    if y.ndim != 4:
+        return None
+    if isinstance(problem.operator, SuperResolution | Decimation):
+        x = y  # all of its pixels are observed
+    elif not isinstance(problem.operator, Denoising | Inpainting):
         return None
     if not isinstance(noise, GaussianNoise) or isinstance(noise.std, Tensor):
         return None

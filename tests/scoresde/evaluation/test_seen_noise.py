@@ -16,6 +16,7 @@ from problems import (
     Inpainting,
     InverseProblem,
     PoissonNoise,
+    SuperResolution,
     random_mask,
 )
 from scoresde import GaussianPrior, load_prior
@@ -101,6 +102,23 @@ def test_photographs(true: float, name: str, holes: bool) -> None:
         one = seen_noise(problem, y, x, prior)
         assert one is not None
         found[factor] = (one.more, one.less)
+    assert found == {0.5: (True, False), 1.0: (False, False), 2.0: (False, True)}
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+@pytest.mark.parametrize("true", [0.05, 0.1])
+def test_photographs_at_lower_resolution(true: float, name: str, factor: int) -> None:
+    """The measurement is a picture itself, whatever the draws look like."""
+    x, prior, g = photograph(name, 128), load_prior("natural"), seeded()
+    operator = SuperResolution(factor)
+    y = InverseProblem(operator, GaussianNoise(true)).measure(x, g)
+    found = {}
+    for wrong in (0.5, 1.0, 2.0):
+        problem = InverseProblem(operator, GaussianNoise(wrong * true))
+        one = seen_noise(problem, y, torch.zeros_like(x), prior)
+        assert one is not None and one.entries > 0.9 * y.numel()
+        found[wrong] = (one.more, one.less)
     assert found == {0.5: (True, False), 1.0: (False, False), 2.0: (False, True)}
 
 
