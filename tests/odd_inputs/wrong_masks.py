@@ -87,7 +87,7 @@ def _wrong_array(kind: str, desk: Desk) -> Case:
         "zeros": np.zeros(size),
         "transposed": seen.T,
         "one-axis": seen.ravel(),
-        "four-axes": seen[None, None, None],
+        "four-axes": np.stack([seen, seen])[None],
         "colours": np.stack([seen, 1 - seen, seen]),
         "nothing": seen[:0],
         "scalar": np.array(1.0),

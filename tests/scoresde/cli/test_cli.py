@@ -440,6 +440,10 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     (tmp_path / "file").write_text("")
     (tmp_path / "empty.json").write_text("{}")
+    np.save(tmp_path / "sinogram.npy", np.zeros((3, 13, 16)))
+    ct = {"operator": "Tomography", "angles": [0, 30, 60, 90, 120, 150], "shape": [13, 16]}
+    described = {"operator": ct, "noise": {"noise": "GaussianNoise", "std": 0.01}}
+    (tmp_path / "ct.json").write_text(json.dumps(described))
     np.save(tmp_path / "y.npy", np.full((3, 4, 4), np.nan))
     box = ["--problem", "inpaint", "--box", "3,4,5,5"]
     return {
@@ -504,6 +508,10 @@ def bad(tmp_path: Path, prior: Path) -> dict[str, tuple[list[object], str]]:
             "power of two",
         ),
         "sinogram of unknown size": ([good, "--problem", "tomography"], "--set size=HEIGHT,WIDTH"),
+        "sinogram of another size": (
+            [tmp_path / "sinogram.npy", "--problem", tmp_path / "ct.json"],
+            "the measurement does not fit the problem: a sinogram has shape (C, 6, 23)",
+        ),
         "no such description": (
             [good, "--problem", tmp_path / "nowhere.json"],
             "cannot read the problem",
