@@ -32,8 +32,11 @@ class OtherProcessError(InputError):
 
 
 @contextmanager
-def as_input_error() -> Iterator[None]:
+def as_input_error(what: str = "") -> Iterator[None]:
     """Re-raise a ValueError of the library as an InputError, where a user's options caused it.
+
+    Args:
+        what: What the error is about, put before it with a colon.
 
     Yields:
         Nothing.
@@ -55,7 +58,7 @@ def as_input_error() -> Iterator[None]:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(str(error)) from None
+        raise InputError(f"{what}: {error}" if what else str(error)) from None
 
 
 def require(extra: str, what: str, *modules: str) -> None:

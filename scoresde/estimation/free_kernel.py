@@ -175,7 +175,7 @@ def kernel_by_em(
     rounds: int = 24,
     plain: bool = False,
     joint: bool = False,
-    watch: Callable[[Tensor], object] | None = None,
+    watch: Callable[[Tensor], bool | None] | None = None,
 ) -> KernelEstimate:
     r"""Improve a kernel by EM.
 
@@ -225,7 +225,7 @@ def kernel_by_em(
             sigma = moments.misfit(k) ** 0.5
         kernels.append(k)
         levels.append(sigma)
-        if watch is not None and watch(k.reshape(side, side)) is True:
+        if watch is not None and watch(k.reshape(side, side)):
             break
     later = max(int((1 - _LATER) * len(path)), 1)
     scatter = torch.tensor(path[-later:]).std() if later > 1 else torch.tensor(0.0)

@@ -355,11 +355,9 @@ def _covariance(path: Path, coils: int) -> Tensor:
             f"--noise-scan {path} has the shape {values.shape}, and k-space has {coils} coils; "
             "it must be (coils, samples)"
         )
-    try:
+    with as_input_error(f"--noise-scan {path}"):
         covariance = coil_covariance(torch.from_numpy(values))
         prewhiten(torch.ones(coils, 1, dtype=covariance.dtype), covariance)
-    except ValueError as error:
-        raise InputError(f"--noise-scan {path}: {error}") from None
     return covariance
 
 

@@ -116,10 +116,8 @@ class Plan:
         """
         if self.context.simulate:
             return self.context.size
-        try:
+        with as_input_error("the measurement does not fit the problem"):
             shape = self.operator.input_shape(tuple(picture.shape[1:]))
-        except ValueError as error:
-            raise InputError(f"the measurement does not fit the problem: {error}") from None
         return shape[-2], shape[-1]
 
     def measure(self, picture: Tensor, prior: Prior, name: str) -> Measurement:
