@@ -34,7 +34,7 @@ from scoresde import load_prior
 from scoresde.evaluation.residual import check_residual
 from solvers import make_solver
 
-SIDE, SIGMA, DRAWS = 64, 0.05, 8
+SIDE, SIGMA, DRAWS = 144, 0.05, 8
 PICTURES = ("astronaut", "coffee", "chelsea", "rocket")
 BLUR = GaussianBlur(1.5, "reflect")
 HOLES = Inpainting(random_mask(SIDE, SIDE, 0.5, torch.Generator().manual_seed(0)))

@@ -35,6 +35,7 @@ TABLES = {
     "coverage_split": "Coverage: the part of the solver and of the prior",
     "residual": "What the residual check finds",
     "model_check": "Is the model right?",
+    "kernel_width": "Kernels that are stated too narrow",
     "noise_level": "Estimated noise levels",
     "photons": "Estimated numbers of photons",
     "blind": "Estimated blurs",

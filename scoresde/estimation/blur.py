@@ -1,7 +1,7 @@
 """Blurs of unknown width: Gaussian, out of focus, and of a straight motion.
 
 The evidence of a motion has a maximum for many a line in the picture. Its search therefore begins
-with the line that the spectrum of the picture shows best (``spectral_start``).
+with the line that the spectrum of the picture shows best (``scoresde.spectral_evidence``).
 
 Where the picture has at least 128 pixels a side, its spectrum decides (``blur_spectrum``): of up to
 256 pixels a side, the square with the most detail, treated as a picture of its own. On smaller
@@ -14,9 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from problems import DiskBlur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
@@ -28,9 +26,10 @@ from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
+from scoresde.spectral_evidence import most_detailed
 from solvers import PosteriorSampler
 
-__all__ = ["BLURS", "blur_parameters", "estimate_blur", "most_detailed"]
+__all__ = ["BLURS", "blur_parameters", "estimate_blur"]
 
 SMALLEST = 32
 """Shortest side of a picture whose blur can be estimated."""
@@ -46,7 +45,6 @@ SOURCES: tuple[Source, ...] = ("auto", "spectrum", "draws")
 
 _OWN = {"gaussian": 0.6, "disk": 0.85, "motion": 2.0}  # pixels, that photographs have themselves
 
-_SMOOTHED = 0.7  # pixels, before changes are compared, which noise has too
 _STEPS = 6  # of the solver: as few as its quick setting
 
 
@@ -146,30 +144,6 @@ def motions(longest: float) -> list[Convolution]:
         if length < longest
         for angle in range(0, 180, degrees)
     ]
-
-
-def most_detailed(y: Tensor, side: int) -> Tensor:
-    """Cut out the square that changes most.
-
-    Args:
-        y: A picture (1, C, H, W).
-        side: Longest side of the result in pixels.
-
-    Returns:
-        The part of y, y itself if it is no larger.
-    """
-    height, width = (min(side, n) for n in y.shape[-2:])
-    if (height, width) == tuple(y.shape[-2:]):
-        return y
-    picture = ndimage.gaussian_filter(y[0].double().cpu().numpy(), (0, _SMOOTHED, _SMOOTHED))
-    change = sum(np.gradient(picture, axis=axis) ** 2 for axis in (1, 2)).sum(0)
-    table = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    sums = (
-        table[height:, width:] - table[:-height, width:] - table[height:, :-width]
-        + table[:-height, :-width]
-    )  # fmt: skip
-    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return y[..., top : top + height, left : left + width]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 r"""Kernels with one or two parameters, from the spectrum of a picture alone.
 
-The evidence of Whittle (``spectral_start``) is that of a Gaussian prior whose spectrum is a power
-law. On pictures of some hundred pixels a side it has a sharp maximum: on ten photographs of 256
-pixels a side the radius of a disk of 3 pixels is found within 1 %, Gaussians mostly within 6 %, and
-the line of every motion. On small pictures it is misled, and posterior draws decide
+The evidence of Whittle (``scoresde.spectral_evidence``) is that of a Gaussian prior whose spectrum
+is a power law. On pictures of some hundred pixels a side it has a sharp maximum: on ten photographs
+of 256 pixels a side the radius of a disk of 3 pixels is found within 1 %, Gaussians mostly within
+6 %, and the line of every motion. On small pictures it is misled, and posterior draws decide
 (``parameters``).
 
 The search is over a grid, and then by the simplex of scipy. With the slopes g of the terms of the
@@ -26,7 +26,7 @@ from problems import Blur
 from problems.operators.convolution import Convolution
 from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange
-from scoresde.estimation.spectral_start import SpectralEvidence
+from scoresde.spectral_evidence import DEPENDENT, SpectralEvidence
 
 __all__ = ["values_by_spectrum"]
 
@@ -34,7 +34,6 @@ _GRID = 1.12  # ratio between widths
 _FIRST = 0.4  # of a stride: the first simplex
 _EVALUATIONS = 100
 _DIFFERENCE = 0.02  # of the coordinates, for slopes
-_DEPENDENT = 3.8  # omega of a Hann window: (n sum w^4 / (sum w^2)^2)^2
 _CLEAR = 10.0  # nats above no blur
 
 
@@ -132,4 +131,4 @@ def _covariance(
             down = at((i, -h), (j, h)) - at((i, -h), (j, -h))
             H[i, j] = H[j, i] = (down - up).sum() / (4 * h * h)
     inverse = torch.linalg.pinv(H)
-    return inverse @ (_DEPENDENT * slopes @ slopes.T) @ inverse
+    return inverse @ (DEPENDENT * slopes @ slopes.T) @ inverse

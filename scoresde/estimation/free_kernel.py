@@ -34,9 +34,9 @@ from problems import Blur, GaussianNoise, InverseProblem
 from problems.operators.convolution import Boundary, Convolution
 from scoresde.estimation.kernel_step import KernelMoments, minimise_on_simplex
 from scoresde.estimation.rounding import rounded
-from scoresde.estimation.spectral_start import periodogram
 from scoresde.priors.base import Prior
 from scoresde.priors.mixture import GaussianPrior
+from scoresde.spectral_evidence import periodogram
 from solvers import PosteriorSampler
 
 __all__ = [

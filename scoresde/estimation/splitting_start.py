@@ -1,8 +1,8 @@
 r"""A first guess of a kernel of any shape, by half-quadratic splitting with the prior.
 
-The spectrum of a measurement (``spectral_start``) has the size of a kernel's transfer function and
-not its phase. It tells lines and discs apart, and no path of a shaking camera. Picture and kernel
-are found in turn, from coarse to fine levels of a pyramid:
+The spectrum of a measurement (``scoresde.spectral_evidence``) has the size of a kernel's transfer
+function and not its phase. It tells lines and discs apart, and no path of a shaking camera. Picture
+and kernel are found in turn, from coarse to fine levels of a pyramid:
 
 .. math:: x \leftarrow D\bigl(\operatorname{argmin}_z |k * z - y|^2/\sigma^2
           + \lambda\,|z - x|^2/s^2,\; s\bigr) , \qquad

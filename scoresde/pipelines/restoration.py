@@ -79,6 +79,7 @@ def residual_of(
     range_known: bool,
     sigma_stated: bool,
     prior: Prior | None,
+    window: bool = False,
 ) -> dict[str, Any]:
     """Compare the residual of the draws with the noise.
 
@@ -88,7 +89,8 @@ def residual_of(
         options: Solver, sampler, steps and starts that made them.
         range_known: Whether the range of the values is known.
         sigma_stated: Whether the noise level is a statement of the user.
-        prior: Prior that tells whether the noise is as stated; None if that is certain.
+        prior: Prior that tells whether noise and kernel are as stated; None if that is certain.
+        window: Whether the measurement is a window of a larger picture.
 
     Returns:
         The entry of the report.
@@ -102,6 +104,7 @@ def residual_of(
         faithful=SOLVERS[options.solver].exactness in ("gaussian", "asymptotic"),
         balanced=solver_of(options).balanced,
         prior=None if prior is None else prior_for(measured, prior),
+        window=window,
     ).report()
 
 

@@ -31,9 +31,10 @@ posterior itself has along it. Where the draws are exact these tests have their 
 learned priors only those of the operator are used, at twice the threshold
 (benchmarks/results/model_check.md).
 
-What it cannot see: a wrong input under which some other picture explains the measurement, such as a
-kernel that is too narrow or a scale of super-resolution that is too small. The restoration is then
-wrong and consistent.
+What the residual cannot see: a wrong input under which some other picture explains the measurement.
+The restoration is then wrong and consistent. Two such inputs show in what is known of photographs:
+noise that is stated too small, which the draws keep as texture (``seen_noise``), and a kernel that
+is too narrow (``seen_width``). A scale of super-resolution that is too small does not show.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
 from scoresde.evaluation.residual.scores import Score, score_tests
 from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise, seen_noise
+from scoresde.evaluation.residual.seen_width import SeenWidth, seen_width
 from scoresde.evaluation.residual.statistic import misfits
 from scoresde.evaluation.residual.suspects import Finding, Known, Scene, suspect
 from scoresde.evaluation.residual.values import Values
@@ -81,6 +83,8 @@ class ResidualCheck:
             the noise is not Gaussian or there are fewer than 4 draws.
         seen_noise: The noise of a picture by the denoiser; None without a prior, and where the
             noise is not seen directly.
+        seen_width: The width of the kernel by the spectrum of y; None without a prior, and where
+            there is no kernel or the picture is small.
         findings: What cannot be right, the most telling first; () if nothing was found.
     """
 
@@ -95,6 +99,7 @@ class ResidualCheck:
     outliers: tuple[int, ...]
     scores: tuple[Score, ...]
     seen_noise: SeenNoise | None
+    seen_width: SeenWidth | None
     findings: tuple[Finding, ...]
 
     @property
@@ -132,6 +137,13 @@ class ResidualCheck:
                 "at_louder": _plain(self.seen_noise.louder),
                 "louder": LOUDER,
             },
+            "seen_width": None
+            if self.seen_width is None
+            else {
+                "factor": _plain(self.seen_width.factor),
+                "nats": _plain(self.seen_width.nats),
+                "added_variance": _plain(self.seen_width.added),
+            },
             "warnings": [{"kind": one.kind, "message": one.message} for one in self.findings],
         }
 
@@ -147,6 +159,7 @@ def check_residual(
     exact: bool = False,
     balanced: bool = False,
     prior: Prior | None = None,
+    window: bool = False,
     generator: torch.Generator | None = None,
 ) -> ResidualCheck:
     """Check whether the draws explain the measurement, and name what to suspect if they do not.
@@ -177,7 +190,11 @@ def check_residual(
             whole.
         prior: Prior of the picture, with as many channels as the draws have. Where pixels are seen
             with noise (denoising, inpainting), its denoiser then tells whether that noise is as
-            large as stated, which draws do not show (``seen_noise``).
+            large as stated, which draws do not show (``seen_noise``). It is taken for a prior of
+            photographs: where y is blurred, its spectrum tells whether the kernel is as wide as
+            stated (``seen_width``).
+        window: True if y is a window of a larger picture. It may lie out of focus, so that the
+            width of the kernel is not looked at.
         generator: Random numbers for noises that are not Gaussian; None for a fixed seed.
 
     Returns:
@@ -240,7 +257,10 @@ def check_residual(
     noise = None
     if prior is not None and ((known.faithful and known.several) or not known.masked):
         noise = seen_noise(problem, y, draws[kept[0]], prior)
-    scene = Scene(problem, ratio, scatter, result.entries, evidence, values, scores, known, noise)
+    width = None if prior is None or known.masked or window else seen_width(problem, y)
+    scene = Scene(
+        problem, ratio, scatter, result.entries, evidence, values, scores, known, noise, width
+    )
     ratios = torch.full((len(x),), math.nan, dtype=torch.float64)
     ratios[finite] = result.ratios
     return ResidualCheck(
@@ -255,6 +275,7 @@ def check_residual(
         outliers=far,
         scores=scores,
         seen_noise=noise,
+        seen_width=width,
         findings=suspect(scene),
     )
 
@@ -337,6 +358,7 @@ def _nothing_finite(x: Tensor, entries: int) -> ResidualCheck:
         (math.inf,) * len(x),
         (),
         (),
+        None,
         None,
         (finding,),
     )

@@ -19,6 +19,7 @@ from scoresde.evaluation.residual.departures import clips
 from scoresde.evaluation.residual.evidence import Evidence
 from scoresde.evaluation.residual.scores import CLEAR, CLEAR_LEARNED, Score
 from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise
+from scoresde.evaluation.residual.seen_width import SeenWidth
 from scoresde.evaluation.residual.settings import settings_of
 from scoresde.evaluation.residual.values import Values
 
@@ -184,6 +185,7 @@ class Scene:
         scores: Along which departures from the stated problem y pulls, the largest z first.
         known: What the caller knows.
         seen_noise: The noise of a picture by the denoiser, where it is known.
+        seen_width: The width of the kernel by the spectrum of y, where it is known.
     """
 
     problem: InverseProblem
@@ -195,6 +197,7 @@ class Scene:
     scores: tuple[Score, ...]
     known: Known
     seen_noise: SeenNoise | None = None
+    seen_width: SeenWidth | None = None
 
     @property
     def settings(self) -> str:
@@ -452,13 +455,26 @@ def _misfit(s: Scene) -> Finding | None:
     )
 
 
+def _narrow(s: Scene) -> Finding | None:
+    """A kernel that is narrower than the spectrum of y shows."""
+    width = s.seen_width
+    if width is None or not width.wider:
+        return None
+    return Finding(
+        "operator",
+        f"the measurement has less fine detail than photographs keep under the stated kernel, as "
+        f"if that were {width.factor:.1f} times as wide; suspect {s.settings}, or the picture "
+        "itself is that soft",
+    )
+
+
 def _median(numbers: tuple[float, ...]) -> float:
     finite = sorted(n for n in numbers if math.isfinite(n))
     return finite[len(finite) // 2] if finite else math.inf
 
 
 _INPUTS: tuple[Callable[[Scene], Finding | None], ...] = (
-    _outside, _faint, _holes, _grid, _ceiling, _quiet, _seen, _scored, _misfit, _halved,
+    _outside, _faint, _holes, _grid, _ceiling, _quiet, _seen, _scored, _misfit, _halved, _narrow,
 )  # fmt: skip
 
 

@@ -207,6 +207,7 @@ def _solve(part: _Part, prior: Prior, progress: Callable[[float], None] | None =
             range_known=picture.range.certain,
             sigma_stated=picture.options.stated_sigma is not None,
             prior=prior,
+            window=True,
         )
     window = picture.windows[part.index]
     core = (..., *window.core())

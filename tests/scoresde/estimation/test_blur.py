@@ -7,7 +7,7 @@ from torch import Tensor
 from problems import GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from scoresde import GaussianPrior
 from scoresde.estimation import blur
-from scoresde.estimation.blur import BLURS, blur_parameters, estimate_blur, most_detailed
+from scoresde.estimation.blur import BLURS, blur_parameters, estimate_blur
 from tests.conftest import F64, seeded
 
 SIDE, SIGMA = 16, 0.02
@@ -26,16 +26,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def picture(number: int = 0) -> Tensor:
     white = torch.randn(1, 1, SIDE, SIDE, generator=seeded(number), dtype=F64)
     return ROOT @ white @ ROOT.T / 0.3
-
-
-def test_the_most_detailed_square_is_cut_out() -> None:
-    y = 0.01 * torch.randn(1, 3, 60, 80, generator=seeded())
-    y[..., 20:40, 50:70] += torch.randn(20, 20, generator=seeded(1))
-    found = most_detailed(y, 24)
-    assert found.shape == (1, 3, 24, 24)
-    # every such square that holds the whole patch has its energy
-    assert float(found.square().sum()) == pytest.approx(float(y.square().sum()), rel=0.05)
-    assert most_detailed(y, 100) is y
 
 
 @pytest.mark.usefixtures("small")

@@ -7,8 +7,8 @@ from torch import Tensor
 from problems import Blur, GaussianBlur, GaussianNoise, InverseProblem, MotionBlur
 from scoresde.estimation.free_kernel import ExactMoments, KernelEstimate, framed, kernel_by_em
 from scoresde.estimation.kernel_choice import BestKernel
-from scoresde.estimation.spectral_start import SpectralEvidence
 from scoresde.priors.mixture import GaussianPrior
+from scoresde.spectral_evidence import SpectralEvidence
 from tests.conftest import seeded
 from tests.scoresde.estimation.test_unknown_kernel import field
 

@@ -8,7 +8,7 @@ from problems import Blur, DiskBlur, GaussianBlur, GaussianNoise, InverseProblem
 from scoresde.estimation import unknown_kernel
 from scoresde.estimation.blur import motions
 from scoresde.estimation.free_kernel import KernelEstimate
-from scoresde.estimation.spectral_start import SpectralEvidence, best_starts
+from scoresde.estimation.spectral_start import best_starts
 from scoresde.estimation.unknown_kernel import estimate_kernel, first_kernels
 from tests.conftest import seeded
 
@@ -47,13 +47,9 @@ def test_long_lines_have_directions_in_between(true: MotionBlur) -> None:
     assert right >= 2
 
 
-def test_the_spectrum_shows_the_width() -> None:
-    y = GaussianBlur(1.0).apply(field(0)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(1))
-    evidence = SpectralEvidence(y, 0.01)
-    values = [evidence(GaussianBlur(std)) for std in (0.5, 0.7, 1.0, 1.4, 2.0)]
-    assert values.index(max(values)) == 2
+def test_there_has_to_be_a_kernel() -> None:
     with pytest.raises(ValueError, match="no kernel to begin with"):
-        best_starts(y, 0.01, [], 1)
+        best_starts(field(0), 0.01, [], 1)
 
 
 @pytest.mark.parametrize("side", [3, 5, 15, 31])
