@@ -2,9 +2,10 @@
 
     python benchmarks/model_check.py
 
-Crops of 64x64 of photographs of scikit-image, noise of 0.05, prior natural, 8 draws of the default
-solver, which do not know that anything is wrong. tests/scoresde/evaluation/test_model_check.py has
-the rates where the posterior is exact. Writes model_check.json and model_check.md.
+Crops of 144x144 of photographs of scikit-image, noise of 0.05, prior natural, 8 draws of the
+default solver, which do not know that anything is wrong.
+tests/scoresde/evaluation/test_model_check.py has the rates where the posterior is exact. Writes
+model_check.json and model_check.md.
 """
 
 import argparse
@@ -128,8 +129,9 @@ def main() -> None:
             "`python benchmarks/model_check.py`",
             "",
             f"{sum(bool(cell['warnings']) for cell in right)} of {len(right)} right models are "
-            "suspected. A kernel that is 15 % too wide leaves no visible trace in so few pixels of "
-            "a smooth photograph.",
+            "suspected. A kernel that is 15 % too wide leaves a trace that is no clearer than what "
+            "the prior gets wrong. Kernels that are too narrow are looked for on pictures of 144 "
+            "pixels a side and more (kernel_width.md has how many are found).",
             "",
             *table(["model", "runs", "T", "warned", "named"], rows),
             "",

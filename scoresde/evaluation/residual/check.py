@@ -52,7 +52,7 @@ from problems.storage import release
 from scoresde.evaluation.residual.evidence import Evidence, gather
 from scoresde.evaluation.residual.outliers import distances, outlying
 from scoresde.evaluation.residual.scores import Score, score_tests
-from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise, seen_noise
+from scoresde.evaluation.residual.seen_noise import SeenNoise, seen_noise
 from scoresde.evaluation.residual.seen_width import SeenWidth, seen_width
 from scoresde.evaluation.residual.statistic import misfits
 from scoresde.evaluation.residual.suspects import Finding, Known, Scene, suspect
@@ -135,7 +135,7 @@ class ResidualCheck:
             else {
                 "at_stated": _plain(self.seen_noise.stated),
                 "at_louder": _plain(self.seen_noise.louder),
-                "louder": LOUDER,
+                "louder": _plain(self.seen_noise.factor),
             },
             "seen_width": None
             if self.seen_width is None

@@ -9,12 +9,14 @@ is therefore 1 on average if z has noise of level s, as the posterior mean of :m
 that of the noise. With less noise than s it is below 1: D removes what it takes for noise, of which
 there is less. It is 1 or slightly more with more noise than s, where a denoiser that is told too
 little keeps the rest as texture. One level alone does not show that. Two do: the stated one, and
-one and a half times as much.
+one and a half times as much. Of a grey picture the denoiser has a third of the numbers, and takes
+more of its texture for noise: there the second level is 1.7 times the first.
 
 Besides denoising and inpainting, where y = x + n in the observed pixels, that is a picture at lower
 resolution: y is then looked at as it is. Photographs look alike at all scales (Field 1987), so that
 the prior knows it well enough to see that noise is half or twice as large. It does not know it well
-enough to estimate the level within a few per cent.
+enough to estimate the level within a few per cent. The mean of the colours is a grey picture. A
+mosaic of them is no picture: what lies between the pixels of a colour looks like noise.
 
 Draws do not show that the stated noise is too small. They keep the rest of the noise as texture,
 too, and their residual is that of the stated noise.
@@ -34,12 +36,14 @@ from problems import (
     Decimation,
     Denoising,
     GaussianNoise,
+    Grayscale,
     Inpainting,
     InverseProblem,
     SuperResolution,
 )
 from scoresde.evaluation.prior_check.denoiser import Denoiser
 from scoresde.priors.base import Prior
+from scoresde.priors.grey import GreyPrior
 
 __all__ = ["SeenNoise", "noise_ratio", "seen_noise"]
 
@@ -49,6 +53,14 @@ LOUDER = 1.5
 
 MORE = 0.97
 """q at one and a half times the stated level, from which on there is at least about so much."""
+
+LOUDER_GREY = 1.7
+"""The same for pictures of one channel. Right ones (50 photographs, noise of 0.01 to 0.1) have q of
+at most 1.001 there, at noise of 0.01, and 0.988 from 0.02 on; with twice the stated noise they have
+at least 1.002."""
+
+MORE_GREY = 0.985
+"""q at that level, from which on there is at least about so much noise, and chance beyond."""
 
 LESS = 0.85
 """q at the stated level below which there is less noise. Right photographs have 0.98 to 1.03, and
@@ -66,12 +78,14 @@ class SeenNoise:
 
     Args:
         stated: q at the stated level; 1 is expected.
-        louder: q at one and a half times as much, which is below 1 if the stated level is right.
+        louder: q at a higher level, which is below 1 if the stated level is right.
+        factor: The higher level over the stated one.
         entries: Number m of observed entries that were looked at.
     """
 
     stated: float
     louder: float
+    factor: float
     entries: int
 
     @property
@@ -82,7 +96,8 @@ class SeenNoise:
     @property
     def more(self) -> bool:
         """Whether there is clearly more noise than stated."""
-        return self.louder > MORE + _CHANCE * self.scatter
+        limit = MORE if self.factor == LOUDER else MORE_GREY
+        return self.louder > limit + _CHANCE * self.scatter
 
     @property
     def less(self) -> bool:
@@ -101,13 +116,13 @@ def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> S
         y: Measurement (1, C, H, W), zero where nothing is observed.
         x: A posterior draw (1, C, H, W), which fills the unobserved pixels. An estimate has no
             texture there, which the denoiser takes into account wrongly.
-        prior: Prior of the picture, with as many channels.
+        prior: Prior of the picture, with as many channels as the picture.
 
     Returns:
         The ratios. None where the noise is not seen directly: for operators other than denoising,
-        inpainting and sampling at lower resolution, noise that is not white and Gaussian, fewer
-        than 512 observed entries, pictures that the prior does not take, or a denoiser without
-        gradient.
+        inpainting, sampling at lower resolution and the mean of the colours, noise that is not
+        white and Gaussian, fewer than 512 observed entries, pictures that the prior does not take,
+        or a denoiser without gradient.
 
     Example:
         >>> import torch
@@ -125,12 +140,15 @@ def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> S
         return None
     if isinstance(problem.operator, SuperResolution | Decimation):
         x = y  # all of its pixels are observed
+    elif isinstance(problem.operator, Grayscale) and _is_mean(problem.operator):
+        x, prior = y, GreyPrior(prior)
     elif not isinstance(problem.operator, Denoising | Inpainting):
         return None
     if not isinstance(noise, GaussianNoise) or isinstance(noise.std, Tensor):
         return None
     s, denoiser = float(noise.std), Denoiser(prior)
-    if x.shape != y.shape or not (denoiser.ends()[0] <= s and denoiser.knows(LOUDER * s)):
+    factor = LOUDER_GREY if y.shape[1] == 1 else LOUDER
+    if x.shape != y.shape or not (denoiser.ends()[0] <= s and denoiser.knows(factor * s)):
         return None
     seen = problem.operator.observed(y).expand_as(y)
     height, width = _part(seen)
@@ -144,13 +162,18 @@ def seen_noise(problem: InverseProblem, y: Tensor, x: Tensor, prior: Prior) -> S
     rest = torch.randn(y.shape, generator=g).to(y)
     signs = [torch.randint(0, 2, y.shape, generator=g).to(y) * 2 - 1 for _ in range(_PROBES)]
     found = []
-    for level in (s, LOUDER * s):
+    for level in (s, factor * s):
         ratio = noise_ratio(prior, torch.where(seen, y, x + level * rest), level, inside, signs)
         if ratio is None:
             return None
         found.append(ratio)
     stated, louder = found
-    return SeenNoise(stated, louder, entries)
+    return SeenNoise(stated, louder, factor, entries)
+
+
+def _is_mean(operator: Grayscale) -> bool:
+    """Whether the grey value is a mean of the colours, and so on their scale."""
+    return min(operator.weights) >= 0 and math.isclose(sum(operator.weights), 1, abs_tol=1e-3)
 
 
 def _part(inside: Tensor) -> tuple[slice, slice]:

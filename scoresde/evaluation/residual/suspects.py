@@ -17,8 +17,8 @@ import torch
 from problems import GaussianNoise, Inpainting, InverseProblem
 from scoresde.evaluation.residual.departures import clips
 from scoresde.evaluation.residual.evidence import Evidence
-from scoresde.evaluation.residual.scores import CLEAR, CLEAR_LEARNED, Score
-from scoresde.evaluation.residual.seen_noise import LOUDER, SeenNoise
+from scoresde.evaluation.residual.scores import CLEAR, CLEAR_BOUNDARY, CLEAR_LEARNED, Score
+from scoresde.evaluation.residual.seen_noise import SeenNoise
 from scoresde.evaluation.residual.seen_width import SeenWidth
 from scoresde.evaluation.residual.settings import settings_of
 from scoresde.evaluation.residual.values import Values
@@ -349,17 +349,14 @@ def _ceiling(s: Scene) -> Finding | None:
 def _scored(s: Scene) -> Finding | None:
     """The departure along which y pulls most."""
     scores = [one for one in s.scores if one.matters]
-    limit = CLEAR
-    if not s.known.exact:
-        # the misfit of a learned prior looks like noise, and that of its range like clipping
-        scores, limit = [one for one in scores if one.kind in _OF_OPERATORS], CLEAR_LEARNED
-        imprecise = s.evidence.coarseness < IMPRECISE or s.ratio > MISFIT_OF_NOISE
-        if imprecise or not s.known.faithful:
-            return None
-    if not scores or not abs(scores[0].z) > limit:
+    if s.known.exact:
+        scores = [one for one in scores if abs(one.z) > CLEAR]
+    else:
+        scores = _beyond_the_prior(s, scores)
+    if not scores:
         return None
     # a wrong operator leaves misfit that noise explains in part, other noise leaves no pattern
-    patterns = [one for one in scores if one.kind != "noise" and abs(one.z) > limit]
+    patterns = [one for one in scores if one.kind != "noise"]
     first = scores[0]
     if first.kind == "noise" and patterns and abs(first.z) < NO_PATTERN * abs(patterns[0].z):
         first = patterns[0]
@@ -373,6 +370,8 @@ def _scored(s: Scene) -> Finding | None:
             f"(T is {s.ratio:.2g}); suspect --sigma: try a {noise} one, or --sigma auto",
         )
     other = ", or a prior that knows no such pictures"
+    if first.kind == "boundary":  # a shifted kernel leaves the same pattern along the frame
+        other = f", or else {s.settings}{other}"
     sense = {"width": ("too narrow", "too wide")}.get(first.kind)
     what = first.words
     if sense is not None:
@@ -384,6 +383,19 @@ def _scored(s: Scene) -> Finding | None:
     )
 
 
+def _beyond_the_prior(s: Scene, scores: list[Score]) -> list[Score]:
+    """Those that stand out from the misfit of a learned prior."""
+    if not s.known.faithful or s.ratio > MISFIT_OF_NOISE:
+        return []
+    # that misfit looks like noise, and that of its range like clipping
+    scores = [one for one in scores if one.kind in _OF_OPERATORS]
+    imprecise = s.evidence.coarseness < IMPRECISE
+    if imprecise and scores and scores[0].kind != "boundary":
+        return []
+    limits = {"boundary": CLEAR_BOUNDARY}
+    return [one for one in scores if abs(one.z) > limits.get(one.kind, CLEAR_LEARNED)]
+
+
 def _seen(s: Scene) -> Finding | None:
     """Noise in pixels that is not that which is stated."""
     seen = s.seen_noise
@@ -392,9 +404,9 @@ def _seen(s: Scene) -> Finding | None:
     if seen.more:
         return Finding(
             "noise",
-            f"the measurement has more noise than stated, {s.noise(LOUDER)} or more in place of "
-            f"{s.noise(1.0)}, and the draws keep it; suspect --sigma: try --sigma auto, or a prior "
-            "that knows such pictures",
+            f"the measurement has more noise than stated, {s.noise(seen.factor)} or more in place "
+            f"of {s.noise(1.0)}, and the draws keep it; suspect --sigma: try --sigma auto, or a "
+            "prior that knows such pictures",
         )
     if seen.less and s.known.sigma_stated:
         return Finding(

@@ -7,6 +7,7 @@ x' + C A^T (A C A^T + sigma^2 I)^-1 (y - y').
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from problems import (
 )
 from problems.operators.base import LinearOperator
 from problems.random_numbers import BALANCED_SIGNS
-from scoresde import GaussianPrior
+from scoresde import GaussianPrior, load_prior
 from scoresde.evaluation.residual import ResidualCheck, check_residual
 from scoresde.evaluation.residual.departures import departures
 from scoresde.evaluation.residual.missing_information import (
@@ -35,6 +36,7 @@ from scoresde.evaluation.residual.missing_information import (
     missing_information_of_groups,
 )
 from scoresde.evaluation.residual.scores import CLEAR, score_tests
+from solvers import make_solver
 from tests.conftest import F64, randn, seeded
 
 SIGMA, SPREAD, CORRELATION, DRAWS = 0.03, 0.3, 4.0, 8
@@ -380,3 +382,23 @@ def test_colours_and_grey_draws_are_tested_too() -> None:
     assert {one.kind for one in check.scores} >= {"noise", "highlights", "shift"}
     assert all(abs(one.z) < CLEAR for one in check.scores)
     assert check.report()["scores"][0]["kind"] == check.scores[0].kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [0.02, 0.05])
+def test_boundaries_stand_out_from_the_misfit_of_a_learned_prior(sigma: float) -> None:
+    """At little noise, too, where that misfit has the pattern of other widths."""
+    import skimage.data
+
+    x = torch.from_numpy(skimage.data.coffee()).permute(2, 0, 1)[None] / 127.5 - 1
+    x = torch.nn.functional.avg_pool2d(x, 2)[..., 60:156, 90:186]
+    prior, solver = load_prior("natural"), make_solver("warm-start")
+    problem = InverseProblem(GaussianBlur(1.5, "reflect"), GaussianNoise(sigma))
+    for boundary, named in (("reflect", False), ("circular", True), ("zero", True)):
+        g = seeded()
+        true = replace(problem, operator=GaussianBlur(1.5, boundary))  # type: ignore[arg-type]
+        y = true.measure(x, g)
+        draws = solver.sample(prior, problem, y, 8, generator=g).draws
+        how = {"range_known": True, "faithful": True, "balanced": solver.balanced}
+        warnings = check_residual(problem, y, draws, prior=prior, **how).warnings
+        assert ["the boundary (" in one for one in warnings] == [True] * named, boundary

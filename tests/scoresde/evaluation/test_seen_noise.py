@@ -10,19 +10,21 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from problems import (
+    Demosaicing,
     Denoising,
     GaussianBlur,
     GaussianNoise,
+    Grayscale,
     Inpainting,
     InverseProblem,
     PoissonNoise,
     SuperResolution,
     random_mask,
 )
-from scoresde import GaussianPrior, load_prior
+from scoresde import GaussianPrior, GreyPrior, load_prior
 from scoresde.cli.app import app
 from scoresde.evaluation.residual import check_residual
-from scoresde.evaluation.residual.seen_noise import _PROBES, LOUDER, seen_noise
+from scoresde.evaluation.residual.seen_noise import _PROBES, LOUDER_GREY, seen_noise
 from scoresde.priors.base import Wrapper
 from tests.conftest import F64, seeded
 
@@ -73,7 +75,7 @@ def test_the_ratio_of_a_gaussian_prior(true: float, mask: Tensor | None) -> None
         found.append((one.stated, one.louder))
     values = torch.tensor(found)
     error = values.std(0) / math.sqrt(len(values))
-    for k, s in enumerate((stated, LOUDER * stated)):
+    for k, s in enumerate((stated, LOUDER_GREY * stated)):
         if mask is None or (k == 0 and true == stated):
             all_error = math.hypot(float(error[k]), divergence_error(s))
             assert abs(values[:, k].mean() - expected(s, true)) < 3 * all_error
@@ -122,6 +124,23 @@ def test_photographs_at_lower_resolution(true: float, name: str, factor: int) ->
     assert found == {0.5: (True, False), 1.0: (False, False), 2.0: (False, True)}
 
 
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+@pytest.mark.parametrize("true", [0.05, 0.1])
+def test_grey_pictures(true: float, name: str) -> None:
+    """As they are, and as the mean of unknown colours."""
+    x, colours, g = photograph(name, 144), load_prior("natural"), seeded()
+    grey = Grayscale()
+    y = InverseProblem(grey, GaussianNoise(true)).measure(x, g)
+    found = {}
+    for wrong in (0.5, 1.0, 2.0):
+        noise = GaussianNoise(wrong * true)
+        one = seen_noise(InverseProblem(grey, noise), y, torch.zeros_like(x), colours)
+        same = seen_noise(InverseProblem(Denoising(), noise), y, y, GreyPrior(colours))
+        assert one is not None and one == same
+        found[wrong] = (one.more, one.less)
+    assert found == {0.5: (True, False), 1.0: (False, False), 2.0: (False, True)}
+
+
 def test_clipped_pixels_have_no_noise() -> None:
     """Highlights and shadows that were cut off do not make the noise seem smaller."""
     x, prior, g = photograph("coffee"), load_prior("natural"), seeded()
@@ -143,6 +162,8 @@ def test_where_it_does_not_apply() -> None:
         (InverseProblem(GaussianBlur(1.0), GaussianNoise(0.1)), "a blur"),
         (InverseProblem(Denoising(), PoissonNoise(100.0)), "counts"),
         (InverseProblem(Denoising(), GaussianNoise(torch.full((3, 1, 1), 0.1))), "a map"),
+        (InverseProblem(Demosaicing(), GaussianNoise(0.1)), "a mosaic"),
+        (InverseProblem(Grayscale((1.0, 1.0, 1.0)), GaussianNoise(0.1)), "a sum of colours"),
         (InverseProblem(few, GaussianNoise(0.1)), "few pixels"),
         (InverseProblem(Denoising(), GaussianNoise(100.0)), "above the levels of the prior"),
     ):
