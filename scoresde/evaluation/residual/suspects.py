@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 import torch
 
-from problems import GaussianNoise, Inpainting, InverseProblem
+from problems import (
+    Blur,
+    DiskBlur,
+    GaussianBlur,
+    GaussianNoise,
+    Inpainting,
+    InverseProblem,
+    MotionBlur,
+)
 from scoresde.evaluation.residual.departures import clips
 from scoresde.evaluation.residual.evidence import Evidence
 from scoresde.evaluation.residual.scores import CLEAR, CLEAR_BOUNDARY, CLEAR_LEARNED, Score
@@ -467,6 +475,14 @@ def _misfit(s: Scene) -> Finding | None:
     )
 
 
+_ESTIMATED = {
+    GaussianBlur: "gaussian",
+    DiskBlur: "disk",
+    MotionBlur: "motion",
+    Blur: "kernel",
+}  # options of the command that estimate a kernel
+
+
 def _narrow(s: Scene) -> Finding | None:
     """A kernel that is narrower than the spectrum of y shows."""
     width = s.seen_width
@@ -475,8 +491,8 @@ def _narrow(s: Scene) -> Finding | None:
     return Finding(
         "operator",
         f"the measurement has less fine detail than photographs keep under the stated kernel, as "
-        f"if that were {width.factor:.1f} times as wide; suspect {s.settings}, or the picture "
-        "itself is that soft",
+        f"if that were {width.factor:.1f} times as wide; suspect {s.settings}: try "
+        f"--{_ESTIMATED[type(s.problem.operator)]} auto, unless the picture itself is that soft",
     )
 
 
