@@ -377,9 +377,10 @@ def test_the_recipes_work(tmp_path: Path) -> None:
     pytest_run = ("pytest", "-q", "-p", "no:cacheprovider")
     tests = [path for path in new if path.startswith("tests/")]
     run(*pytest_run, *tests, "tests/test_layers.py", "problems/operators/line_camera.py")
-    run(*pytest_run, "tests/problems/test_operators.py", "-k", "line-camera")
-    run(*pytest_run, "tests/solvers/test_contract.py", "-k", "renoise or midpoint")
-    run(*pytest_run, "tests/solvers/test_samplers.py", "-k", "midpoint")
+    others = ("problems/test_operators.py", "solvers/test_contract.py", "solvers/test_samplers.py")
+    named = "line-camera or renoise or midpoint"
+    ran = run(*pytest_run, "-rA", *(f"tests/{one}" for one in others), "-k", named)
+    assert all(f"PASSED tests/{one}" in ran for one in others)
     run("ruff", "check", *new)
     run("ruff", "format", "--check", *new)
     listed = run("scoresde", "list")
