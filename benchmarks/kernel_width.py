@@ -28,6 +28,7 @@ from problems import (
     MotionBlur,
 )
 from problems.operators.convolution import Convolution
+from scoresde.data.datasets import list_images
 from scoresde.data.images import read_image
 from scoresde.evaluation.residual.seen_width import seen_width
 
@@ -72,8 +73,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
     start, cells = time.perf_counter(), []
-    files = sorted(path for path in a.images.iterdir() if path.suffix in (".jpg", ".png"))
-    for number, path in enumerate(files[: a.count]):
+    files = list_images(a.images)[: a.count]
+    for number, path in enumerate(files):
         whole = read_image(path)[None]
         for side in SIDES:
             g = torch.Generator().manual_seed(number)
@@ -90,12 +91,12 @@ def main() -> None:
                         y = replace(problem, operator=kernel).measure(x, noise)
                         one = seen_width(problem, y)
                         assert one is not None
-                        cells.append({"picture": path.stem, "side": side, "kernel": name,
+                        cells.append({"side": side, "kernel": name,
                                       "sigma": sigma, "factor": factor, "wider": one.wider,
                                       "found": round(one.factor, 4)})  # fmt: skip
         print(path.stem, f"{time.perf_counter() - start:.0f} s", flush=True)
     write_json(_by_case(cells), a.out / "kernel_width.json")
-    rows, count = [], min(a.count, len(files))
+    rows: list[list[object]] = []
     for name in KERNELS:
         for side in SIDES:
             group = [c for c in cells if (c["kernel"], c["side"]) == (name, side)]
@@ -108,9 +109,9 @@ def main() -> None:
     write_page(
         a.out / "kernel_width.md",
         [
-            f"Random crops of {count} photographs of bsds500/val, blurred by the stated kernel and "
-            "by wider ones, with noise on [-1, 1] as the heads say: numbers of measurements whose "
-            "kernel is said to be wider than stated.",
+            f"Random crops of {len(files)} photographs of bsds500/val, blurred by the stated "
+            "kernel and by wider ones, with noise on [-1, 1] as the heads say: numbers of "
+            "measurements whose kernel is said to be wider than stated.",
             "",
             "`python benchmarks/kernel_width.py --images ../shared/data/bsds500/val`",
             "",

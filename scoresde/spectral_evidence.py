@@ -24,7 +24,10 @@ from torch import Tensor
 
 from problems.operators.convolution import Convolution
 
-__all__ = ["DEPENDENT", "SpectralEvidence", "most_detailed", "periodogram"]
+__all__ = ["DEPENDENT", "SPECTRAL", "SpectralEvidence", "most_detailed", "periodogram"]
+
+SPECTRAL = 256
+"""Longest side, in pixels, of the part whose spectrum is looked at."""
 
 DEPENDENT = 3.8
 """How often the window counts each frequency: its neighbours depend on it.

@@ -26,16 +26,13 @@ from scoresde.estimation.family import Parameter
 from scoresde.estimation.parameters import OutOfRange, ParameterEstimate, estimate_parameters
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.priors.base import Prior
-from scoresde.spectral_evidence import most_detailed
+from scoresde.spectral_evidence import SPECTRAL, most_detailed
 from solvers import PosteriorSampler
 
 __all__ = ["BLURS", "blur_parameters", "estimate_blur"]
 
 SMALLEST = 32
 """Shortest side of a picture whose blur can be estimated."""
-
-SPECTRAL = 256
-"""Longest side, in pixels, of the part whose spectrum is looked at."""
 
 LARGE = 128
 """Shortest side, in pixels, of a picture whose spectrum decides."""

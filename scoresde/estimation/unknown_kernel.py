@@ -10,14 +10,14 @@ from torch import Tensor
 from problems import Blur, DiskBlur, GaussianBlur
 from problems.checks import check_number
 from problems.operators.convolution import Boundary, Convolution
-from scoresde.estimation.blur import SMALLEST, SPECTRAL, motions
+from scoresde.estimation.blur import SMALLEST, motions
 from scoresde.estimation.drawing import drawing_solver
 from scoresde.estimation.free_kernel import DrawnMoments, KernelEstimate, kernel_by_em
 from scoresde.estimation.kernel_choice import BestKernel
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.estimation.splitting_start import kernels_by_splitting
 from scoresde.priors.base import Prior
-from scoresde.spectral_evidence import SpectralEvidence, most_detailed
+from scoresde.spectral_evidence import SPECTRAL, SpectralEvidence, most_detailed
 from solvers import PosteriorSampler
 
 __all__ = ["KERNEL_SIZE", "LARGEST_KERNEL", "estimate_kernel", "first_kernels"]

@@ -2,20 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from problems import GaussianBlur
 from scoresde.spectral_evidence import SpectralEvidence, most_detailed, periodogram
 from tests.conftest import F64, seeded
-
-
-def field(number: int, side: int) -> Tensor:
-    """A random field (1, 3, side, side) whose spectrum falls with the square of the frequency."""
-    f = torch.fft.fftfreq(side)
-    distance = torch.hypot(f[:, None], f)
-    distance[0, 0] = 1.0
-    white = torch.fft.fft2(torch.randn(1, 3, side, side, generator=seeded(number)))
-    return 0.02 * torch.fft.ifft2(white / distance).real
+from tests.fields import power_law_field
 
 
 def test_the_periodogram_of_white_noise_is_its_variance() -> None:
@@ -31,7 +22,7 @@ def test_the_periodogram_of_white_noise_is_its_variance() -> None:
 
 
 def test_the_width_of_largest_evidence_is_the_true_one() -> None:
-    y = GaussianBlur(1.0).apply(field(0, 64))
+    y = GaussianBlur(1.0).apply(power_law_field(0, 64))
     y = y + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(1))
     evidence = SpectralEvidence(y, 0.01)
     values = [evidence(GaussianBlur(std)) for std in (0.5, 0.7, 1.0, 1.4, 2.0)]

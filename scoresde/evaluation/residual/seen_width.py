@@ -30,7 +30,7 @@ from problems import (
     Operator,
 )
 from problems.operators.convolution import Convolution
-from scoresde.spectral_evidence import DEPENDENT, SpectralEvidence, most_detailed
+from scoresde.spectral_evidence import DEPENDENT, SPECTRAL, SpectralEvidence, most_detailed
 
 __all__ = ["SeenWidth", "seen_width"]
 
@@ -49,7 +49,6 @@ NATS = 10.0
 _RATIO = 1.1  # between the widths that are compared
 _NARROWER, _WIDER = 7, 12  # numbers of them: from 0.51 to 3.1 times the stated one
 _SMALLEST = 144  # pixels a side
-_SIDE = 256  # pixels a side of the part that is looked at
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def seen_width(problem: InverseProblem, y: Tensor) -> SeenWidth | None:
     scaled = _scaled(operator)
     if scaled is None:
         return None
-    part = most_detailed(y, _SIDE)
+    part = most_detailed(y, SPECTRAL)
     evidence = SpectralEvidence(part, float(noise.std))
     widths = [_RATIO**number for number in range(-_NARROWER, _WIDER + 1)]
     kernels = {factor: scaled(factor) for factor in widths}

@@ -475,12 +475,12 @@ def _misfit(s: Scene) -> Finding | None:
     )
 
 
-_ESTIMATED = {
-    GaussianBlur: "gaussian",
-    DiskBlur: "disk",
-    MotionBlur: "motion",
-    Blur: "kernel",
-}  # options of the command that estimate a kernel
+_ESTIMATED = (
+    (GaussianBlur, "gaussian"),
+    (DiskBlur, "disk"),
+    (MotionBlur, "motion"),
+    (Blur, "kernel"),
+)  # options of the command that estimate a kernel
 
 
 def _narrow(s: Scene) -> Finding | None:
@@ -488,11 +488,12 @@ def _narrow(s: Scene) -> Finding | None:
     width = s.seen_width
     if width is None or not width.wider:
         return None
+    option = next(name for kind, name in _ESTIMATED if isinstance(s.problem.operator, kind))
     return Finding(
         "operator",
         f"the measurement has less fine detail than photographs keep under the stated kernel, as "
         f"if that were {width.factor:.1f} times as wide; suspect {s.settings}: try "
-        f"--{_ESTIMATED[type(s.problem.operator)]} auto, unless the picture itself is that soft",
+        f"--{option} auto, unless the picture itself is that soft",
     )
 
 

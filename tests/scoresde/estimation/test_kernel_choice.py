@@ -10,7 +10,7 @@ from scoresde.estimation.kernel_choice import BestKernel
 from scoresde.priors.mixture import GaussianPrior
 from scoresde.spectral_evidence import SpectralEvidence
 from tests.conftest import seeded
-from tests.scoresde.estimation.test_unknown_kernel import field
+from tests.fields import power_law_field
 
 SIDE, SIGMA = 9, 0.01
 
@@ -28,7 +28,7 @@ def flatter(share: float) -> Tensor:
 
 
 def evidence() -> SpectralEvidence:
-    y = Blur(bent(), "reflect").apply(field(0))
+    y = Blur(bent(), "reflect").apply(power_law_field(0, 64))
     return SpectralEvidence(y + SIGMA * torch.randn(y.shape, generator=seeded(9)), SIGMA)
 
 
@@ -64,7 +64,7 @@ def test_the_average_is_the_answer_if_it_explains_the_spectrum_best() -> None:
 def test_a_kernel_of_known_kind_competes_with_the_average_alone(average_is_better: bool) -> None:
     """Of many free kernels one explains the spectrum by chance."""
     line = MotionBlur(7, 30.0, "reflect")
-    y = (Blur(bent(), "reflect") if average_is_better else line).apply(field(0))
+    y = (Blur(bent(), "reflect") if average_is_better else line).apply(power_law_field(0, 64))
     y = y + SIGMA * torch.randn(y.shape, generator=seeded(9))
     best = BestKernel(SpectralEvidence(y, SIGMA), line, SIDE)
     assert not any(best.watch(flatter(0.5)) for _ in range(8))

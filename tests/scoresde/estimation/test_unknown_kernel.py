@@ -11,15 +11,7 @@ from scoresde.estimation.free_kernel import KernelEstimate
 from scoresde.estimation.spectral_start import best_starts
 from scoresde.estimation.unknown_kernel import estimate_kernel, first_kernels
 from tests.conftest import seeded
-
-
-def field(number: int, side: int = 64) -> Tensor:
-    """A random field (1, 3, side, side) whose spectrum falls with the square of the frequency."""
-    f = torch.fft.fftfreq(side)
-    distance = torch.hypot(f[:, None], f)
-    distance[0, 0] = 1.0
-    white = torch.fft.fft2(torch.randn(1, 3, side, side, generator=seeded(number)))
-    return 0.02 * torch.fft.ifft2(white / distance).real
+from tests.fields import power_law_field
 
 
 @pytest.mark.slow
@@ -29,7 +21,9 @@ def field(number: int, side: int = 64) -> Tensor:
 def test_the_spectrum_shows_the_kernel(true: GaussianBlur | DiskBlur | MotionBlur) -> None:
     right = 0
     for number in range(4):
-        y = true.apply(field(number)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
+        y = true.apply(power_law_field(number, 64)) + 0.01 * torch.randn(
+            1, 3, 64, 64, generator=seeded(9)
+        )
         right += repr(best_starts(y, 0.01, first_kernels(15), 1)[0].taps) == repr(true.taps)
     assert right >= 3
 
@@ -40,7 +34,9 @@ def test_long_lines_have_directions_in_between(true: MotionBlur) -> None:
     """From lines every 10 degrees they are taken for others of half their length."""
     right = 0
     for number in range(3):
-        y = true.apply(field(number, 144)) + 0.01 * torch.randn(1, 3, 144, 144, generator=seeded(9))
+        y = true.apply(power_law_field(number, 144)) + 0.01 * torch.randn(
+            1, 3, 144, 144, generator=seeded(9)
+        )
         found = best_starts(y, 0.01, motions(30.0), 1)[0]
         assert isinstance(found, MotionBlur)
         right += (found.length, found.angle) == (true.length, true.angle)
@@ -49,7 +45,7 @@ def test_long_lines_have_directions_in_between(true: MotionBlur) -> None:
 
 def test_there_has_to_be_a_kernel() -> None:
     with pytest.raises(ValueError, match="no kernel to begin with"):
-        best_starts(field(0), 0.01, [], 1)
+        best_starts(power_law_field(0, 64), 0.01, [], 1)
 
 
 @pytest.mark.parametrize("side", [3, 5, 15, 31])
@@ -87,7 +83,7 @@ def test_kernels_that_are_no_answer(
     monkeypatch.setattr(unknown_kernel, "kernel_by_em", lambda *_, **__: found)
     monkeypatch.setattr(unknown_kernel, "best_starts", lambda *_: [problem.operator])
     with pytest.raises(ValueError, match=message):
-        estimate_kernel(field(0), None, 0.02, size=7)  # type: ignore[arg-type]
+        estimate_kernel(power_law_field(0, 64), None, 0.02, size=7)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("better", [False, True])
@@ -103,7 +99,7 @@ def test_a_line_is_kept_if_the_free_kernel_explains_no_more(
     free = torch.rand(side, side, generator=seeded(2)).double()
     free = bent if better else 0.5 * line.taps[0].double() + 0.5 * free / free.sum()
     true = Blur(bent, "reflect") if better else line
-    y = true.apply(field(0)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
+    y = true.apply(power_law_field(0, 64)) + 0.01 * torch.randn(1, 3, 64, 64, generator=seeded(9))
     problem = InverseProblem(Blur(free, "reflect"), GaussianNoise(0.01))
     found = KernelEstimate(free, 0.1, 0.01, "", (1.0,), problem)
     monkeypatch.setattr(unknown_kernel, "kernels_by_splitting", lambda *_: [])

@@ -27,6 +27,7 @@ from scoresde.cli.app import app
 from scoresde.evaluation.residual import check_residual
 from scoresde.evaluation.residual.seen_width import SeenWidth, seen_width
 from tests.conftest import seeded
+from tests.fields import power_law_field
 
 BOX = torch.ones(5, 5) / 25
 PAIRS: dict[str, tuple[Convolution, Convolution]] = {  # the stated kernel, twice as wide
@@ -38,12 +39,7 @@ PAIRS: dict[str, tuple[Convolution, Convolution]] = {  # the stated kernel, twic
 
 
 def field(number: int, side: int = 160, slope: float = 2.0) -> Tensor:
-    """A random field (1, 1, side, side) whose spectrum falls with a power of the frequency."""
-    f = torch.fft.fftfreq(side)
-    distance = torch.hypot(f[:, None], f)
-    distance[0, 0] = 1.0
-    white = torch.fft.fft2(torch.randn(1, 1, side, side, generator=seeded(number)))
-    return 0.03 * torch.fft.ifft2(white * distance ** (-slope / 2)).real
+    return power_law_field(number, side, channels=1, slope=slope, strength=0.03)
 
 
 def seen(stated: Operator, true: Operator, x: Tensor, sigma: float) -> SeenWidth:
